@@ -1,0 +1,1 @@
+"""Measure models and the service; keep raw rows; render the efficiency table from them."""

@@ -1,0 +1,73 @@
+"""How right a set of predictions is, and how sure one can be of that.
+
+In the kernel because a training record, a model card and a benchmark row must mean the same by
+"accuracy".
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10.labels import CLASS_COUNT, LABELS
+
+Z_95: Final = 1.959963984540054
+"""The standard normal's 97.5 % point: two-sided 95 %."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy on ``count`` images, as fractions 0–1, with its Wilson 95 % interval."""
+
+    count: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    per_class: dict[str, float]
+    """Class name → the fraction of that class's images classified rightly (recall)."""
+
+
+def wilson_interval(correct: int, count: int, z: float = Z_95) -> tuple[float, float]:
+    """The Wilson score interval of a proportion, as fractions 0–1.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 22 (1927). Unlike the normal approximation it stays inside 0–1 and is never empty.
+
+    Raises:
+        ValueError: ``count`` is not positive, or ``correct`` not within 0–``count``.
+    """
+    if count <= 0 or not 0 <= correct <= count:
+        message = f"need 0 <= correct <= count and count > 0, got {correct} of {count}"
+        raise ValueError(message)
+    share = correct / count
+    z2 = z * z / count
+    centre = (share + z2 / 2) / (1 + z2)
+    half = z * math.sqrt(share * (1 - share) / count + z2 / (4 * count)) / (1 + z2)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def measure_accuracy(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> Accuracy:
+    """Compare predicted class ids with true ones.
+
+    Args:
+        predicted: integer (N,), 0–9.
+        labels: integer (N,), 0–9.
+
+    Raises:
+        ValueError: the two differ in shape, or hold nothing.
+    """
+    if predicted.shape != labels.shape or predicted.ndim != 1:
+        message = f"expected two vectors of one length, got {predicted.shape} and {labels.shape}"
+        raise ValueError(message)
+    right = predicted == labels
+    correct, count = int(right.sum()), int(right.size)
+    low, high = wilson_interval(correct, count)
+    per_class = {
+        LABELS[k]: float(right[labels == k].mean())
+        for k in range(CLASS_COUNT)
+        if bool((labels == k).any())
+    }
+    return Accuracy(count, correct, correct / count, low, high, per_class)

@@ -1,0 +1,38 @@
+"""The environment variables that say where things are, read here and nowhere else.
+
+| variable          | is                                                   | otherwise                |
+|-------------------|------------------------------------------------------|--------------------------|
+| `CIFAR10_DATA`    | the dataset: a folder, tar, zip, npz, or `synthetic` | the official archive     |
+| `CIFAR10_MODELS`  | the model store                                      | `models/` of the project |
+| `CIFAR10_WEIGHTS` | a folder of `<backbone>.weights.h5`                  | Keras downloads them     |
+| `CIFAR10_CACHE`   | decoded datasets and cached features                 | `~/.cache/cifar10`       |
+
+(The server's own settings are in `service/settings.py`.)
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+def data_source() -> str | None:
+    """``CIFAR10_DATA``, or None."""
+    return os.environ.get("CIFAR10_DATA") or None
+
+
+def models_dir() -> Path:
+    """``CIFAR10_MODELS``, or the project's own ``models/``."""
+    return Path(os.environ.get("CIFAR10_MODELS") or PROJECT_ROOT / "models")
+
+
+def weights_dir() -> Path | None:
+    """``CIFAR10_WEIGHTS``, or None."""
+    found = os.environ.get("CIFAR10_WEIGHTS")
+    return Path(found) if found else None
+
+
+def cache_dir() -> Path:
+    """``CIFAR10_CACHE``, or ``~/.cache/cifar10``."""
+    return Path(os.environ.get("CIFAR10_CACHE") or Path.home() / ".cache" / "cifar10")

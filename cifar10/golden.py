@@ -1,0 +1,25 @@
+"""The golden image: a picture made by a formula, whose answer is written on every model's card.
+
+A server is ready only when each model gives that answer on the machine it runs on. The image holds
+no data of anyone's: coloured waves and a few hard edges, enough to exercise every filter.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10.labels import IMAGE_SIZE
+
+
+def golden_images() -> NDArray[np.uint8]:
+    """Four fixed pictures, uint8 (4, 32, 32, 3), RGB, the same on every machine.
+
+    Only integer arithmetic is used, so no rounding can differ.
+    """
+    rows, columns = np.indices((IMAGE_SIZE, IMAGE_SIZE), dtype=np.int64)
+    pictures = []
+    for step in range(1, 5):
+        red = (rows * rows * step + columns * 7) % 256
+        green = (columns * columns * (5 - step) + rows * 11 + 40 * step) % 256
+        blue = ((rows // (2 * step) + columns // 8) % 2) * 200 + 13 * step
+        pictures.append(np.stack([red, green, blue], axis=-1))
+    return np.stack(pictures).astype(np.uint8)

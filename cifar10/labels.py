@@ -1,0 +1,28 @@
+"""What CIFAR-10 is: its ten classes, in the order of their ids, and the shape of an image.
+
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from typing import Final
+
+LABELS: Final[tuple[str, ...]] = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+"""Class names; the position is the class id, 0–9."""
+
+CLASS_COUNT: Final = len(LABELS)
+
+IMAGE_SIZE: Final = 32
+"""Height and width of an image, in pixels."""
+
+IMAGE_SHAPE: Final = (IMAGE_SIZE, IMAGE_SIZE, 3)
+"""Height, width, channels (RGB)."""

@@ -1,0 +1,202 @@
+"""Pixels to probabilities: one ONNX Runtime session, on the device it says it is on.
+
+ONNX Runtime falls back from GPU to CPU without an error, and lists providers that cannot run.
+Nothing here trusts that list: a device is what a created session reports (``get_providers``), and
+``device="cuda"`` forbids the fallback.
+"""
+
+import ctypes
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from cifar10.card import INPUT, OUTPUT, Golden
+from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
+from cifar10.golden import golden_images
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+
+logger = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+
+CPU_PROVIDER: Final = "CPUExecutionProvider"
+CUDA_PROVIDER: Final = "CUDAExecutionProvider"
+
+_EXTERNAL_DATA: Final = b"\x0a\x08location"
+"""A tensor kept in another file: a StringStringEntryProto whose key is "location"."""
+
+
+@dataclass(frozen=True)
+class PredictorOptions:
+    """How a session is to run."""
+
+    device: Device = "auto"
+    threads: int = 1
+    """Threads inside one operator. One per worker process serves most requests per core."""
+    cuda_device_id: int = 0
+
+
+class Predictor:
+    """One loaded model.
+
+    Args:
+        onnx: the ONNX file's bytes.
+        options: device and threads.
+
+    Raises:
+        InvalidGraphError: not an ONNX model, or one that breaks the graph contract
+            (uint8 ``image`` (N, 32, 32, 3) in, float32 ``probabilities`` (N, 10) out), or one that
+            keeps its weights in other files.
+        ProviderUnavailableError: ``device="cuda"`` and CUDA is not what would execute.
+    """
+
+    def __init__(self, onnx: bytes, options: PredictorOptions = PredictorOptions()) -> None:
+        if _EXTERNAL_DATA in onnx:
+            message = (
+                "the ONNX model keeps weights in external files; only self-contained ones load"
+            )
+            raise InvalidGraphError(message)
+        self.options = options
+        self._session = _create_session(onnx, options)
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        """What the session really has, in order of preference."""
+        self.provider: str = self.providers[0]
+        """What executes."""
+        _check_contract(self._session)
+        if options.device == "auto":
+            logger.info("device auto: executing on %s", self.provider)
+
+    @property
+    def device(self) -> str:
+        """``"cuda"`` or ``"cpu"``: where the model really executes."""
+        return "cuda" if self.provider == CUDA_PROVIDER else "cpu"
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Classify a batch.
+
+        Args:
+            images: uint8 (N, 32, 32, 3), RGB, N ≥ 1.
+
+        Returns:
+            float32 (N, 10): class probabilities, each row summing to 1.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
+            message = (
+                f"expected uint8 images of shape (N, 32, 32, 3), got {images.dtype} {images.shape}"
+            )
+            raise ValueError(message)
+        (probabilities,) = self._session.run([OUTPUT.name], {INPUT.name: images})
+        result: NDArray[np.float32] = probabilities
+        return result
+
+    def warm_up(self, batch_sizes: Iterable[int] = (1,)) -> None:
+        """Run every batch size once, so that no request is the first of its shape."""
+        for size in batch_sizes:
+            self.predict(np.zeros((size, *IMAGE_SHAPE), np.uint8))
+
+    def check_golden(self, golden: Golden) -> None:
+        """Compare the answer to the golden images with the card's.
+
+        Raises:
+            GoldenMismatchError: a difference above the card's tolerance: this machine computes
+                something else than the one that exported the model.
+        """
+        found = self.predict(golden_images())
+        expected = np.asarray(golden.probabilities, np.float32)
+        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else 1.0
+        if not difference <= golden.tolerance:  # also catches NaN
+            message = (
+                f"the golden images give probabilities up to {difference:.2g} away from the card's "
+                f"(tolerance {golden.tolerance:.2g}) on {self.provider}"
+            )
+            raise GoldenMismatchError(message)
+
+
+def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSession:
+    if options.device == "cpu" or (options.device == "auto" and not _nvidia_driver_present()):
+        return _session(onnx, options, [CPU_PROVIDER])
+    cuda = (CUDA_PROVIDER, {"device_id": options.cuda_device_id})
+    if options.device == "auto":
+        _preload_cuda()
+        return _session(onnx, options, [cuda, CPU_PROVIDER])
+    if CUDA_PROVIDER not in ort.get_available_providers():
+        message = (
+            "device 'cuda' was asked for, but this ONNX Runtime was built without CUDA. "
+            "Install the `cuda` extra (onnxruntime-gpu), or use device 'cpu'."
+        )
+        raise ProviderUnavailableError(message)
+    _preload_cuda()
+    try:
+        session = _session(onnx, options, [cuda], cpu_fallback=False)
+    except InvalidGraphError as error:
+        raise ProviderUnavailableError(_no_cuda(str(error.__cause__ or error))) from error
+    if session.get_providers()[0] != CUDA_PROVIDER:
+        raise ProviderUnavailableError(_no_cuda(f"the session has {session.get_providers()}"))
+    return session
+
+
+def _no_cuda(reason: str) -> str:
+    first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
+    return (
+        "device 'cuda' was asked for, but CUDA is not what would execute "
+        f"({first}). Check the NVIDIA driver (nvidia-smi) and the CUDA libraries "
+        "(pip install 'onnxruntime-gpu[cuda,cudnn]'), or use device 'cpu'."
+    )
+
+
+def _session(
+    onnx: bytes, options: PredictorOptions, providers: list[Any], *, cpu_fallback: bool = True
+) -> ort.InferenceSession:
+    session_options = ort.SessionOptions()
+    session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session_options.intra_op_num_threads = options.threads
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3
+    # Spinning threads starve the neighbours on shared cores.
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not cpu_fallback:
+        session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return ort.InferenceSession(onnx, session_options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated types
+        message = f"ONNX Runtime cannot load the model: {error}"
+        raise InvalidGraphError(message) from error
+
+
+def _check_contract(session: ort.InferenceSession) -> None:
+    found = [
+        (node.name, node.type, tuple(node.shape[1:]))
+        for node in (*session.get_inputs(), *session.get_outputs())
+    ]
+    expected = [
+        (INPUT.name, "tensor(uint8)", IMAGE_SHAPE),
+        (OUTPUT.name, "tensor(float)", (CLASS_COUNT,)),
+    ]
+    if found != expected:
+        message = f"the graph has inputs and outputs {found}, the contract is {expected}"
+        raise InvalidGraphError(message)
+
+
+def _nvidia_driver_present() -> bool:
+    for library in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _preload_cuda() -> None:
+    """Load the CUDA libraries that pip installed, where ONNX Runtime cannot find them itself."""
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is not None:
+        preload()

@@ -1,0 +1,88 @@
+"""Frozen dataclasses to JSON and back, checked field by field.
+
+A file that says too little, too much or something of the wrong type is an error that names the
+field, never a default.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class RecordError(ValueError):
+    """The JSON does not describe the record; the message names the field."""
+
+
+def to_json(record: Any) -> str:
+    """A dataclass instance as indented JSON with a final newline."""
+    return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(record_type: type[T], text: str | bytes) -> T:
+    """Read one ``record_type`` (a dataclass) from JSON.
+
+    Raises:
+        RecordError: not JSON, or a field is missing, unknown or of the wrong type.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        message = f"not JSON: {error}"
+        raise RecordError(message) from error
+    result: T = _read(record_type, value, record_type.__name__)
+    return result
+
+
+def _read(expected: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(expected)
+    arguments = typing.get_args(expected)
+    if dataclasses.is_dataclass(expected):
+        return _read_dataclass(expected, value, where)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (kind,) = (a for a in arguments if a is not type(None))
+        return _read(kind, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, "a list", value)
+        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
+        if len(kinds) != len(value):
+            raise _wrong(where, f"{len(kinds)} items", value)
+        return tuple(
+            _read(kind, item, f"{where}[{index}]")
+            for index, (kind, item) in enumerate(zip(kinds, value, strict=True))
+        )
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _wrong(where, "an object", value)
+        return {key: _read(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if expected is Any:
+        return value
+    if expected is float and type(value) is int:
+        return float(value)
+    if type(value) is not expected:
+        raise _wrong(where, expected.__name__, value)
+    return value
+
+
+def _read_dataclass(expected: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong(where, "an object", value)
+    kinds = typing.get_type_hints(expected)
+    names = [field.name for field in dataclasses.fields(expected)]
+    missing = [name for name in names if name not in value]
+    unknown = [name for name in value if name not in names]
+    if missing or unknown:
+        message = f"{where}: missing fields {missing}, unknown fields {unknown}"
+        raise RecordError(message)
+    return expected(**{name: _read(kinds[name], value[name], f"{where}.{name}") for name in names})
+
+
+def _wrong(where: str, expected: str, value: Any) -> RecordError:
+    shown = json.dumps(value, ensure_ascii=False)
+    return RecordError(f"{where}: expected {expected}, got {shown[:80]}")

@@ -1,0 +1,136 @@
+"""The model store: ``models/<name>/`` with ``model.onnx`` and ``card.json``.
+
+A folder without a card is not a model: the card is written last. Files are written beside their
+final place and moved there, so that a reader never sees half of one.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cifar10.card import ModelCard, read_card
+from cifar10.errors import (
+    DigestMismatchError,
+    InvalidCardError,
+    InvalidModelNameError,
+    ModelNotFoundError,
+)
+
+CARD_FILE: Final = "card.json"
+ONNX_FILE: Final = "model.onnx"
+KERAS_FILE: Final = "model.keras"
+TRAINING_FILE: Final = "training.json"
+HISTORY_FILE: Final = "history.csv"
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model read from the store: the bytes are those whose digest was checked."""
+
+    card: ModelCard
+    onnx: bytes
+
+
+class ModelStore:
+    """The models under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, name: str) -> Path:
+        """The folder of ``name``, whether or not it exists.
+
+        Raises:
+            InvalidModelNameError: ``name`` could not be a model's name (or leaves the store).
+        """
+        if not _NAME.fullmatch(name):
+            message = f"{name!r} is not a model name: expected lower-case letters, digits and _"
+            raise InvalidModelNameError(message)
+        return self.root / name
+
+    def names(self) -> list[str]:
+        """The names of all complete models (those with a card), sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if _NAME.fullmatch(entry.name) and (entry / CARD_FILE).is_file()
+        )
+
+    def card(self, name: str) -> ModelCard:
+        """The card of ``name``, validated.
+
+        Raises:
+            InvalidModelNameError, ModelNotFoundError, InvalidCardError
+        """
+        path = self.folder(name) / CARD_FILE
+        try:
+            card = read_card(path.read_bytes())
+        except FileNotFoundError:
+            there = ", ".join(self.names()) or "none"
+            message = (
+                f"no model {name!r} in {self.root} (there are: {there}). "
+                f"Make it: python -m training train {name} && python -m export {name}"
+            )
+            raise ModelNotFoundError(message) from None
+        except InvalidCardError as error:
+            message = f"{path}: {error}"
+            raise InvalidCardError(message) from error
+        if card.name != name:
+            message = f"{path} is the card of {card.name!r}, not of {name!r}"
+            raise InvalidCardError(message)
+        return card
+
+    def load(self, name: str) -> StoredModel:
+        """The card of ``name`` and the ONNX file that it describes.
+
+        Raises:
+            InvalidModelNameError, ModelNotFoundError, InvalidCardError
+            DigestMismatchError: the file is not the one the card describes; names both digests.
+        """
+        card = self.card(name)
+        path = self.folder(name) / ONNX_FILE
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            message = f"{path} is missing although its card is there; run: python -m export {name}"
+            raise ModelNotFoundError(message) from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != card.sha256:
+            message = (
+                f"{path} has SHA-256 {found}, but its card says {card.sha256}: it is not the file "
+                f"that was exported and measured. Run: python -m export {name}"
+            )
+            raise DigestMismatchError(message)
+        return StoredModel(card, data)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, lower-case hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``path`` so that readers and crashes leave either the old file or the whole new one."""
+    content = data.encode() if isinstance(data, str) else data
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes it private; a store is read by other users
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

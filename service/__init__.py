@@ -1,0 +1,1 @@
+"""The BentoML service: POST an image, get its class."""
