@@ -1,13 +1,12 @@
 """The environment variables that say where things are, read here and nowhere else.
 
-| variable          | is                                                   | otherwise                |
-|-------------------|------------------------------------------------------|--------------------------|
-| `CIFAR10_DATA`    | the dataset: a folder, tar, zip, npz, or `synthetic` | the official archive     |
-| `CIFAR10_MODELS`  | the model store                                      | `models/` of the project |
-| `CIFAR10_WEIGHTS` | a folder of `<backbone>.weights.h5`                  | Keras downloads them     |
-| `CIFAR10_CACHE`   | decoded datasets and cached features                 | `~/.cache/cifar10`       |
+- ``CIFAR10_DATA``: the dataset (a folder, tar, zip, npz, or the word ``synthetic``); without it,
+  the official archive.
+- ``CIFAR10_MODELS``: the model store; without it, the project's own ``models/``.
+- ``CIFAR10_WEIGHTS``: a folder of ``<backbone>.weights.h5``; without it, Keras downloads them.
+- ``CIFAR10_CACHE``: decoded datasets and cached features; without it, ``~/.cache/cifar10``.
 
-(The server's own settings are in `service/settings.py`.)
+(The server's own settings are in ``service/settings.py``.)
 """
 
 import os

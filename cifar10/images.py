@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from cifar10.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
+from cifar10.errors import (
+    ImageError,
+    ImageTooLargeError,
+    UndecodableImageError,
+    UnsupportedImageError,
+)
 from cifar10.labels import IMAGE_SIZE
 
 _ORIENTATION: Final = ExifTags.Base.Orientation.value
@@ -90,6 +95,22 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[
         ImageTooLargeError: more bytes or pixels than ``limits`` allows.
         UndecodableImageError: truncated, damaged, or otherwise not decodable.
     """
+    return _decode(data, limits, exact=False)
+
+
+def decode_tile(data: bytes) -> NDArray[np.uint8]:
+    """Decode an image that must be a CIFAR-10 tile already: as :func:`decode_image`, never resized.
+
+    Returns:
+        uint8 (32, 32, 3), RGB, 0–255.
+
+    Raises:
+        ImageError: as :func:`decode_image`, or the image is not 32×32.
+    """
+    return _decode(data, DEFAULT_LIMITS, exact=True)
+
+
+def _decode(data: bytes, limits: DecodeLimits, *, exact: bool) -> NDArray[np.uint8]:
     if len(data) > limits.max_bytes:
         message = f"the image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted"
         raise ImageTooLargeError(message)
@@ -97,8 +118,11 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[
     try:
         with Image.open(io.BytesIO(data), formats=(kind,)) as image:
             _check_pixels(image, kind, limits)
+            if exact and image.size != _TARGET:
+                message = f"the image is {image.width} × {image.height}, expected 32 × 32"
+                raise UndecodableImageError(message)
             return _to_tile(image)
-    except ImageTooLargeError:
+    except ImageError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own bound, far above ours
         message = f"the {kind} image claims too many pixels: {error}"

@@ -1,0 +1,128 @@
+"""Fixtures that several packages' tests share."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from cifar10.accuracy import measure_accuracy
+from cifar10.card import (
+    INPUT,
+    OUTPUT,
+    SCHEMA_VERSION,
+    AccuracyRecord,
+    DatasetRecord,
+    Golden,
+    ModelCard,
+    Parameters,
+    Parity,
+    TrainingCost,
+)
+from cifar10.dataset import Dataset, load_dataset
+from cifar10.golden import golden_images
+from cifar10.labels import LABELS
+from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.records import to_json
+from cifar10.store import ModelStore
+
+
+@pytest.fixture(autouse=True)
+def _isolated_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test reads or fills the user's own cache, data, weights or models by accident."""
+    for name in ("CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def linear_onnx(seed: int) -> bytes:
+    """A real, small graph that keeps the contract: softmax(pixels / 255 @ weights)."""
+    weights = np.random.default_rng(seed).normal(0, 0.05, (3072, 10)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "flat_shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 32, 32, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 10])],
+        [
+            numpy_helper.from_array(np.float32(1 / 255), "scale"),
+            numpy_helper.from_array(np.array([-1, 3072], np.int64), "flat_shape"),
+            numpy_helper.from_array(weights, "weights"),
+        ],
+    )
+    # onnx's own defaults are newer than ONNX Runtime reads.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def add_model(root: Path, name: str, onnx_bytes: bytes) -> ModelCard:
+    """Store ``onnx_bytes`` under ``name`` with a card that is true of it."""
+    answers = Predictor(onnx_bytes, PredictorOptions(device="cpu")).predict(golden_images())
+    accuracy = measure_accuracy(np.arange(10).repeat(10), np.arange(10).repeat(10) ** 2 % 10)
+    card = ModelCard(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        recipe="linear",
+        recipe_fields={"epochs": 1},
+        seed=0,
+        commit="unknown",
+        created="2026-01-01T00:00:00+00:00",
+        labels=LABELS,
+        input=INPUT,
+        output=OUTPUT,
+        preprocessing="cast to float32, divided by 255",
+        precision="fp32",
+        parameters=Parameters(30_720, 30_720, 0),
+        macs=30_720,
+        size_bytes=len(onnx_bytes),
+        opset=18,
+        sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        parity=Parity("synthetic validation", 200, 0.0, 1.0),
+        golden=Golden(tuple(tuple(row) for row in answers.tolist()), 1e-3),
+        weights=None,
+        dataset=DatasetRecord("synthetic", "synthetic", "0" * 64, 1800, 200, 500),
+        accuracy=AccuracyRecord(accuracy, accuracy, accuracy, 0.0),
+        training=TrainingCost(1, 1, 1.0, (1.0,), 0, "none", "none"),
+        versions={"onnxruntime": "test"},
+    )
+    folder = ModelStore(root).folder(name)
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(onnx_bytes)
+    (folder / "card.json").write_text(to_json(card))
+    return card
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of two small, real models, ``tiny_a`` and ``tiny_b``. Not to be changed by a test."""
+    root = tmp_path_factory.mktemp("store")
+    for seed, name in enumerate(("tiny_a", "tiny_b")):
+        add_model(root, name, linear_onnx(seed))
+    return root
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Dataset:
+    """The generated dataset: 1,800 train, 200 validation, 500 test images."""
+    return load_dataset("synthetic")
+
+
+def encode(pixels: NDArray[np.uint8], kind: str = "PNG", **options: object) -> bytes:
+    """Pixels as the bytes of an image file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
