@@ -1,0 +1,180 @@
+"""A training survives kill -9 at any moment, and comes out as if nothing had happened."""
+
+import dataclasses
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cifar10.dataset import Dataset
+from cifar10.environment import PROJECT_ROOT
+from cifar10.errors import Cifar10Error, RecipeError, StoreError
+from cifar10.store import ModelStore
+from tests.training.tiny import TINY, tiny_dataset
+from training.history import EpochRow
+from training.observer import Observer
+from training.recipes import with_epochs
+from training.run import train
+
+# Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+DATASET = tiny_dataset()
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    train(TINY, DATASET, ModelStore(root))
+    return root / "tiny"
+
+
+def same_training(found: Path, expected: Path) -> None:
+    for ours, theirs in zip(weights(found), weights(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    numbers = [
+        [line.split(",")[:5] for line in (folder / "history.csv").read_text().splitlines()]
+        for folder in (found, expected)
+    ]
+    assert numbers[0] == numbers[1]
+
+
+def test_killed_twice_in_the_middle_of_an_epoch(tmp_path: Path, uninterrupted: Path) -> None:
+    for epoch, step in ((2, 5), (4, 3)):  # in either phase
+        command = [
+            sys.executable,
+            "-m",
+            "tests.training.tiny",
+            str(tmp_path),
+            f"{epoch}",
+            f"{step}",
+        ]
+        killed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert not (tmp_path / "tiny" / "training.json").exists()
+    record = train(TINY, DATASET, ModelStore(tmp_path)).record
+    assert record.training.resumed == 2
+    same_training(tmp_path / "tiny", uninterrupted)
+    assert sorted(entry.name for entry in (tmp_path / "tiny").iterdir()) == [
+        "history.csv",
+        "model.keras",
+        "training.json",
+    ]
+
+
+class Crash(BaseException):
+    """Stands for the process's end: nothing in the code under test may catch it."""
+
+
+def test_stopped_between_any_two_files(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every time a file is put in place, the process ends just before or just after it."""
+    replace = Path.replace
+    crashes = iter([False, True] * 100)
+    attempts = 0
+
+    def crashing(self: Path, target: Path) -> Path:
+        if attempts_left[0] == 0:
+            if after := next(crashes):
+                replace(self, target)
+            raise Crash(f"after {target}" if after else f"before {target}")
+        attempts_left[0] -= 1
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", crashing)
+    # One more file is put in place in each attempt, so every place is a place to crash.
+    for attempts in range(60):
+        attempts_left = [attempts // 2]
+        try:
+            train(TINY, DATASET, ModelStore(tmp_path))
+        except Crash:
+            continue
+        break
+    assert attempts > 5
+    same_training(tmp_path / "tiny", uninterrupted)
+
+
+class Stopped(Observer):
+    """Ends the training after an epoch."""
+
+    def epoch_finished(self, row: EpochRow, *, best: bool) -> None:
+        if row.epoch == 2:
+            raise Crash
+
+
+@pytest.fixture(scope="module")
+def half_way(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("half_way")
+    with pytest.raises(Crash):
+        train(TINY, DATASET, ModelStore(root), observer=Stopped())
+    return root
+
+
+@pytest.mark.parametrize("change", ["seed", "recipe", "dataset"])
+def test_a_checkpoint_of_another_training_is_refused(
+    half_way: Path, tmp_path: Path, change: str
+) -> None:
+    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
+    other = Dataset(
+        DATASET.train,
+        DATASET.validation,
+        DATASET.test,
+        dataclasses.replace(DATASET.record, fingerprint="f" * 64),
+    )
+    with pytest.raises(RecipeError, match="--restart"):
+        train(
+            with_epochs(TINY, 1) if change == "recipe" else TINY,
+            other if change == "dataset" else DATASET,
+            ModelStore(tmp_path),
+            seed=1 if change == "seed" else 0,
+        )
+    assert (tmp_path / "tiny" / "checkpoint" / "state.json").exists()
+
+
+def test_restart_takes_another_training(half_way: Path, tmp_path: Path) -> None:
+    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
+    record = train(with_epochs(TINY, 1), DATASET, ModelStore(tmp_path), seed=1, restart=True).record
+    assert (record.seed, record.training.epochs, record.training.resumed) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("damage", ["model", "state", "missing"])
+def test_a_damaged_checkpoint_is_refused(half_way: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
+    checkpoint = tmp_path / "tiny" / "checkpoint"
+    if damage == "state":
+        (checkpoint / "state.json").write_text("{")
+    for file in checkpoint.glob("*.keras"):
+        if damage == "model":
+            file.write_bytes(file.read_bytes()[:-1])
+        elif damage == "missing":
+            file.unlink()
+    with pytest.raises(StoreError, match="--restart"):
+        train(TINY, DATASET, ModelStore(tmp_path))
+
+
+def test_a_finished_model_is_left_alone(uninterrupted: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in uninterrupted.iterdir()}
+    outcome = train(TINY, DATASET, ModelStore(uninterrupted.parent))
+    assert outcome.already_there
+    assert before == {file: file.stat().st_mtime_ns for file in uninterrupted.iterdir()}
+    with pytest.raises(RecipeError, match="seed is 0 there, 1 asked for"):
+        train(TINY, DATASET, ModelStore(uninterrupted.parent), seed=1)
+
+
+def test_a_changed_model_file_is_not_taken_for_the_finished_one(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "tiny")
+    (tmp_path / "tiny" / "model.keras").write_bytes(b"something else")
+    with pytest.raises(Cifar10Error, match="SHA-256"):
+        train(TINY, DATASET, ModelStore(tmp_path))

@@ -1,0 +1,160 @@
+"""The checkpoint of an unfinished training, whole after kill -9 at any moment.
+
+``models/<name>/checkpoint/`` holds the model after the latest epoch (weights and optimizer) and
+after the best one, and ``state.json``, which names both files with their digests. It is written
+last: whatever it names is complete, and whatever it does not name is left over and removed.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+
+from cifar10.errors import RecipeError, StoreError
+from cifar10.records import RecordError, from_json, to_json
+from cifar10.store import file_sha256, write_atomic
+from training.history import EpochRow, best_epoch
+
+SCHEMA_VERSION: Final = 1
+
+_STATE_FILE: Final = "state.json"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A file in the checkpoint's folder."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class State:
+    """``state.json``: how far a training has come."""
+
+    schema_version: int
+    identity: dict[str, Any]
+    """What is trained on what; see :func:`check_identity`."""
+    history: tuple[EpochRow, ...]
+    resumed: int
+    latest: SavedModel
+    best: SavedModel
+
+
+class Checkpoint:
+    """The checkpoint under ``folder``, which need not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self) -> State | None:
+        """The state, or None when nothing was saved yet.
+
+        Raises:
+            StoreError: it is damaged, or the files it names are; says to start again.
+        """
+        try:
+            text = (self.folder / _STATE_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            state = from_json(State, text)
+        except RecordError as error:
+            raise self._damaged(str(error)) from error
+        if state.schema_version != SCHEMA_VERSION:
+            reason = f"schema version {state.schema_version}, this code reads {SCHEMA_VERSION}"
+            raise self._damaged(reason)
+        for saved in {state.latest, state.best}:
+            path = self.folder / saved.file
+            if not path.is_file() or file_sha256(path) != saved.sha256:
+                reason = f"{saved.file} is missing or not the file that was written"
+                raise self._damaged(reason)
+        return state
+
+    def mark_resumed(self, state: State) -> State:
+        """Count one more interruption, on disk at once so that the next one cannot lose it."""
+        resumed = replace(state, resumed=state.resumed + 1)
+        write_atomic(self.folder / _STATE_FILE, to_json(resumed))
+        return resumed
+
+    def save(
+        self,
+        model: keras.Model,
+        identity: dict[str, Any],
+        history: tuple[EpochRow, ...],
+        before: State | None,
+    ) -> State:
+        """Save ``model`` as it is after the last epoch of ``history``.
+
+        Args:
+            before: the state after the previous epoch, None after the first.
+        """
+        epoch = history[-1].epoch
+        path = self.folder / f"epoch_{epoch:04d}.keras"
+        latest = SavedModel(path.name, self.write_model(model, path))
+        best = latest if before is None or best_epoch(history) == epoch else before.best
+        resumed = before.resumed if before is not None else 0
+        state = State(SCHEMA_VERSION, identity, history, resumed, latest, best)
+        write_atomic(self.folder / _STATE_FILE, to_json(state))
+        keep = {_STATE_FILE, latest.file, best.file}
+        for entry in self.folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name not in keep:
+                entry.unlink()
+        return state
+
+    def load(self, saved: SavedModel, *, compiled: bool) -> keras.Model:
+        """A saved model; ``compiled`` brings its optimizer with it."""
+        return keras.saving.load_model(self.folder / saved.file, compile=compiled)
+
+    def write_model(self, model: keras.Model, path: Path) -> str:
+        """Write a ``.keras`` file so that no crash leaves half of one; returns its SHA-256.
+
+        It is written inside the checkpoint's folder and then moved to ``path``, so that what a
+        crash leaves over is cleared with the checkpoint.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".saving-") as scratch:
+            temporary = Path(scratch) / path.name
+            model.save(temporary)
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            digest = file_sha256(temporary)
+            temporary.replace(path)
+        return digest
+
+    def remove(self) -> None:
+        """Remove the folder, whatever is in it."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+
+    def _damaged(self, reason: str) -> StoreError:
+        message = (
+            f"the checkpoint in {self.folder} cannot be used: {reason}. "
+            "Train from the beginning with --restart."
+        )
+        return StoreError(message)
+
+
+def check_identity(where: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Refuse to take one training for another.
+
+    Raises:
+        RecipeError: they differ; the message names each difference.
+    """
+    differences = [
+        f"{key} is {found.get(key)!r} there, {asked.get(key)!r} asked for"
+        for key in sorted(found.keys() | asked.keys())
+        if found.get(key) != asked.get(key)
+    ]
+    if differences:
+        message = (
+            f"{where} holds another training: {'; '.join(differences)}. "
+            "Ask for the same again, or start anew with --restart (which discards it)."
+        )
+        raise RecipeError(message)

@@ -1,0 +1,210 @@
+"""The command line: ``python -m training data | train | list``.
+
+Keras is imported only by the commands that need it, after the environment has been told to keep
+TensorFlow's own log lines out of the way.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cifar10.accuracy import Accuracy
+from cifar10.card import TrainingRecord
+from cifar10.dataset import Dataset, load_dataset
+from cifar10.environment import models_dir
+from cifar10.errors import Cifar10Error
+from cifar10.sources import RawArrays
+from cifar10.store import ModelStore
+from training.progress import decoding_progress, training_progress
+from training.recipes import RECIPES, Recipe, find_recipe, smoke_form, with_epochs
+from training.smoke import smoke_dataset
+
+_EXAMPLES = """\
+examples:
+  python -m training list                                     the recipes
+  python -m training data                                     fetch, check and cache the dataset
+  python -m training data --data pictures.tar.xz              ... from a copy of your own
+  python -m training train simple_cnn                         train, or go on where it was stopped
+  python -m training train simple_cnn --seed 1 --restart      from the beginning, another seed
+  python -m training train simple_cnn --smoke --data synthetic  walk the path in seconds
+"""
+
+_DATA_HELP = (
+    "an image folder, a tar or zip of one, an .npz, cifar-10-batches-py, or 'synthetic' "
+    "(default: CIFAR10_DATA, else the official archive, downloaded once)"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, or 1 after an error in one line on stderr."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras is imported: warnings on
+    console = Console()
+    try:
+        if options.command == "list":
+            _list(console)
+        elif options.command == "data":
+            _data(console, options.data)
+        else:
+            _train(console, options)
+    except Cifar10Error as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on from the last whole epoch")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Train CIFAR-10 classifiers with Keras.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    data = commands.add_parser("data", help="check and cache the dataset, and say what it is")
+    data.add_argument("--data", metavar="PATH", help=_DATA_HELP)
+    commands.add_parser("list", help="the recipes, with their source, accuracy and cost")
+    train = commands.add_parser(
+        "train",
+        help="train a recipe: model.keras, history.csv and training.json in models/NAME",
+        description="Train a recipe. Killed at any moment, the same command goes on from the last "
+        "whole epoch; a finished model is left alone.",
+    )
+    train.add_argument("recipe", metavar="RECIPE", help="a name from `python -m training list`")
+    train.add_argument("--data", metavar="PATH", help=_DATA_HELP)
+    train.add_argument("--name", help="the model's name (default: the recipe's)")
+    train.add_argument("--seed", type=_seed, default=0, help="of all randomness (default: 0)")
+    train.add_argument(
+        "--epochs", type=_epochs, metavar="N", help="at most N in each phase (default: recipe's)"
+    )
+    train.add_argument(
+        "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
+    )
+    train.add_argument(
+        "--smoke",
+        action="store_true",
+        help="the recipe's tiny form, on few images; its model is called RECIPE_smoke",
+    )
+    train.add_argument(
+        "--restart", action="store_true", help="discard what was trained so far and begin anew"
+    )
+    return parser
+
+
+def _epochs(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _seed(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(lowest: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < lowest:
+        message = f"expected a whole number, at least {lowest}, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _list(console: Console) -> None:
+    table = Table("recipe", "parameters", "test accuracy", "source", "cost")
+    for recipe in RECIPES:
+        low, high = recipe.expected_test_accuracy
+        table.add_row(
+            recipe.name,
+            f"{recipe.expected_parameters.total:,}",
+            f"{low:.0%}–{high:.0%}",
+            recipe.source,
+            recipe.cost,
+        )
+    console.print(table)
+
+
+def _load(console: Console, source: str | None) -> Dataset:
+    def download() -> RawArrays:
+        from training.official import download_official
+
+        console.print("fetching the official CIFAR-10 (170 MB, once)")
+        return download_official()
+
+    with decoding_progress(console) as progress:
+        return load_dataset(source, download=download, progress=progress)
+
+
+def _data(console: Console, source: str | None) -> None:
+    record = _load(console, source).record
+    console.print(f"source       {record.source}", highlight=False)
+    console.print(f"variant      {record.variant}", highlight=False)
+    console.print(f"fingerprint  {record.fingerprint}", highlight=False, soft_wrap=True)
+    console.print(
+        f"images       {record.train_count:,} train, {record.validation_count:,} validation, "
+        f"{record.test_count:,} test",
+        highlight=False,
+    )
+
+
+def _train(console: Console, options: argparse.Namespace) -> None:
+    recipe: Recipe = find_recipe(options.recipe)
+    store = ModelStore(options.models_dir or models_dir())
+    dataset = _load(console, options.data)
+    if options.smoke:
+        dataset = smoke_dataset(dataset, recipe.smoke)
+        recipe = smoke_form(recipe)
+    # A smoke model must not take the place of a real one.
+    name = options.name or f"{recipe.name}{'_smoke' if options.smoke else ''}"
+    if options.epochs is not None:
+        recipe = with_epochs(recipe, options.epochs)
+    from training.run import train  # imports Keras: seconds, which the checks above must not cost
+
+    with training_progress(console) as observer:
+        outcome = train(
+            recipe,
+            dataset,
+            store,
+            name=name,
+            seed=options.seed,
+            restart=options.restart,
+            observer=observer,
+        )
+    folder = store.folder(name)
+    if outcome.already_there:
+        console.print(
+            f"{folder} is already trained; nothing to do (--restart begins anew)", soft_wrap=True
+        )
+    _summary(console, outcome.record)
+    console.print(f"next: python -m export {name}", highlight=False)
+
+
+def _summary(console: Console, record: TrainingRecord) -> None:
+    cost = record.training
+    console.print(
+        f"{record.name}: {record.parameters.total:,} parameters, {cost.epochs} epochs in "
+        f"{cost.seconds:.0f} s, weights of epoch {cost.best_epoch} kept",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, accuracy in (
+        ("train", record.accuracy.train),
+        ("validation", record.accuracy.validation),
+        ("test", record.accuracy.test),
+    ):
+        console.print(f"{name:>10}  {_shown(accuracy)}", highlight=False)
+    console.print(
+        f"{'gap':>10}  {100 * record.accuracy.overfitting_gap:.2f} points, on "
+        f"{record.dataset.variant}",
+        highlight=False,
+    )
+
+
+def _shown(accuracy: Accuracy) -> str:
+    return (
+        f"{accuracy.accuracy:.2%}  (95 % interval {accuracy.low:.2%}–{accuracy.high:.2%}, "
+        f"{accuracy.count:,} images)"
+    )

@@ -1,0 +1,73 @@
+"""Build and compile a recipe's Keras model. Preprocessing is layers inside it.
+
+Every model takes uint8 (N, 32, 32, 3), RGB, and gives float32 (N, 10), class probabilities.
+"""
+
+import keras
+
+from cifar10.card import Parameters
+from cifar10.errors import RecipeError
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from training.recipes import Phase, Recipe, SimpleCnn
+
+
+def build_model(recipe: Recipe) -> keras.Model:
+    """The untrained model, its weights drawn from Keras' current random state.
+
+    Raises:
+        RecipeError: it does not have the parameters that the recipe expects.
+    """
+    model = _simple_cnn(recipe.architecture, recipe.name)
+    found = count_parameters(model)
+    if found != recipe.expected_parameters:
+        message = (
+            f"recipe {recipe.name!r} builds a model with {found}, expected "
+            f"{recipe.expected_parameters}: the architecture is not the one the recipe describes"
+        )
+        raise RecipeError(message)
+    return model
+
+
+def compile_model(model: keras.Model, phase: Phase) -> None:
+    """Give ``model`` a fresh optimizer for ``phase``.
+
+    The sparse loss takes class ids; the study's one-hot encoding is inside it. Whether to compile
+    with XLA is left to Keras: on TensorFlow's CPU backend it declines, and is right (forcing it
+    made an epoch of the simple CNN twice as long).
+    """
+    model.compile(
+        optimizer=keras.optimizers.Adam(phase.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+
+
+def count_parameters(model: keras.Model) -> Parameters:
+    """Count the model's weights, optimizer and metrics aside."""
+    trainable = sum(weight.numpy().size for weight in model.trainable_weights)
+    non_trainable = sum(weight.numpy().size for weight in model.non_trainable_weights)
+    return Parameters(trainable + non_trainable, trainable, non_trainable)
+
+
+def describe_preprocessing(recipe: Recipe) -> str:
+    """In words, for the card: what the layers inside the model do to the pixels."""
+    match recipe.architecture:
+        case SimpleCnn():
+            return "cast to float32 and divided by 255, giving 0–1"
+
+
+def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:
+    image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
+    x = keras.layers.Rescaling(1 / 255, name="scale")(image)  # casts to float32 first
+    for block, filters in enumerate(architecture.filters, 1):
+        x = keras.layers.Conv2D(
+            filters, 3, padding="same", activation="relu", name=f"convolution_{block}"
+        )(x)
+        x = keras.layers.MaxPooling2D(name=f"pool_{block}")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dense(architecture.dense_units, activation="relu", name="hidden")(x)
+    # float32 even where a mixed-precision policy is set: probabilities are the contract.
+    x = keras.layers.Dense(
+        CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
+    )(x)
+    return keras.Model(image, x, name=name)

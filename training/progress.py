@@ -1,0 +1,86 @@
+"""A training as a person at a terminal sees it: a bar for the epoch, a line for each one done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from training.history import EpochRow
+from training.observer import Observer
+from training.recipes import Phase
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Progress]:
+    # Where output is a file or a pipe, a bar would be thousands of lines.
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        yield progress
+
+
+@contextmanager
+def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar for decoding the dataset; it appears with the first image decoded."""
+    with _bar(console) as bar:
+        task: TaskID | None = None
+
+        def advance(done: int, expected: int) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task("decoding images", total=expected, note="")
+            bar.update(task, completed=done, total=expected)
+
+        yield advance
+
+
+@contextmanager
+def training_progress(console: Console) -> Iterator[Observer]:
+    """An observer that draws what it is told."""
+    with _bar(console) as bar:
+        yield _Drawing(console, bar)
+
+
+class _Drawing(Observer):
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self._console = console
+        self._bar = bar
+        self._task = bar.add_task("starting", total=None, note="")
+
+    def resumed(self, history: Sequence[EpochRow]) -> None:
+        self._console.print(f"going on after epoch {history[-1].epoch}")
+
+    def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
+        self._bar.reset(self._task, total=steps, description=f"epoch {epoch} ({phase.name})")
+
+    def step_finished(self, step: int, loss: float, accuracy: float) -> None:
+        note = f"loss {loss:.3f}, accuracy {accuracy:.1%}"
+        self._bar.update(self._task, completed=step, note=note)
+
+    def epoch_finished(self, row: EpochRow, *, best: bool) -> None:
+        self._console.print(
+            f"epoch {row.epoch:>3}  loss {row.loss:.4f}  accuracy {row.accuracy:.2%}  "
+            f"validation loss {row.validation_loss:.4f}  "
+            f"validation accuracy {row.validation_accuracy:.2%}  {row.seconds:.1f} s"
+            f"{'  best' if best else ''}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def evaluating(self, split: str) -> None:
+        self._bar.reset(self._task, total=None, description=f"evaluating on {split}", note="")

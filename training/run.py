@@ -1,0 +1,279 @@
+"""Run a recipe: epochs, checkpoints, early stopping, and the records of what came out.
+
+**Interruptions.** A training can be killed at any moment and started again with the same command.
+It goes on from the last whole epoch: the weights and the optimizer come from the checkpoint, and
+each epoch's order and random numbers come from (seed, epoch) alone. On the TensorFlow CPU backend,
+on one machine, the resumed weights are bit for bit those of an uninterrupted training (a test kills
+one and compares). TensorFlow's op determinism is not needed for that on CPU, and made an epoch
+about half as long again, so it stays off. On a GPU, or with another number of cores, sums are
+taken in another order, and the result is only statistically the same.
+"""
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+from cifar10.accuracy import Accuracy, measure_accuracy
+from cifar10.card import (
+    SCHEMA_VERSION,
+    AccuracyRecord,
+    DatasetRecord,
+    TrainingCost,
+    TrainingRecord,
+    read_training_record,
+)
+from cifar10.dataset import Dataset, Split
+from cifar10.errors import InvalidCardError, RecipeError, StoreError
+from cifar10.records import to_json
+from cifar10.store import (
+    HISTORY_FILE,
+    KERAS_FILE,
+    TRAINING_FILE,
+    ModelStore,
+    file_sha256,
+    write_atomic,
+)
+from training.checkpoint import Checkpoint, State, check_identity
+from training.history import EpochRow, best_epoch, history_csv, phase_is_over
+from training.models import build_model, compile_model, count_parameters, describe_preprocessing
+from training.observer import Observer
+from training.provenance import git_commit, hardware, library_versions
+from training.recipes import Phase, Recipe, recipe_fields, training_fields
+
+CHECKPOINT_FOLDER: Final = "checkpoint"
+
+_EVALUATION_BATCH: Final = 256
+"""Does not change any result; only speed and memory."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training."""
+
+    record: TrainingRecord
+    already_there: bool
+    """True: it had been finished before, and nothing was done."""
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    store: ModelStore,
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    restart: bool = False,
+    observer: Observer = Observer(),
+) -> Outcome:
+    """Train ``recipe``, or go on with it, or find it finished.
+
+    Leaves ``model.keras``, ``history.csv`` and, last, ``training.json`` in the model's folder.
+
+    Args:
+        name: the model's; None takes the recipe's.
+        seed: of the weights, the order of the images and all other random numbers.
+        restart: forget what was trained so far. An exported ``model.onnx`` and its card stay: they
+            are a whole model of their own until the next export replaces them.
+
+    Raises:
+        RecipeError: the folder holds another training (recipe, seed or dataset), or the model does
+            not have the recipe's parameters.
+        InvalidModelNameError: ``name`` could not be a model's.
+        StoreError: the folder is damaged.
+    """
+    name = name or recipe.name
+    folder = store.folder(name)
+    checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER)
+    if restart:
+        _forget(folder, checkpoint)
+    identity = _identity(recipe_fields(recipe), seed, dataset.record)
+    finished = _finished(folder)
+    if finished is not None:
+        found = _identity(finished.recipe_fields, finished.seed, finished.dataset)
+        check_identity(folder, found, identity)
+        checkpoint.remove()  # a kill between the record and this leaves it over
+        return Outcome(finished, already_there=True)
+    commit = git_commit()  # before the hours in which someone may edit the code
+    job = _Job(name, recipe, dataset, seed, folder, checkpoint, identity, commit, observer)
+    state = checkpoint.read()
+    if state is not None:
+        check_identity(checkpoint.folder, state.identity, identity)
+        state = checkpoint.mark_resumed(state)
+        observer.resumed(state.history)
+    return Outcome(_finish(job, _run_phases(job, state)), already_there=False)
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    recipe: Recipe
+    dataset: Dataset
+    seed: int
+    folder: Path
+    checkpoint: Checkpoint
+    identity: dict[str, Any]
+    commit: str
+    observer: Observer
+
+
+def _identity(fields: dict[str, Any], seed: int, dataset: DatasetRecord) -> dict[str, Any]:
+    """What makes two trainings the same one."""
+    return training_fields(fields) | {
+        "seed": seed,
+        "dataset": {
+            key: value for key, value in dataclasses.asdict(dataset).items() if key != "source"
+        },
+    }
+
+
+def _finished(folder: Path) -> TrainingRecord | None:
+    path = folder / TRAINING_FILE
+    try:
+        record = read_training_record(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except InvalidCardError as error:
+        message = f"{path}: {error} Train again with --restart."
+        raise InvalidCardError(message) from error
+    model = folder / KERAS_FILE
+    found = file_sha256(model) if model.is_file() else "no such file"
+    if found != record.keras_sha256:
+        message = (
+            f"{model} is not the file that {TRAINING_FILE} describes: SHA-256 {found}, expected "
+            f"{record.keras_sha256}. Put it back, or train again with --restart."
+        )
+        raise StoreError(message)
+    return record
+
+
+def _forget(folder: Path, checkpoint: Checkpoint) -> None:
+    # The record goes first: without it, the rest is no finished model, wherever a kill falls.
+    for name in (TRAINING_FILE, HISTORY_FILE, KERAS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    checkpoint.remove()
+
+
+def _run_phases(job: _Job, state: State | None) -> State:
+    """Run all epochs that ``state`` does not have yet."""
+    checkpoint = job.checkpoint
+    for phase in job.recipe.phases:
+        history = state.history if state is not None else ()
+        if phase_is_over(history, phase):
+            continue
+        if state is None:
+            keras.utils.set_random_seed(job.seed)
+            model = build_model(job.recipe)
+            compile_model(model, phase)
+        elif history[-1].phase == phase.name:
+            model = checkpoint.load(state.latest, compiled=True)
+        else:
+            model = checkpoint.load(state.best, compiled=False)
+            compile_model(model, phase)
+        while not phase_is_over(history, phase):
+            row = _run_epoch(job, model, phase, len(history) + 1)
+            history = (*history, row)
+            state = checkpoint.save(model, job.identity, history, state)
+            job.observer.epoch_finished(row, best=best_epoch(history) == row.epoch)
+    if state is None:  # cannot be: the recipe checked that it has phases, and they epochs
+        message = f"recipe {job.recipe.name!r} ran no epoch"
+        raise RecipeError(message)
+    return state
+
+
+def _run_epoch(job: _Job, model: keras.Model, phase: Phase, epoch: int) -> EpochRow:
+    train, validation = job.dataset.train, job.dataset.validation
+    started = time.perf_counter()
+    random = np.random.default_rng((job.seed, epoch))
+    order = random.permutation(len(train.labels))
+    keras.utils.set_random_seed(int(random.integers(2**31)))
+    job.observer.epoch_started(phase, epoch, math.ceil(len(order) / job.recipe.batch_size))
+    fitted = model.fit(
+        train.images[order],
+        train.labels[order],
+        batch_size=job.recipe.batch_size,
+        epochs=1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[_StepCallback(job.observer)],
+    ).history
+    evaluated = model.evaluate(
+        validation.images,
+        validation.labels,
+        batch_size=_EVALUATION_BATCH,
+        verbose=0,
+        return_dict=True,
+    )
+    return EpochRow(
+        epoch=epoch,
+        loss=float(fitted["loss"][0]),
+        accuracy=float(fitted["accuracy"][0]),
+        validation_loss=float(evaluated["loss"]),
+        validation_accuracy=float(evaluated["accuracy"]),
+        seconds=time.perf_counter() - started,
+        learning_rate=phase.learning_rate,
+        phase=phase.name,
+    )
+
+
+class _StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
+    def __init__(self, observer: Observer) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        self._observer.step_finished(batch + 1, float(logs["loss"]), float(logs["accuracy"]))
+
+
+def _finish(job: _Job, state: State) -> TrainingRecord:
+    """Evaluate the best weights and write the three files, the record last."""
+    recipe, folder, checkpoint = job.recipe, job.folder, job.checkpoint
+    model = checkpoint.load(state.best, compiled=False)
+    accuracy = {}
+    for name in ("train", "validation", "test"):
+        job.observer.evaluating(name)
+        accuracy[name] = _evaluate(model, getattr(job.dataset, name))
+    seconds = tuple(row.seconds for row in state.history)
+    record = TrainingRecord(
+        schema_version=SCHEMA_VERSION,
+        name=job.name,
+        recipe=recipe.name,
+        recipe_fields=recipe_fields(recipe),
+        seed=job.seed,
+        commit=job.commit,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        preprocessing=describe_preprocessing(recipe),
+        parameters=count_parameters(model),
+        weights=None,
+        dataset=job.dataset.record,
+        accuracy=AccuracyRecord(
+            **accuracy, overfitting_gap=accuracy["train"].accuracy - accuracy["test"].accuracy
+        ),
+        training=TrainingCost(
+            epochs=len(state.history),
+            best_epoch=best_epoch(state.history),
+            seconds=sum(seconds),
+            seconds_per_epoch=seconds,
+            resumed=state.resumed,
+            backend=keras.backend.backend(),
+            hardware=hardware(),
+        ),
+        keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
+        versions=library_versions(),
+    )
+    write_atomic(folder / HISTORY_FILE, history_csv(state.history))
+    write_atomic(folder / TRAINING_FILE, to_json(record))
+    checkpoint.remove()
+    return record
+
+
+def _evaluate(model: keras.Model, split: Split) -> Accuracy:
+    probabilities = model.predict(split.images, batch_size=_EVALUATION_BATCH, verbose=0)
+    return measure_accuracy(np.argmax(probabilities, axis=1), split.labels)
