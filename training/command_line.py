@@ -42,7 +42,8 @@ _DATA_HELP = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, or 1 after an error in one line on stderr."""
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before Keras is imported: warnings on
+    # Before Keras is imported. What goes wrong comes as an exception; these lines are noise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     console = Console()
     try:
         if options.command == "list":
@@ -161,8 +162,15 @@ def _train(console: Console, options: argparse.Namespace) -> None:
     name = options.name or f"{recipe.name}{'_smoke' if options.smoke else ''}"
     if options.epochs is not None:
         recipe = with_epochs(recipe, options.epochs)
-    from training.run import train  # imports Keras: seconds, which the checks above must not cost
+    # These import Keras: seconds, which the checks above must not cost.
+    from training.provenance import hardware
+    from training.run import train
 
+    console.print(
+        f"{recipe.name} as {name}, seed {options.seed}, on {hardware()}",
+        highlight=False,
+        soft_wrap=True,
+    )
     with training_progress(console) as observer:
         outcome = train(
             recipe,

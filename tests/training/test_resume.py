@@ -31,13 +31,6 @@ def weights(folder: Path) -> list[np.ndarray]:
     return keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("uninterrupted")
-    train(TINY, DATASET, ModelStore(root))
-    return root / "tiny"
-
-
 def same_training(found: Path, expected: Path) -> None:
     for ours, theirs in zip(weights(found), weights(expected), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,101 @@
+"""A Keras model to an ONNX graph that keeps the contract of :mod:`cifar10.card`.
+
+Of the ways there are, tf2onnx over a ``tf.function`` is the one that works: Keras' own export gives
+a float input with a random name, and ``tf2onnx.convert.from_keras`` does not know Keras 3.
+"""
+
+from typing import Any, Final
+
+import keras
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+from cifar10.card import INPUT, OUTPUT
+from cifar10.errors import ExportError
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+
+OPSET: Final = 18
+"""The highest that tf2onnx 1.17 writes."""
+
+_BATCH: Final = "batch"
+
+
+def convert(model: keras.Model) -> onnx.ModelProto:
+    """Convert ``model``, with all shapes inferred and the full checker run.
+
+    Args:
+        model: takes uint8 (N, 32, 32, 3), gives float32 (N, 10).
+
+    Returns:
+        A graph with one input, uint8 ``image`` (batch, 32, 32, 3), and one output, float32
+        ``probabilities`` (batch, 10).
+
+    Raises:
+        ExportError: Keras runs on another backend than TensorFlow, or the graph breaks the
+            contract.
+    """
+    if keras.backend.backend() != "tensorflow":
+        message = (
+            f"Keras runs on {keras.backend.backend()!r}, but the conversion needs TensorFlow: "
+            "set KERAS_BACKEND=tensorflow (.keras files move between backends)"
+        )
+        raise ExportError(message)
+    signature = (tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT.name),)
+
+    def answer(image: Any) -> Any:
+        return model(image, training=False)
+
+    try:
+        converted, _ = tf2onnx.convert.from_function(
+            tf.function(answer, input_signature=signature), input_signature=signature, opset=OPSET
+        )
+    except Exception as error:  # tf2onnx raises whatever its rewriters stumble over
+        message = f"tf2onnx cannot convert the model: {error}"
+        raise ExportError(message) from error
+    return _keep_contract(converted)
+
+
+def _keep_contract(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph = model.graph
+    # A weight that tf2onnx could not freeze comes out as one more input, and only `run` would fail.
+    if len(graph.input) != 1 or len(graph.output) != 1:
+        message = (
+            f"the graph has inputs {[value.name for value in graph.input]} and outputs "
+            f"{[value.name for value in graph.output]}, expected one of each"
+        )
+        raise ExportError(message)
+    _rename(graph, graph.input[0].name, INPUT.name)
+    _rename(graph, graph.output[0].name, OUTPUT.name)
+    for value, element, shape in (
+        (graph.input[0], onnx.TensorProto.UINT8, IMAGE_SHAPE),
+        (graph.output[0], onnx.TensorProto.FLOAT, (CLASS_COUNT,)),
+    ):
+        if value.type.tensor_type.elem_type != element:
+            found = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+            expected = onnx.TensorProto.DataType.Name(element)
+            message = f"{value.name!r} is {found}, expected {expected}"
+            raise ExportError(message)
+        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, element, (_BATCH, *shape)))
+    del graph.value_info[:]  # inferred anew, with the batch's name in it
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        message = f"the converted graph does not pass ONNX's own checks: {error}"
+        raise ExportError(message) from error
+    return inferred
+
+
+def _rename(graph: onnx.GraphProto, before: str, after: str) -> None:
+    """Rename a value wherever it is written or read."""
+    if before == after:
+        return
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == before:
+                    names[index] = after
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.name == before:
+            value.name = after

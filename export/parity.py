@@ -1,0 +1,69 @@
+"""Prove that the graph in ONNX Runtime is the same model as the one in Keras."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10.card import Parity
+from cifar10.errors import ExportError
+from cifar10.predictor import Predictor
+
+_OTHER_BATCH_SIZES: Final = (1, 7)
+"""Run besides the whole: a graph whose batch was frozen in, or that mixes images, shows here."""
+
+
+@dataclass(frozen=True)
+class ParityLimits:
+    """How far ONNX Runtime may be from Keras."""
+
+    image_count: int = 1_000
+    max_absolute_difference: float = 1e-4
+    """Of probabilities, 0–1."""
+    top1_agreement: float = 1.0
+    """Lowest fraction of images on which both name the same class."""
+
+
+def check_parity(
+    model: keras.Model,
+    predictor: Predictor,
+    images: NDArray[np.uint8],
+    description: str,
+    limits: ParityLimits = ParityLimits(),
+) -> Parity:
+    """Compare the two on real images, at several batch sizes.
+
+    Args:
+        model: the Keras model.
+        predictor: the exported graph.
+        images: uint8 (N, 32, 32, 3), RGB; the first ``limits.image_count`` are used.
+        description: which images these are, for the card.
+        limits: what is accepted.
+
+    Raises:
+        ExportError: they differ by more than the limits; the message gives the numbers.
+    """
+    images = images[: limits.image_count]
+    expected = np.asarray(model.predict(images, batch_size=256, verbose=0))
+    whole = predictor.predict(images)
+    difference = _difference(whole, expected)
+    for size in _OTHER_BATCH_SIZES:
+        found = predictor.predict(images[:size])
+        difference = max(difference, _difference(found, expected[:size]))
+    agreement = float(np.mean(whole.argmax(axis=1) == expected.argmax(axis=1)))
+    if difference > limits.max_absolute_difference or agreement < limits.top1_agreement:
+        message = (
+            f"the graph is not the Keras model: on {len(images):,} images ({description}), "
+            f"probabilities differ by up to {difference:.3g} (at most "
+            f"{limits.max_absolute_difference:g} accepted) and {agreement:.2%} of the top-1 "
+            f"classes agree (at least {limits.top1_agreement:.2%}). Nothing was written."
+        )
+        raise ExportError(message)
+    return Parity(description, len(images), difference, agreement)
+
+
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    difference = float(np.abs(found - expected).max())
+    return difference if np.isfinite(difference) else float("inf")  # NaN compares as no difference

@@ -1,0 +1,17 @@
+"""Trained once for all tests of training."""
+
+from pathlib import Path
+
+import pytest
+
+from cifar10.store import ModelStore
+from tests.training.tiny import TINY, tiny_dataset
+from training.run import train
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training of ``TINY``, seed 0. Not to be changed by a test."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    train(TINY, tiny_dataset(), ModelStore(root))
+    return root / "tiny"

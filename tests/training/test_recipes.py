@@ -1,0 +1,135 @@
+"""Every recipe in the table builds what it promises."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from cifar10.card import Parameters
+from cifar10.errors import RecipeError
+from cifar10.records import to_json
+from training.models import build_model, compile_model, count_parameters, describe_preprocessing
+from training.recipes import (
+    RECIPES,
+    SIMPLE_CNN,
+    Phase,
+    Recipe,
+    find_recipe,
+    recipe_fields,
+    smoke_form,
+    training_fields,
+    with_epochs,
+)
+
+# Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+
+
+@EVERY_RECIPE
+def test_parameters_are_those_expected(recipe: Recipe) -> None:
+    assert count_parameters(build_model(recipe)) == recipe.expected_parameters
+
+
+@EVERY_RECIPE
+def test_pixels_go_in_and_probabilities_come_out(recipe: Recipe) -> None:
+    model = build_model(recipe)
+    assert model.inputs[0].dtype == "uint8"
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    probabilities = model.predict(images, verbose=0)
+    assert probabilities.shape == (3, 10)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+
+
+@EVERY_RECIPE
+def test_a_recipe_says_what_it_is(recipe: Recipe) -> None:
+    low, high = recipe.expected_test_accuracy
+    assert 0.1 < low < high <= 1.0
+    assert recipe.source
+    assert recipe.cost
+    assert describe_preprocessing(recipe)
+    assert sum(phase.epochs for phase in smoke_form(recipe).phases) <= 5
+    assert find_recipe(recipe.name) is recipe
+
+
+def test_names_are_distinct() -> None:
+    assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
+
+
+def test_the_simple_cnn_is_the_study_s() -> None:
+    model = build_model(SIMPLE_CNN)
+    layers = [
+        (type(layer).__name__, getattr(layer, "filters", getattr(layer, "units", None)))
+        for layer in model.layers
+    ]
+    assert layers == [
+        ("InputLayer", None),
+        ("Rescaling", None),
+        ("Conv2D", 32),
+        ("MaxPooling2D", None),
+        ("Conv2D", 64),
+        ("MaxPooling2D", None),
+        ("Flatten", None),
+        ("Dense", 512),
+        ("Dense", 10),
+    ]
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    for layer in convolutions:
+        assert (layer.kernel_size, layer.padding) == ((3, 3), "same")
+    assert count_parameters(model) == Parameters(2_122_186, 2_122_186, 0)
+    assert SIMPLE_CNN.batch_size == 64
+    assert SIMPLE_CNN.phases == (Phase(name="all", epochs=10, learning_rate=1e-3, patience=3),)
+
+
+def test_another_architecture_than_promised_is_refused() -> None:
+    wider = dataclasses.replace(SIMPLE_CNN.architecture, filters=(32, 65))
+    with pytest.raises(RecipeError, match=r"expected .*2122186"):
+        build_model(dataclasses.replace(SIMPLE_CNN, architecture=wider))
+
+
+def test_the_optimizer_is_the_phase_s() -> None:
+    model = build_model(SIMPLE_CNN)
+    compile_model(model, SIMPLE_CNN.phases[0])
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+def test_an_unknown_recipe_is_an_error_that_lists_those_there_are() -> None:
+    with pytest.raises(RecipeError, match="no recipe 'simple_cn'; there are: simple_cnn"):
+        find_recipe("simple_cn")
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        (),
+        (SIMPLE_CNN.phases[0], SIMPLE_CNN.phases[0]),
+        (Phase(name="all", epochs=0, learning_rate=1e-3, patience=3),),
+        (Phase(name="all", epochs=1, learning_rate=0.0, patience=3),),
+        (Phase(name="all", epochs=1, learning_rate=1e-3, patience=0),),
+    ],
+)
+def test_phases_that_cannot_be_trained_are_refused(phases: tuple[Phase, ...]) -> None:
+    with pytest.raises(RecipeError, match="simple_cnn"):
+        dataclasses.replace(SIMPLE_CNN, phases=phases)
+
+
+def test_rewording_a_recipe_does_not_make_it_another_training() -> None:
+    reworded = dataclasses.replace(SIMPLE_CNN, cost="less than you think")
+    same = training_fields(recipe_fields(reworded)) == training_fields(recipe_fields(SIMPLE_CNN))
+    assert same
+    shorter = training_fields(recipe_fields(with_epochs(SIMPLE_CNN, 2)))
+    assert shorter != training_fields(recipe_fields(SIMPLE_CNN))
+
+
+def test_fields_are_what_json_gives_back() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Holder:
+        fields: dict[str, object]
+
+    fields = recipe_fields(SIMPLE_CNN)
+    assert json.loads(to_json(Holder(fields)))["fields"] == fields
