@@ -129,7 +129,8 @@ class Checkpoint:
         return digest
 
     def remove(self) -> None:
-        """Remove the folder, whatever is in it."""
+        """Remove the folder, the state first: half a checkpoint is none, not a damaged one."""
+        (self.folder / _STATE_FILE).unlink(missing_ok=True)
         if self.folder.is_dir():
             shutil.rmtree(self.folder)
 
