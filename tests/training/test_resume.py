@@ -79,10 +79,10 @@ def test_stopped_between_any_two_files(
         nonlocal allowed
         allowed -= 1
         if allowed == -1 and attempt % 2 == 0:
-            raise Crash(f"before {target}")
+            raise Crash(target)
         replace(self, target)
         if allowed == -1:
-            raise Crash(f"after {target}")
+            raise Crash(target)
         return target
 
     monkeypatch.setattr(Path, "replace", crashing)
