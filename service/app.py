@@ -12,6 +12,9 @@ from bentoml.exceptions import BentoMLException
 from cifar10.environment import models_dir
 from cifar10.errors import Cifar10Error
 from cifar10.store import ModelStore
+from service.edge import Edge
+from service.logs import configure_logging
+from service.models import ModelSet
 from service.preflight import check_before_start
 from service.settings import Settings, SettingsError, read_settings
 
@@ -31,11 +34,6 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """The application of one worker process."""
-        # Here and not above, so that the supervisor need not load the runtime.
-        from service.edge import Edge
-        from service.logs import configure_logging
-        from service.models import ModelSet
-
         configure_logging()
         models = ModelSet(SETTINGS, ModelStore(models_dir()))
         return Edge(super().to_asgi(is_main), SETTINGS, models)
