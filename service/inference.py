@@ -25,9 +25,9 @@ from service.upload import extract_image
 
 T = TypeVar("T")
 
-INLINE: Final = DecodeLimits(64 * 1024, 128 * 128, 128 * 128)
-"""What is decoded on the event loop: about half a millisecond at most. The pixels are bounded too,
-because a few bytes of PNG can unpack to a large picture."""
+INLINE: Final = DecodeLimits(16 * 1024, 64 * 64, 64 * 64)
+"""What is decoded on the event loop: about half a millisecond at most. The pixels are bounded
+too, because a few bytes of PNG can unpack to a large picture."""
 
 
 class BoundedThread:
