@@ -88,19 +88,16 @@ async def _read_capped(receive: Receive, headers: HeaderMap, max_bytes: int) -> 
             raise malformed(detail)
         if len(length) > 18 or int(length) > max_bytes:
             raise too_large(max_bytes)
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # not a list: a body of one-byte chunks would fill the memory with objects
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnectedError
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
+        body += message.get("body", b"")
+        if len(body) > max_bytes:
             raise too_large(max_bytes)
-        chunks.append(chunk)
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return bytes(body)
 
 
 @dataclass
