@@ -1,0 +1,121 @@
+"""What Prometheus is told. Every label has a fixed set of values: none comes from a request.
+
+With several workers each writes its own files into ``PROMETHEUS_MULTIPROC_DIR``, which BentoML sets
+before the worker starts, and whichever is asked adds them up.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from service.models import LoadedModel
+
+_SECONDS = (
+    0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+
+_LIVE_GAUGE = re.compile(r"gauge_live\w*_(\d+)\.db")
+
+
+class Metrics:
+    """The collectors of one worker process."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self.requests = Counter(
+            "cifar10_requests",
+            "Requests answered; code 499 is a client that left before its body was complete.",
+            ("route", "code"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "cifar10_request_seconds",
+            "From a request's headers to its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "cifar10_requests_in_flight",
+            "Requests being answered now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.classified = Counter(
+            "cifar10_images_classified",
+            "Images classified.",
+            ("model",),
+            registry=registry,
+        )
+        self.decode_seconds = Histogram(
+            "cifar10_decode_seconds",
+            "From a body to its 32 × 32 tile.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.inference_seconds = Histogram(
+            "cifar10_inference_seconds",
+            "One run of a model.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "cifar10_rejected",
+            "Requests refused, by the kind of the problem document.",
+            ("reason",),
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "cifar10_model_info",
+            "Models that are loaded, and the execution provider that really runs them.",
+            ("model", "sha256", "device", "provider"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def model_loaded(self, model: LoadedModel) -> None:
+        """Tell which model runs where."""
+        predictor = model.predictor
+        self.model_info.labels(
+            model.card.name, model.card.sha256, predictor.device, predictor.provider
+        ).set(1)
+
+    def render(self) -> bytes:
+        """The text exposition format, over all workers."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+
+def forget_dead_workers() -> None:
+    """Remove the live gauges of workers that were killed and could not do it themselves."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None or os.name != "posix":  # elsewhere, signal 0 is not a question
+        return
+    for path in Path(directory).iterdir():
+        match = _LIVE_GAUGE.fullmatch(path.name)
+        if match and not _alive(int(match[1])):
+            mark_process_dead(int(match[1]))  # type: ignore[no-untyped-call]
+
+
+def forget_this_worker() -> None:
+    """Remove this worker's live gauges, when it ends."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,144 @@
+"""Which models this server has, and whether each of them is fit to answer.
+
+A model is fit when its file's digest is its card's, it runs on the device asked for, it is warm,
+and it gives the golden answer. A model that is not keeps the server unready, and says why.
+"""
+
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cifar10.card import ModelCard
+from cifar10.errors import Cifar10Error, ModelNotFoundError
+from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.store import ModelStore
+from service.problems import Kind, no_such_model, try_later
+from service.settings import DEFAULT_MODEL, Settings
+
+logger = logging.getLogger(__name__)
+
+_LOADING: Final = "being loaded"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is fit to answer."""
+
+    card: ModelCard
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The models to load, and the one that answers when a request names none."""
+
+    names: tuple[str, ...]
+    default: str
+
+
+def choose(settings: Settings, store: ModelStore) -> Choice:
+    """What to load from ``store``.
+
+    Raises:
+        ModelNotFoundError: the store is empty, or lacks a model that the settings name; says what
+            there is.
+    """
+    there = store.names()
+    if not there:
+        message = (
+            f"no model in {store.root}. Make one: python -m training train {DEFAULT_MODEL} && "
+            f"python -m export {DEFAULT_MODEL}; or point CIFAR10_MODELS to a folder of models"
+        )
+        raise ModelNotFoundError(message)
+    names = settings.load or tuple(there)
+    for name in names:
+        if name not in there:
+            message = f"CIFAR10_LOAD names {name!r}; {store.root} has: {', '.join(there)}"
+            raise ModelNotFoundError(message)
+    default = settings.default_model
+    if default is None:
+        default = names[0] if len(names) == 1 else DEFAULT_MODEL
+    if default not in names:
+        message = (
+            f"the default model {default!r} is not among those to load ({', '.join(names)}); "
+            "set CIFAR10_DEFAULT_MODEL to one of them"
+        )
+        raise ModelNotFoundError(message)
+    return Choice(names, default)
+
+
+def load_model(store: ModelStore, name: str, options: PredictorOptions) -> LoadedModel:
+    """Load one model and prove it fit.
+
+    Raises:
+        StoreError: no card, a bad one, or a file that is not the one it describes.
+        PredictorError: it does not run on the device, or answers something else than it should.
+    """
+    stored = store.load(name)
+    predictor = Predictor(stored.onnx, options)
+    predictor.warm_up((1,))
+    predictor.check_golden(stored.card.golden)
+    return LoadedModel(stored.card, predictor)
+
+
+class ModelSet:
+    """The models of one worker process.
+
+    ``load_all`` runs in a thread while the event loop already answers ``/livez`` and ``/readyz``.
+
+    Raises:
+        ModelNotFoundError: see :func:`choose`.
+    """
+
+    def __init__(self, settings: Settings, store: ModelStore) -> None:
+        choice = choose(settings, store)
+        self.default = choice.default
+        self.names = choice.names
+        self.loaded: dict[str, LoadedModel] = {}
+        self.unfit: dict[str, str] = dict.fromkeys(choice.names, _LOADING)
+        """Model → why it cannot answer. Empty when the server is ready."""
+        self._store = store
+        self._options = PredictorOptions(settings.device, settings.threads)
+
+    def load_all(self, on_loaded: Callable[[LoadedModel], None] = lambda _: None) -> None:
+        """Load every model. Failures are logged and kept in ``unfit``, not raised: the process
+        stays up to say what is wrong, where raising would have it started anew for ever."""
+        for name in self.names:
+            try:
+                model = load_model(self._store, name, self._options)
+            except Cifar10Error as error:
+                self.unfit[name] = str(error)
+                logger.error("model %s cannot be served: %s", name, error)
+            except Exception as error:  # a defect of ours or of the runtime, no less unready
+                self.unfit[name] = f"{type(error).__name__} while loading; see the server's log"
+                logger.exception("model %s cannot be served", name)
+            else:
+                self.loaded[name] = model
+                on_loaded(model)
+                del self.unfit[name]
+                logger.info(
+                    "model %s is ready on %s (%s)",
+                    name,
+                    model.predictor.device,
+                    model.predictor.provider,
+                )
+        # What is loaded stays for the life of the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def get(self, name: str | None) -> LoadedModel:
+        """The model ``name``, or the default.
+
+        Raises:
+            Problem: 404 for a name that this server does not have, 503 for one not fit to answer.
+        """
+        wanted = self.default if name is None else name
+        model = self.loaded.get(wanted)
+        if model is not None:
+            return model
+        if wanted not in self.names:
+            raise no_such_model(wanted, self.names)
+        detail = f"the model {wanted!r} cannot answer: {self.unfit.get(wanted, _LOADING)}"
+        raise try_later(Kind.NOT_READY, detail)

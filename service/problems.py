@@ -1,0 +1,108 @@
+"""Refusals: RFC 9457 problem documents, each of a kind from one fixed table.
+
+The kind is the last part of the document's ``type`` and the label under which it is counted.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+
+MEDIA_TYPE: Final = b"application/problem+json"
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Kind(Enum):
+    """Every way in which a request is refused: (name, HTTP status, title)."""
+
+    MALFORMED = ("malformed", 400, "The request is malformed")
+    NO_SUCH_MODEL = ("no-such-model", 404, "There is no such model")
+    NOT_FOUND = ("not-found", 404, "There is nothing at this address")
+    METHOD = ("method-not-allowed", 405, "This address does not answer this method")
+    BODY_TIMEOUT = ("body-timeout", 408, "The body did not arrive in time")
+    TOO_LARGE = ("too-large", 413, "The body is too large")
+    UNSUPPORTED = ("unsupported-type", 415, "The content is not an image of an accepted type")
+    UNDECODABLE = ("undecodable", 422, "The image cannot be decoded")
+    TOO_MANY_PIXELS = ("too-many-pixels", 422, "The image has too many pixels")
+    INTERNAL = ("internal", 500, "The server failed")
+    QUEUE_FULL = ("queue-full", 503, "The server is busy")
+    NOT_READY = ("not-ready", 503, "The server is not ready")
+    DEADLINE = ("deadline", 504, "The deadline has passed")
+
+    def __init__(self, slug: str, status: int, title: str) -> None:
+        self.slug = slug
+        self.status = status
+        self.title = title
+
+
+class Problem(Exception):  # noqa: N818 — RFC 9457's own word
+    """A refusal, raised where the reason is found and answered by the edge.
+
+    Args:
+        kind: which refusal.
+        detail: what was received, what was expected and what to do.
+        extras: further members of the document.
+        headers: further headers of the answer.
+        instance: the URI of this one occurrence.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        extras: Mapping[str, Any] = MappingProxyType({}),
+        headers: Headers = (),
+        instance: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.extras = extras
+        self.headers = headers
+        self.instance = instance
+
+    def body(self) -> bytes:
+        """The problem document."""
+        document: dict[str, Any] = {
+            "type": f"urn:problem-type:cifar10:{self.kind.slug}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+        }
+        if self.instance is not None:
+            document["instance"] = self.instance
+        document.update(self.extras)
+        return orjson.dumps(document)
+
+
+def malformed(detail: str) -> Problem:
+    """400: the request does not say what it must."""
+    return Problem(Kind.MALFORMED, detail)
+
+
+def no_such_model(name: str, there_are: Iterable[str]) -> Problem:
+    """404: names the models that there are."""
+    models = sorted(there_are)
+    detail = f"no model {name[:64]!r} is loaded; there are: {', '.join(models)}"
+    return Problem(Kind.NO_SUCH_MODEL, detail, extras={"models": models})
+
+
+def method_not_allowed(method: str, allowed: str) -> Problem:
+    """405, with the Allow header."""
+    detail = f"the address answers {allowed}, not {method[:16]}"
+    return Problem(Kind.METHOD, detail, headers=((b"allow", allowed.encode()),))
+
+
+def too_large(limit: int) -> Problem:
+    """413: more bytes than are read."""
+    detail = f"at most {limit:,} bytes are accepted; send a smaller copy, the model sees 32 × 32"
+    return Problem(Kind.TOO_LARGE, detail, extras={"max_bytes": limit})
+
+
+def try_later(kind: Kind, detail: str) -> Problem:
+    """503, with Retry-After."""
+    return Problem(kind, detail, headers=((b"retry-after", b"1"),))

@@ -1,0 +1,148 @@
+"""Ready means that every model is loaded, warm, and gives its golden answer."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cifar10.card import Golden
+from cifar10.environment import PROJECT_ROOT
+from cifar10.errors import DigestMismatchError, ModelNotFoundError
+from cifar10.records import to_json
+from cifar10.store import ModelStore
+from service.edge import Edge
+from service.models import ModelSet, choose
+from service.preflight import check_before_start
+from service.settings import Settings, SettingsError, read_settings
+from tests.conftest import add_model, linear_onnx
+from tests.service.cases import PNG
+from tests.service.conftest import make_edge, nothing_behind, running
+
+
+@pytest.fixture
+def store(tmp_path):
+    for seed, name in enumerate(("tiny_a", "tiny_b")):
+        add_model(tmp_path, name, linear_onnx(seed))
+    return tmp_path
+
+
+def spoil_golden(store):
+    """Make ``tiny_b``'s card expect another answer."""
+    path = store / "tiny_b" / "card.json"
+    card = ModelStore(store).card("tiny_b")
+    wrong = Golden(tuple(row[::-1] for row in card.golden.probabilities), card.golden.tolerance)
+    path.write_text(to_json(dataclasses.replace(card, golden=wrong)))
+
+
+def spoil_digest(store):
+    path = store / "tiny_b" / "model.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def ask(edge: Edge):
+    async def main():
+        async with running(edge) as client:
+            return (
+                await client.get("/readyz"),
+                await client.get("/livez"),
+                await client.post("/classify?model=tiny_b", content=PNG),
+                await client.post("/classify?model=tiny_a", content=PNG),
+            )
+
+    return asyncio.run(main())
+
+
+def test_ready_names_the_models(tiny_store):
+    ready, live, _, _ = ask(make_edge(tiny_store))
+    assert (ready.status_code, live.status_code) == (200, 200)
+    assert ready.json() == {"status": "ready", "models": ["tiny_a", "tiny_b"]}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(spoil_golden, "golden images"), (spoil_digest, "SHA-256")]
+)
+def test_one_unfit_model_keeps_the_server_unready(store, spoil, reason):
+    spoil(store)
+    ready, live, unfit, fit = ask(make_edge(store))
+    assert ready.status_code == 503
+    assert ready.headers["content-type"] == "application/problem+json"
+    assert list(ready.json()["models"]) == ["tiny_b"]
+    assert reason in ready.json()["models"]["tiny_b"]
+    assert live.status_code == 200
+    assert unfit.status_code == 503
+    assert unfit.json()["type"].endswith("not-ready")
+    assert fit.status_code == 200
+
+
+def test_unready_while_loading(store, monkeypatch):
+    settings = Settings(device="cpu", default_model="tiny_a")
+    models = ModelSet(settings, ModelStore(store))
+    monkeypatch.setattr(models, "load_all", lambda _: None)
+    edge = Edge(nothing_behind, settings, models)
+    models.unfit = dict.fromkeys(models.names, "not yet")
+    ready, live, answer, _ = ask(edge)
+    assert (ready.status_code, live.status_code, answer.status_code) == (503, 200, 503)
+    assert "retry-after" in answer.headers
+
+
+def test_the_supervisor_refuses_a_file_that_its_card_does_not_describe(store):
+    spoil_digest(store)
+    with pytest.raises(DigestMismatchError, match="tiny_b"):
+        check_before_start(Settings(device="cpu", default_model="tiny_a"), ModelStore(store))
+
+
+def test_the_default_model(store):
+    assert choose(Settings(default_model="tiny_b"), ModelStore(store)).default == "tiny_b"
+    assert choose(Settings(load=("tiny_b",)), ModelStore(store)).default == "tiny_b"
+    with pytest.raises(ModelNotFoundError, match=r"'simple_cnn'.*tiny_a, tiny_b"):
+        choose(Settings(), ModelStore(store))
+    with pytest.raises(ModelNotFoundError, match=r"'other'.*tiny_a, tiny_b"):
+        choose(Settings(load=("other",)), ModelStore(store))
+    with pytest.raises(ModelNotFoundError, match="no model in"):
+        choose(Settings(), ModelStore(store / "nowhere"))
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("CIFAR10_LOAD", "tiny_a, tiny_b")
+    monkeypatch.setenv("CIFAR10_QUEUE_BOUND", "7")
+    settings = read_settings()
+    assert settings.load == ("tiny_a", "tiny_b")
+    assert settings.queue_bound == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("CIFAR10_DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"),
+        ("CIFAR10_WORKERS", "0", "greater than or equal to 1"),
+        ("CIFAR10_DEVCIE", "cuda", "did you mean CIFAR10_DEVICE"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch, name, value, says):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=says) as caught:
+        read_settings()
+    assert name in str(caught.value)
+
+
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_no_setting(monkeypatch):
+    monkeypatch.setenv("CIFAR10_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("CIFAR10_PORT", "tcp://10.0.0.1:3000")
+    monkeypatch.setenv("CIFAR10_PORT_3000_TCP_ADDR", "10.0.0.1")
+    read_settings()
+
+
+def test_importing_the_service_loads_no_training_framework():
+    code = (
+        "import json, sys, service.app; "
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    command = [sys.executable, "-c", code]
+    output = subprocess.check_output(command, cwd=PROJECT_ROOT, env=dict(os.environ), text=True)
+    loaded = set(json.loads(output.splitlines()[-1]))
+    assert "bentoml" in loaded
+    assert not loaded & {"tensorflow", "keras", "tf2onnx", "torch"}

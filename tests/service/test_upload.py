@@ -1,0 +1,51 @@
+"""Whatever the bytes: an image, or a refusal; never another error."""
+
+import contextlib
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.inference import Inference
+from service.metrics import Metrics
+from service.problems import Problem
+from service.settings import Settings
+from service.upload import extract_image
+from tests.service.cases import JPEG, PNG, WEBP
+
+FORM = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
+FORM_TYPE = b"multipart/form-data; boundary=b"
+
+DECODER = Inference(Settings(device="cpu"), Metrics())
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """``whole`` with a few bytes replaced, removed or put in."""
+    data = bytearray(whole)
+    for _ in range(draw(st.integers(1, 6))):
+        start = draw(st.integers(0, len(data)))
+        data[start : start + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))
+    return bytes(data)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([JPEG, PNG, WEBP]).flatmap(damaged) | st.binary(max_size=200),
+    st.sampled_from([b"", b"image/png", b"application/json"]),
+)
+def test_damaged_images(body, content_type):
+    with contextlib.suppress(Problem):
+        tile = DECODER._decode(body, content_type, Settings().decode_limits)
+        assert (tile.shape, tile.dtype) == ((32, 32, 3), np.uint8)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(damaged(FORM), st.just(FORM_TYPE) | damaged(FORM_TYPE) | st.binary(max_size=80))
+def test_damaged_forms(body, content_type):
+    with contextlib.suppress(Problem):
+        assert isinstance(extract_image(body, content_type), bytes)
+
+
+def test_a_whole_form():
+    assert extract_image(FORM, FORM_TYPE) == PNG
