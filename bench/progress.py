@@ -1,0 +1,10 @@
+"""How a long measurement says how far it is, without knowing who listens."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tell no one."""

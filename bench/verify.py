@@ -1,0 +1,115 @@
+"""The end-to-end check: every test image through the running server, against this process.
+
+If the server decoded, labelled or predicted in any other way than the code that measured the
+accuracy, that accuracy would not be the server's. Images travel as PNG, so no pixel changes on
+the way.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.generator import encode_png
+from bench.load import classify_route
+from bench.measurements import VerifyMeasurement
+from bench.progress import Progress, silent
+from cifar10.errors import BenchError
+
+CONNECTIONS: Final = 8
+NO_ANSWER: Final = -1
+_SHOWN_DIFFERENCES: Final = 20
+
+
+def classes_from_server(
+    url: str, images: NDArray[np.uint8], *, model: str | None, progress: Progress = silent
+) -> NDArray[np.int64]:
+    """Ask the server for the class of every image, over a handful of connections.
+
+    Args:
+        url: of the server.
+        images: uint8 (N, 32, 32, 3), RGB.
+        model: which one to ask for; None for the server's default.
+        progress: told how many images are done.
+
+    Returns:
+        int64 (N,): 0–9, or :data:`NO_ANSWER` where the answer was not a 200 with a class.
+
+    Raises:
+        BenchError: the server went away.
+    """
+    return asyncio.run(_ask_all(f"{url}{classify_route(model)}", images, progress))
+
+
+async def _ask_all(route: str, images: NDArray[np.uint8], progress: Progress) -> NDArray[np.int64]:
+    found = np.full(len(images), NO_ANSWER, np.int64)
+    indices = iter(range(len(images)))
+    limits = httpx.Limits(max_connections=CONNECTIONS)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for index in indices:  # shared: each image is taken once
+            if index % 100 == 0:
+                progress("verify", index, len(images))
+            found[index] = await _ask(client, route, encode_png(images[index]))
+
+    async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(CONNECTIONS):
+                    group.create_task(ask(client))
+        except* httpx.HTTPError as errors:
+            first = errors.exceptions[0]
+            message = f"the server stopped answering: {type(first).__name__} {first}"
+            raise BenchError(message) from first
+    progress("verify", len(images), len(images))
+    return found
+
+
+async def _ask(client: httpx.AsyncClient, route: str, body: bytes) -> int:
+    answer = await client.post(route, content=body, headers={"Content-Type": "image/png"})
+    if answer.status_code != httpx.codes.OK:
+        return NO_ANSWER
+    class_id = answer.json().get("class_id")
+    return class_id if isinstance(class_id, int) else NO_ANSWER
+
+
+def compare_answers(
+    from_server: NDArray[np.int64],
+    in_process: NDArray[np.int64],
+    labels: NDArray[np.uint8],
+    *,
+    device: str,
+    card_accuracy: float | None,
+) -> VerifyMeasurement:
+    """Count where the two agree, and how many each has right.
+
+    Args:
+        from_server: int64 (N,), 0–9 or :data:`NO_ANSWER`.
+        in_process: int64 (N,), 0–9.
+        labels: uint8 (N,), the true classes.
+        device: where the server says the model runs.
+        card_accuracy: 0–1 on these very images; None when the card has none.
+    """
+    same = from_server == in_process
+    differing: Sequence[int] = np.flatnonzero(~same)[:_SHOWN_DIFFERENCES].tolist()
+    return VerifyMeasurement(
+        device=device,
+        images=len(labels),
+        answered=int((from_server != NO_ANSWER).sum()),
+        same_top1=int(same.sum()),
+        server_correct=int((from_server == labels).sum()),
+        in_process_correct=int((in_process == labels).sum()),
+        card_correct=None if card_accuracy is None else round(card_accuracy * len(labels)),
+        differing=tuple(differing),
+    )
+
+
+def is_verified(measurement: VerifyMeasurement) -> bool:
+    """Whether the server answers exactly as this process, and as right as the card says."""
+    return measurement.same_top1 == measurement.images and measurement.card_correct in (
+        None,
+        measurement.server_correct,
+    )
