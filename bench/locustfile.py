@@ -29,7 +29,6 @@ CLOCKS: dict[str, tuple[float, float]] = {}
 """``start`` and ``stop`` of the test: (this process's CPU time, wall time), in seconds."""
 
 
-@events.init_command_line_parser.add_listener
 def add_options(parser: Any, **_: Any) -> None:
     """Our options beside Locust's own."""
     parser.add_argument("--images", required=True, help="zip of image files to post")
@@ -37,7 +36,6 @@ def add_options(parser: Any, **_: Any) -> None:
     parser.add_argument("--route", default="/classify", help="path and query to post to")
 
 
-@events.test_start.add_listener
 def read_images(environment: Any, **_: Any) -> None:
     """Everything is in memory before the first request."""
     with zipfile.ZipFile(environment.parsed_options.images) as archive:
@@ -45,7 +43,6 @@ def read_images(environment: Any, **_: Any) -> None:
     CLOCKS["start"] = (time.process_time(), time.perf_counter())
 
 
-@events.request.add_listener
 def keep_time(
     start_time: float, response_time: float, response: Any, exception: Any, **_: Any
 ) -> None:
@@ -55,13 +52,11 @@ def keep_time(
     STATUS.append(int(getattr(response, "status_code", 0) or 0))
 
 
-@events.test_stop.add_listener
 def stop_clocks(**_: Any) -> None:
     """Before Locust prints its statistics, which is not part of the load."""
     CLOCKS["stop"] = (time.process_time(), time.perf_counter())
 
 
-@events.quitting.add_listener
 def write_samples(environment: Any, **_: Any) -> None:
     """Also after an interruption."""
     target = environment.parsed_options.samples
@@ -80,7 +75,7 @@ def write_samples(environment: Any, **_: Any) -> None:
     environment.process_exit_code = 0
 
 
-class Poster(FastHttpUser):
+class Poster(FastHttpUser):  # type: ignore[misc]
     """Posts images without pause, starting at a random one."""
 
     wait_time = constant(0)
@@ -91,7 +86,7 @@ class Poster(FastHttpUser):
         self._images = itertools.cycle(IMAGES[first:] + IMAGES[:first])
         self._route = self.environment.parsed_options.route
 
-    @task
+    @task  # type: ignore[untyped-decorator]
     def classify(self) -> None:
         """One image, as the raw body."""
         self.client.post(
@@ -100,3 +95,10 @@ class Poster(FastHttpUser):
             headers={"Content-Type": "image/png"},
             name="classify",
         )
+
+
+events.init_command_line_parser.add_listener(add_options)
+events.test_start.add_listener(read_images)
+events.request.add_listener(keep_time)
+events.test_stop.add_listener(stop_clocks)
+events.quitting.add_listener(write_samples)

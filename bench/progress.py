@@ -8,3 +8,8 @@ Progress = Callable[[str, int, int], None]
 
 def silent(what: str, done: int, total: int) -> None:
     """Tell no one."""
+
+
+def labelled(what: str, progress: Progress) -> Progress:
+    """``progress``, told ``what`` whatever the measurement calls itself."""
+    return lambda _, done, total: progress(what, done, total)
