@@ -122,7 +122,13 @@ def measure_load(
         message = f"the server at {url} no longer answers /readyz after the load run"
         raise BenchError(message)
     cpu_seconds = server.cpu_seconds() - cpu_before if server is not None else None
-    return summarise(raw, plan, device=device, server_cpu_seconds=cpu_seconds), raw.interrupted
+    try:
+        found = summarise(raw, plan, device=device, server_cpu_seconds=cpu_seconds)
+    except BenchError:
+        if raw.interrupted:  # during the warm-up: there is nothing to keep, and nothing failed
+            raise KeyboardInterrupt from None
+        raise
+    return found, raw.interrupted
 
 
 def summarise(
