@@ -30,6 +30,7 @@ def progress_bar(errors: Console) -> Iterator[Progress]:
         TimeElapsedColumn(),
         console=errors,
         transient=True,
+        disable=not errors.is_terminal,
     ) as bars:
         task = bars.add_task("starting", total=None)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from bench.load import response_times_ms
@@ -34,6 +35,9 @@ _COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
     "MACs": ("multiply-accumulates (millions)", 1e-6),
 }
 """Axis label, and what turns the cost into its unit."""
+
+_LOG_FROM: Final = 5
+"""An axis is logarithmic when its largest value is at least this many times its smallest."""
 
 _DIGEST_KEY: Final = "Rows"
 
@@ -127,8 +131,8 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
                 textcoords="offset points",
                 fontsize=8,
             )
-        axes.set_xscale("log")
         axes.margins(x=0.35, y=0.25)
+        _readable_axis(axes)
         axes.set_xlabel(label)
     all_axes[0].set_ylabel("top-1 accuracy (%)")
     images = ", ".join(f"{number:,}" for number in counts)
@@ -143,21 +147,21 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
 def draw_latency(results: Sequence[ModelResult]) -> Figure:
     """The distribution of single calls at batch 1, up to the 99.5th percentile."""
     shown = [result for result in results if 1 in result.latency][:MOST_LINES]
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     for position, result in enumerate(shown):
         samples = np.sort(np.asarray(result.latency[1].samples_ns)) / 1e6
         label = f"{_label(result, results)} (n = {samples.size:,})"
         _cumulative(axes, samples, position, label)
     _finish_cumulative(axes, "time of one call, batch 1 (ms)", "calls that took at most this (%)")
-    figure.suptitle("Latency in process", fontsize=10)
+    axes.set_title("Latency in process", fontsize=10)
     return figure
 
 
 def draw_throughput(results: Sequence[ModelResult]) -> Figure:
     """Images per second against batch size, with the middle half of the blocks."""
     shown = [result for result in results if result.throughput][:MOST_LINES]
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     for position, result in enumerate(shown):
         rates = [
@@ -184,15 +188,15 @@ def draw_throughput(results: Sequence[ModelResult]) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("batch size (images)")
     axes.set_ylabel("images per second")
-    axes.legend(fontsize=8)
-    figure.suptitle("Throughput in process (bars: middle half of the blocks)", fontsize=10)
+    figure.legend(fontsize=8, loc="outside right upper")
+    axes.set_title("Throughput in process (bars: middle half of the blocks)", fontsize=10)
     return figure
 
 
 def draw_load(results: Sequence[ModelResult]) -> Figure:
     """The distribution of response times over HTTP, up to the 99.5th percentile."""
     shown = [result for result in results if result.load is not None][:MOST_LINES]
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     for position, result in enumerate(shown):
         if result.load is not None:
@@ -201,7 +205,7 @@ def draw_load(results: Sequence[ModelResult]) -> Figure:
             label = f"{_label(result, results)} ({users} users, n = {samples.size:,})"
             _cumulative(axes, samples, position, label)
     _finish_cumulative(axes, "response time (ms)", "requests answered within this (%)")
-    figure.suptitle("HTTP under load, closed loop", fontsize=10)
+    axes.set_title("HTTP under load, closed loop", fontsize=10)
     return figure
 
 
@@ -246,14 +250,22 @@ def _cumulative(axes: Any, samples: Any, position: int, label: str) -> None:
 
 
 def _finish_cumulative(axes: Any, x_label: str, y_label: str) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    _readable_axis(axes)
     axes.set_ylim(0, 100)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.figure.legend(fontsize=8, loc="outside right upper")
+
+
+def _readable_axis(axes: Any) -> None:
+    """Logarithmic where the data span decades, with plain figures at 1, 2 and 5; else linear."""
+    low, high = axes.dataLim.intervalx
+    if not 0 < _LOG_FROM * low <= high:
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _label(result: ModelResult, results: Sequence[ModelResult]) -> str:
