@@ -29,6 +29,8 @@ ERROR: Final = 1
 MODEL_FAILED: Final = 3
 INTERRUPTED: Final = 130
 
+_PIPE_WIDTH: Final = 160
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -109,7 +111,10 @@ def _ls(options: argparse.Namespace, errors: Console) -> int:
     if not found:
         message = f"there are no rows in {options.results}. Measure first: python -m bench run"
         raise BenchError(message)
-    Console().print(results_table(found))
+    output = Console()
+    if not output.is_terminal:  # a pipe has no width: let nothing be cut
+        output = Console(width=_PIPE_WIDTH)
+    output.print(results_table(found))
     return OK
 
 

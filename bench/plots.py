@@ -39,6 +39,9 @@ _COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
 _LOG_FROM: Final = 5
 """An axis is logarithmic when its largest value is at least this many times its smallest."""
 
+_DECADES_FROM: Final = 60
+"""From this span on, only powers of ten are written out."""
+
 _DIGEST_KEY: Final = "Rows"
 
 _STYLE: Final[dict[Any, Any]] = {
@@ -119,22 +122,23 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
                 cost,
                 top1.accuracy * 100,
                 yerr=[[(top1.accuracy - top1.low) * 100], [(top1.high - top1.accuracy) * 100]],
-                fmt=MARKERS[position % len(MARKERS)],
+                fmt=MARKERS[(position + position // len(COLOURS)) % len(MARKERS)],
                 color=COLOURS[position % len(COLOURS)],
                 markerfacecolor=COLOURS[position % len(COLOURS)] if best else "white",
                 capsize=3,
+                label=_label(result, results),
             )
-            axes.annotate(
-                _label(result, results),
-                (cost, top1.accuracy * 100),
-                xytext=(6, 5),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        axes.margins(x=0.35, y=0.25)
-        _readable_axis(axes)
+        axes.margins(x=0.15, y=0.15)
+        _readable_axis(axes, axes.xaxis)
         axes.set_xlabel(label)
     all_axes[0].set_ylabel("top-1 accuracy (%)")
+    # A model may be missing from a panel (no latency, say) but not from the legend.
+    entries = {
+        label: handle
+        for axes in all_axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(entries.values(), entries.keys(), fontsize=8, loc="outside right upper")
     images = ", ".join(f"{number:,}" for number in counts)
     figure.suptitle(
         f"Accuracy against cost (bars: 95 % Wilson interval, n = {images} test images; "
@@ -185,7 +189,8 @@ def draw_throughput(results: Sequence[ModelResult]) -> Figure:
     sizes = sorted({size for result in shown for size in result.throughput})
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set_ylim(bottom=0)
+    if not _readable_axis(axes, axes.yaxis):
+        axes.set_ylim(bottom=0)
     axes.set_xlabel("batch size (images)")
     axes.set_ylabel("images per second")
     figure.legend(fontsize=8, loc="outside right upper")
@@ -250,22 +255,24 @@ def _cumulative(axes: Any, samples: Any, position: int, label: str) -> None:
 
 
 def _finish_cumulative(axes: Any, x_label: str, y_label: str) -> None:
-    _readable_axis(axes)
+    _readable_axis(axes, axes.xaxis)
     axes.set_ylim(0, 100)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.figure.legend(fontsize=8, loc="outside right upper")
 
 
-def _readable_axis(axes: Any) -> None:
-    """Logarithmic where the data span decades, with plain figures at 1, 2 and 5; else linear."""
-    low, high = axes.dataLim.intervalx
+def _readable_axis(axes: Any, axis: Any) -> bool:
+    """Logarithmic, with plain figures, where the data span much; else linear. Whether it did."""
+    across = axis is axes.xaxis
+    low, high = axes.dataLim.intervalx if across else axes.dataLim.intervaly
     if not 0 < _LOG_FROM * low <= high:
-        return
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+        return False
+    (axes.set_xscale if across else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < _DECADES_FROM * low else (1,)))
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axis.set_minor_formatter(NullFormatter())
+    return True
 
 
 def _label(result: ModelResult, results: Sequence[ModelResult]) -> str:
