@@ -101,7 +101,7 @@ class Server:
         """
         code = self._process.poll()
         if code is not None:
-            message = f"the server stopped by itself (exit code {code}). {self._last_words()}"
+            message = f"the server stopped by itself (exit code {code})\n{self._last_words()}"
             raise BenchError(message)
 
     def cpu_seconds(self) -> float:
@@ -121,7 +121,7 @@ class Server:
             self.check_alive()
             if time.monotonic() > deadline:
                 message = (
-                    f"the server was not ready within {self._start_timeout_seconds:g} s. "
+                    f"the server was not ready within {self._start_timeout_seconds:g} s\n"
                     f"{self._last_words()}"
                 )
                 raise BenchError(message)

@@ -87,6 +87,7 @@ def test_a_server_that_dies_in_the_middle_is_a_clear_error_and_a_row(
     assert rows(results, "load") == before
     (failure,) = rows(results, "failure")
     assert failure.key == "load"
+    assert failure.measurement.message == "the server stopped by itself (exit code 9)"
     assert failure.digest == before[0].digest
 
 
@@ -110,7 +111,10 @@ def test_a_server_that_is_never_ready_is_not_waited_for_for_ever(tiny_store: Pat
         command=(sys.executable, "-c", "import signal; signal.pause()"),
         start_timeout_seconds=0.2,
     )
-    with pytest.raises(BenchError, match=r"not ready within 0.2 s.*printed nothing"), silent_server:
+    with (
+        pytest.raises(BenchError, match=r"not ready within 0.2 s\nIt printed nothing"),
+        silent_server,
+    ):
         pass
 
 

@@ -8,6 +8,7 @@ import pytest
 from bench.fingerprint import Machine, read_machine, read_versions
 from bench.measurements import KINDS
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
+from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
     VERIFIED,
@@ -141,3 +142,9 @@ def test_rows_stay_small(recorder: Recorder) -> None:
     samples = tuple(1_234_500 + 100 * step for step in range(2_000))
     recorder.add("a", "d" * 64, None, replace(latency(1), samples_ns=samples))
     assert (recorder.folder / "latency.jsonl").stat().st_size < 20_000
+
+
+def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> None:
+    error = BenchError(f"{PROJECT_ROOT / 'models' / 'a'} is bad; {Path.home() / 'x'}\nmore")
+    row = recorder.add_failure("a", "", "open", error)
+    assert row.measurement.message == "./models/a is bad; ~/x"
