@@ -135,7 +135,7 @@ class Recorder:
             digest=digest,
             key=key_of(measurement),
             run_id=self.run_id,
-            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            created=datetime.now(UTC).isoformat(timespec="microseconds"),
             machine=self._machine.fingerprint,
             versions=self._versions,
             dataset=dataset,
@@ -188,6 +188,7 @@ def newest(rows: Iterable[Row]) -> list[Row]:
     is no full one. Oldest first."""
     best: dict[tuple[str, str, str, str], Row] = {}
     for row in sorted(rows, key=lambda row: (not row.quick, row.created)):
+        best.pop(row.identity, None)  # so that the dict's order is the order of writing
         best[row.identity] = row
     return sorted(best.values(), key=lambda row: row.created)
 

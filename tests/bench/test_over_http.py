@@ -101,7 +101,10 @@ def test_a_server_that_refuses_everything(
 
 def test_a_server_that_cannot_start_says_why(tiny_store: Path) -> None:
     broken = Server(tiny_store, command=(sys.executable, "-c", "raise SystemExit('no such port')"))
-    with pytest.raises(BenchError, match=r"exit code 1\)\nIts last output:\n.*no such port"), broken:
+    with (
+        pytest.raises(BenchError, match=r"exit code 1\)\nIts last output:\n.*no such port"),
+        broken,
+    ):
         pass
 
 
