@@ -1,0 +1,72 @@
+"""Top-1 accuracy of the exported graph, on the test images, through ONNX Runtime.
+
+Not a copy of the card's figure: the file that is served is the file that is measured.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.latency import Executor
+from bench.measurements import AccuracyMeasurement
+from bench.progress import Progress, silent
+from bench.results import DatasetReference
+from cifar10.accuracy import measure_accuracy
+from cifar10.card import ModelCard
+from cifar10.labels import CLASS_COUNT
+
+BATCH_SIZE = 250
+
+
+def predict_classes(
+    executor: Executor, images: NDArray[np.uint8], progress: Progress = silent
+) -> NDArray[np.int64]:
+    """The most probable class of each image.
+
+    Args:
+        executor: what runs the model.
+        images: uint8 (N, 32, 32, 3), RGB.
+        progress: told how many images are done.
+
+    Returns:
+        int64 (N,), 0–9.
+    """
+    predicted = np.empty(len(images), np.int64)
+    for start in range(0, len(images), BATCH_SIZE):
+        progress("accuracy", start, len(images))
+        stop = start + BATCH_SIZE
+        predicted[start:stop] = executor.predict(images[start:stop]).argmax(axis=1)
+    progress("accuracy", len(images), len(images))
+    return predicted
+
+
+def compare_with_labels(
+    predicted: NDArray[np.int64],
+    labels: NDArray[np.uint8],
+    *,
+    provider: str,
+    card: ModelCard,
+    dataset: DatasetReference,
+    whole_test_set: bool = True,
+) -> AccuracyMeasurement:
+    """Accuracy, confusion, and what the card claims of the same images.
+
+    Args:
+        predicted: int64 (N,), 0–9.
+        labels: uint8 (N,), 0–9, the true classes.
+        provider: what executed.
+        card: the model's; its figures are taken only when they are of this very dataset.
+        dataset: which images these are.
+        whole_test_set: False for a part of them: then the card's figures are left out.
+    """
+    confusion = np.zeros((CLASS_COUNT, CLASS_COUNT), np.int64)
+    np.add.at(confusion, (labels.astype(np.int64), predicted), 1)
+    same = whole_test_set and card.dataset.fingerprint == dataset.fingerprint
+    claimed = card.accuracy if same else None
+    return AccuracyMeasurement(
+        provider=provider,
+        top1=measure_accuracy(predicted, labels),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        card_accuracy=claimed.test.accuracy if claimed else None,
+        card_train_accuracy=claimed.train.accuracy if claimed else None,
+        overfitting_gap=claimed.overfitting_gap if claimed else None,
+    )

@@ -1,0 +1,173 @@
+"""What is measured: one frozen dataclass per kind of row.
+
+They hold raw samples and counts. Percentiles, rates, shares and everything else that can be
+computed is computed from them on reading, so that a better formula needs no new measurement.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from cifar10.accuracy import Accuracy
+
+
+@dataclass(frozen=True)
+class AccuracyMeasurement:
+    """Top-1 on the test images through ONNX Runtime, in process."""
+
+    provider: str
+    top1: Accuracy
+    confusion: tuple[tuple[int, ...], ...]
+    """10 × 10 counts: row is the true class, column the predicted one."""
+    card_accuracy: float | None
+    """Test accuracy the card claims (0–1); None without one, or when it is of other images."""
+    card_train_accuracy: float | None
+    overfitting_gap: float | None
+    """Train minus test accuracy on the card, as a fraction."""
+
+
+@dataclass(frozen=True)
+class CostMeasurement:
+    """What a model costs whatever the machine, from its card, checked against its file."""
+
+    recipe: str
+    precision: str
+    parameters_total: int
+    parameters_trainable: int
+    macs: int
+    """Multiply-accumulates for one image."""
+    size_bytes: int
+    random_weights: bool
+    """True: only its cost may be shown."""
+    training_epochs: int
+    training_seconds: float
+    training_hardware: str
+
+
+@dataclass(frozen=True)
+class LatencyMeasurement:
+    """Time of single calls in process, one batch size."""
+
+    provider: str
+    threads: int
+    batch_size: int
+    warm_up_calls: int
+    """Calls made and thrown away before the first sample, in all rounds together."""
+    rounds: int
+    """In how many interleaved rounds the samples were taken."""
+    samples_ns: tuple[int, ...]
+    """Duration of each call, rounded to 100 ns."""
+
+
+@dataclass(frozen=True)
+class ThroughputMeasurement:
+    """Images per second in process, one batch size: blocks of calls, back to back."""
+
+    provider: str
+    threads: int
+    batch_size: int
+    block_images: tuple[int, ...]
+    block_ns: tuple[int, ...]
+    """Wall time of each block, with all that lies between its calls."""
+
+
+@dataclass(frozen=True)
+class LoadMeasurement:
+    """A closed-loop load run over HTTP: each user sends its next request on the last answer."""
+
+    device: str
+    """Where the server says the model runs: ``cpu`` or ``cuda``."""
+    users: int
+    seconds: float
+    """Measured time, from the end of the warm-up to the last answer."""
+    warm_up_seconds: float
+    warm_up_requests: int
+    """Sent before and not counted below."""
+    status_counts: dict[str, int]
+    """HTTP status (or ``"no answer"``) → requests, measured ones only."""
+    response_time_counts: tuple[tuple[int, int], ...]
+    """Of successful requests: (response time in units of 10 µs, how often), ascending."""
+    requests_per_second: tuple[int, ...]
+    """Successful answers in each full second, in order."""
+    generator_cpu_share: float
+    """CPU time over wall time of the load generator: 1.0 is one core, and it uses one."""
+    server_cpu_seconds: float | None
+    """CPU time of the server's process tree, warm-up included; None for a server not started
+    here."""
+    server_requests: int
+    """Requests that used that CPU time."""
+
+
+@dataclass(frozen=True)
+class VerifyMeasurement:
+    """All test images through the running server, against ONNX Runtime in process."""
+
+    device: str
+    images: int
+    answered: int
+    """Images that got a 200."""
+    same_top1: int
+    server_correct: int
+    in_process_correct: int
+    card_correct: int | None
+    """As the card has it; None without one, or when it is of other images."""
+    differing: tuple[int, ...]
+    """Indices of the first images whose answers differ, at most 20."""
+
+
+@dataclass(frozen=True)
+class FailureMeasurement:
+    """A measurement that could not be made: a row that says why, not a missing row."""
+
+    stage: str
+    """The kind that failed, or ``open``: the model could not even be loaded."""
+    error: str
+    """The exception's class."""
+    message: str
+
+
+Measurement = (
+    AccuracyMeasurement
+    | CostMeasurement
+    | LatencyMeasurement
+    | ThroughputMeasurement
+    | LoadMeasurement
+    | VerifyMeasurement
+    | FailureMeasurement
+)
+
+KINDS: Final[dict[str, type[Measurement]]] = {
+    "accuracy": AccuracyMeasurement,
+    "cost": CostMeasurement,
+    "latency": LatencyMeasurement,
+    "throughput": ThroughputMeasurement,
+    "load": LoadMeasurement,
+    "verify": VerifyMeasurement,
+    "failure": FailureMeasurement,
+}
+"""Kind of row → what such a row holds."""
+
+
+def kind_of(measurement: Measurement) -> str:
+    """The name that rows of this measurement go under."""
+    return next(kind for kind, holds in KINDS.items() if type(measurement) is holds)
+
+
+def key_of(measurement: Measurement) -> str:
+    """What tells apart two measurements of one kind on one model: a newer row replaces an older
+    one with the same key."""
+    match measurement:
+        case LatencyMeasurement() | ThroughputMeasurement():
+            return (
+                f"provider={measurement.provider} threads={measurement.threads} "
+                f"batch={measurement.batch_size}"
+            )
+        case AccuracyMeasurement():
+            return f"provider={measurement.provider}"
+        case LoadMeasurement():
+            return f"device={measurement.device} closed users={measurement.users}"
+        case VerifyMeasurement():
+            return f"device={measurement.device}"
+        case FailureMeasurement():
+            return measurement.stage
+        case CostMeasurement():
+            return ""

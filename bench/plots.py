@@ -1,0 +1,281 @@
+"""The report's pictures, drawn from rows: never while measuring.
+
+Okabe and Ito's colours ("Color Universal Design", 2008), told apart by colour-blind readers, and
+markers beside them. Each picture names its n and its units. Every file carries a digest of the
+rows that it was drawn from, so that a stale one is noticed.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from PIL import Image
+
+from bench.load import response_times_ms
+from bench.markdown import short_provider
+from bench.selection import TRADE_OFFS, ModelResult, TradeOff, fronts
+from cifar10.labels import LABELS
+
+COLOURS: Final = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00",
+)  # fmt: skip
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES: Final = ("-", "--", "-.", ":")
+
+MOST_LINES: Final = len(COLOURS)
+"""More curves than this cannot be told apart; the most accurate models are shown."""
+
+_COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
+    "latency": ("latency of one image, p50 (ms)", 1),
+    "size": ("file size (MB)", 1e-6),
+    "MACs": ("multiply-accumulates (millions)", 1e-6),
+}
+"""Axis label, and what turns the cost into its unit."""
+
+_LOG_FROM: Final = 5
+"""An axis is logarithmic when its largest value is at least this many times its smallest."""
+
+_DECADES_FROM: Final = 60
+"""From this span on, only powers of ten are written out."""
+
+_DIGEST_KEY: Final = "Rows"
+
+_STYLE: Final[dict[Any, Any]] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "savefig.dpi": 130,
+}
+
+
+def draw_all(results: Sequence[ModelResult], folder: Path, digest: str) -> list[Path]:
+    """Draw what the results allow; return the pictures made, in the order they are to be shown.
+
+    Args:
+        results: as :func:`bench.selection.select` orders them.
+        folder: where to put them.
+        digest: of the rows, written into each picture.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name, draw in _pictures(results).items():
+        with mpl.rc_context(_STYLE):
+            figure = draw(results)
+            path = folder / name
+            figure.savefig(path, metadata={_DIGEST_KEY: digest, "Software": None})
+        made.append(path)
+    return made
+
+
+def expected_pictures(results: Sequence[ModelResult], folder: Path) -> list[Path]:
+    """The pictures that :func:`draw_all` would make."""
+    return [folder / name for name in _pictures(results)]
+
+
+def is_stale(path: Path, digest: str) -> bool:
+    """Whether a picture is missing or was drawn from other rows."""
+    if not path.is_file():
+        return True
+    with Image.open(path) as picture:
+        return picture.info.get(_DIGEST_KEY) != digest
+
+
+def _pictures(
+    results: Sequence[ModelResult],
+) -> dict[str, Callable[[Sequence[ModelResult]], Figure]]:
+    shown: dict[str, Callable[[Sequence[ModelResult]], Figure]] = {}
+    if any(result.accuracy is not None and result.cost is not None for result in results):
+        shown["trade_offs.png"] = draw_trade_offs
+    if any(1 in result.latency for result in results):
+        shown["latency.png"] = draw_latency
+    if any(result.throughput for result in results):
+        shown["throughput.png"] = draw_throughput
+    if any(result.load is not None for result in results):
+        shown["load.png"] = draw_load
+    if any(result.accuracy is not None for result in results):
+        shown["confusion.png"] = draw_confusion
+    return shown
+
+
+def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
+    """Accuracy, with its interval, against latency, size and multiply-accumulates."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    all_axes = figure.subplots(1, len(TRADE_OFFS), sharey=True)
+    on_front = fronts(results)
+    counts = sorted({r.accuracy.top1.count for r in results if r.accuracy is not None})
+    for axes, trade_off in zip(all_axes, TRADE_OFFS, strict=True):
+        label, scale = _COST_AXES[trade_off]
+        for position, result in enumerate(results):
+            cost = result.cost_in(trade_off)
+            if result.accuracy is None or cost is None:
+                continue
+            cost *= scale
+            top1 = result.accuracy.top1
+            best = position in on_front[trade_off]
+            axes.errorbar(
+                cost,
+                top1.accuracy * 100,
+                yerr=[[(top1.accuracy - top1.low) * 100], [(top1.high - top1.accuracy) * 100]],
+                fmt=MARKERS[(position + position // len(COLOURS)) % len(MARKERS)],
+                color=COLOURS[position % len(COLOURS)],
+                markerfacecolor=COLOURS[position % len(COLOURS)] if best else "white",
+                capsize=3,
+                label=_label(result, results),
+            )
+        axes.margins(x=0.15, y=0.15)
+        _readable_axis(axes, axes.xaxis)
+        axes.set_xlabel(label)
+    all_axes[0].set_ylabel("top-1 accuracy (%)")
+    # A model may be missing from a panel (no latency, say) but not from the legend.
+    entries = {
+        label: handle
+        for axes in all_axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(entries.values(), entries.keys(), fontsize=8, loc="outside right upper")
+    images = ", ".join(f"{number:,}" for number in counts)
+    figure.suptitle(
+        f"Accuracy against cost (bars: 95 % Wilson interval, n = {images} test images; "
+        "filled: on the Pareto front)",
+        fontsize=10,
+    )
+    return figure
+
+
+def draw_latency(results: Sequence[ModelResult]) -> Figure:
+    """The distribution of single calls at batch 1, up to the 99.5th percentile."""
+    shown = [result for result in results if 1 in result.latency][:MOST_LINES]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for position, result in enumerate(shown):
+        samples = np.sort(np.asarray(result.latency[1].samples_ns)) / 1e6
+        label = f"{_label(result, results)} (n = {samples.size:,})"
+        _cumulative(axes, samples, position, label)
+    _finish_cumulative(axes, "time of one call, batch 1 (ms)", "calls that took at most this (%)")
+    axes.set_title("Latency in process", fontsize=10)
+    return figure
+
+
+def draw_throughput(results: Sequence[ModelResult]) -> Figure:
+    """Images per second against batch size, with the middle half of the blocks."""
+    shown = [result for result in results if result.throughput][:MOST_LINES]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for position, result in enumerate(shown):
+        rates = [
+            np.asarray(cell.block_images) * 1e9 / np.asarray(cell.block_ns)
+            for cell in result.throughput.values()
+        ]
+        middle = np.array([np.median(rate) for rate in rates])
+        low = middle - [np.percentile(rate, 25) for rate in rates]
+        high = np.array([np.percentile(rate, 75) for rate in rates]) - middle
+        blocks = min(rate.size for rate in rates)
+        axes.errorbar(
+            list(result.throughput),
+            middle,
+            yerr=np.stack([low, high]),
+            marker=MARKERS[position % len(MARKERS)],
+            color=COLOURS[position % len(COLOURS)],
+            linestyle=LINES[position % len(LINES)],
+            capsize=3,
+            label=f"{_label(result, results)} (n = {blocks} blocks)",
+        )
+    sizes = sorted({size for result in shown for size in result.throughput})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    if not _readable_axis(axes, axes.yaxis):
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel("batch size (images)")
+    axes.set_ylabel("images per second")
+    figure.legend(fontsize=8, loc="outside right upper")
+    axes.set_title("Throughput in process (bars: middle half of the blocks)", fontsize=10)
+    return figure
+
+
+def draw_load(results: Sequence[ModelResult]) -> Figure:
+    """The distribution of response times over HTTP, up to the 99.5th percentile."""
+    shown = [result for result in results if result.load is not None][:MOST_LINES]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for position, result in enumerate(shown):
+        if result.load is not None:
+            samples = response_times_ms(result.load)
+            users = result.load.users
+            label = f"{_label(result, results)} ({users} users, n = {samples.size:,})"
+            _cumulative(axes, samples, position, label)
+    _finish_cumulative(axes, "response time (ms)", "requests answered within this (%)")
+    axes.set_title("HTTP under load, closed loop", fontsize=10)
+    return figure
+
+
+def draw_confusion(results: Sequence[ModelResult]) -> Figure:
+    """What the most accurate model takes for what."""
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    best = next(result for result in results if result.accuracy is not None)
+    if best.accuracy is None:
+        return figure
+    counts = np.asarray(best.accuracy.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 100
+    picture = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    for row in range(len(LABELS)):
+        for column in range(len(LABELS)):
+            light = shares[row, column] < 55
+            axes.text(
+                column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
+                color="white" if light else "black",
+            )  # fmt: skip
+    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
+    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.grid(visible=False)
+    figure.colorbar(picture, label="share of the true class (%)", shrink=0.8)
+    figure.suptitle(f"Confusion of {best.model}, n = {counts.sum():,} test images", fontsize=10)
+    return figure
+
+
+def _cumulative(axes: Any, samples: Any, position: int, label: str) -> None:
+    shares = np.arange(1, samples.size + 1) / samples.size * 100
+    shown = shares <= 99.5
+    axes.step(
+        samples[shown],
+        shares[shown],
+        where="post",
+        color=COLOURS[position % len(COLOURS)],
+        linestyle=LINES[position % len(LINES)],
+        label=label,
+    )
+
+
+def _finish_cumulative(axes: Any, x_label: str, y_label: str) -> None:
+    _readable_axis(axes, axes.xaxis)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.figure.legend(fontsize=8, loc="outside right upper")
+
+
+def _readable_axis(axes: Any, axis: Any) -> bool:
+    """Logarithmic, with plain figures, where the data span much; else linear. Whether it did."""
+    across = axis is axes.xaxis
+    low, high = axes.dataLim.intervalx if across else axes.dataLim.intervaly
+    if not 0 < _LOG_FROM * low <= high:
+        return False
+    (axes.set_xscale if across else axes.set_yscale)("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < _DECADES_FROM * low else (1,)))
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axis.set_minor_formatter(NullFormatter())
+    return True
+
+
+def _label(result: ModelResult, results: Sequence[ModelResult]) -> str:
+    """The model's name; with its provider where several are in the picture."""
+    several = len({other.provider for other in results if other.provider}) > 1
+    return f"{result.model}, {short_provider(result.provider)}" if several else result.model

@@ -1,0 +1,158 @@
+"""The service as a process of its own: started, waited for, weighed and stopped.
+
+It is told where the models are by ``CIFAR10_MODELS`` and gets a BentoML home of its own, because a
+second server in the same home deletes the first one's metrics.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+
+from cifar10.environment import PROJECT_ROOT
+from cifar10.errors import BenchError
+
+START_TIMEOUT_SECONDS: Final = 90.0
+STOP_TIMEOUT_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 0.1
+_SHOWN_LINES: Final = 15
+
+SERVE: Final = (sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", "{port}")
+
+
+class Server:
+    """A service started for one measurement; a context manager that stops it.
+
+    Args:
+        models: the model store.
+        load: the only models to load; empty for all.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        command: what starts it; ``{port}`` stands for the port.
+        start_timeout_seconds: how long it may take to be ready.
+
+    Raises:
+        BenchError: on entering, when it does not become ready; with its own last words.
+    """
+
+    def __init__(
+        self,
+        models: Path,
+        *,
+        load: Sequence[str] = (),
+        device: str = "auto",
+        command: Sequence[str] = SERVE,
+        start_timeout_seconds: float = START_TIMEOUT_SECONDS,
+    ) -> None:
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [part.replace("{port}", str(self.port)) for part in command]
+        self._settings = {"CIFAR10_MODELS": str(models.resolve()), "CIFAR10_DEVICE": device}
+        if load:
+            self._settings |= {"CIFAR10_LOAD": ",".join(load), "CIFAR10_DEFAULT_MODEL": load[0]}
+        self._start_timeout_seconds = start_timeout_seconds
+        self._stack = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes]
+        self._log: Path
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-server-")))
+            self._log = home / "output.txt"
+            output = stack.enter_context(self._log.open("wb"))
+            bento_home = {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                self._command,
+                cwd=PROJECT_ROOT,
+                env=os.environ | bento_home | self._settings,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            stack.callback(self._stop)
+            self._wait_until_ready()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def check_alive(self) -> None:
+        """Do nothing while the process runs.
+
+        Raises:
+            BenchError: it has ended; with its exit code and last words.
+        """
+        code = self._process.poll()
+        if code is not None:
+            message = f"the server stopped by itself (exit code {code})\n{self._last_words()}"
+            raise BenchError(message)
+
+    def cpu_seconds(self) -> float:
+        """User and system time used so far by the server and its live children."""
+        total = 0.0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self._process.pid)
+            for process in (root, *root.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    times = process.cpu_times()
+                    total += times.user + times.system
+        return total
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self._start_timeout_seconds
+        while not is_ready(self.url):
+            self.check_alive()
+            if time.monotonic() > deadline:
+                message = (
+                    f"the server was not ready within {self._start_timeout_seconds:g} s\n"
+                    f"{self._last_words()}"
+                )
+                raise BenchError(message)
+            time.sleep(_POLL_SECONDS)
+
+    def _stop(self) -> None:
+        """Politely, then the whole group: no worker outlives its parent."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        shown = "\n".join(f"  | {line}" for line in lines[-_SHOWN_LINES:])
+        return f"Its last output:\n{shown}" if shown else "It printed nothing."
+
+
+def is_ready(url: str) -> bool:
+    """Whether ``GET url/readyz`` answers 200."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

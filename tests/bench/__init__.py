@@ -1,0 +1,1 @@
+"""Measuring: statistics, rows, latency, load and the report."""

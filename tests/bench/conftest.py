@@ -1,0 +1,106 @@
+"""Made-up rows and a made-up machine: what report and tables are tested on."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.fingerprint import Machine
+from bench.measurements import (
+    AccuracyMeasurement,
+    CostMeasurement,
+    FailureMeasurement,
+    LatencyMeasurement,
+    LoadMeasurement,
+    Measurement,
+    ThroughputMeasurement,
+    VerifyMeasurement,
+)
+from bench.results import DatasetReference, Recorder
+from cifar10.accuracy import Accuracy, wilson_interval
+from cifar10.labels import LABELS
+from cifar10.predictor import CPU_PROVIDER
+
+REFERENCE = DatasetReference("cifar10-jpeg75", "f" * 64)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine(
+        cpu="Test CPU 9000",
+        physical_cores=2,
+        logical_cores=2,
+        memory_bytes=8 * 2**30,
+        operating_system="Test OS 1",
+        kernel="1.0",
+        architecture="x86_64",
+        gpus=(),
+        gpu_driver=None,
+        governor=None,
+        virtualization=None,
+    )
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, machine: Machine) -> Recorder:
+    return Recorder(tmp_path / "results", machine, {"python": "3.11.0"}, run_id="first")
+
+
+def accuracy(correct: int, count: int = 10_000, gap: float = 0.174) -> AccuracyMeasurement:
+    share = correct / count
+    low, high = wilson_interval(correct, count)
+    per_class = dict.fromkeys(LABELS, share)
+    right, wrong = correct // 10, count // 10 - correct // 10
+    confusion = tuple(
+        tuple(right if row == column else (wrong if column == (row + 1) % 10 else 0)
+              for column in range(10))
+        for row in range(10)
+    )  # fmt: skip
+    top1 = Accuracy(count, correct, share, low, high, per_class)
+    return AccuracyMeasurement(CPU_PROVIDER, top1, confusion, share, share + gap, gap)
+
+
+def cost(recipe: str = "simple_cnn", parameters: int = 2_122_186, size: int = 8_500_000,
+         macs: int = 11_877_888, *, random_weights: bool = False) -> CostMeasurement:  # fmt: skip
+    return CostMeasurement(
+        recipe, "fp32", parameters, parameters, macs, size, random_weights, 9, 300.0, "2 cores"
+    )
+
+
+def latency(p50_ns: int, batch_size: int = 1) -> LatencyMeasurement:
+    samples = tuple(p50_ns + 1_000 * step for step in range(-50, 51))
+    return LatencyMeasurement(CPU_PROVIDER, 1, batch_size, 30, 10, samples)
+
+
+def throughput(images_per_second: int, batch_size: int = 1) -> ThroughputMeasurement:
+    return ThroughputMeasurement(
+        CPU_PROVIDER, 1, batch_size, (images_per_second,) * 3, (10**9, 10**9, 10**9)
+    )
+
+
+def load(requests: int = 20_000, generator_share: float = 0.5) -> LoadMeasurement:
+    return LoadMeasurement(
+        device="cpu",
+        users=16,
+        seconds=10.0,
+        warm_up_seconds=3.0,
+        warm_up_requests=500,
+        status_counts={"200": requests},
+        response_time_counts=((500, requests // 2), (1_000, requests - requests // 2)),
+        requests_per_second=(requests // 10,) * 10,
+        generator_cpu_share=generator_share,
+        server_cpu_seconds=8.0,
+        server_requests=requests + 500,
+    )
+
+
+VERIFIED = VerifyMeasurement("cpu", 10_000, 10_000, 10_000, 6_806, 6_806, 6_806, ())
+
+
+def failure(stage: str = "latency") -> FailureMeasurement:
+    return FailureMeasurement(stage, "RuntimeError", "out of memory |\n at node 7")
+
+
+def add_all(recorder: Recorder, model: str, digest: str, *measurements: Measurement) -> None:
+    for measurement in measurements:
+        is_accuracy = isinstance(measurement, AccuracyMeasurement)
+        recorder.add(model, digest, REFERENCE if is_accuracy else None, measurement)

@@ -1,0 +1,233 @@
+"""What is rendered from rows: golden strings, staleness, pictures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench.fingerprint import Machine
+from bench.markdown import markdown_table, significant
+from bench.pareto import Candidate, pareto_front
+from bench.report import (
+    TABLE_BEGIN,
+    TABLE_END,
+    MachineReport,
+    prepare,
+    stale_files,
+    write_report,
+)
+from bench.results import DatasetReference, Recorder, Row, read_results
+from bench.selection import fronts, select
+from bench.table import efficiency_table, study_table
+from bench.verdict import verdict
+from cifar10.errors import BenchError
+from cifar10.predictor import CUDA_PROVIDER
+from tests.bench.conftest import (
+    REFERENCE,
+    VERIFIED,
+    accuracy,
+    add_all,
+    cost,
+    failure,
+    latency,
+    load,
+    throughput,
+)
+
+
+def fill(recorder: Recorder) -> None:
+    """Three measured models, one that failed, one without weights, one that cannot be read."""
+    add_all(
+        recorder, "simple_cnn", "a" * 64, cost(), accuracy(6_806), latency(400_000),
+        throughput(3_000), throughput(9_000, 8), load(generator_share=0.95), VERIFIED,
+    )  # fmt: skip
+    add_all(
+        recorder, "small_net", "b" * 64, cost("small", 100_000, 400_000, 40_000_000),
+        accuracy(8_906, gap=0.05), latency(900_000), throughput(1_500), load(),
+    )  # fmt: skip
+    add_all(
+        recorder, "wasteful", "d" * 64, cost("big", 4_000_000, 16_000_000, 400_000_000),
+        accuracy(6_000), latency(1_900_000),
+    )  # fmt: skip
+    add_all(recorder, "broken", "c" * 64, cost("broken"), failure())
+    add_all(recorder, "heavy", "e" * 64, cost("heavy", 138_357_544, random_weights=True))
+    add_all(recorder, "unreadable", "", failure("open"))
+
+
+def reports(recorder: Recorder) -> list[MachineReport]:
+    results = recorder.folder.parent
+    return prepare(read_results(results), results)
+
+
+GOLDEN = """\
+| Model | Precision | Accuracy, % (95 % interval) | Test images | Gap, points | Parameters | \
+MACs, M | Size, MB | Accuracy per M parameters | Latency p50 / p99, ms | \
+Throughput, images/s (batch) | HTTP, requests/s | Provider | Pareto on accuracy against |
+| :-- | :-- | --: | :-- | --: | --: | --: | --: | --: | --: | --: | --: | :-- | :-- |
+| small_net | fp32 | 89.06 (88.43–89.66) | 10,000 cifar10-jpeg75 | 5.0 | 100,000 | 40.0 | 0.400 \
+| 891 | 0.900 / 0.949 | 1,500 (1) | 2,000 | CPU | latency, size, MACs |
+| simple_cnn | fp32 | 68.06 (67.14–68.97) | 10,000 cifar10-jpeg75 | 17.4 | 2,122,186 | 11.9 \
+| 8.50 | 32.1 | 0.400 / 0.449 | 9,000 (8) | 2,000* | CPU | latency, MACs |
+| wasteful | fp32 | 60.00 (59.04–60.96) | 10,000 cifar10-jpeg75 | 17.4 | 4,000,000 | 400 | 16.0 \
+| 15.0 | 1.90 / 1.95 | – | – | CPU | – |
+| heavy | fp32 | – | – | – | 138,357,544 | 11.9 | 8.50 | – | – | – | – | – \
+| random weights: cost only |
+| broken | fp32 | – | – | – | 2,122,186 | 11.9 | 8.50 | – | – | – | – | – \
+| failed at latency: RuntimeError: out of memory \\| at node 7 |
+| unreadable | – | – | – | – | – | – | – | – | – | – | – | – \
+| failed at open: RuntimeError: out of memory \\| at node 7 |
+"""
+
+
+def test_the_efficiency_table(recorder: Recorder) -> None:
+    fill(recorder)
+    assert efficiency_table(reports(recorder)[0].models) == GOLDEN
+
+
+def test_the_study_beside_ours(recorder: Recorder) -> None:
+    fill(recorder)
+    lines = study_table(reports(recorder)[0].models).splitlines()
+    assert lines[2] == (
+        "| Simple CNN | 69.37 | 86.8 | 17.4 | 9 | simple_cnn | 68.06 (67.14–68.97) | 17.4 | 9 |"
+    )
+    assert lines[3] == "| MobileNetV2, frozen | 51.09 | 91.8 | – | – | – | – | – | – |"
+    assert lines[7] == "| VGG16 | ~ 25 | – | – | – | – | – | – | – |"
+    assert len(lines) == 2 + 11
+
+
+def test_the_verdict_comes_first_and_says_what_is_wrong(recorder: Recorder) -> None:
+    fill(recorder)
+    said = verdict(reports(recorder)[0].models)
+    assert said[0].startswith("**Most accurate: `small_net`**, 89.06 (88.43–89.66) %")
+    assert any("Fastest: `simple_cnn`, 0.400 ms" in sentence for sentence in said)
+    assert any("`broken` failed at latency" in sentence for sentence in said)
+    assert any("all 10,000 test images through the server" in sentence for sentence in said)
+    assert not any("MLPerf" in sentence for sentence in said)
+
+
+def test_the_verdict_on_close_weak_and_contradicting_models(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72))
+    differing = replace(VERIFIED, same_top1=9_000, server_correct=6_000)
+    add_all(recorder, "b", "b" * 64, cost(), accuracy(6_950), differing)
+    said = " ".join(verdict(reports(recorder)[0].models))
+    assert "Its lead over `b` is within the error of 10,000 images" in said
+    assert "No model here reaches 85 %" in said
+    assert "`a` does not reach its card here**: 70.00 % measured, 72.00 % on the card" in said
+    assert "server of `b` differs**: 9,000 of 10,000" in said
+
+
+def test_accuracies_of_other_images_are_not_held_against_each_other(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), accuracy(7_000))
+    recorder.add("b", "b" * 64, None, cost(parameters=9, size=9_999_999, macs=99_999_999))
+    recorder.add("b", "b" * 64, DatasetReference("cifar10", "0"), accuracy(6_000))
+    models = reports(recorder)[0].models
+    assert fronts(models)["size"] == {0, 1}
+    assert any("of different images" in sentence for sentence in verdict(models))
+
+
+def test_a_failure_is_gone_after_a_later_success(recorder: Recorder, machine: Machine) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000), failure())
+    (found,) = reports(recorder)[0].models
+    assert found.failures == (failure(),)  # in the same run: some batch size failed
+    again = Recorder(recorder.folder.parent, machine, {}, run_id="second")
+    rows = [*reports(recorder)[0].results.rows]
+    later = replace(again.add("a", "a" * 64, None, latency(900_000)), created="9999")
+    (found,) = select([*rows, later])
+    assert found.failures == ()
+
+
+def test_rows_of_an_older_export_are_not_mixed_in(recorder: Recorder) -> None:
+    rows = [
+        recorder.add("a", "old", None, cost()),
+        recorder.add("a", "old", REFERENCE, accuracy(9_000)),
+        recorder.add("a", "new", None, cost()),
+    ]
+    (found,) = select(dated(rows))
+    assert (found.digest, found.accuracy) == ("new", None)
+
+
+def dated(rows: list[Row]) -> list[Row]:
+    return [replace(row, created=f"2026-01-01T00:00:{n:02d}") for n, row in enumerate(rows)]
+
+
+def test_each_provider_has_its_line(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000))
+    recorder.add("a", "a" * 64, None, replace(latency(100_000), provider=CUDA_PROVIDER))
+    table = efficiency_table(reports(recorder)[0].models)
+    assert "| 1.00 / 1.05 | – | – | CPU |" in table
+    assert "| 0.100 / 0.149 | – | – | CUDA |" in table
+
+
+def test_pareto() -> None:
+    candidates = [
+        Candidate("best", 0.9, 10),
+        Candidate("cheap", 0.7, 1),
+        Candidate("twin", 0.7, 1),
+        Candidate("dominated", 0.7, 5),
+        Candidate("beaten", 0.6, 11),
+    ]
+    assert pareto_front(candidates) == {"best", "cheap", "twin"}
+    assert pareto_front([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (0.000123456, "0.000123"), (0.4, "0.400"), (11.877888, "11.9"), (999.6, "1,000"),
+     (123456.7, "123,457"), (None, "–"), (-2.5, "-2.50")],
+)  # fmt: skip
+def test_significant_digits(number: float | None, text: str) -> None:
+    assert significant(number) == text
+
+
+def test_a_pipe_does_not_break_a_table() -> None:
+    assert markdown_table(["a"], [["x|y"]], ["left"]) == "| a |\n| :-- |\n| x\\|y |\n"
+
+
+def test_write_then_check_then_measure_again(
+    tmp_path: Path, recorder: Recorder, machine: Machine
+) -> None:
+    fill(recorder)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Before\n\n{TABLE_BEGIN}\nold\n{TABLE_END}\n\nAfter\n")
+    written = write_report(reports(recorder), tmp_path)
+    assert [path.name for path in written] == [
+        "trade_offs.png", "latency.png", "throughput.png", "load.png", "confusion.png",
+        "REPORT.md", "README.md",
+    ]  # fmt: skip
+    for path in written[:5]:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+    text = readme.read_text()
+    assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\nMeasured on Test CPU 9000, 2 cores")
+    assert text.endswith(f"{TABLE_END}\n\nAfter\n")
+    assert GOLDEN in text
+    report = (tmp_path / "REPORT.md").read_text()
+    assert GOLDEN in report
+    assert report.index("**Most accurate: `small_net`**") < report.index("| Model |")
+    assert f"](results/{machine.name}/plots/latency.png)" in report
+    assert "The load generator was the limit for simple_cnn" in report
+
+    assert stale_files(reports(recorder), tmp_path) == []
+    readme.write_text(text.replace("68.06", "78.06"))
+    written[0].unlink()
+    assert stale_files(reports(recorder), tmp_path) == [written[0], readme]
+
+    write_report(reports(recorder), tmp_path)
+    recorder.add("simple_cnn", "a" * 64, None, latency(300_000))
+    assert {path.name for path in stale_files(reports(recorder), tmp_path)} == {
+        path.name for path in written
+    }
+
+
+def test_a_readme_without_markers(tmp_path: Path, recorder: Recorder) -> None:
+    fill(recorder)
+    (tmp_path / "README.md").write_text("# No place\n")
+    with pytest.raises(BenchError, match="no place for the table"):
+        write_report(reports(recorder), tmp_path)
+    assert not (tmp_path / "REPORT.md").exists()
+
+
+def test_nothing_measured(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="Measure first: python -m bench run"):
+        prepare(read_results(tmp_path), tmp_path)

@@ -1,0 +1,150 @@
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.fingerprint import Machine, read_machine, read_versions
+from bench.measurements import KINDS
+from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
+from cifar10.environment import PROJECT_ROOT
+from cifar10.errors import BenchError
+from tests.bench.conftest import (
+    VERIFIED,
+    accuracy,
+    cost,
+    failure,
+    latency,
+    load,
+    throughput,
+)
+
+ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure())
+
+
+def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
+    assert {type(measurement) for measurement in ALL} == set(KINDS.values())
+    reference = DatasetReference("synthetic", "0")
+    written = [recorder.add("a", "d" * 64, reference, measurement) for measurement in ALL]
+    (found,) = read_results(tmp_path / "results")
+    assert sorted(found.rows, key=lambda row: row.kind) == sorted(written, key=lambda row: row.kind)
+    assert found.machine.cpu == "Test CPU 9000"
+    assert {row.machine for row in found.rows} == {found.machine.fingerprint}
+
+
+def test_the_newest_row_wins_and_the_older_stays(recorder: Recorder) -> None:
+    recorder.add("a", "d", None, latency(400_000))
+    recorder.add("a", "d", None, latency(400_000, batch_size=8))
+    recorder.add("a", "d", None, latency(300_000))
+    rows = read_rows(recorder.folder / "latency.jsonl")
+    assert len(rows) == 3
+    assert newest(rows) == rows[1:]
+
+
+def test_a_quick_row_never_replaces_a_full_one(recorder: Recorder) -> None:
+    full = recorder.add("a", "d", None, cost())
+    quick = replace(full, quick=True, created="9999")
+    assert newest([full, quick]) == [full]
+    assert newest([quick]) == [quick]
+
+
+def test_a_cut_off_last_line_is_passed_over_and_the_next_row_is_whole(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [recorder.add("a", "d", None, latency(n * 1_000_000)) for n in (1, 2)]
+    path = recorder.folder / "latency.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    with caplog.at_level(logging.WARNING):
+        assert read_rows(path) == rows[:1]
+    assert f"{path}, line 2 is cut off" in caplog.text
+    third = recorder.add("a", "d", None, latency(3_000_000))
+    assert read_rows(path) == [rows[0], third]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda line: line[: len(line) // 2], "line 1 is damaged"),
+        (lambda line: "[]", "line 1 is not a row"),
+        (lambda line: line.replace('"kind":"latency"', '"kind":"speed"'), "kind is 'speed'"),
+        (lambda line: line.replace('"schema_version":1', '"schema_version":9'), "version 9"),
+        (lambda line: line.replace('"threads":1', '"threads":"1"'), "threads: expected int"),
+        (lambda line: line.replace('"run_id":"first",', ""), "missing fields ['run_id']"),
+    ],
+)
+def test_damage_names_the_file_and_the_line(recorder: Recorder, change, says: str) -> None:
+    recorder.add("a", "d", None, latency(1_000_000))
+    path = recorder.folder / "latency.jsonl"
+    line = path.read_text()
+    path.write_text(change(line.strip()) + "\n" + line)
+    with pytest.raises(BenchError) as caught:
+        read_rows(path)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_full_disk_is_an_error_and_earlier_rows_stand(recorder: Recorder) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    kept = recorder.add("a", "d", None, cost())
+    (recorder.folder / "latency.jsonl").symlink_to("/dev/full")
+    with pytest.raises(BenchError, match="No space left on device"):
+        recorder.add("a", "d", None, latency(1_000_000))
+    assert read_rows(recorder.folder / "cost.jsonl") == [kept]
+
+
+def test_half_a_written_row_is_taken_back(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = recorder.add("a", "d", None, cost())
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.results.os.fsync", full)
+    with pytest.raises(BenchError, match="rows written before are intact"):
+        recorder.add("a", "d", None, cost())
+    path = recorder.folder / "cost.jsonl"
+    assert read_rows(path) == [kept]
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path, machine: Machine) -> None:
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(BenchError, match="cannot make"):
+        Recorder(tmp_path / "results", machine, {})
+
+
+def test_a_changed_machine_is_kept_beside_the_old_one(tmp_path: Path, machine: Machine) -> None:
+    for kernel in ("1.0", "1.0", "2.0"):
+        Recorder(tmp_path, replace(machine, kernel=kernel), {})
+    lines = (tmp_path / machine.name / "machines.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kernel"] for line in lines] == ["1.0", "2.0"]
+
+
+def test_machine_names(machine: Machine) -> None:
+    assert machine.name.startswith("test-cpu-9000-2-cores-")
+    assert replace(machine, kernel="2.0").name == machine.name
+    assert replace(machine, kernel="2.0").fingerprint != machine.fingerprint
+    assert replace(machine, gpus=("NVIDIA X",)).name != machine.name
+
+
+def test_this_machine_can_be_read() -> None:
+    found = read_machine()
+    assert found == read_machine()
+    assert found.logical_cores >= 1
+    assert found.memory_bytes > 0
+    assert "numpy" in read_versions()
+
+
+def test_rows_stay_small(recorder: Recorder) -> None:
+    samples = tuple(1_234_500 + 100 * step for step in range(2_000))
+    recorder.add("a", "d" * 64, None, replace(latency(1), samples_ns=samples))
+    assert (recorder.folder / "latency.jsonl").stat().st_size < 20_000
+
+
+def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> None:
+    error = BenchError(f"{PROJECT_ROOT / 'models' / 'a'} is bad; {Path.home() / 'x'}\nmore")
+    row = recorder.add_failure("a", "", "open", error)
+    assert row.measurement.message == "./models/a is bad; ~/x"
