@@ -26,8 +26,8 @@ Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
 INLINE_SECONDS: Final = 0.001
-"""A model that takes longer than this for one image leaves the event loop. So a full batch holds the
-loop for some 30 ms at most; and beside a slower model, two thread switches cost little."""
+"""A model that takes longer than this for one image leaves the event loop. So a full batch holds
+the loop for some 30 ms at most; and beside a slower model, two thread switches cost little."""
 
 logger = logging.getLogger(__name__)
 
