@@ -16,6 +16,8 @@ from service.inference import Inference
 from service.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.models import ModelSet
 from service.problems import MEDIA_TYPE, Kind, Problem, method_not_allowed
+from service.protocol import PREFIX as PROTOCOL_PREFIX
+from service.protocol import Protocol
 from service.settings import Settings
 from service.status import MODEL_PREFIX, Status
 from service.upload import BodyReader, ClientDisconnectedError
@@ -43,6 +45,7 @@ class Edge:
         self._inference = Inference(settings, self._metrics)
         bodies = BodyReader(settings.max_body_bytes, settings.deadline_seconds)
         classifier = Classifier(settings, models, bodies, self._inference)
+        self._protocol = Protocol(settings, models, bodies, self._inference)
         status = Status(models, self._metrics)
         routes = (
             Route("/", "GET", status.show_page),
@@ -60,7 +63,7 @@ class Edge:
     @property
     def routes(self) -> tuple[Route, ...]:
         """Every route there is."""
-        return *self._routes.values(), self._model_route
+        return *self._routes.values(), self._model_route, *self._protocol.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on to BentoML's application."""
@@ -103,6 +106,8 @@ class Edge:
         route = self._routes.get(path)
         if route is None and path.startswith(MODEL_PREFIX):
             return self._model_route
+        if route is None and path.startswith(PROTOCOL_PREFIX):
+            return self._protocol.find(path)
         return route
 
     async def _answer(self, route: Route | None, scope: Scope, receive: Receive) -> Answer:
@@ -126,7 +131,7 @@ class Edge:
         except ClientDisconnectedError:
             raise
         except Problem as problem:
-            return self._refuse(problem)
+            return self._refuse(problem, scope["path"])
         except Exception:  # the last resort: nothing but a problem document leaves this server
             occurrence = uuid4().urn
             place = route.template if route else "other"
@@ -134,10 +139,12 @@ class Edge:
                 "a request failed", extra={"context": {"instance": occurrence, "route": place}}
             )
             detail = "an error that is the server's; its log has it under this instance"
-            return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence))
+            return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence), scope["path"])
 
-    def _refuse(self, problem: Problem) -> Answer:
+    def _refuse(self, problem: Problem, path: str) -> Answer:
         self._metrics.rejected.labels(problem.kind.slug).inc()
+        if path == PROTOCOL_PREFIX or path.startswith(f"{PROTOCOL_PREFIX}/"):
+            return self._protocol.refuse(problem)
         return Answer(problem.kind.status, problem.body(), MEDIA_TYPE, problem.headers)
 
 
