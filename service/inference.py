@@ -122,14 +122,12 @@ class Inference:
         batcher = self._batchers.get(name)
         if batcher is None:
             batcher = self._batchers[name] = self._batcher_of(model)
-        probabilities = await batcher.predict(images, deadline)
-        self._metrics.of_model(name).classified.inc(len(images))
-        return probabilities
+        return await batcher.predict(images, deadline)
 
     def _batcher_of(self, model: LoadedModel) -> Batcher:
         return Batcher(
             model.predictor.predict,
-            seconds_alone=model.seconds_alone,
+            seconds_per_image=model.seconds_per_image,
             thread=self._predicting,
             max_batch=self._settings.max_batch,
             bound=self._settings.queue_bound,

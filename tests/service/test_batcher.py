@@ -55,12 +55,12 @@ def metrics():
 def run(model, metrics):
     """Run a coroutine function with a batcher of ``model``."""
 
-    def runner(behaviour, *, seconds_alone=FAST, max_batch=4, bound=8):
+    def runner(behaviour, *, seconds_per_image=FAST, max_batch=4, bound=8):
         async def main():
             with ThreadPoolExecutor(1, thread_name_prefix="predict") as thread:
                 batcher = Batcher(
                     model,
-                    seconds_alone=seconds_alone,
+                    seconds_per_image=seconds_per_image,
                     thread=thread,
                     max_batch=max_batch,
                     bound=bound,
@@ -77,13 +77,13 @@ def answers(results) -> list[list[float]]:
     return [result[:, 0].tolist() for result in results]
 
 
-@pytest.mark.parametrize("seconds_alone", [FAST, SLOW])
-def test_each_gets_its_own_answer_in_one_run(run, model, seconds_alone):
+@pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
+def test_each_gets_its_own_answer_in_one_run(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         asks = [batcher.predict(images(*values), deadline) for values in ((1,), (2, 3), (4,))]
         return await asyncio.gather(*asks)
 
-    assert answers(run(behaviour, seconds_alone=seconds_alone)) == [[1], [2, 3], [4]]
+    assert answers(run(behaviour, seconds_per_image=seconds_per_image)) == [[1], [2, 3], [4]]
     assert model.batches == [[1, 2, 3, 4]]
 
 
@@ -91,9 +91,9 @@ def test_a_fast_model_runs_on_the_loop_and_a_slow_one_does_not(run, model):
     async def behaviour(batcher, deadline):
         await batcher.predict(images(1), deadline)
 
-    run(behaviour, seconds_alone=FAST)
+    run(behaviour, seconds_per_image=FAST)
     assert model.threads == {"MainThread"}
-    run(behaviour, seconds_alone=SLOW)
+    run(behaviour, seconds_per_image=SLOW)
     assert model.threads == {"MainThread", "predict_0"}
 
 
@@ -106,27 +106,27 @@ def test_a_run_has_no_more_than_max_batch_images(run, model):
     assert model.batches == [[1, 2], [3, 4, 5, 6]]
 
 
-@pytest.mark.parametrize("seconds_alone", [FAST, SLOW])
-def test_a_large_request_is_split_and_lets_others_in_between(run, model, seconds_alone):
+@pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
+def test_a_large_request_is_split_and_lets_others_in_between(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         large = asyncio.create_task(batcher.predict(images(*range(1, 11)), deadline))
         await asyncio.sleep(0)
         small = asyncio.create_task(batcher.predict(images(99), deadline))
         return await asyncio.gather(large, small)
 
-    large, small = run(behaviour, seconds_alone=seconds_alone, bound=11)
+    large, small = run(behaviour, seconds_per_image=seconds_per_image, bound=11)
     assert answers([large, small]) == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [99]]
     assert max(map(len, model.batches)) == 4
     assert model.batches[-1] != [99]
 
 
-@pytest.mark.parametrize("seconds_alone", [FAST, SLOW])
-def test_one_bad_request_does_not_fail_its_neighbours(run, seconds_alone):
+@pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
+def test_one_bad_request_does_not_fail_its_neighbours(run, seconds_per_image):
     async def behaviour(batcher, deadline):
         asks = [batcher.predict(images(value), deadline) for value in (1, POISON, 3)]
         return await asyncio.gather(*asks, return_exceptions=True)
 
-    first, bad, third = run(behaviour, seconds_alone=seconds_alone)
+    first, bad, third = run(behaviour, seconds_per_image=seconds_per_image)
     assert answers([first, third]) == [[1], [3]]
     assert isinstance(bad, RuntimeError)
 
@@ -147,15 +147,15 @@ def test_the_queue_is_bounded_in_images(run):
     assert len(alone) == 20
 
 
-@pytest.mark.parametrize("seconds_alone", [FAST, SLOW])
-def test_what_is_past_its_deadline_does_not_run(run, model, seconds_alone):
+@pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
+def test_what_is_past_its_deadline_does_not_run(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         late = batcher.predict(images(1), asyncio.get_running_loop().time() - 1)
         return await asyncio.gather(
             late, batcher.predict(images(2), deadline), return_exceptions=True
         )
 
-    late, good = run(behaviour, seconds_alone=seconds_alone)
+    late, good = run(behaviour, seconds_per_image=seconds_per_image)
     assert isinstance(late, Problem)
     assert late.kind is Kind.DEADLINE
     assert answers([good]) == [[2]]
@@ -180,7 +180,7 @@ def test_what_waits_behind_a_slow_run_leaves_the_queue_at_its_deadline(run, mode
         await first
         return late.value.kind, await batcher.predict(images(3), deadline)
 
-    kind, _ = run(behaviour, seconds_alone=SLOW)
+    kind, _ = run(behaviour, seconds_per_image=SLOW)
     assert kind is Kind.DEADLINE
     assert model.batches == [[1], [3]]
 
@@ -200,7 +200,7 @@ def test_one_who_leaves_is_not_run_and_the_others_are(run, model):
         model.gate.set()
         return await asyncio.gather(first, staying)
 
-    assert answers(run(behaviour, seconds_alone=SLOW)) == [[1], [3]]
+    assert answers(run(behaviour, seconds_per_image=SLOW)) == [[1], [3]]
     assert model.batches == [[1], [3]]
 
 
