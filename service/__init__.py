@@ -1,8 +1,10 @@
 """The service: POST an image, get its class.
 
-One request, from socket to answer: ``app`` (what ``bentoml serve`` starts) → ``edge`` (routes and
-answers) → ``upload`` (body → image bytes) → ``inference`` (bytes → probabilities, through the
-kernel). Refusals are made in ``problems``, counted in ``metrics``.
+One request, from socket to answer: ``edge`` (finds who answers, and writes the answer) →
+``classify`` (the steps of that address) → ``upload`` (body → image bytes) → ``inference`` (image
+bytes → tile, through the kernel) → ``batcher`` (tiles → probabilities). ``app`` is what ``bentoml
+serve`` starts; ``exchange`` has the words they share; refusals are made in ``problems``, counted in
+``metrics``.
 
 Takes image bytes only: no URL is fetched, no pickle is read, no header decides what an image is.
 """

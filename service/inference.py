@@ -1,8 +1,7 @@
 """Image bytes → probabilities, without ever holding up the event loop for long.
 
-Short work (a small tile's decoding) is done where it stands. Long work goes to one of two threads,
-decoding and inference, behind a bounded queue: what does not fit is refused at once. Batching would
-take the place of :meth:`Inference.predict`.
+Short work (a small tile's decoding) is done where it stands; long work goes to the decoding thread,
+behind a bounded queue: what does not fit is refused at once. Prediction is the batcher's.
 """
 
 import asyncio
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 
 from cifar10.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
 from cifar10.images import DecodeLimits, decode_image
+from service.batcher import Batcher, past_deadline
 from service.metrics import Metrics
 from service.models import LoadedModel
 from service.problems import Kind, Problem, try_later
 from service.settings import Settings
-from service.upload import extract_image
+from service.upload import extract_image, extract_images
 
 T = TypeVar("T")
 
@@ -38,19 +38,23 @@ class BoundedThread:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._places = BoundedSemaphore(bound)
 
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """``function(*arguments)`` in the thread. Cancelling keeps it from starting.
+    async def run(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
+        """``function(*arguments)`` in the thread. What has not started by the deadline never does.
 
         Raises:
-            Problem: 503, there is no place in the queue.
+            Problem: 503, there is no place in the queue; 504, the deadline has passed.
         """
         if not self._places.acquire(blocking=False):
-            detail = f"{self._bound} images are waiting already; try again in a second"
+            detail = f"{self._bound} requests are waiting already; try again in a second"
             raise try_later(Kind.QUEUE_FULL, detail)
         future = self._executor.submit(function, *arguments)
         # Not when the caller stops waiting: a call that has started still fills its place.
         future.add_done_callback(self._leave)
-        return await asyncio.wrap_future(future)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise past_deadline() from None
 
     def _leave(self, _: Future[Any]) -> None:
         self._places.release()
@@ -64,30 +68,91 @@ class Inference:
     """Decoding and prediction for one worker process."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
         self._limits = settings.decode_limits
         self._metrics = metrics
-        self._decoding = BoundedThread("decode", settings.queue_bound)
-        self._predicting = BoundedThread("predict", settings.queue_bound)
+        self._preparing = BoundedThread("prepare", settings.queue_bound)
+        self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._batchers: dict[str, Batcher] = {}
 
-    async def decode(self, body: bytes, content_type: bytes) -> NDArray[np.uint8]:
-        """The tile in a request's body: uint8 (32, 32, 3), RGB.
+    async def decode(self, body: bytes, content_type: bytes, deadline: float) -> NDArray[np.uint8]:
+        """The tile in a request's body: uint8 (1, 32, 32, 3), RGB.
 
         Raises:
             Problem: 400 a bad form, 415 not an image, 422 undecodable or too many pixels,
-                503 too many large images wait already.
+                503 too many large images wait already, 504 the deadline has passed.
         """
-        if len(body) > INLINE.max_bytes:
-            return await self._decoding.run(self._decode, body, content_type, self._limits)
-        try:
-            return self._decode(body, content_type, INLINE)
-        except Problem as problem:
-            if problem.kind is not Kind.TOO_MANY_PIXELS:
-                raise
-        return await self._decoding.run(self._decode, body, content_type, self._limits)
+        if len(body) <= INLINE.max_bytes:
+            try:
+                return self._decode(body, content_type, INLINE)
+            except Problem as problem:
+                if problem.kind is not Kind.TOO_MANY_PIXELS:
+                    raise
+        return await self.prepare(deadline, self._decode, body, content_type, self._limits)
+
+    async def decode_form(
+        self, body: bytes, content_type: bytes, deadline: float
+    ) -> list[NDArray[np.uint8] | Problem]:
+        """Every image of a form, in order: its tile, uint8 (1, 32, 32, 3), or why there is none.
+
+        Raises:
+            Problem: 400 a bad form, 413 too many images, 503 and 504 as :meth:`decode`.
+        """
+        return await self.prepare(
+            deadline, self._decode_form, body, content_type, deadline - _now()
+        )
+
+    async def prepare(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
+        """``function(*arguments)``, which reads what a client sent, off the event loop.
+
+        Raises:
+            Problem: what ``function`` raises; 503 and 504 as :meth:`decode`.
+        """
+        return await self._preparing.run(deadline, function, *arguments)
+
+    async def predict(
+        self, model: LoadedModel, images: NDArray[np.uint8], deadline: float
+    ) -> NDArray[np.float32]:
+        """Class probabilities: uint8 (N, 32, 32, 3) → float32 (N, 10), rows summing to 1.
+
+        Raises:
+            Problem: 503, the queue is full; 504, the deadline has passed.
+        """
+        name = model.card.name
+        batcher = self._batchers.get(name)
+        if batcher is None:
+            batcher = self._batchers[name] = self._batcher_of(model)
+        return await batcher.predict(images, deadline)
+
+    def _batcher_of(self, model: LoadedModel) -> Batcher:
+        return Batcher(
+            model.predictor.predict,
+            seconds_per_image=model.seconds_per_image,
+            thread=self._predicting,
+            max_batch=self._settings.max_batch,
+            bound=self._settings.queue_bound,
+            metrics=self._metrics.of_model(model.card.name),
+        )
 
     def _decode(self, body: bytes, content_type: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
+        return self._tile(extract_image(body, content_type), limits)
+
+    def _decode_form(
+        self, body: bytes, content_type: bytes, seconds: float
+    ) -> list[NDArray[np.uint8] | Problem]:
+        until = perf_counter() + seconds
+        tiles: list[NDArray[np.uint8] | Problem] = []
+        for image in extract_images(body, content_type, self._settings.max_images):
+            if perf_counter() > until:  # nobody waits any more
+                raise past_deadline()
+            try:
+                tiles.append(self._tile(image, self._limits))
+            except Problem as problem:
+                tiles.append(problem)
+        return tiles
+
+    def _tile(self, image: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
         started = perf_counter()
-        image = extract_image(body, content_type)
         try:
             tile = decode_image(image, limits)
         except UnsupportedImageError as error:
@@ -97,24 +162,13 @@ class Inference:
         except UndecodableImageError as error:
             raise Problem(Kind.UNDECODABLE, str(error)) from error
         self._metrics.decode_seconds.observe(perf_counter() - started)
-        return tile
-
-    async def predict(self, model: LoadedModel, tile: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities of one tile: float32 (10,), summing to 1.
-
-        Raises:
-            Problem: 503, the queue is full.
-        """
-        return await self._predicting.run(self._predict, model, tile)
-
-    def _predict(self, model: LoadedModel, tile: NDArray[np.uint8]) -> NDArray[np.float32]:
-        started = perf_counter()
-        probabilities: NDArray[np.float32] = model.predictor.predict(tile[np.newaxis])[0]
-        seconds = perf_counter() - started
-        self._metrics.inference_seconds.labels(model.card.name).observe(seconds)
-        return probabilities
+        return tile[np.newaxis]
 
     def stop(self) -> None:
         """End both threads; what has not started is dropped."""
-        self._decoding.stop()
-        self._predicting.stop()
+        self._preparing.stop()
+        self._predicting.shutdown(wait=False, cancel_futures=True)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

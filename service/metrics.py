@@ -6,33 +6,55 @@ before the worker starts, and whichever is asked adds them up.
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.models import LoadedModel
 
-_SECONDS = (
+_SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip
+
+_IMAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 _LIVE_GAUGE = re.compile(r"gauge_live\w*_(\d+)\.db")
 
 
+@dataclass(frozen=True, slots=True)
+class ModelMetrics:
+    """What is told of one model."""
+
+    classified: Counter
+    inference_seconds: Histogram
+    batch_images: Histogram
+    queue_images: Gauge
+    queue_seconds: Histogram
+
+
 class Metrics:
-    """The collectors of one worker process."""
+    """The collectors of one worker process.
+
+    A labelled collector looks its child up for a few microseconds each time it is asked; those that
+    every request needs are kept here.
+    """
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
-        self.requests = Counter(
+        self._answers: dict[tuple[str, int], Counter] = {}
+        self._times: dict[str, Histogram] = {}
+        self._models: dict[str, ModelMetrics] = {}
+        self._requests = Counter(
             "cifar10_requests",
             "Requests answered; code 499 is a client that left before its body was complete.",
             ("route", "code"),
             registry=registry,
         )
-        self.request_seconds = Histogram(
+        self._request_seconds = Histogram(
             "cifar10_request_seconds",
             "From a request's headers to its answer.",
             ("route",),
@@ -45,7 +67,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self.classified = Counter(
+        self._classified = Counter(
             "cifar10_images_classified",
             "Images classified.",
             ("model",),
@@ -53,13 +75,34 @@ class Metrics:
         )
         self.decode_seconds = Histogram(
             "cifar10_decode_seconds",
-            "From a body to its 32 × 32 tile.",
+            "From an image's bytes to its 32 × 32 tile.",
             buckets=_SECONDS,
             registry=registry,
         )
-        self.inference_seconds = Histogram(
+        self._inference_seconds = Histogram(
             "cifar10_inference_seconds",
             "One run of a model.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._batch_images = Histogram(
+            "cifar10_batch_images",
+            "Images in one run of a model.",
+            ("model",),
+            buckets=_IMAGES,
+            registry=registry,
+        )
+        self._queue_images = Gauge(
+            "cifar10_queue_images",
+            "Images that wait for a run of their model.",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._queue_seconds = Histogram(
+            "cifar10_queue_seconds",
+            "From a request's images being decoded to the start of their run.",
             ("model",),
             buckets=_SECONDS,
             registry=registry,
@@ -77,6 +120,34 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+
+    def answered(self, route: str, status: int) -> None:
+        """Count one request."""
+        key = route, status
+        counter = self._answers.get(key)
+        if counter is None:
+            counter = self._answers[key] = self._requests.labels(route, str(status))
+        counter.inc()
+
+    def took(self, route: str, seconds: float) -> None:
+        """Observe how long one request took."""
+        times = self._times.get(route)
+        if times is None:
+            times = self._times[route] = self._request_seconds.labels(route)
+        times.observe(seconds)
+
+    def of_model(self, name: str) -> ModelMetrics:
+        """The collectors of a model that is loaded."""
+        found = self._models.get(name)
+        if found is None:
+            found = self._models[name] = ModelMetrics(
+                self._classified.labels(name),
+                self._inference_seconds.labels(name),
+                self._batch_images.labels(name),
+                self._queue_images.labels(name),
+                self._queue_seconds.labels(name),
+            )
+        return found
 
     def model_loaded(self, model: LoadedModel) -> None:
         """Tell which model runs where."""

@@ -6,6 +6,7 @@ and it gives the golden answer. A model that is not keeps the server unready, an
 
 import gc
 import logging
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ from service.settings import DEFAULT_MODEL, Settings
 logger = logging.getLogger(__name__)
 
 _LOADING: Final = "being loaded"
+_TIMINGS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class LoadedModel:
 
     card: ModelCard
     predictor: Predictor
+    seconds_per_image: float
+    """In the largest batch that is run: what decides where the model runs."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,20 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
     return Choice(names, default)
 
 
-def load_model(store: ModelStore, name: str, options: PredictorOptions) -> LoadedModel:
-    """Load one model and prove it fit.
+def batch_sizes(max_batch: int) -> list[int]:
+    """The sizes that are run before a model is ready: the powers of two up to ``max_batch``, and
+    that itself.
+
+    Not every size: ONNX Runtime's kernels are not compiled for a shape. What a first run costs is
+    memory for that much data, which the largest size has fetched for all below it."""
+    sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power < max_batch]
+    return [*sizes, max_batch]
+
+
+def load_model(
+    store: ModelStore, name: str, options: PredictorOptions, max_batch: int = 1
+) -> LoadedModel:
+    """Load one model, prove it fit, and measure it.
 
     Raises:
         StoreError: no card, a bad one, or a file that is not the one it describes.
@@ -78,9 +94,11 @@ def load_model(store: ModelStore, name: str, options: PredictorOptions) -> Loade
     """
     stored = store.load(name)
     predictor = Predictor(stored.onnx, options)
-    predictor.warm_up((1,))
+    predictor.warm_up(batch_sizes(max_batch))
     predictor.check_golden(stored.card.golden)
-    return LoadedModel(stored.card, predictor)
+    # The least of several: what else the machine does can only make it longer.
+    seconds = min(timeit.repeat(lambda: predictor.warm_up((max_batch,)), number=1, repeat=_TIMINGS))
+    return LoadedModel(stored.card, predictor, seconds / max_batch)
 
 
 class ModelSet:
@@ -101,13 +119,14 @@ class ModelSet:
         """Model → why it cannot answer. Empty when the server is ready."""
         self._store = store
         self._options = PredictorOptions(settings.device, settings.threads)
+        self._max_batch = settings.max_batch
 
     def load_all(self, on_loaded: Callable[[LoadedModel], None] = lambda _: None) -> None:
         """Load every model. Failures are logged and kept in ``unfit``, not raised: the process
         stays up to say what is wrong, where raising would have it started anew for ever."""
         for name in self.names:
             try:
-                model = load_model(self._store, name, self._options)
+                model = load_model(self._store, name, self._options, self._max_batch)
             except Cifar10Error as error:
                 self.unfit[name] = str(error)
                 logger.error("model %s cannot be served: %s", name, error)
@@ -119,10 +138,11 @@ class ModelSet:
                 on_loaded(model)
                 del self.unfit[name]
                 logger.info(
-                    "model %s is ready on %s (%s)",
+                    "model %s is ready on %s (%s), %.2f ms an image",
                     name,
                     model.predictor.device,
                     model.predictor.provider,
+                    model.seconds_per_image * 1e3,
                 )
         # What is loaded stays for the life of the process: the collector need not look at it again.
         gc.collect()

@@ -23,7 +23,7 @@ class Kind(Enum):
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD = ("method-not-allowed", 405, "This address does not answer this method")
     BODY_TIMEOUT = ("body-timeout", 408, "The body did not arrive in time")
-    TOO_LARGE = ("too-large", 413, "The body is too large")
+    TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED = ("unsupported-type", 415, "The content is not an image of an accepted type")
     UNDECODABLE = ("undecodable", 422, "The image cannot be decoded")
     TOO_MANY_PIXELS = ("too-many-pixels", 422, "The image has too many pixels")
@@ -65,7 +65,7 @@ class Problem(Exception):  # noqa: N818 — RFC 9457's own word
         self.headers = headers
         self.instance = instance
 
-    def body(self) -> bytes:
+    def document(self) -> dict[str, Any]:
         """The problem document."""
         document: dict[str, Any] = {
             "type": f"urn:problem-type:cifar10:{self.kind.slug}",
@@ -76,7 +76,11 @@ class Problem(Exception):  # noqa: N818 — RFC 9457's own word
         if self.instance is not None:
             document["instance"] = self.instance
         document.update(self.extras)
-        return orjson.dumps(document)
+        return document
+
+    def body(self) -> bytes:
+        """The problem document, as JSON."""
+        return orjson.dumps(self.document())
 
 
 def malformed(detail: str) -> Problem:
@@ -101,6 +105,12 @@ def too_large(limit: int) -> Problem:
     """413: more bytes than are read."""
     detail = f"at most {limit:,} bytes are accepted; send a smaller copy, the model sees 32 × 32"
     return Problem(Kind.TOO_LARGE, detail, extras={"max_bytes": limit})
+
+
+def too_many_images(limit: int) -> Problem:
+    """413: more images than are taken at once."""
+    detail = f"at most {limit:,} images are accepted in one request; send the rest in another"
+    return Problem(Kind.TOO_LARGE, detail, extras={"max_images": limit})
 
 
 def try_later(kind: Kind, detail: str) -> Problem:

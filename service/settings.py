@@ -11,7 +11,9 @@
 | `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                      | 64,000,000       |
 | `CIFAR10_MAX_PIXELS_WHOLE` | ... of a PNG, WebP or progressive JPEG         | 24,000,000       |
 | `CIFAR10_DEADLINE_SECONDS` | from the request's first byte to its answer    | 10               |
-| `CIFAR10_QUEUE_BOUND`      | images waiting or running in a worker, at most | 128              |
+| `CIFAR10_QUEUE_BOUND`      | images waiting or running, of each model, in a worker | 1,024     |
+| `CIFAR10_MAX_BATCH`        | images in one run of a model, at most          | 32               |
+| `CIFAR10_MAX_IMAGES`       | images in one request, at most                 | 512              |
 
 (Where the models are, `CIFAR10_MODELS`, is the kernel's: see `cifar10/environment.py`.)
 """
@@ -55,7 +57,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=64_000_000, ge=1024)
     max_pixels_whole: int = Field(default=24_000_000, ge=1024)
     deadline_seconds: float = Field(default=10.0, gt=0, le=3600)
-    queue_bound: int = Field(default=128, ge=1)
+    queue_bound: int = Field(default=1024, ge=1)
+    max_batch: int = Field(default=32, ge=1, le=1024)
+    max_images: int = Field(default=512, ge=1)
 
     @field_validator("load", mode="before")
     @classmethod

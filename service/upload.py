@@ -1,27 +1,23 @@
-"""The body of a request → the bytes of one image.
+"""The body of a request → the bytes of its images.
 
-A body is either the image itself or ``multipart/form-data`` with exactly one part, ``image``. What
-an image is, is for its magic bytes to say and not for a header: ``curl --data-binary`` labels its
-body as a form, a URL in a text part is just bytes that are no image, and nothing is ever fetched.
+A body is either the image itself or ``multipart/form-data`` with parts named ``image``: exactly one
+where one image is classified. What an image is, is for its magic bytes to say and not for a header:
+``curl --data-binary`` labels its body as a form, a URL in a text part is just bytes that are no
+image, and nothing is ever fetched.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.problems import Kind, Problem, malformed, too_large
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-HeaderMap = dict[bytes, bytes]
+from service.exchange import Request
+from service.problems import Kind, Problem, malformed, too_large, too_many_images
 
 IMAGE_PART: Final = "image"
 
-MAX_DELIMITERS: Final = 2
-"""A form of one part has one delimiter after a line break, or two where a line break comes first.
-Counting is fast; the parser takes a microsecond for each thing that looks like a delimiter."""
 MAX_PART_HEADERS: Final = 8
 MAX_PART_HEADER_BYTES: Final = 1024
 MAX_CONTENT_TYPE_BYTES: Final = 512
@@ -31,26 +27,88 @@ class ClientDisconnectedError(Exception):
     """The client went away before its body was complete; nobody is left to answer."""
 
 
-async def read_body(receive: Receive, headers: HeaderMap, max_bytes: int) -> bytes:
-    """Read the request's body, as long as it is no larger than accepted.
+class BodyReader:
+    """Reads bodies under a cap on their size and on the time they take.
 
-    Raises:
-        Problem: 400 for an empty body, 413 as soon as it is known to have more than ``max_bytes``
-            (from its Content-Length, before anything is read), 415 for a compressed one.
-        ClientDisconnectedError: the body will never be complete.
+    All reads have the same time, so they run out in the order in which they began, and one timer
+    serves them all: a timer for each costs a request more than reading its body does.
+
+    Args:
+        max_bytes: the largest body accepted.
+        seconds: the time that a body has to arrive.
     """
-    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-        detail = "compressed bodies are not accepted; send the image's own bytes"
-        raise Problem(Kind.UNSUPPORTED, detail, headers=((b"accept-encoding", b"identity"),))
-    body = await _read_capped(receive, headers, max_bytes)
-    if not body:
-        detail = "the body is empty; send one JPEG, PNG or WebP image"
-        raise malformed(detail)
-    return body
+
+    def __init__(self, max_bytes: int, seconds: float) -> None:
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        """Who reads, in order of its deadline (on the event loop's clock)."""
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer_is_set = False
+
+    async def read(self, request: Request, *, encodings: tuple[bytes, ...] = ()) -> bytes:
+        """The request's body, as it was sent.
+
+        Args:
+            request: whose body it is.
+            encodings: content encodings that the caller undoes; any other is refused.
+
+        Raises:
+            Problem: 400 for an empty body, 408 when it does not arrive in time, 413 as soon as it
+                is known to be larger than accepted (from its Content-Length, before anything is
+                read), 415 for a compressed one.
+            ClientDisconnectedError: the body will never be complete.
+        """
+        encoding = request.headers.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"identity", b"", *encodings):
+            accepted = b", ".join((b"identity", *encodings))
+            detail = f"the Content-Encoding is not accepted here; accepted: {accepted.decode()}"
+            raise Problem(Kind.UNSUPPORTED, detail, headers=((b"accept-encoding", accepted),))
+        body = await self._read_in_time(request)
+        if not body:
+            detail = "the body is empty"
+            raise malformed(detail)
+        return body
+
+    async def _read_in_time(self, request: Request) -> bytes:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            message = "a body can only be read in a task"
+            raise RuntimeError(message)
+        self._reading[task] = ends = loop.time() + self._seconds
+        if not self._timer_is_set:
+            self._timer_is_set = True
+            loop.call_at(ends, self._end_late_reads, loop)
+        try:
+            return await _read_capped(request, self._max_bytes)
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            detail = f"it was not complete after {self._seconds:g} seconds"
+            headers = ((b"connection", b"close"),)
+            raise Problem(Kind.BODY_TIMEOUT, detail, headers=headers) from None
+        finally:
+            del self._reading[task]
+            self._late.discard(task)
+
+    def _end_late_reads(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for task, ends in self._reading.items():
+            if ends > now:
+                loop.call_at(ends, self._end_late_reads, loop)
+                return
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._timer_is_set = False
 
 
 def extract_image(body: bytes, content_type: bytes) -> bytes:
-    """The bytes of the one image in ``body``; whether they are an image is not looked at here.
+    """The bytes of the one image in ``body``, which is a form or the image itself.
+
+    Whether they are an image is not looked at here.
 
     Raises:
         Problem: 400 for a form that is broken or does not hold exactly one part ``image``, 415 for
@@ -58,6 +116,42 @@ def extract_image(body: bytes, content_type: bytes) -> bytes:
     """
     if content_type[:10].lower() != b"multipart/":
         return body
+    parts = _parse(body, _boundary(content_type), 1)
+    names = [part.name for part in parts]
+    if names != [IMAGE_PART]:
+        raise _expected_one_image(names)
+    image = b"".join(parts[0].content)
+    if not image:
+        detail = f"the part {IMAGE_PART!r} is empty; send one JPEG, PNG or WebP image"
+        raise malformed(detail)
+    return image
+
+
+def extract_images(body: bytes, content_type: bytes, most: int) -> list[bytes]:
+    """The bytes of every part of a form, all of which must be named ``image``, in order.
+
+    Raises:
+        Problem: 400 for a form that is broken, empty or has another part, 413 for more than
+            ``most`` parts, 415 where it is no form.
+    """
+    if content_type[:10].lower() != b"multipart/":
+        detail = "expected multipart/form-data with parts 'image', or application/x-npy"
+        raise Problem(Kind.UNSUPPORTED, detail)
+    parts = _parse(body, _boundary(content_type), most)
+    if len(parts) > most:
+        raise too_many_images(most)
+    for part in parts:
+        if part.name != IMAGE_PART:
+            found = "a part without a name" if part.name is None else repr(part.name[:32])
+            detail = f"expected only parts named {IMAGE_PART!r}; found: {found}"
+            raise malformed(detail)
+    if not parts:
+        detail = "the form is empty"
+        raise malformed(detail)
+    return [b"".join(part.content) for part in parts]
+
+
+def _boundary(content_type: bytes) -> bytes:
     if len(content_type) > MAX_CONTENT_TYPE_BYTES:
         detail = f"the Content-Type has more than {MAX_CONTENT_TYPE_BYTES} bytes"
         raise malformed(detail)
@@ -69,28 +163,25 @@ def extract_image(body: bytes, content_type: bytes) -> bytes:
     if not boundary:
         detail = "the Content-Type is multipart/form-data without a boundary"
         raise malformed(detail)
-    parts = _parse(body, boundary)
-    names = [part.name for part in parts]
-    if names != [IMAGE_PART]:
-        raise _expected_one_image(names)
-    image = b"".join(parts[0].content)
-    if not image:
-        detail = f"the part {IMAGE_PART!r} is empty; send one JPEG, PNG or WebP image"
-        raise malformed(detail)
-    return image
+    return boundary
 
 
-async def _read_capped(receive: Receive, headers: HeaderMap, max_bytes: int) -> bytes:
-    length = headers.get(b"content-length")
+async def _read_capped(request: Request, max_bytes: int) -> bytes:
+    length = request.headers.get(b"content-length")
     if length is not None:
         if not length.isdigit():
             detail = "Content-Length is not a number"
             raise malformed(detail)
         if len(length) > 18 or int(length) > max_bytes:
             raise too_large(max_bytes)
+    message = await request.receive()
+    whole: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        if len(whole) > max_bytes:
+            raise too_large(max_bytes)
+        return whole
     body = bytearray()  # not a list: a body of one-byte chunks would fill the memory with objects
     while True:
-        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnectedError
         body += message.get("body", b"")
@@ -98,6 +189,7 @@ async def _read_capped(receive: Receive, headers: HeaderMap, max_bytes: int) -> 
             raise too_large(max_bytes)
         if not message.get("more_body", False):
             return bytes(body)
+        message = await request.receive()
 
 
 @dataclass
@@ -140,9 +232,11 @@ class _Collector:
         self.complete = True
 
 
-def _parse(body: bytes, boundary: bytes) -> list[_Part]:
-    if body.count(b"\r\n--" + boundary) > MAX_DELIMITERS:
-        raise _expected_one_image(["several"])
+def _parse(body: bytes, boundary: bytes, most: int) -> list[_Part]:
+    # A form of N parts has N delimiters after a line break, or one more where a line break comes
+    # first. Counting is fast; the parser takes a microsecond for each that looks like one.
+    if body.count(b"\r\n--" + boundary) > most + 1:
+        raise _expected_one_image(["several"]) if most == 1 else too_many_images(most)
     collector = _Collector()
     try:
         parser = MultipartParser(

@@ -12,8 +12,9 @@ from cifar10.images import decode_image
 from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
+from service import batcher as batcher_module
 from service import inference as inference_module
-from service.edge import STATIC
+from service.status import STATIC
 from tests.conftest import encode
 from tests.service.cases import CASES, JPEG, PIXELS, PNG, WEBP, Case, assert_refused, form
 from tests.service.conftest import make_edge, running
@@ -190,6 +191,7 @@ def stuck(monkeypatch):
         return predict(self, images)
 
     monkeypatch.setattr(Predictor, "predict", wait_and_predict)
+    monkeypatch.setattr(batcher_module, "INLINE_SECONDS", 0)  # every model is too slow for the loop
     yield release
     release.set()
 
@@ -268,7 +270,7 @@ def test_the_page_asks_nobody_else(run):
 
 def test_openapi_names_every_address_and_no_other(edge, run):
     paths = json.loads((STATIC / "openapi.json").read_bytes())["paths"]
-    routes = [*edge._routes.values(), edge._model_route]
+    routes = edge.routes
     assert {(path, method.upper()) for path, item in paths.items() for method in item} == {
         (route.template, route.method) for route in routes
     }

@@ -1,0 +1,163 @@
+"""The Open Inference Protocol v2 over REST, under ``/v2``: what the clients of Triton speak.
+
+Sources: https://github.com/kserve/open-inference-protocol and, for the extensions,
+https://github.com/triton-inference-server/server/tree/main/docs/protocol
+"""
+
+import re
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from cifar10.card import INPUT, OUTPUT, TensorSpec
+from service.exchange import Answer, Request, Route, json_answer, query_parameters
+from service.inference import INLINE, Inference
+from service.models import LoadedModel, ModelSet
+from service.problems import Kind, Problem, no_such_model, try_later
+from service.settings import Settings
+from service.tensors import (
+    ENCODINGS,
+    INFERENCE_HEADER,
+    decompress,
+    error_answer,
+    read_inference,
+    write_inference,
+)
+from service.upload import BodyReader
+
+PREFIX: Final = "/v2"
+EXTENSIONS: Final = ("binary_tensor_data", "classification")
+
+_SERVER: Final = "cifar10-efficiency"
+_VERSION: Final = "1"
+"""Of every model: a store has one of each."""
+_MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
+
+
+class Protocol:
+    """Answers the addresses under ``/v2``."""
+
+    def __init__(
+        self, settings: Settings, models: ModelSet, bodies: BodyReader, inference: Inference
+    ) -> None:
+        self._settings = settings
+        self._models = models
+        self._bodies = bodies
+        self._inference = inference
+        self._fixed = {
+            route.template: route
+            for route in (
+                Route("/v2", "GET", self._describe_server),
+                Route("/v2/health/live", "GET", self._live),
+                Route("/v2/health/ready", "GET", self._ready),
+            )
+        }
+        self._of_models = {
+            (versioned, action): Route(
+                f"/v2/models/{{name}}{'/versions/{version}' * versioned}{action}", method, answer
+            )
+            for versioned in (False, True)
+            for action, method, answer in (
+                ("", "GET", self._describe_model),
+                ("/ready", "GET", self._model_ready),
+                ("/infer", "POST", self._infer),
+            )
+        }
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every route of the protocol."""
+        return *self._fixed.values(), *self._of_models.values()
+
+    def find(self, path: str) -> Route | None:
+        """The route of a path under ``/v2``."""
+        match = _MODEL_PATH.fullmatch(path)
+        if match is None:
+            return self._fixed.get(path)
+        return self._of_models[match[2] is not None, match[3] or ""]
+
+    refuse: Final[Callable[[Problem], Answer]] = staticmethod(error_answer)
+    """How a refusal is written."""
+
+    async def _describe_server(self, request: Request) -> Answer:
+        query_parameters(request.query)
+        return json_answer(
+            {"name": _SERVER, "version": _server_version(), "extensions": EXTENSIONS}
+        )
+
+    async def _live(self, request: Request) -> Answer:
+        query_parameters(request.query)
+        return json_answer({"live": True})
+
+    async def _ready(self, request: Request) -> Answer:
+        query_parameters(request.query)
+        if self._models.unfit:
+            unfit = ", ".join(sorted(self._models.unfit))
+            raise try_later(Kind.NOT_READY, f"not fit to answer: {unfit}")
+        return json_answer({"ready": True})
+
+    async def _model_ready(self, request: Request) -> Answer:
+        query_parameters(request.query)
+        model = self._model(request.path)
+        return json_answer({"name": model.card.name, "ready": True})
+
+    async def _describe_model(self, request: Request) -> Answer:
+        query_parameters(request.query)
+        model = self._model(request.path)
+        return json_answer(
+            {
+                "name": model.card.name,
+                "versions": [_VERSION],
+                "platform": "onnxruntime_onnx",
+                "inputs": [_tensor(INPUT)],
+                "outputs": [_tensor(OUTPUT)],
+            }
+        )
+
+    async def _infer(self, request: Request) -> Answer:
+        query_parameters(request.query)
+        model = self._model(request.path)
+        body = await self._bodies.read(request, encodings=ENCODINGS)
+        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
+        json_length = request.headers.get(INFERENCE_HEADER)
+        most = self._settings.max_images
+        if encoding in ENCODINGS or _has_long_json(body, json_length):
+            wanted = await self._inference.prepare(
+                request.deadline,
+                lambda: read_inference(
+                    decompress(body, encoding, self._settings.max_body_bytes), json_length, most
+                ),
+            )
+        else:
+            wanted = read_inference(body, json_length, most)
+        probabilities = await self._inference.predict(model, wanted.images, request.deadline)
+        return write_inference(wanted, model.card.name, probabilities)
+
+    def _model(self, path: str) -> LoadedModel:
+        match = _MODEL_PATH.fullmatch(path)
+        if match is None:
+            raise no_such_model(path, self._models.names)
+        model = self._models.get(match[1])
+        if match[2] not in (None, _VERSION):
+            detail = f"the model {match[1]!r} has one version, {_VERSION}; not {match[2][:16]!r}"
+            raise Problem(Kind.NO_SUCH_MODEL, detail)
+        return model
+
+
+def _has_long_json(body: bytes, json_length: bytes | None) -> bool:
+    """Whether reading it would hold up the event loop; binary tensors are taken as they are."""
+    length = len(body)
+    if json_length is not None and json_length.isdigit() and len(json_length) < 18:
+        length = min(length, int(json_length))
+    return length > INLINE.max_bytes
+
+
+def _tensor(tensor: TensorSpec) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+
+
+def _server_version() -> str:
+    try:
+        return version(_SERVER)
+    except PackageNotFoundError:  # run from its folder, or from a Bento
+        return "unknown"
