@@ -18,6 +18,12 @@ from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
 from bench.results import Recorder, read_results
 from bench.run import RunOutcome, measure_models
+from bench.scenario_runs import (
+    merged,
+    scenario_plan,
+    scenarios_in_process,
+    scenarios_over_http,
+)
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError, Cifar10Error
@@ -38,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     set_up_logging(errors)
     commands = {"run": _run, "load": _load, "verify": _verify, "report": _report, "ls": _ls}
+    commands |= {"scenarios": _scenarios}
     try:
         return commands[options.command](options, errors)
     except Cifar10Error as error:
@@ -93,6 +100,32 @@ def _verify(options: argparse.Namespace, errors: Console) -> int:
     return _conclude(outcome, errors)
 
 
+def _scenarios(options: argparse.Namespace, errors: Console) -> int:
+    plan = scenario_plan(options)
+    outcomes = []
+    with progress_bar(errors) as progress:
+        dataset, recorder = _dataset(options, progress), _recorder(options)
+        if not options.http and options.url is None:
+            store = ModelStore(models_dir())
+            names = _names(store, options.models)
+            outcomes.append(
+                scenarios_in_process(
+                    store,
+                    names,
+                    dataset,
+                    recorder,
+                    lambda stored: _open(stored, options.device, 1),
+                    plan,
+                    progress,
+                )
+            )
+        if not options.in_process and not any(done.interrupted for done in outcomes):
+            target = Target(models_dir(), options.url, options.device)
+            served = _each_served(options)
+            outcomes.append(scenarios_over_http(target, served, dataset, recorder, plan, progress))
+    return _conclude(merged(outcomes), errors)
+
+
 def _report(options: argparse.Namespace, errors: Console) -> int:
     reports = prepare(read_results(options.results), options.results)
     output = Console()
@@ -138,6 +171,13 @@ def _served_names(options: argparse.Namespace) -> Sequence[str | None]:
     if options.url is not None:
         return [options.model]
     return _names(ModelStore(models_dir()), [options.model] if options.model else None)
+
+
+def _each_served(options: argparse.Namespace) -> Sequence[str | None]:
+    """As :func:`_served_names`, for commands that take several models."""
+    if options.url is not None:
+        return options.models or [None]
+    return _names(ModelStore(models_dir()), options.models)
 
 
 def _dataset(options: argparse.Namespace, progress: Progress) -> Dataset:

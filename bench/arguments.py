@@ -33,6 +33,12 @@ examples:
   python -m bench verify                            starts the service for each model in turn
   python -m bench verify --model simple_cnn --url http://server:3000
 """,
+    "scenarios": """\
+examples:
+  python -m bench scenarios                         every model, in process and over HTTP
+  python -m bench scenarios --models simple_cnn --quick --in-process
+  python -m bench scenarios --http --url http://server:3000 --bound-ms 10
+""",
     "report": """\
 examples:
   python -m bench report                            write REPORT.md, its pictures, README's table
@@ -77,6 +83,19 @@ def build_parser() -> argparse.ArgumentParser:
 
     verify = _command(commands, "verify", "every test image through the server, against in process")
     _add_server(verify)
+
+    scenarios = _command(
+        commands, "scenarios", "MLPerf's scenarios, scaled down, in process and over HTTP"
+    )
+    _add_models(scenarios)
+    scenarios.add_argument("--quick", action="store_true", help="a second each, coarse search")
+    via = scenarios.add_mutually_exclusive_group()
+    via.add_argument("--in-process", action="store_true", help="only in process")
+    via.add_argument("--http", action="store_true", help="only over HTTP")
+    scenarios.add_argument(
+        "--bound-ms", type=float, default=15.0, help="on Server's p99 (default: 15, MLPerf's)"
+    )
+    scenarios.add_argument("--seconds", type=float, help="measured, of each (default: 5)")
 
     report = _command(commands, "report", "render REPORT.md and the README's table from the rows")
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
@@ -128,6 +147,14 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="cuda that would not really execute is an error (default: auto)",
     )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """A service for each model, and its data."""
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    parser.add_argument("--url", help="a running service (default: start one for each model)")
+    _add_data(parser)
+    _add_device(parser)
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
