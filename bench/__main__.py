@@ -3,20 +3,31 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 
 from bench.arguments import build_parser
+from bench.compare import Tolerance, compare
 from bench.console import progress_bar, results_table, set_up_logging
 from bench.fingerprint import read_machine, read_versions
 from bench.generator import LoadPlan
 from bench.latency import QUICK_PLAN, Executor, LatencyPlan
+from bench.listing import (
+    as_json,
+    comparison_table,
+    listing_record,
+    row_record,
+    rows_about,
+    rows_table,
+    side_of,
+)
 from bench.over_http import Target, load_models, verify_models
 from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
-from bench.results import Recorder, read_results
+from bench.results import MachineResults, Recorder, read_results
 from bench.run import RunOutcome, measure_models
 from bench.scenario_runs import (
     merged,
@@ -33,6 +44,7 @@ from cifar10.store import ModelStore, StoredModel
 OK: Final = 0
 ERROR: Final = 1
 MODEL_FAILED: Final = 3
+REGRESSION: Final = 4
 INTERRUPTED: Final = 130
 
 _PIPE_WIDTH: Final = 160
@@ -44,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     set_up_logging(errors)
     commands = {"run": _run, "load": _load, "verify": _verify, "report": _report, "ls": _ls}
-    commands |= {"scenarios": _scenarios}
+    commands |= {"scenarios": _scenarios, "compare": _compare, "show": _show}
     try:
         return commands[options.command](options, errors)
     except Cifar10Error as error:
@@ -70,7 +82,7 @@ def _run(options: argparse.Namespace, errors: Console) -> int:
             quick=options.quick,
             progress=progress,
         )
-    return _conclude(outcome, errors)
+    return _conclude(outcome, errors, options)
 
 
 def _load(options: argparse.Namespace, errors: Console) -> int:
@@ -84,7 +96,7 @@ def _load(options: argparse.Namespace, errors: Console) -> int:
             plan,
             progress,
         )
-    return _conclude(outcome, errors)
+    return _conclude(outcome, errors, options)
 
 
 def _verify(options: argparse.Namespace, errors: Console) -> int:
@@ -97,7 +109,7 @@ def _verify(options: argparse.Namespace, errors: Console) -> int:
             lambda stored: _open(stored, options.device, 1),
             progress,
         )
-    return _conclude(outcome, errors)
+    return _conclude(outcome, errors, options)
 
 
 def _scenarios(options: argparse.Namespace, errors: Console) -> int:
@@ -123,7 +135,7 @@ def _scenarios(options: argparse.Namespace, errors: Console) -> int:
             target = Target(models_dir(), options.url, options.device)
             served = _each_served(options)
             outcomes.append(scenarios_over_http(target, served, dataset, recorder, plan, progress))
-    return _conclude(merged(outcomes), errors)
+    return _conclude(merged(outcomes), errors, options)
 
 
 def _report(options: argparse.Namespace, errors: Console) -> int:
@@ -140,15 +152,56 @@ def _report(options: argparse.Namespace, errors: Console) -> int:
 
 
 def _ls(options: argparse.Namespace, errors: Console) -> int:
+    found = _found(options)
+    if options.json:
+        print(as_json(listing_record(found)))  # noqa: T201 - for a program, not for a person
+    else:
+        _output().print(results_table(found))
+    return OK
+
+
+def _show(options: argparse.Namespace, errors: Console) -> int:
+    rows = [row for machine in _found(options) for row in machine.rows]
+    about = rows_about(rows, options.name, options.results)
+    if options.json:
+        print(as_json([row_record(row, whole=True) for row in about]))  # noqa: T201 - as above
+    else:
+        _output().print(rows_table(about))
+    return OK
+
+
+def _compare(options: argparse.Namespace, errors: Console) -> int:
+    before, after = (side_of(side, options.results) for side in (options.before, options.after))
+    tolerance = Tolerance(options.tolerance / 100, options.accuracy_tolerance)
+    comparison = compare(before, after, tolerance)
+    if not comparison.findings and not comparison.failures:
+        message = "the two sides have nothing in common: " + "; ".join(
+            (*comparison.notes, *comparison.only_one_side)
+        )
+        raise BenchError(message)
+    if options.json:
+        record = {**asdict(comparison), "regression": comparison.is_regression}
+        print(as_json(record))  # noqa: T201 - as above
+    else:
+        output = _output()
+        output.print(comparison_table(comparison))
+        for line in (*comparison.failures, *comparison.only_one_side, *comparison.notes):
+            output.print(escape(line), highlight=False, soft_wrap=True)
+        output.print("regression" if comparison.is_regression else "no regression")
+    return REGRESSION if comparison.is_regression else OK
+
+
+def _found(options: argparse.Namespace) -> list[MachineResults]:
     found = read_results(options.results)
     if not found:
         message = f"there are no rows in {options.results}. Measure first: python -m bench run"
         raise BenchError(message)
+    return found
+
+
+def _output() -> Console:
     output = Console()
-    if not output.is_terminal:  # a pipe has no width: let nothing be cut
-        output = Console(width=_PIPE_WIDTH)
-    output.print(results_table(found))
-    return OK
+    return output if output.is_terminal else Console(width=_PIPE_WIDTH)  # a pipe cuts nothing
 
 
 def _names(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
@@ -197,7 +250,9 @@ def _open(stored: StoredModel, device: str, threads: int) -> Executor:
     return predictor
 
 
-def _conclude(outcome: RunOutcome, errors: Console) -> int:
+def _conclude(outcome: RunOutcome, errors: Console, options: argparse.Namespace) -> int:
+    if options.json:
+        print(as_json(asdict(outcome)))  # noqa: T201 - as above
     for model, reason in outcome.failed.items():
         errors.print(f"[red]{escape(model)}[/] {escape(reason)}", highlight=False, soft_wrap=True)
     if outcome.measured:

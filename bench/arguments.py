@@ -12,6 +12,7 @@ exit codes:
   1    an error, told on one line (report --check: something is stale)
   2    wrong usage
   3    a model failed or a check did not hold: its row says why, the others were measured
+  4    compare: something became worse than the tolerance lets pass
   130  interrupted: what was measured is kept
 """
 
@@ -43,6 +44,22 @@ examples:
 examples:
   python -m bench report                            write REPORT.md, its pictures, README's table
   python -m bench report --check                    only say whether they are up to date
+""",
+    "compare": """\
+examples:
+  python -m bench compare baseline/ results/        two folders; exit code 4 on a regression
+  python -m bench compare 3f2a91c0 a77e01d2         two runs of this folder (see: bench ls)
+  python -m bench compare 3f2a,77b0,c041 a77e,19fd,e220 --tolerance 5
+                                                    three runs a side, taken in turn: the best way
+
+To see that it works here: measure an unchanged service a few times, then a slower one.
+  for i in 1 2 3; do python -m bench load --results a; python -m bench load --results b; done
+  python -m bench compare a b                       the same: exit code 0
+""",
+    "show": """\
+examples:
+  python -m bench show simple_cnn                   all rows of a model
+  python -m bench show 3f2a91c0 --json              all rows of a run, with every sample
 """,
     "ls": """\
 examples:
@@ -107,6 +124,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="where REPORT.md and README.md are (default: the project)",
     )
 
+    compare = _command(commands, "compare", "what changed between two sets of rows, and is it real")
+    compare.add_argument("before", metavar="A", help="folder of results, or run ids (a,b,c)")
+    compare.add_argument("after", metavar="B", help="what is held against it")
+    compare.add_argument(
+        "--tolerance",
+        type=float,
+        default=10.0,
+        metavar="PER_CENT",
+        help="of speed that is let pass (default: 10)",
+    )
+    compare.add_argument(
+        "--accuracy-tolerance",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="of accuracy that are let pass (default: 0.5)",
+    )
+
+    show = _command(commands, "show", "the rows of one model or of one run")
+    show.add_argument("name", metavar="MODEL|RUN", help="a model's name or the start of a run id")
+
     _command(commands, "ls", "what has been measured, when and where")
     return parser
 
@@ -128,6 +166,7 @@ def _command(
         metavar="FOLDER",
         help="where the rows are (default: the project's results)",
     )
+    parser.add_argument("--json", action="store_true", help="tell the outcome as JSON")
     return parser
 
 
