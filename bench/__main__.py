@@ -9,7 +9,10 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
+from bench.agreement import AgreementPlan
+from bench.agreement_runs import agree_on_models
 from bench.arguments import build_parser
+from bench.ceiling import measure_ceilings
 from bench.compare import Tolerance, compare
 from bench.console import progress_bar, results_table, set_up_logging
 from bench.fingerprint import read_machine, read_versions
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     set_up_logging(errors)
     commands = {"run": _run, "load": _load, "verify": _verify, "report": _report, "ls": _ls}
-    commands |= {"scenarios": _scenarios, "compare": _compare, "show": _show}
+    commands |= {"scenarios": _scenarios, "compare": _compare, "show": _show, "agree": _agree}
     try:
         return commands[options.command](options, errors)
     except Cifar10Error as error:
@@ -86,11 +89,51 @@ def _run(options: argparse.Namespace, errors: Console) -> int:
 
 
 def _load(options: argparse.Namespace, errors: Console) -> int:
-    plan = LoadPlan(options.users, options.seconds, options.warm_up)
+    if options.ceiling:
+        return _ceiling(options, errors)
+    plan = LoadPlan(
+        options.users,
+        options.seconds,
+        options.warm_up,
+        processes=options.processes,
+        html=options.html,
+    )
     with progress_bar(errors) as progress:
         outcome = load_models(
             Target(models_dir(), options.url, options.device),
             _served_names(options),
+            _dataset(options, progress),
+            _recorder(options),
+            plan,
+            progress,
+        )
+    return _conclude(outcome, errors, options)
+
+
+def _ceiling(options: argparse.Namespace, errors: Console) -> int:
+    with progress_bar(errors) as progress:
+        images = _dataset(options, progress).test.images
+        found = measure_ceilings(
+            images, users=options.users, processes=options.processes, progress=progress
+        )
+    if options.json:
+        print(as_json([asdict(ceiling) for ceiling in found]))  # noqa: T201 - for a program
+        return OK
+    for ceiling in found:
+        _output().print(
+            f"{ceiling.generator}: {ceiling.rate_per_s:,.0f} requests/s, p50 {ceiling.p50_ms} ms, "
+            f"{ceiling.cpu_share:.0%} of a core in each of {ceiling.processes} process(es)"
+        )
+    return OK
+
+
+def _agree(options: argparse.Namespace, errors: Console) -> int:
+    plan = AgreementPlan(rounds=options.rounds, seconds=options.seconds)
+    target = Target(models_dir(), options.url, options.device)
+    with progress_bar(errors) as progress:
+        outcome = agree_on_models(
+            target,
+            _each_served(options),
             _dataset(options, progress),
             _recorder(options),
             plan,

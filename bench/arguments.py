@@ -28,6 +28,8 @@ examples:
   python -m bench load                              starts the service for each model in turn
   python -m bench load --model simple_cnn --users 32 --seconds 60
   python -m bench load --url http://server:3000     a service that is already running
+  python -m bench load --model simple_cnn --html locust.html --processes 2
+  python -m bench load --ceiling                    what the generators themselves can do
 """,
     "verify": """\
 examples:
@@ -44,6 +46,12 @@ examples:
 examples:
   python -m bench report                            write REPORT.md, its pictures, README's table
   python -m bench report --check                    only say whether they are up to date
+""",
+    "agree": """\
+examples:
+  python -m bench agree                             every model: exit code 3 where they disagree
+  python -m bench agree --models simple_cnn --seconds 20
+  python -m bench agree --url http://server:3000    which nobody else may be using
 """,
     "compare": """\
 examples:
@@ -98,6 +106,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--warm-up", type=_positive, default=3, metavar="SECONDS", help="before it (default: 3)"
     )
 
+    load.add_argument(
+        "--processes", type=_positive, default=1, help="of Locust (default: 1, one core)"
+    )
+    load.add_argument("--html", type=Path, metavar="FILE", help="keep Locust's own report there")
+    load.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="measure no model: what the generators reach against a server that does nothing",
+    )
+
     verify = _command(commands, "verify", "every test image through the server, against in process")
     _add_server(verify)
 
@@ -113,6 +131,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--bound-ms", type=float, default=15.0, help="on Server's p99 (default: 15, MLPerf's)"
     )
     scenarios.add_argument("--seconds", type=float, help="measured, of each (default: 5)")
+
+    agree = _command(
+        commands, "agree", "do Locust, our own generator and the server's metrics tell the same"
+    )
+    _add_models(agree)
+    agree.add_argument("--seconds", type=float, default=8.0, help="of each run (default: 8)")
+    agree.add_argument("--rounds", type=_positive, default=3, help="of both (default: 3)")
 
     report = _command(commands, "report", "render REPORT.md and the README's table from the rows")
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")

@@ -48,7 +48,7 @@ def noisy_latency(seed: int, slower: float = 1.0) -> LatencyMeasurement:
 
 def noisy_load(seed: int, slower: float = 1.0) -> LoadMeasurement:
     generator = np.random.default_rng(seed)
-    logs = generator.normal(0, 0.02) + autocorrelated(generator, 20, 0.05, 0.7)
+    logs = generator.normal(0, 0.02) + autocorrelated(generator, 20, 0.04, 0.7)
     rates = np.exp(logs) * 1_000 / slower
     return dataclasses.replace(load(), requests_per_second=tuple(int(rate) for rate in rates))
 
