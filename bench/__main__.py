@@ -15,6 +15,7 @@ from bench.arguments import build_parser
 from bench.ceiling import measure_ceilings
 from bench.compare import Tolerance, compare
 from bench.console import progress_bar, results_table, set_up_logging
+from bench.everything import new_session_id, run_stages, session_of
 from bench.fingerprint import read_machine, read_versions
 from bench.generator import LoadPlan
 from bench.latency import QUICK_PLAN, Executor, LatencyPlan
@@ -30,7 +31,7 @@ from bench.listing import (
 from bench.over_http import Target, load_models, verify_models
 from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
-from bench.results import MachineResults, Recorder, read_results
+from bench.results import MachineResults, Recorder, Row, read_results
 from bench.run import RunOutcome, measure_models
 from bench.scenario_runs import (
     merged,
@@ -38,6 +39,8 @@ from bench.scenario_runs import (
     scenarios_in_process,
     scenarios_over_http,
 )
+from bench.scenarios import QUICK_SCENARIO_PLAN, ScenarioPlan
+from bench.stages import Everything, stages_of
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError, Cifar10Error
@@ -59,7 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     set_up_logging(errors)
     commands = {"run": _run, "load": _load, "verify": _verify, "report": _report, "ls": _ls}
-    commands |= {"scenarios": _scenarios, "compare": _compare, "show": _show, "agree": _agree}
+    commands |= {
+        "scenarios": _scenarios,
+        "compare": _compare,
+        "show": _show,
+        "agree": _agree,
+        "all": _all,
+    }
     try:
         return commands[options.command](options, errors)
     except Cifar10Error as error:
@@ -108,6 +117,51 @@ def _load(options: argparse.Namespace, errors: Console) -> int:
             progress,
         )
     return _conclude(outcome, errors, options)
+
+
+def _all(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    digests = {name: store.card(name).sha256 for name in _names(store, options.models)}
+    machine = read_machine()
+    folder = options.results / machine.name
+
+    def rows_here() -> list[Row]:
+        found = read_results(options.results)
+        return [row for here in found if here.name == machine.name for row in here.rows]
+
+    session_id = new_session_id()
+    if options.resume:
+        session_id = session_of(rows_here(), str(folder), quick=options.quick)
+    errors.print(f"session {session_id}; Ctrl-C, then --resume, goes on with it", highlight=False)
+    recorder = Recorder(
+        options.results, machine, read_versions(), quick=options.quick, run_id=session_id
+    )
+    quick = options.quick
+    with progress_bar(errors) as progress:
+        session = Everything(
+            target=Target(models_dir(), device=options.device),
+            dataset=_dataset(options, progress),
+            recorder=recorder,
+            open_model=lambda stored: _open(stored, options.device, 1),
+            progress=progress,
+            quick=quick,
+            latency=QUICK_PLAN if quick else LatencyPlan(threads=1),
+            scenarios=QUICK_SCENARIO_PLAN if quick else ScenarioPlan(),
+            load=LoadPlan(seconds=3, warm_up_seconds=1) if quick else LoadPlan(),
+            agreement=AgreementPlan(1, 1, 3) if quick else AgreementPlan(),
+        )
+        outcome = run_stages(
+            stages_of(session),
+            digests,
+            lambda: [row for row in rows_here() if row.run_id == session_id],
+            lambda line: errors.print(line, highlight=False, soft_wrap=True),
+        )
+    for path in write_report(prepare(read_results(options.results), options.results),
+                             options.output):  # fmt: skip
+        errors.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
+    whole = RunOutcome(measured, outcome.failed, outcome.interrupted)
+    return _conclude(whole, errors, options)
 
 
 def _ceiling(options: argparse.Namespace, errors: Console) -> int:

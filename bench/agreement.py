@@ -10,8 +10,9 @@ turns. Compared are
 - the **server's histogram**: it has buckets and knows only the time inside the server, so all that
   can be said is whether a client was faster than the server says it was, which cannot be.
 
-When the two p50s differ, the slower one is wrong by its own time: a request's time on the wire is
-the same for both, and each can only add to it. A generator near its ceiling is named first.
+When the two p50s differ, the server's own mean time says who is to blame. Where it differs as much,
+the server really was slower in those runs: the machine drifted, or that generator took CPU from it.
+Else the slower generator is wrong, by its own time: it can only add to a request's.
 """
 
 import dataclasses
@@ -243,6 +244,18 @@ def _p50_disagreement(measurement: AgreementMeasurement) -> list[str]:
     apart = p50_ms(slow) / p50_ms(fast) - 1
     if apart <= P50_TOLERANCE:
         return []
+    ratio = _server_mean_ms(slow) / _server_mean_ms(fast) if _server_mean_ms(fast) else 1.0
+    difference = (
+        f"p50 is {p50_ms(slow):.3g} ms by {slow.generator} and {p50_ms(fast):.3g} ms by "
+        f"{fast.generator} ({apart:+.0%}): "
+    )
+    if (1 + apart) / ratio <= 1 + P50_TOLERANCE and ratio > 1:
+        return [
+            f"{difference}neither is wrong, the server itself took {_server_mean_ms(slow):.3g} ms "
+            f"on average in {slow.generator}'s runs and {_server_mean_ms(fast):.3g} ms in "
+            f"{fast.generator}'s: the machine was not the same, or {slow.generator} took CPU from "
+            "the server; measure again, longer or on a quiet machine"
+        ]
     limits = [
         f"{count.generator} was at {share:.0%} of its own ceiling"
         for count in measured
@@ -255,14 +268,14 @@ def _p50_disagreement(measurement: AgreementMeasurement) -> list[str]:
     ]
     extra_us = 1e3 * (p50_ms(slow) - p50_ms(fast))
     why = "; ".join(limits) or (
-        f"{slow.generator} spends about {extra_us:.0f} µs more of its own on a request "
+        f"it spends about {extra_us:.0f} µs more of its own on a request "
         f"(CPU {slow.cpu_share:.0%} of a core against {fast.cpu_share:.0%})"
     )
-    return [
-        f"p50 is {p50_ms(slow):.3g} ms by {slow.generator} and {p50_ms(fast):.3g} ms by "
-        f"{fast.generator} ({apart:+.0%}): {slow.generator} is wrong, for a generator can only "
-        f"add time; {why}"
-    ]
+    return [f"{difference}{slow.generator} is wrong, for a generator can only add time; {why}"]
+
+
+def _server_mean_ms(count: GeneratorCount) -> float:
+    return 1e3 * count.server_sum_s / count.server_requests if count.server_requests else 0.0
 
 
 def agrees(measurement: AgreementMeasurement) -> bool:

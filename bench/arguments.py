@@ -47,6 +47,12 @@ examples:
   python -m bench report                            write REPORT.md, its pictures, README's table
   python -m bench report --check                    only say whether they are up to date
 """,
+    "all": """\
+examples:
+  python -m bench all                               every model, everything, then the report
+  python -m bench all --resume                      go on with the newest session
+  python -m bench all --models simple_cnn --quick
+""",
     "agree": """\
 examples:
   python -m bench agree                             every model: exit code 3 where they disagree
@@ -132,6 +138,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     scenarios.add_argument("--seconds", type=float, help="measured, of each (default: 5)")
 
+    whole = _command(
+        commands,
+        "all",
+        "everything on every model, in process and over HTTP, then the report; resumable",
+    )
+    whole.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    whole.add_argument("--quick", action="store_true", help="short, to see that all works")
+    whole.add_argument(
+        "--resume", action="store_true", help="go on with the newest session: skip what it has"
+    )
+    _add_output(whole)
+    _add_data(whole)
+    _add_device(whole)
+
     agree = _command(
         commands, "agree", "do Locust, our own generator and the server's metrics tell the same"
     )
@@ -141,13 +161,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     report = _command(commands, "report", "render REPORT.md and the README's table from the rows")
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
-    report.add_argument(
-        "--output",
-        type=Path,
-        default=PROJECT_ROOT,
-        metavar="FOLDER",
-        help="where REPORT.md and README.md are (default: the project)",
-    )
+    _add_output(report)
 
     compare = _command(commands, "compare", "what changed between two sets of rows, and is it real")
     compare.add_argument("before", metavar="A", help="folder of results, or run ids (a,b,c)")
@@ -210,6 +224,16 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "cpu", "cuda"),
         default="auto",
         help="cuda that would not really execute is an error (default: auto)",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=PROJECT_ROOT,
+        metavar="FOLDER",
+        help="where REPORT.md and README.md are (default: the project)",
     )
 
 

@@ -101,7 +101,7 @@ class Poster(FastHttpUser):  # type: ignore[misc]
         options = self.environment.parsed_options
         if not options.rate:
             return 0.0
-        gap_s = options.users / options.rate
+        gap_s = options.num_users / options.rate
         self._due_s += random.expovariate(1 / gap_s) if options.shape == "poisson" else gap_s
         return max(0.0, self._due_s - time.perf_counter())
 
@@ -113,7 +113,7 @@ class Poster(FastHttpUser):  # type: ignore[misc]
         options = self.environment.parsed_options
         self._due_s = time.perf_counter()
         if options.rate:  # not all of them in the first moment
-            first_s = random.random() * options.users / options.rate  # noqa: S311
+            first_s = random.random() * options.num_users / options.rate  # noqa: S311
             self._due_s += first_s
             time.sleep(first_s)  # gevent's: only this user waits
 
