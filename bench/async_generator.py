@@ -38,7 +38,13 @@ class Sent:
 
     def after(self, warm_up_s: float) -> "Sent":
         """Without the queries that were due in the warm-up."""
-        kept = self.due_s >= warm_up_s
+        return self._only(self.due_s >= warm_up_s)
+
+    def answered_within(self, start_s: float, end_s: float) -> "Sent":
+        """Only the queries that ended in that time."""
+        return self._only((self.done_s >= start_s) & (self.done_s < end_s))
+
+    def _only(self, kept: NDArray[np.bool_]) -> "Sent":
         return Sent(self.due_s[kept], self.sent_s[kept], self.done_s[kept], self.succeeded[kept])
 
     @property

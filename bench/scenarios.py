@@ -107,11 +107,16 @@ def describe(
     rate_per_s: float | None = None,
     tries: Sequence[RateTry] = (),
     cpu_share: float | None = None,
+    span_s: tuple[float, float] | None = None,
 ) -> ScenarioMeasurement:
-    """The row of a run; ``sent`` is without its warm-up."""
+    """The row of a run; ``sent`` is without its warm-up.
+
+    ``span_s`` is when it was measured, where that is not from the first query to the last answer.
+    """
     loop: Loop = "open" if scenario == "server" else "closed"
     start = float(sent.due_s.min()) if sent.due_s.size else 0.0
     end = float(sent.done_s.max()) if sent.done_s.size else 0.0
+    start, end = span_s or (start, end)
     done = sent.done_s[sent.succeeded] - start
     width = (end - start) / WINDOWS
     windows = np.bincount(

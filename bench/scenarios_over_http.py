@@ -76,7 +76,10 @@ class OverHttp:
         users = self._plan.offline_users if scenario == "offline" else 1
         size = IMAGES_PER_MULTI_STREAM_QUERY if scenario == "multi_stream" else 1
         whole, cpu_share = self._closed_run(users, self._plan.seconds, size)
-        sent = whole.after(self._plan.warm_up_seconds)
+        sent, span_s = whole.after(self._plan.warm_up_seconds), None
+        if scenario == "offline":  # many are in flight at both ends: count answers, not queries
+            span_s = (self._plan.warm_up_seconds, self._plan.warm_up_seconds + self._plan.seconds)
+            sent = whole.answered_within(*span_s)
         _require_answers(sent, scenario)
         return describe(
             self._setting,
@@ -86,6 +89,7 @@ class OverHttp:
             images_per_query=size,
             concurrency=users,
             cpu_share=cpu_share,
+            span_s=span_s,
         )
 
     def _closed_run(self, users: int, seconds: float, size: int = 1) -> tuple[Sent, float]:

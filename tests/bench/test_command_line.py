@@ -115,7 +115,8 @@ def test_no_data_no_models_no_results(
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "load", "verify", "report", "ls", "scenarios", "compare", "show"]
+    "command",
+    ["run", "load", "verify", "report", "ls", "scenarios", "compare", "show", "agree", "all"],
 )
 def test_help_has_examples_and_exit_codes(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as left:

@@ -20,7 +20,7 @@ from bench.results import Recorder, Row
 from cifar10.predictor import CPU_PROVIDER
 from tests.bench.conftest import REFERENCE, accuracy, failure, load
 
-SAMPLES = 300
+SAMPLES = 200
 
 
 def autocorrelated(
@@ -82,8 +82,8 @@ def test_ten_unchanged_repeats_raise_no_alarm_and_a_fifth_slower_is_caught(make,
         before = rows(*(make(seed + run) for run in range(5)))
         same = rows(*(make(seed + 10 + run) for run in range(5)))
         slower = rows(*(make(seed + 20 + run, slower=1.2) for run in range(5)))
-        assert not compare(before, same, resamples=300).is_regression
-        assert compare(before, slower, resamples=300).is_regression
+        assert not compare(before, same, resamples=200).is_regression
+        assert compare(before, slower, resamples=200).is_regression
 
 
 def test_three_points_less_accuracy_is_caught_and_the_same_is_the_same(rows) -> None:
@@ -159,6 +159,6 @@ def test_speed_is_not_compared_between_machines(rows) -> None:
 def test_the_tolerance_is_what_is_stated(rows) -> None:
     before = rows(*(noisy_latency(run) for run in range(3)))
     slower = rows(*(noisy_latency(10 + run, slower=1.25) for run in range(3)))
-    assert compare(before, slower, Tolerance(speed=0.05)).is_regression
-    assert not compare(before, slower, Tolerance(speed=0.5)).is_regression
-    assert verdicts(compare(before, slower, Tolerance(speed=0.5))) == ["same"]
+    assert compare(before, slower, Tolerance(speed=0.05), resamples=200).is_regression
+    assert not compare(before, slower, Tolerance(speed=0.5), resamples=200).is_regression
+    assert verdicts(compare(before, slower, Tolerance(speed=0.5), resamples=200)) == ["same"]

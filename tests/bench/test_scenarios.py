@@ -120,7 +120,7 @@ def in_process(ns_per_image: int = 1_000_000, **plan) -> dict[str, ScenarioMeasu
     clock = FakeClock()
 
     def sleep(seconds: float) -> None:
-        clock.now_ns += max(1_000, round(seconds * 1e9))
+        clock.now_ns += max(20_000, round(seconds * 1e9))
 
     session = InProcess(FakeModel(clock, ns_per_image), IMAGES, ScenarioPlan(**plan), clock, sleep)
     return {found.scenario: found for found in session.run()}
@@ -144,7 +144,7 @@ def test_in_process_scenarios_are_exact() -> None:
 def test_the_server_scenario_finds_a_rate_below_capacity_and_counts_waiting() -> None:
     """1 ms a query: an M/D/1 queue. At 90 % of capacity its p99 is about 23 ms by theory, at 80 %
     about 11: the bound of 15 ms lies between."""
-    server = in_process(try_seconds=20, warm_up_seconds=0.5)["server"]
+    server = in_process(try_seconds=8, warm_up_seconds=0.5)["server"]
     assert server.loop == "open"
     assert server.rate_per_s is not None
     assert 700 < server.rate_per_s < 950
@@ -214,7 +214,7 @@ def test_closed_loop_keeps_its_users_busy() -> None:
 
 def test_a_query_of_eight_ends_with_its_last_answer() -> None:
     service = FakeService(seconds=0.01, workers=4)
-    sent = run_virtually(closed_loop(service.send, 1, 0.1, requests_per_query=8))
+    sent = run_virtually(closed_loop(service.send, 1, 0.095, requests_per_query=8))
     assert sent.times_ms.tolist() == pytest.approx([20] * 5)
 
 
@@ -236,14 +236,15 @@ def over_http(service: FakeService, **plan) -> dict[str, ScenarioMeasurement]:
 
 def test_http_scenarios_are_exact() -> None:
     service = FakeService(seconds=0.01, workers=2)
-    found = over_http(service, seconds=2, warm_up_seconds=1, try_seconds=10)
+    found = over_http(service, seconds=2, warm_up_seconds=1, try_seconds=4)
     single = found["single_stream"]
     assert (single.via, single.loop, single.concurrency) == ("http", "closed", 1)
-    assert (single.queries, single.warm_up_queries) == (200, 100)
+    assert single.queries == pytest.approx(200, abs=1)  # the last one begins at 3 s, or not
+    assert single.warm_up_queries == 100
     assert headline(single).value == pytest.approx(10)
     assert headline(found["multi_stream"]).value == pytest.approx(40)  # 8 on 2 workers
     assert found["offline"].concurrency == 16
-    assert headline(found["offline"]).value == pytest.approx(200, rel=0.02)
+    assert headline(found["offline"]).value == pytest.approx(200, rel=0.01)
     server = found["server"]
     assert server.rate_per_s is not None
     assert server.rate_per_s < 200
