@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.block_bootstrap import RESAMPLES, Blocks, Statistic, blocks_of, ratio_interval
+from bench.load import server_cpu_us
 from bench.measurements import (
     AccuracyMeasurement,
     FailureMeasurement,
@@ -46,6 +47,11 @@ _Z: Final = 2.5758293035489004
 _LOAD_BLOCK_S: Final = 4
 """Per-second rates are resampled in blocks of this many seconds."""
 _SCENARIO_BLOCKS: Final = 12
+_LEAST_RUNS: Final = 3
+"""A side, to compare what a run gives a single figure of (CPU a request, Server's rate)."""
+_REVERSED: Final[dict[Verdict, Verdict]] = {
+    "better": "worse", "worse": "better", "same": "same", "unclear": "unclear"
+}  # fmt: skip
 
 _Group = tuple[str, str, str]
 """Model, kind, key."""
@@ -101,6 +107,8 @@ class _Series:
     statistic: Statistic
     higher_is_better: bool
     what: str
+    least_runs: int = 1
+    """On each side: a run that gives a single figure says nothing about how sure it is."""
 
 
 def compare(
@@ -125,8 +133,7 @@ def compare(
         elif {row.machine for row in left[group]} != {row.machine for row in right[group]}:
             notes.add(f"{model}, {kind}: measured on different machines: speed is not compared")
         else:
-            found = _speed(model, left[group], right[group], tolerance, resamples)
-            findings += [found] if found else []
+            findings += _speeds(model, left[group], right[group], tolerance, resamples)
     if any(min(found.runs) < 2 and found.unit == "ratio" for found in findings):
         notes.add(
             "one run a side: how much runs differ on this machine is not seen; "
@@ -202,17 +209,34 @@ def _hits(measurement: AccuracyMeasurement) -> NDArray[np.bool_] | None:
     return bits[: measurement.top1.count].astype(np.bool_)
 
 
-def _speed(
+def _speeds(
     model: str,
     before: Sequence[Row],
     after: Sequence[Row],
     tolerance: Tolerance,
     resamples: int,
-) -> Finding | None:
-    left = [found for row in before if (found := _series(row.measurement))]
-    right = [found for row in after if (found := _series(row.measurement))]
-    if not left or not right:
-        return None
+) -> list[Finding]:
+    """One finding for each thing that the rows, all of one kind and key, tell of speed."""
+    sides: tuple[dict[str, list[_Series]], dict[str, list[_Series]]] = ({}, {})
+    for side, rows in zip(sides, (before, after), strict=True):
+        for row in rows:
+            for series in _series(row.measurement):
+                side.setdefault(series.what, []).append(series)
+    return [
+        _speed(model, before[-1].key, sides[0][what], sides[1][what], tolerance, resamples)
+        for what in sides[0].keys() & sides[1].keys()
+        if min(len(side[what]) for side in sides) >= sides[0][what][0].least_runs
+    ]
+
+
+def _speed(
+    model: str,
+    key: str,
+    left: Sequence[_Series],
+    right: Sequence[_Series],
+    tolerance: Tolerance,
+    resamples: int,
+) -> Finding:
     kind = left[-1]
     ratio, interval = ratio_interval(
         [series.blocks for series in left],
@@ -225,58 +249,73 @@ def _speed(
     slack = 1 + tolerance.speed
     verdict = _judge(interval.low, interval.high, 1 / slack, slack)
     if not kind.higher_is_better:
-        verdict = {"better": "worse", "worse": "better"}.get(verdict, verdict)  # type: ignore[assignment]
+        verdict = _REVERSED[verdict]
     return Finding(
-        model,
-        f"{kind.what}, {before[-1].key}",
-        "ratio",
-        ratio,
-        interval.low,
-        interval.high,
-        verdict,
-        "block bootstrap",
-        (len(left), len(right)),
+        model=model,
+        what=f"{kind.what}, {key}",
+        unit="ratio",
+        change=ratio,
+        low=interval.low,
+        high=interval.high,
+        verdict=verdict,
+        method="block bootstrap" if kind.least_runs == 1 else "bootstrap of runs",
+        runs=(len(left), len(right)),
     )
 
 
-def _series(measurement: Measurement) -> _Series | None:
-    """What can be compared in a row; None for kinds that have no samples of speed."""
+def _series(measurement: Measurement) -> list[_Series]:
+    """What can be compared in a row; nothing in kinds that tell nothing of speed."""
     match measurement:
         case LatencyMeasurement():
             samples = np.asarray(measurement.samples_ns, np.float64)
-            return _Series(blocks_of(samples, measurement.rounds), _median, False, "latency p50")
+            blocks = blocks_of(samples, measurement.rounds)
+            return [_Series(blocks, _median, higher_is_better=False, what="latency p50")]
         case ThroughputMeasurement():
             pairs = zip(measurement.block_images, measurement.block_ns, strict=True)
             rates = np.array([images * 1e9 / ns for images, ns in pairs])
-            return _Series(blocks_of(rates, rates.size), _median, True, "throughput")
+            blocks = blocks_of(rates, rates.size)
+            return [_Series(blocks, _median, higher_is_better=True, what="throughput")]
         case LoadMeasurement():
-            rates = np.asarray(measurement.requests_per_second, np.float64)
-            if not rates.sum():
-                return None
-            blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
-            return _Series(blocks, _mean, True, "load, requests/s")
+            return _load_series(measurement)
         case ScenarioMeasurement():
             return _scenario_series(measurement)
         case _:
-            return None
+            return []
 
 
-def _scenario_series(measurement: ScenarioMeasurement) -> _Series | None:
+def _load_series(measurement: LoadMeasurement) -> list[_Series]:
+    found = []
+    rates = np.asarray(measurement.requests_per_second, np.float64)
+    if rates.sum():
+        blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
+        found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
+    cpu_us = server_cpu_us(measurement)
+    if cpu_us:
+        what = "load, server CPU a request"
+        found.append(_single(cpu_us, what, higher_is_better=False))
+    return found
+
+
+def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
     if measurement.scenario == "server":
-        if not measurement.rate_per_s:
-            return None
-        rate = np.array([measurement.rate_per_s])
-        return _Series([rate], _mean, True, "Server rate")
+        rate = measurement.rate_per_s
+        return [_single(rate, "Server rate", higher_is_better=True)] if rate else []
     if measurement.scenario == "offline":
         counts = np.asarray(measurement.window_queries, np.float64)
         rates = counts * measurement.images_per_query / (measurement.seconds / counts.size)
-        return _Series(blocks_of(rates, rates.size), _mean, True, "Offline throughput")
+        blocks = blocks_of(rates, rates.size)
+        return [_Series(blocks, _mean, higher_is_better=True, what="Offline throughput")]
     times = times_ms(measurement)
     if times.size == 0:
-        return None
+        return []
+    blocks = blocks_of(times, _SCENARIO_BLOCKS)
     if measurement.scenario == "single_stream":
-        return _Series(blocks_of(times, _SCENARIO_BLOCKS), _p90, False, "SingleStream p90")
-    return _Series(blocks_of(times, _SCENARIO_BLOCKS), _median, False, "MultiStream p50")
+        return [_Series(blocks, _p90, higher_is_better=False, what="SingleStream p90")]
+    return [_Series(blocks, _median, higher_is_better=False, what="MultiStream p50")]
+
+
+def _single(value: float, what: str, *, higher_is_better: bool) -> _Series:
+    return _Series([np.array([value])], _mean, higher_is_better, what, _LEAST_RUNS)
 
 
 def _judge(low: float, high: float, floor: float, ceiling: float) -> Verdict:

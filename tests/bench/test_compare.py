@@ -146,6 +146,22 @@ def test_what_failed_is_a_regression_and_what_is_missing_is_told(rows) -> None:
     assert not mended.failures
 
 
+def test_a_single_figure_a_run_needs_several_runs(rows) -> None:
+    """Server CPU a request is the steadiest figure there is, but one of it has no interval."""
+
+    def cpu(seconds: float, seed: int) -> LoadMeasurement:
+        return dataclasses.replace(noisy_load(seed), server_cpu_seconds=seconds)
+
+    before = rows(*(cpu(8.0 + run / 100, run) for run in range(3)))
+    after = rows(*(cpu(9.6 + run / 100, run) for run in range(3)))
+    few = compare(before[:2], after[:2], resamples=200)
+    assert [found.what.split(",")[1] for found in few.findings] == [" requests/s"]
+    many = compare(before, after, resamples=200)
+    (found,) = [found for found in many.findings if "CPU" in found.what]
+    assert found.verdict == "worse"
+    assert found.change == pytest.approx(1.2, rel=0.01)
+
+
 def test_speed_is_not_compared_between_machines(rows) -> None:
     before = rows(noisy_latency(1))
     other = [
