@@ -33,9 +33,9 @@ class SearchPlan:
     """Bisection ends when the bracket is this narrow, relative to its lower end."""
     tries: int = 12
     """At most, confirmations not counted."""
-    confirmations: int = 4
-    """The rate found is tried again, so that luck is not reported; where it fails, the next lower
-    one by :attr:`precision` is, at most this often."""
+    confirmations: int = 5
+    """The rate found is tried again, so that luck is not reported; where it fails, a lower one is,
+    by :attr:`precision`, then by its square and so on, at most this often."""
 
 
 DEFAULT_SEARCH: Final = SearchPlan()
@@ -72,10 +72,12 @@ def search_rate(
             rate = math.sqrt(low * high)
     if low is None:
         return None, tries
+    step_down = 1 + plan.precision
     for _ in range(plan.confirmations):
         found = attempt(low)
         tries.append(found)
         if found.held:
             return found, tries
-        low /= 1 + plan.precision
+        low /= step_down
+        step_down *= step_down
     return None, tries

@@ -71,7 +71,7 @@ QUICK_SCENARIO_PLAN: Final = ScenarioPlan(
     warm_up_seconds=0.2,
     try_seconds=1.0,
     try_warm_up_seconds=0.2,
-    search=SearchPlan(growth=2, precision=0.2, tries=6, confirmations=2),
+    search=SearchPlan(growth=2, precision=0.2, tries=6, confirmations=4),
 )
 
 

@@ -100,7 +100,7 @@ def test_luck_is_not_reported_and_nothing_may_hold() -> None:
     found, tries = search_rate(attempt, 100, plan)
     lucky = 100 * 2**0.5
     assert found is not None
-    assert found.rate_per_s == pytest.approx(lucky / 1.5**2)
+    assert found.rate_per_s == pytest.approx(lucky / 1.5**3)
     assert len(tries) == 6
     assert search_rate(truth(0, []), 100, plan)[0] is None
 
