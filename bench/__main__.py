@@ -3,21 +3,44 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 
+from bench.agreement import AgreementPlan
+from bench.agreement_runs import agree_on_models
 from bench.arguments import build_parser
+from bench.ceiling import measure_ceilings
+from bench.compare import Tolerance, compare
 from bench.console import progress_bar, results_table, set_up_logging
+from bench.everything import new_session_id, run_stages, session_of
 from bench.fingerprint import read_machine, read_versions
 from bench.generator import LoadPlan
 from bench.latency import QUICK_PLAN, Executor, LatencyPlan
+from bench.listing import (
+    as_json,
+    comparison_table,
+    listing_record,
+    row_record,
+    rows_about,
+    rows_table,
+    side_of,
+)
 from bench.over_http import Target, load_models, verify_models
 from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
-from bench.results import Recorder, read_results
+from bench.results import MachineResults, Recorder, Row, read_results
 from bench.run import RunOutcome, measure_models
+from bench.scenario_runs import (
+    merged,
+    scenario_plan,
+    scenarios_in_process,
+    scenarios_over_http,
+)
+from bench.scenarios import QUICK_SCENARIO_PLAN, ScenarioPlan
+from bench.stages import Everything, stages_of
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError, Cifar10Error
@@ -27,6 +50,7 @@ from cifar10.store import ModelStore, StoredModel
 OK: Final = 0
 ERROR: Final = 1
 MODEL_FAILED: Final = 3
+REGRESSION: Final = 4
 INTERRUPTED: Final = 130
 
 _PIPE_WIDTH: Final = 160
@@ -38,6 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     set_up_logging(errors)
     commands = {"run": _run, "load": _load, "verify": _verify, "report": _report, "ls": _ls}
+    commands |= {
+        "scenarios": _scenarios,
+        "compare": _compare,
+        "show": _show,
+        "agree": _agree,
+        "all": _all,
+    }
     try:
         return commands[options.command](options, errors)
     except Cifar10Error as error:
@@ -63,11 +94,19 @@ def _run(options: argparse.Namespace, errors: Console) -> int:
             quick=options.quick,
             progress=progress,
         )
-    return _conclude(outcome, errors)
+    return _conclude(outcome, errors, options)
 
 
 def _load(options: argparse.Namespace, errors: Console) -> int:
-    plan = LoadPlan(options.users, options.seconds, options.warm_up)
+    if options.ceiling:
+        return _ceiling(options, errors)
+    plan = LoadPlan(
+        options.users,
+        options.seconds,
+        options.warm_up,
+        processes=options.processes,
+        html=options.html,
+    )
     with progress_bar(errors) as progress:
         outcome = load_models(
             Target(models_dir(), options.url, options.device),
@@ -77,7 +116,84 @@ def _load(options: argparse.Namespace, errors: Console) -> int:
             plan,
             progress,
         )
-    return _conclude(outcome, errors)
+    return _conclude(outcome, errors, options)
+
+
+def _all(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    digests = {name: store.card(name).sha256 for name in _names(store, options.models)}
+    machine = read_machine()
+    folder = options.results / machine.name
+
+    def rows_here() -> list[Row]:
+        found = read_results(options.results)
+        return [row for here in found if here.name == machine.name for row in here.rows]
+
+    session_id = new_session_id()
+    if options.resume:
+        session_id = session_of(rows_here(), str(folder), quick=options.quick)
+    errors.print(f"session {session_id}; Ctrl-C, then --resume, goes on with it", highlight=False)
+    recorder = Recorder(
+        options.results, machine, read_versions(), quick=options.quick, run_id=session_id
+    )
+    quick = options.quick
+    with progress_bar(errors) as progress:
+        session = Everything(
+            target=Target(models_dir(), device=options.device),
+            dataset=_dataset(options, progress),
+            recorder=recorder,
+            open_model=lambda stored: _open(stored, options.device, 1),
+            progress=progress,
+            quick=quick,
+            latency=QUICK_PLAN if quick else LatencyPlan(threads=1),
+            scenarios=QUICK_SCENARIO_PLAN if quick else ScenarioPlan(),
+            load=LoadPlan(seconds=3, warm_up_seconds=1) if quick else LoadPlan(),
+            agreement=AgreementPlan(1, 1, 3) if quick else AgreementPlan(),
+        )
+        outcome = run_stages(
+            stages_of(session),
+            digests,
+            lambda: [row for row in rows_here() if row.run_id == session_id],
+            lambda line: errors.print(line, highlight=False, soft_wrap=True),
+        )
+    for path in write_report(prepare(read_results(options.results), options.results),
+                             options.output):  # fmt: skip
+        errors.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
+    whole = RunOutcome(measured, outcome.failed, outcome.interrupted)
+    return _conclude(whole, errors, options)
+
+
+def _ceiling(options: argparse.Namespace, errors: Console) -> int:
+    with progress_bar(errors) as progress:
+        images = _dataset(options, progress).test.images
+        found = measure_ceilings(
+            images, users=options.users, processes=options.processes, progress=progress
+        )
+    if options.json:
+        print(as_json([asdict(ceiling) for ceiling in found]))  # noqa: T201 - for a program
+        return OK
+    for ceiling in found:
+        _output().print(
+            f"{ceiling.generator}: {ceiling.rate_per_s:,.0f} requests/s, p50 {ceiling.p50_ms} ms, "
+            f"{ceiling.cpu_share:.0%} of a core in each of {ceiling.processes} process(es)"
+        )
+    return OK
+
+
+def _agree(options: argparse.Namespace, errors: Console) -> int:
+    plan = AgreementPlan(rounds=options.rounds, seconds=options.seconds)
+    target = Target(models_dir(), options.url, options.device)
+    with progress_bar(errors) as progress:
+        outcome = agree_on_models(
+            target,
+            _each_served(options),
+            _dataset(options, progress),
+            _recorder(options),
+            plan,
+            progress,
+        )
+    return _conclude(outcome, errors, options)
 
 
 def _verify(options: argparse.Namespace, errors: Console) -> int:
@@ -90,7 +206,33 @@ def _verify(options: argparse.Namespace, errors: Console) -> int:
             lambda stored: _open(stored, options.device, 1),
             progress,
         )
-    return _conclude(outcome, errors)
+    return _conclude(outcome, errors, options)
+
+
+def _scenarios(options: argparse.Namespace, errors: Console) -> int:
+    plan = scenario_plan(options)
+    outcomes = []
+    with progress_bar(errors) as progress:
+        dataset, recorder = _dataset(options, progress), _recorder(options)
+        if not options.http and options.url is None:
+            store = ModelStore(models_dir())
+            names = _names(store, options.models)
+            outcomes.append(
+                scenarios_in_process(
+                    store,
+                    names,
+                    dataset,
+                    recorder,
+                    lambda stored: _open(stored, options.device, 1),
+                    plan,
+                    progress,
+                )
+            )
+        if not options.in_process and not any(done.interrupted for done in outcomes):
+            target = Target(models_dir(), options.url, options.device)
+            served = _each_served(options)
+            outcomes.append(scenarios_over_http(target, served, dataset, recorder, plan, progress))
+    return _conclude(merged(outcomes), errors, options)
 
 
 def _report(options: argparse.Namespace, errors: Console) -> int:
@@ -107,15 +249,56 @@ def _report(options: argparse.Namespace, errors: Console) -> int:
 
 
 def _ls(options: argparse.Namespace, errors: Console) -> int:
+    found = _found(options)
+    if options.json:
+        print(as_json(listing_record(found)))  # noqa: T201 - for a program, not for a person
+    else:
+        _output().print(results_table(found))
+    return OK
+
+
+def _show(options: argparse.Namespace, errors: Console) -> int:
+    rows = [row for machine in _found(options) for row in machine.rows]
+    about = rows_about(rows, options.name, options.results)
+    if options.json:
+        print(as_json([row_record(row, whole=True) for row in about]))  # noqa: T201 - as above
+    else:
+        _output().print(rows_table(about))
+    return OK
+
+
+def _compare(options: argparse.Namespace, errors: Console) -> int:
+    before, after = (side_of(side, options.results) for side in (options.before, options.after))
+    tolerance = Tolerance(options.tolerance / 100, options.accuracy_tolerance)
+    comparison = compare(before, after, tolerance)
+    if not comparison.findings and not comparison.failures:
+        message = "the two sides have nothing in common: " + "; ".join(
+            (*comparison.notes, *comparison.only_one_side)
+        )
+        raise BenchError(message)
+    if options.json:
+        record = {**asdict(comparison), "regression": comparison.is_regression}
+        print(as_json(record))  # noqa: T201 - as above
+    else:
+        output = _output()
+        output.print(comparison_table(comparison))
+        for line in (*comparison.failures, *comparison.only_one_side, *comparison.notes):
+            output.print(escape(line), highlight=False, soft_wrap=True)
+        output.print("regression" if comparison.is_regression else "no regression")
+    return REGRESSION if comparison.is_regression else OK
+
+
+def _found(options: argparse.Namespace) -> list[MachineResults]:
     found = read_results(options.results)
     if not found:
         message = f"there are no rows in {options.results}. Measure first: python -m bench run"
         raise BenchError(message)
+    return found
+
+
+def _output() -> Console:
     output = Console()
-    if not output.is_terminal:  # a pipe has no width: let nothing be cut
-        output = Console(width=_PIPE_WIDTH)
-    output.print(results_table(found))
-    return OK
+    return output if output.is_terminal else Console(width=_PIPE_WIDTH)  # a pipe cuts nothing
 
 
 def _names(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
@@ -140,6 +323,13 @@ def _served_names(options: argparse.Namespace) -> Sequence[str | None]:
     return _names(ModelStore(models_dir()), [options.model] if options.model else None)
 
 
+def _each_served(options: argparse.Namespace) -> Sequence[str | None]:
+    """As :func:`_served_names`, for commands that take several models."""
+    if options.url is not None:
+        return options.models or [None]
+    return _names(ModelStore(models_dir()), options.models)
+
+
 def _dataset(options: argparse.Namespace, progress: Progress) -> Dataset:
     told = labelled("reading the dataset", progress)
     return load_dataset(options.data, progress=lambda done, total: told("", done, total))
@@ -157,7 +347,9 @@ def _open(stored: StoredModel, device: str, threads: int) -> Executor:
     return predictor
 
 
-def _conclude(outcome: RunOutcome, errors: Console) -> int:
+def _conclude(outcome: RunOutcome, errors: Console, options: argparse.Namespace) -> int:
+    if options.json:
+        print(as_json(asdict(outcome)))  # noqa: T201 - as above
     for model, reason in outcome.failed.items():
         errors.print(f"[red]{escape(model)}[/] {escape(reason)}", highlight=False, soft_wrap=True)
     if outcome.measured:

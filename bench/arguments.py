@@ -12,6 +12,7 @@ exit codes:
   1    an error, told on one line (report --check: something is stale)
   2    wrong usage
   3    a model failed or a check did not hold: its row says why, the others were measured
+  4    compare: something became worse than the tolerance lets pass
   130  interrupted: what was measured is kept
 """
 
@@ -27,16 +28,52 @@ examples:
   python -m bench load                              starts the service for each model in turn
   python -m bench load --model simple_cnn --users 32 --seconds 60
   python -m bench load --url http://server:3000     a service that is already running
+  python -m bench load --model simple_cnn --html locust.html --processes 2
+  python -m bench load --ceiling                    what the generators themselves can do
 """,
     "verify": """\
 examples:
   python -m bench verify                            starts the service for each model in turn
   python -m bench verify --model simple_cnn --url http://server:3000
 """,
+    "scenarios": """\
+examples:
+  python -m bench scenarios                         every model, in process and over HTTP
+  python -m bench scenarios --models simple_cnn --quick --in-process
+  python -m bench scenarios --http --url http://server:3000 --bound-ms 10
+""",
     "report": """\
 examples:
   python -m bench report                            write REPORT.md, its pictures, README's table
   python -m bench report --check                    only say whether they are up to date
+""",
+    "all": """\
+examples:
+  python -m bench all                               every model, everything, then the report
+  python -m bench all --resume                      go on with the newest session
+  python -m bench all --models simple_cnn --quick
+""",
+    "agree": """\
+examples:
+  python -m bench agree                             every model: exit code 3 where they disagree
+  python -m bench agree --models simple_cnn --seconds 20
+  python -m bench agree --url http://server:3000    which nobody else may be using
+""",
+    "compare": """\
+examples:
+  python -m bench compare baseline/ results/        two folders; exit code 4 on a regression
+  python -m bench compare 3f2a91c0 a77e01d2         two runs of this folder (see: bench ls)
+  python -m bench compare 3f2a,77b0,c041 a77e,19fd,e220 --tolerance 5
+                                                    three runs a side, taken in turn: the best way
+
+To see that it works here: measure an unchanged service a few times, then a slower one.
+  for i in 1 2 3; do python -m bench load --results a; python -m bench load --results b; done
+  python -m bench compare a b                       the same: exit code 0
+""",
+    "show": """\
+examples:
+  python -m bench show simple_cnn                   all rows of a model
+  python -m bench show 3f2a91c0 --json              all rows of a run, with every sample
 """,
     "ls": """\
 examples:
@@ -75,18 +112,77 @@ def build_parser() -> argparse.ArgumentParser:
         "--warm-up", type=_positive, default=3, metavar="SECONDS", help="before it (default: 3)"
     )
 
+    load.add_argument(
+        "--processes", type=_positive, default=1, help="of Locust (default: 1, one core)"
+    )
+    load.add_argument("--html", type=Path, metavar="FILE", help="keep Locust's own report there")
+    load.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="measure no model: what the generators reach against a server that does nothing",
+    )
+
     verify = _command(commands, "verify", "every test image through the server, against in process")
     _add_server(verify)
 
+    scenarios = _command(
+        commands, "scenarios", "MLPerf's scenarios, scaled down, in process and over HTTP"
+    )
+    _add_models(scenarios)
+    scenarios.add_argument("--quick", action="store_true", help="a second each, coarse search")
+    via = scenarios.add_mutually_exclusive_group()
+    via.add_argument("--in-process", action="store_true", help="only in process")
+    via.add_argument("--http", action="store_true", help="only over HTTP")
+    scenarios.add_argument(
+        "--bound-ms", type=float, default=15.0, help="on Server's p99 (default: 15, MLPerf's)"
+    )
+    scenarios.add_argument("--seconds", type=float, help="measured, of each (default: 5)")
+
+    whole = _command(
+        commands,
+        "all",
+        "everything on every model, in process and over HTTP, then the report; resumable",
+    )
+    whole.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    whole.add_argument("--quick", action="store_true", help="short, to see that all works")
+    whole.add_argument(
+        "--resume", action="store_true", help="go on with the newest session: skip what it has"
+    )
+    _add_output(whole)
+    _add_data(whole)
+    _add_device(whole)
+
+    agree = _command(
+        commands, "agree", "do Locust, our own generator and the server's metrics tell the same"
+    )
+    _add_models(agree)
+    agree.add_argument("--seconds", type=float, default=8.0, help="of each run (default: 8)")
+    agree.add_argument("--rounds", type=_positive, default=3, help="of both (default: 3)")
+
     report = _command(commands, "report", "render REPORT.md and the README's table from the rows")
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
-    report.add_argument(
-        "--output",
-        type=Path,
-        default=PROJECT_ROOT,
-        metavar="FOLDER",
-        help="where REPORT.md and README.md are (default: the project)",
+    _add_output(report)
+
+    compare = _command(commands, "compare", "what changed between two sets of rows, and is it real")
+    compare.add_argument("before", metavar="A", help="folder of results, or run ids (a,b,c)")
+    compare.add_argument("after", metavar="B", help="what is held against it")
+    compare.add_argument(
+        "--tolerance",
+        type=float,
+        default=10.0,
+        metavar="PER_CENT",
+        help="of speed that is let pass (default: 10)",
     )
+    compare.add_argument(
+        "--accuracy-tolerance",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="of accuracy that are let pass (default: 0.5)",
+    )
+
+    show = _command(commands, "show", "the rows of one model or of one run")
+    show.add_argument("name", metavar="MODEL|RUN", help="a model's name or the start of a run id")
 
     _command(commands, "ls", "what has been measured, when and where")
     return parser
@@ -109,6 +205,7 @@ def _command(
         metavar="FOLDER",
         help="where the rows are (default: the project's results)",
     )
+    parser.add_argument("--json", action="store_true", help="tell the outcome as JSON")
     return parser
 
 
@@ -128,6 +225,24 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="cuda that would not really execute is an error (default: auto)",
     )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=PROJECT_ROOT,
+        metavar="FOLDER",
+        help="where REPORT.md and README.md are (default: the project)",
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """A service for each model, and its data."""
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    parser.add_argument("--url", help="a running service (default: start one for each model)")
+    _add_data(parser)
+    _add_device(parser)
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:

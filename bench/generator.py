@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.arrivals import Shape
 from bench.progress import Progress, silent
 from cifar10.errors import BenchError
 
 LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
 _STOP_TIMEOUT_SECONDS: Final = 20.0
+_SPAWN_RATE: Final = 10_000
+"""All users at once: Locust counts its ramp as part of the time."""
 _START_ALLOWANCE_SECONDS: Final = 60.0
 """For Locust to import, start and stop, beyond the time it was told to run."""
 
@@ -38,6 +41,14 @@ class LoadPlan:
     """Measured time."""
     warm_up_seconds: float = 3.0
     """Before that; its requests are counted and thrown away."""
+    processes: int = 1
+    """Of Locust, each with its share of the users."""
+    rate_per_s: float | None = None
+    """Requests per second of all users together; None: flat out."""
+    shape: Shape = "poisson"
+    """Of the arrivals, with a rate."""
+    html: Path | None = None
+    """Where to keep Locust's own report."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class RawLoad:
     status: NDArray[np.int16]
     """HTTP status; 0 where no answer came."""
     cpu_s: float
-    """CPU time of the generator during the run."""
+    """CPU time of the generator during the run, per process of it."""
     wall_s: float
     interrupted: bool
 
@@ -95,10 +106,17 @@ def drive(
         command = [
             *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)),
             *("--headless", "--only-summary", "--host", url, "--route", route),
-            *("--users", str(plan.users), "--spawn-rate", str(plan.users)),
+            *("--users", str(plan.users), "--spawn-rate", str(_SPAWN_RATE)),
+            *("--stop-timeout", f"{_STOP_TIMEOUT_SECONDS / 2:.0f}"),  # answers on their way count
             *("--run-time", f"{plan.warm_up_seconds + plan.seconds:.0f}s"),
             *("--images", str(folder / "images.zip"), "--samples", str(samples)),
         ]
+        if plan.processes > 1:
+            command += ["--processes", str(plan.processes)]
+        if plan.rate_per_s is not None:
+            command += ["--rate", f"{plan.rate_per_s:.6g}", "--shape", plan.shape]
+        if plan.html is not None:
+            command += ["--html", str(plan.html.resolve())]
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own command
                 command,
@@ -115,7 +133,8 @@ def drive(
                 interrupted = True
             finally:
                 _stop(process)
-        if not samples.is_file():
+        files = sorted(folder.glob("samples*.npz"))
+        if not files:
             last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
             message = f"Locust (exit code {process.returncode}) left no samples:\n" + "\n".join(
                 f"  | {line}" for line in last
@@ -123,7 +142,7 @@ def drive(
             if interrupted:
                 raise KeyboardInterrupt
             raise BenchError(message)
-        return _read(samples, interrupted=interrupted)
+        return _read(files, interrupted=interrupted)
 
 
 def _wait(
@@ -159,13 +178,22 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _read(path: Path, *, interrupted: bool) -> RawLoad:
-    with np.load(path, allow_pickle=False) as raw:
-        return RawLoad(
-            start_s=raw["start_s"],
-            response_ms=raw["response_ms"],
-            status=raw["status"],
-            cpu_s=float(raw["cpu_s"]),
-            wall_s=float(raw["wall_s"]),
-            interrupted=interrupted,
-        )
+def _read(paths: Sequence[Path], *, interrupted: bool) -> RawLoad:
+    """One file of each of Locust's processes; the master of several sends nothing itself."""
+    found = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as raw:
+            found.append({name: raw[name] for name in raw.files})
+    start_s, response_ms, status = (
+        np.concatenate([part[name] for part in found])
+        for name in ("start_s", "response_ms", "status")
+    )
+    order = np.argsort(start_s + response_ms / 1e3, kind="stable")
+    return RawLoad(
+        start_s=start_s[order],
+        response_ms=response_ms[order],
+        status=status[order],
+        cpu_s=sum(float(part["cpu_s"]) for part in found) / max(1, len(found) - 1),
+        wall_s=max(float(part["wall_s"]) for part in found),
+        interrupted=interrupted,
+    )

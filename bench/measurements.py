@@ -7,6 +7,7 @@ computed is computed from them on reading, so that a better formula needs no new
 from dataclasses import dataclass
 from typing import Final
 
+from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
 from cifar10.accuracy import Accuracy
 
 
@@ -132,6 +133,8 @@ Measurement = (
     | ThroughputMeasurement
     | LoadMeasurement
     | VerifyMeasurement
+    | ScenarioMeasurement
+    | AgreementMeasurement
     | FailureMeasurement
 )
 
@@ -142,6 +145,8 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "throughput": ThroughputMeasurement,
     "load": LoadMeasurement,
     "verify": VerifyMeasurement,
+    "scenario": ScenarioMeasurement,
+    "agreement": AgreementMeasurement,
     "failure": FailureMeasurement,
 }
 """Kind of row → what such a row holds."""
@@ -167,6 +172,8 @@ def key_of(measurement: Measurement) -> str:
             return f"device={measurement.device} closed users={measurement.users}"
         case VerifyMeasurement():
             return f"device={measurement.device}"
+        case ScenarioMeasurement() | AgreementMeasurement():
+            return measurement.key
         case FailureMeasurement():
             return measurement.stage
         case CostMeasurement():

@@ -68,12 +68,12 @@ def load_models(
             server=server,
             progress=labelled(f"load: {served.model}, {plan.users} users", progress),
         )
-        recorder.add(served.model, served.digest, _reference(dataset), measurement)
+        recorder.add(served.model, served.digest, reference_to(dataset), measurement)
         if interrupted:
             raise KeyboardInterrupt
         return True
 
-    return _each(target, names, dataset, recorder, "load", measure)
+    return each_served(target, names, dataset, recorder, "load", measure)
 
 
 def verify_models(
@@ -117,13 +117,13 @@ def verify_models(
             device=served.device,
             card_accuracy=claimed.test.accuracy if claimed else None,
         )
-        recorder.add(served.model, served.digest, _reference(dataset), measurement)
+        recorder.add(served.model, served.digest, reference_to(dataset), measurement)
         return is_verified(measurement)
 
-    return _each(target, names, dataset, recorder, "verify", measure)
+    return each_served(target, names, dataset, recorder, "verify", measure)
 
 
-def _each(
+def each_served(
     target: Target,
     names: Sequence[str | None],
     dataset: Dataset,
@@ -131,6 +131,14 @@ def _each(
     stage: str,
     measure: Callable[[str, Server | None, Served, str | None], bool],
 ) -> RunOutcome:
+    """Let ``measure`` do its work on each model's server; what fails is a row.
+
+    ``measure`` is given the URL, the process when it is ours, what answers and the name asked for,
+    and returns whether what it checked holds.
+
+    Raises:
+        BenchError: a row could not be written.
+    """
     outcome = RunOutcome()
     try:
         for name in names:
@@ -154,5 +162,6 @@ def _each(
     return outcome
 
 
-def _reference(dataset: Dataset) -> DatasetReference:
+def reference_to(dataset: Dataset) -> DatasetReference:
+    """Which images a row is about."""
     return DatasetReference(dataset.record.variant, dataset.record.fingerprint)

@@ -21,6 +21,7 @@ from bench.markdown import (
     significant,
 )
 from bench.results import MachineResults
+from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
 from bench.table import study_table
@@ -247,6 +248,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Latency in process", latency),
     ("Throughput in process", throughput),
     ("Over HTTP, under load", load),
+    *SCENARIO_SECTIONS,
     ("The reference study beside ours", study),
     ("Method and limits", method),
     ("Machine and versions", machine_and_versions),

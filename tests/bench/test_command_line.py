@@ -114,7 +114,10 @@ def test_no_data_no_models_no_results(
     assert all(line.startswith("error: ") for line in said)
 
 
-@pytest.mark.parametrize("command", ["run", "load", "verify", "report", "ls"])
+@pytest.mark.parametrize(
+    "command",
+    ["run", "load", "verify", "report", "ls", "scenarios", "compare", "show", "agree", "all"],
+)
 def test_help_has_examples_and_exit_codes(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as left:
         command_line.main([command, "--help"])

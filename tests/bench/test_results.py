@@ -7,7 +7,14 @@ import pytest
 
 from bench.fingerprint import Machine, read_machine, read_versions
 from bench.measurements import KINDS
+from bench.rate_search import RateTry
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
+from bench.samples import pack_times_us
+from bench.scenario_measurements import (
+    AgreementMeasurement,
+    GeneratorCount,
+    ScenarioMeasurement,
+)
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
@@ -20,7 +27,19 @@ from tests.bench.conftest import (
     throughput,
 )
 
-ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure())
+SCENARIO = ScenarioMeasurement(
+    scenario="server", via="http", device="cpu", loop="open", images_per_query=1, concurrency=0,
+    warm_up_queries=3, seconds=1.0, queries=2, failed=0, times_us=pack_times_us([1_000, 2_000]),
+    window_queries=(1, 1), seed=0, bound_ms=15.0, rate_per_s=None,
+    tries=(RateTry(10.0, 2, 2, None, held=False),), send_lag_p99_ms=0.1, generator_cpu_share=0.2,
+)  # fmt: skip
+AGREEMENT = AgreementMeasurement(
+    device="cpu", rate_per_s=10.0, capacity_per_s=20.0, rounds=1, seconds=1.0, seed=0,
+    counts=(GeneratorCount("locust", 10, 10, "", ((0.001, 5), (0.0, 10)), 0.01, 0.1, None),),
+)  # fmt: skip
+
+ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
+       SCENARIO, AGREEMENT)  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:

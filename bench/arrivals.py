@@ -1,0 +1,39 @@
+"""When requests are to be sent: decided before the first one, whatever the server does.
+
+That is what makes a loop open. Seeded: the same arrivals for the same rate, time and seed.
+"""
+
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = Literal["poisson", "constant"]
+SHAPES: Final[tuple[Shape, ...]] = ("poisson", "constant")
+
+
+def arrivals_s(
+    rate_per_s: float, seconds: float, *, seed: int, shape: Shape = "poisson"
+) -> NDArray[np.float64]:
+    """Seconds after the start at which requests are due, ascending, all below ``seconds``.
+
+    ``poisson`` draws exponential gaps (MLPerf Inference rules, Server scenario: "Poisson
+    distribution"); ``constant`` sends at equal distances.
+
+    Raises:
+        ValueError: a rate or a time that is not positive.
+    """
+    if rate_per_s <= 0 or seconds <= 0:
+        message = f"rate and time must be positive, got {rate_per_s}/s for {seconds} s"
+        raise ValueError(message)
+    if shape == "constant":
+        return np.arange(0, seconds, 1 / rate_per_s)
+    generator = np.random.default_rng(seed)
+    expected = rate_per_s * seconds
+    found = np.empty(0)
+    last = 0.0
+    while last < seconds:
+        gaps = generator.exponential(1 / rate_per_s, int(expected + 4 * expected**0.5) + 8)
+        found = np.concatenate([found, last + np.cumsum(gaps)])
+        last = float(found[-1])
+    return found[found < seconds]

@@ -1,0 +1,179 @@
+"""A small HTTP/1.1 client for load: kept-alive connections on asyncio, and nothing else.
+
+It asks one fixed question (POST of a body to one route) and reads the status of the answer. A
+general client costs several times as much per request, which on a small machine is time taken
+from the server that is measured.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from cifar10.errors import BenchError
+
+NO_ANSWER: Final = 0
+"""The status of a request that got none."""
+TIMEOUT_SECONDS: Final = 30.0
+
+_HEAD_END: Final = b"\r\n\r\n"
+
+
+class BrokenAnswerError(Exception):
+    """The connection ended, or what came was no HTTP/1.1 answer with a length."""
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; one question at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[int] | None = None
+        self._received = bytearray()
+
+    @property
+    def usable(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def ask(self, request: bytes) -> "asyncio.Future[int]":
+        self._answer = asyncio.get_running_loop().create_future()
+        self._received.clear()
+        if self._transport is not None:
+            self._transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        answer = self._answer
+        if answer is None or answer.done():
+            self.close()  # nobody asked: nothing that follows could be trusted
+            return
+        end = self._received.find(_HEAD_END)
+        if end < 0:
+            return
+        try:
+            status, length, keep = parse_head(bytes(self._received[:end]))
+        except BrokenAnswerError as error:
+            answer.set_exception(error)
+            self.close()
+            return
+        if len(self._received) >= end + len(_HEAD_END) + length:
+            if not keep:
+                self.close()
+            answer.set_result(status)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._answer is not None and not self._answer.done():
+            message = "the connection ended before the answer was complete"
+            self._answer.set_exception(BrokenAnswerError(message))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def parse_head(head: bytes) -> tuple[int, int, bool]:
+    """Status, length of the body, and whether the connection stays open (RFC 9112).
+
+    Raises:
+        BrokenAnswerError: not HTTP/1.1, or an answer without Content-Length.
+    """
+    first, *lines = head.split(b"\r\n")
+    try:
+        version, status, *_ = first.split(b" ", 2)
+        fields = dict(line.lower().split(b":", 1) for line in lines)
+        length = int(fields[b"content-length"])
+        found = int(status)
+    except (ValueError, KeyError) as error:
+        message = f"expected an HTTP/1.1 answer with Content-Length, got {head[:80]!r}"
+        raise BrokenAnswerError(message) from error
+    closes = fields.get(b"connection", b"").strip() == b"close" or version != b"HTTP/1.1"
+    return found, length, not closes
+
+
+@dataclass
+class _Place:
+    host: str
+    port: int
+
+
+class HttpClient:
+    """Posts bodies to one route. Connections are opened as needed and kept.
+
+    Args:
+        url: ``http://host:port``.
+        route: path and query.
+        bodies: what is posted, in turn.
+        content_type: of the bodies.
+
+    Raises:
+        BenchError: not an ``http`` URL: TLS would measure the generator.
+    """
+
+    def __init__(
+        self, url: str, route: str, bodies: Sequence[bytes], content_type: str = "image/png"
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            message = f"scenarios and agree need an http:// URL, got {url}"
+            raise BenchError(message)
+        self._place = _Place(parts.hostname, parts.port or 80)
+        self._requests = [
+            (
+                f"POST {route} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            ).encode()
+            + body
+            for body in bodies
+        ]
+        self._idle: list[_Connection] = []
+
+    async def send(self, number: int) -> int:
+        """Post body ``number`` (modulo how many there are); its status, or :data:`NO_ANSWER`."""
+        connection = None
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                connection = await self._connect()
+                status = await connection.ask(self._requests[number % len(self._requests)])
+        except (OSError, BrokenAnswerError, TimeoutError):
+            if connection is not None:
+                connection.close()
+            return NO_ANSWER
+        except asyncio.CancelledError:
+            if connection is not None:
+                connection.close()
+            raise
+        if connection.usable:
+            self._idle.append(connection)
+        return status
+
+    async def open_connections(self, count: int) -> None:
+        """Have ``count`` connections ready, so that no measured request has to make one.
+
+        Raises:
+            BenchError: nobody listens there.
+        """
+        try:
+            self._idle = [await self._connect() for _ in range(count)]
+        except OSError as error:
+            message = f"no connection to {self._place.host}:{self._place.port}: {error}"
+            raise BenchError(message) from error
+
+    def close(self) -> None:
+        """End all idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _connect(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(_Connection, self._place.host, self._place.port)
+        return made
