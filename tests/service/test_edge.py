@@ -179,6 +179,26 @@ def test_a_body_that_does_not_arrive_is_408(tiny_store):
     assert_refused(Case("", 408, "body-timeout"), response)
 
 
+def test_every_late_body_is_408_and_no_other(tiny_store):
+    async def never():
+        await asyncio.Event().wait()
+        yield b""
+
+    async def main():
+        async with running(make_edge(tiny_store, deadline_seconds=0.2)) as client:
+            first = asyncio.create_task(client.post("/classify", content=never()))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(client.post("/classify", content=never()))
+            good = await client.post("/classify", content=PNG)
+            late = await asyncio.gather(first, second)
+            return good, [*late, await client.post("/classify", content=never())]
+
+    good, late = asyncio.run(main())
+    assert good.status_code == 200
+    for response in late:
+        assert_refused(Case("", 408, "body-timeout"), response)
+
+
 @pytest.fixture
 def stuck(monkeypatch):
     """Every model run waits for the event that this gives."""
