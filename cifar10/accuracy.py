@@ -46,7 +46,8 @@ def wilson_interval(correct: int, count: int, z: float = Z_95) -> tuple[float, f
     z2 = z * z / count
     centre = (share + z2 / 2) / (1 + z2)
     half = z * math.sqrt(share * (1 - share) / count + z2 / (4 * count)) / (1 + z2)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and at 1 rounding could put the bound a hair past the share itself.
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def measure_accuracy(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> Accuracy:

@@ -18,6 +18,7 @@
     │   └── GoldenMismatchError   ... it runs here, and answers something else
     ├── WeightsError              pretrained weights are missing or do not fit
     ├── RecipeError               no such recipe, or one that cannot be run as asked
+    ├── SettingsError             a misspelt or impossible setting of the server
     ├── ExportError               a model that could not be exported faithfully
     └── BenchError                a measurement that could not be made or read
 
@@ -95,6 +96,10 @@ class WeightsError(Cifar10Error):
 
 class RecipeError(Cifar10Error):
     """A recipe that does not exist or cannot be run as asked."""
+
+
+class SettingsError(Cifar10Error):
+    """An environment variable of the server is misspelt or has a value it cannot have."""
 
 
 class ExportError(Cifar10Error):

@@ -10,13 +10,13 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 from cifar10.environment import models_dir
-from cifar10.errors import Cifar10Error
+from cifar10.errors import Cifar10Error, SettingsError
 from cifar10.store import ModelStore
 from service.edge import Edge
 from service.logs import configure_logging
 from service.models import ModelSet
 from service.preflight import check_before_start
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings, read_settings
 
 
 def _settings() -> Settings:

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from cifar10.errors import Cifar10Error
+from cifar10.errors import SettingsError
 from cifar10.images import DecodeLimits
 from cifar10.predictor import Device
 
@@ -39,10 +39,6 @@ _KERNEL_VARIABLES: Final = {"CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_WEIGHTS",
 
 _KUBERNETES_VARIABLE: Final = re.compile(r"CIFAR10_(SERVICE_(HOST|PORT.*)|PORT(_.*)?)")
 """What Kubernetes puts into every container beside a Service that is named ``cifar10``."""
-
-
-class SettingsError(Cifar10Error):
-    """An environment variable of the server is misspelt or has a value it cannot have."""
 
 
 class Settings(BaseSettings):

@@ -28,7 +28,8 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel
 
 FAKE = (sys.executable, "-m", "tests.bench.fake_server", "{port}")
-SHORT = LoadPlan(users=2, seconds=1, warm_up_seconds=1)
+SHORT = LoadPlan(users=2, seconds=4, warm_up_seconds=1)
+"""Long enough that a busy machine still gets requests in after the warm-up."""
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 
 from cifar10.card import Golden
 from cifar10.environment import PROJECT_ROOT
-from cifar10.errors import DigestMismatchError, ModelNotFoundError
+from cifar10.errors import DigestMismatchError, ModelNotFoundError, SettingsError
 from cifar10.records import to_json
 from cifar10.store import ModelStore
 from service.edge import Edge
 from service.models import ModelSet, choose
 from service.preflight import check_before_start
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings, read_settings
 from tests.conftest import add_model, linear_onnx
 from tests.service.cases import PNG
 from tests.service.conftest import make_edge, nothing_behind, running

@@ -1,0 +1,75 @@
+# Every target does its own set-up, in .venv, once. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format smoke reproduce clean
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+PORT ?= 3000
+SMOKE ?= tmp/smoke
+bin := $(VENV)/bin
+
+# BentoML reports usage to its makers unless told not to.
+export BENTOML_DO_NOT_TRACK := True
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamp is newer than what it was made from, or is made again.
+$(VENV)/serve.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing what serving needs into $(VENV) (once, about a minute)"
+	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing everything, TensorFlow included, into $(VENV) (once, a few minutes)"
+	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,bench,test]'
+	@touch $@ $(VENV)/serve.stamp
+
+serve: $(VENV)/serve.stamp ## start the server on PORT (3000)
+	@echo "http://localhost:$(PORT)   try: curl -F image=@photo.jpg localhost:$(PORT)/classify"
+	$(bin)/bentoml serve --port $(PORT)
+
+test: $(VENV)/all.stamp ## all tests
+	$(bin)/pytest -n auto
+
+lint: $(VENV)/all.stamp ## style, types, import contracts, stale reports
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/python -m bench report --check
+
+format: $(VENV)/all.stamp ## rewrite the code in the project's style
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+smoke: export CIFAR10_MODELS := $(SMOKE)/models
+smoke: export CIFAR10_DATA := synthetic
+smoke: $(VENV)/all.stamp ## the whole path, data to report, on generated pictures, in two minutes
+	rm -rf $(SMOKE)
+	$(bin)/python -m training data
+	$(bin)/python -m training train simple_cnn --smoke
+	$(bin)/python -m export simple_cnn_smoke
+	$(bin)/python -m bench run --quick --results $(SMOKE)/results
+	$(bin)/python -m bench load --seconds 3 --results $(SMOKE)/results
+	$(bin)/python -m bench verify --results $(SMOKE)/results
+	$(bin)/python -m bench report --results $(SMOKE)/results --output $(SMOKE)
+	@echo "the whole path works; read $(SMOKE)/REPORT.md"
+
+reproduce: $(VENV)/all.stamp ## the same for real: train, export, measure, report (CIFAR10_DATA or a download)
+	$(bin)/python -m training data
+	$(bin)/python -m training train simple_cnn
+	$(bin)/python -m export simple_cnn
+	$(bin)/python -m bench run
+	$(bin)/python -m bench load
+	$(bin)/python -m bench verify
+	$(bin)/python -m bench report
+
+clean: ## remove .venv and everything generated but not committed
+	rm -rf $(VENV) tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

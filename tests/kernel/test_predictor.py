@@ -1,0 +1,181 @@
+"""Running a model, on the device it says."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cifar10 import predictor as predictor_module
+from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
+from cifar10.golden import golden_images
+from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER, Predictor, PredictorOptions
+from cifar10.store import ModelStore
+from tests.conftest import linear_onnx
+
+IMAGES = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+
+
+class FakeSession:
+    """Stands where ONNX Runtime's session is, reporting the providers it is told to."""
+
+    def __init__(self, providers: list[str]) -> None:
+        self.real = ort.InferenceSession(linear_onnx(0), providers=[CPU_PROVIDER])
+        self.providers = providers
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+@pytest.fixture
+def on_cpu() -> Predictor:
+    return Predictor(linear_onnx(0), PredictorOptions(device="cpu"))
+
+
+def test_probabilities(on_cpu):
+    found = on_cpu.predict(IMAGES)
+    weights = np.random.default_rng(0).normal(0, 0.05, (3072, 10)).astype(np.float32)
+    logits = IMAGES.reshape(5, -1).astype(np.float32) / np.float32(255) @ weights
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert (found.shape, found.dtype) == ((5, 10), np.float32)
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_an_image_has_the_same_answer_in_any_batch(on_cpu):
+    alone = np.concatenate([on_cpu.predict(IMAGES[i : i + 1]) for i in range(5)])
+    assert np.allclose(on_cpu.predict(IMAGES), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [IMAGES.astype(np.float32), IMAGES[0], IMAGES[:, :16], np.zeros((1, 3, 32, 32), np.uint8)],
+)
+def test_anything_but_uint8_tiles_is_refused(on_cpu, images):
+    with pytest.raises(ValueError, match=r"uint8 images of shape \(N, 32, 32, 3\)"):
+        on_cpu.predict(images)
+
+
+def test_warm_up_runs_each_size(on_cpu, monkeypatch):
+    seen = []
+    monkeypatch.setattr(on_cpu, "predict", lambda images: seen.append(len(images)))
+    on_cpu.warm_up([1, 8, 32])
+    assert seen == [1, 8, 32]
+
+
+def test_golden(tiny_store):
+    stored = ModelStore(tiny_store).load("tiny_a")
+    golden = stored.card.golden
+    Predictor(stored.onnx).check_golden(golden)
+    with pytest.raises(GoldenMismatchError, match="away from the card's"):
+        Predictor(linear_onnx(9)).check_golden(golden)
+    short = dataclasses.replace(golden, probabilities=golden.probabilities[:1])
+    with pytest.raises(GoldenMismatchError):
+        Predictor(stored.onnx).check_golden(short)
+
+
+def test_the_golden_images_never_change():
+    """Their answers are on every card: another picture would make every model unready."""
+    images = golden_images()
+    assert (images.shape, images.dtype) == ((4, 32, 32, 3), np.uint8)
+    assert int(images.astype(np.uint64).sum()) == 1_590_272
+    assert images[1, 5, 7].tolist() == [99, 26, 226]
+
+
+def test_cpu_says_cpu(on_cpu):
+    assert (on_cpu.device, on_cpu.provider, on_cpu.providers) == (
+        "cpu",
+        CPU_PROVIDER,
+        (CPU_PROVIDER,),
+    )
+
+
+def test_auto_without_a_driver_is_cpu_and_is_logged(monkeypatch, caplog):
+    monkeypatch.setattr(predictor_module, "_nvidia_driver_present", lambda: False)
+    with caplog.at_level("INFO"):
+        assert Predictor(linear_onnx(0)).device == "cpu"
+    assert "executing on CPUExecutionProvider" in caplog.text
+
+
+@pytest.mark.skipif(
+    CUDA_PROVIDER in ort.get_available_providers() and predictor_module._nvidia_driver_present(),
+    reason="this machine may really have CUDA",
+)
+def test_cuda_that_cannot_execute_is_an_error():
+    """The real library on a machine without a GPU: it lists CUDA all the same."""
+    with pytest.raises(ProviderUnavailableError, match="cuda"):
+        Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
+
+
+@pytest.mark.parametrize(("reported", "accepted"), [(CUDA_PROVIDER, True), (CPU_PROVIDER, False)])
+def test_cuda_is_believed_only_from_the_session(monkeypatch, reported, accepted):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
+    monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
+    asked = []
+
+    def fake(onnx_bytes, options, providers, *, cpu_fallback=True):
+        asked.append((providers, cpu_fallback))
+        return FakeSession([reported])
+
+    monkeypatch.setattr(predictor_module, "_session", fake)
+    if accepted:
+        assert Predictor(linear_onnx(0), PredictorOptions(device="cuda")).device == "cuda"
+    else:
+        with pytest.raises(ProviderUnavailableError, match="not what would execute"):
+            Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
+    assert asked == [([(CUDA_PROVIDER, {"device_id": 0})], False)]
+
+
+def test_cuda_that_was_not_built_in(monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU_PROVIDER])
+    with pytest.raises(ProviderUnavailableError, match="built without CUDA"):
+        Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
+
+
+def test_not_a_model():
+    with pytest.raises(InvalidGraphError, match="cannot load"):
+        Predictor(b"not a model")
+
+
+def graph(input_type: int, input_shape: list[object], width: int) -> bytes:
+    weights = numpy_helper.from_array(np.zeros((3072, width), np.float32), "weights")
+    shape = numpy_helper.from_array(np.array([-1, 3072], np.int64), "shape")
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["x", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["probabilities"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", input_type, input_shape)],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", width])],
+        [weights, shape],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        graph(TensorProto.FLOAT, ["n", 32, 32, 3], 10),
+        graph(TensorProto.UINT8, ["n", 3, 32, 32], 10),
+        graph(TensorProto.UINT8, ["n", 32, 32, 3], 100),
+    ],
+)
+def test_a_graph_that_breaks_the_contract(data):
+    with pytest.raises(InvalidGraphError, match="the contract is"):
+        Predictor(data)
+
+
+def test_weights_in_other_files_are_refused(tmp_path):
+    model = onnx.load_from_string(linear_onnx(0))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    with pytest.raises(InvalidGraphError, match="external"):
+        Predictor(path.read_bytes())

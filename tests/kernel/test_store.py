@@ -1,0 +1,184 @@
+"""Cards, records, the store, digests."""
+
+import dataclasses
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from cifar10.card import ModelCard, read_card
+from cifar10.errors import (
+    DigestMismatchError,
+    InvalidCardError,
+    InvalidModelNameError,
+    ModelNotFoundError,
+)
+from cifar10.records import RecordError, from_json, to_json
+from cifar10.store import ModelStore, write_atomic
+from tests.conftest import add_model, linear_onnx
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    add_model(tmp_path, "one", linear_onnx(1))
+    return ModelStore(tmp_path)
+
+
+def change_card(store: ModelStore, **changes: object) -> None:
+    path = store.folder("one") / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_card_survives_the_round_trip(store):
+    card = store.card("one")
+    assert read_card(to_json(card)) == card
+
+
+def test_a_card_is_plain_json_with_tuples_as_lists(store):
+    document = json.loads(to_json(store.card("one")))
+    assert document["input"] == {"name": "image", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}
+
+
+def test_load_gives_the_bytes_that_were_checked(store):
+    loaded = store.load("one")
+    assert loaded.onnx == (store.folder("one") / "model.onnx").read_bytes()
+    assert loaded.card.name == "one"
+
+
+def test_a_changed_file_is_an_error_that_names_both_digests(store):
+    said = store.card("one").sha256
+    (store.folder("one") / "model.onnx").write_bytes(linear_onnx(2))
+    with pytest.raises(DigestMismatchError) as caught:
+        store.load("one")
+    found = set(re.findall(r"\b[0-9a-f]{64}\b", str(caught.value)))
+    assert said in found
+    assert len(found) == 2
+
+
+def test_a_folder_without_a_card_is_not_a_model(store):
+    (store.folder("one") / "card.json").unlink()
+    assert store.names() == []
+    with pytest.raises(ModelNotFoundError, match=r"no model 'one'.*there are: none"):
+        store.load("one")
+
+
+def test_a_missing_model_lists_those_there_are(store):
+    with pytest.raises(ModelNotFoundError, match="there are: one"):
+        store.load("two")
+
+
+@pytest.mark.parametrize("name", ["../one", "One", "", "a/b", "a-b", ".", "_x", "one\n", "é"])
+def test_names_cannot_leave_the_store(store, name):
+    with pytest.raises(InvalidModelNameError):
+        store.load(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"opset": "18"}, r"ModelCard\.opset: expected int, got \"18\""),
+        ({"opset": True}, r"ModelCard\.opset: expected int, got true"),
+        ({"extra": 1}, r"unknown fields \['extra'\]"),
+        ({"labels": ["cat"]}, "labels are"),
+        ({"sha256": "xyz"}, "64 hex digits"),
+        ({"schema_version": 99}, "schema version 99"),
+        ({"name": "two"}, "is the card of 'two'"),
+        ({"training": {}}, r"ModelCard\.training: missing fields"),
+        ({"parity": None}, r"ModelCard\.parity: expected an object"),
+        ({"input": {"name": "x", "datatype": "UINT8", "shape": [-1]}}, "the contract is"),
+    ],
+)
+def test_a_wrong_card_names_what_is_wrong(store, changes, message):
+    change_card(store, **changes)
+    with pytest.raises(InvalidCardError, match=message):
+        store.card("one")
+
+
+def test_a_missing_field_is_named(store):
+    path = store.folder("one") / "card.json"
+    document = json.loads(path.read_text())
+    del document["macs"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidCardError, match=r"missing fields \['macs'\]"):
+        store.card("one")
+
+
+def test_not_json(store):
+    (store.folder("one") / "card.json").write_text("{")
+    with pytest.raises(InvalidCardError, match="not JSON"):
+        store.card("one")
+
+
+def test_a_model_of_random_weights_has_no_accuracy(store):
+    change_card(store, accuracy=None)
+    assert store.card("one").accuracy is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+    pairs: tuple[tuple[int, float], ...]
+    table: dict[str, float]
+    maybe: int | None
+
+
+def test_records_read_back_what_they_wrote():
+    record = Nested(((1, 2.5), (3, 4.0)), {"a": 0.5}, None)
+    assert from_json(Nested, to_json(record)) == record
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"pairs": [[1]], "table": {}, "maybe": null}', r"pairs\[0\]"),
+        ('{"pairs": [[1, "x"]], "table": {}, "maybe": null}', r"pairs\[0\]\[1\]"),
+        ('{"pairs": [], "table": {"a": []}, "maybe": null}', r"table\.a"),
+        ('{"pairs": [], "table": {}, "maybe": 1.5}', "maybe"),
+        ('{"pairs": 3, "table": {}, "maybe": null}', "expected a list"),
+        ("[]", "expected an object"),
+    ],
+)
+def test_records_say_where_they_are_wrong(text, where):
+    with pytest.raises(RecordError, match=where):
+        from_json(Nested, text)
+
+
+def test_readers_never_see_half_a_file(tmp_path):
+    path = tmp_path / "file"
+    contents = [letter * 200_000 for letter in ("a", "b")]
+    write_atomic(path, contents[0])
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(100):
+        write_atomic(path, contents[turn % 2])
+    done.set()
+    reader.join()
+    assert seen <= set(contents)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "file"
+    write_atomic(path, "old")
+    with pytest.raises(TypeError):
+        write_atomic(path, 3)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_released_model_is_what_its_card_says():
+    store = ModelStore(Path(__file__).parents[2] / "models")
+    card: ModelCard = store.load("simple_cnn").card
+    assert card.parameters.total == 2_122_186
+    assert card.parity.top1_agreement == 1.0
+    assert card.parity.max_absolute_difference <= 1e-4
+    assert card.accuracy is not None
+    assert card.accuracy.test.count == 10_000

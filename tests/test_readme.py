@@ -1,0 +1,139 @@
+"""The README's shell snippets, run as a newcomer would: against a real server, on real files."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+]
+
+LONG = re.compile(r"(CIFAR10_DATA=\S+ )?make (test|smoke|reproduce)")
+"""Minutes each, and `make test` is this very run: make is asked what it would do."""
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    folder: Path
+
+
+def environment(tmp: Path) -> dict[str, str]:
+    path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "BENTOML_HOME": str(tmp / "bentoml")}
+
+
+def ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://localhost:{port}/readyz", timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """``make serve``, in this environment, on a free port."""
+    tmp = tmp_path_factory.mktemp("readme")
+    rows = np.linspace(0, 255, 300)[:, None, None]
+    Image.fromarray(np.broadcast_to(rows, (300, 400, 3)).astype(np.uint8)).save(tmp / "photo.jpg")
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    for stamp in ("serve.stamp", "all.stamp"):  # this environment has what they stand for
+        (Path(sys.prefix) / stamp).touch()
+    command = ["make", "serve", f"PORT={port}", f"VENV={sys.prefix}"]
+    with (tmp / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(tmp), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        limit = time.monotonic() + 120
+        while not ready(port):
+            assert process.poll() is None, (tmp / "log").read_text()
+            assert time.monotonic() < limit, (tmp / "log").read_text()
+            time.sleep(0.2)
+        yield Server(port, tmp)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def test_the_readme_has_the_commands_it_promises():
+    assert "make serve" in COMMANDS
+    assert "make test" in COMMANDS
+    assert any(command.startswith("curl -F image=@") for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("curl")])
+def test_curl(server, command):
+    command = command.replace("localhost:3000", f"localhost:{server.port}")
+    done = subprocess.run(
+        ["bash", "-c", command.replace("curl", "curl -fsS", 1)],
+        cwd=server.folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'"(label|models|card|status)":', done.stdout)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if LONG.fullmatch(c)])
+def test_long_targets_are_made_of_commands_that_exist(command):
+    done = subprocess.run(
+        ["bash", "-c", f"{command} -n VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for package in re.findall(r"python -m (training|export|bench) ", done.stdout):
+        assert (ROOT / package / "__main__.py").is_file()
+
+
+def test_bentoml_build(tmp_path):
+    """In a copy: a build must not depend on, or leave anything in, the checkout."""
+    copy = tmp_path / "checkout"
+    names = ("bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/simple_cnn")
+    for name in names:
+        source = ROOT / name
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    done = subprocess.run(
+        ["bash", "-c", "bentoml build"],
+        cwd=copy,
+        env={**environment(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (bento,) = (path.parent for path in (tmp_path / "bentoml").rglob("bento.yaml"))
+    kept = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.*")}
+    assert {"models/simple_cnn/card.json", "models/simple_cnn/model.onnx"} <= kept
+    assert "service/static/index.html" in kept
+
+
+def test_every_command_is_covered():
+    for command in COMMANDS:
+        known = command.startswith("curl") or LONG.fullmatch(command)
+        assert known or command in ("make serve", "bentoml build"), command
+
+
+def test_the_tree_is_true():
+    for name in re.findall(r"^\| `([a-z0-9_./]+)` \|", README, re.MULTILINE):
+        assert (ROOT / name).exists(), name
