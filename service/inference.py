@@ -1,7 +1,7 @@
 """Image bytes → probabilities, without ever holding up the event loop for long.
 
-Short work (a small tile's decoding) is done where it stands; long work goes to the decoding thread,
-behind a bounded queue: what does not fit is refused at once. Prediction is the batcher's.
+Short work (a small tile's decoding) is done where it stands. Long work goes to the preparing
+thread, behind a bounded queue: what does not fit is refused at once. Prediction is the batcher's.
 """
 
 import asyncio
@@ -28,6 +28,10 @@ T = TypeVar("T")
 INLINE: Final = DecodeLimits(16 * 1024, 64 * 64, 64 * 64)
 """What is decoded on the event loop: about half a millisecond at most. The pixels are bounded
 too, because a few bytes of PNG can unpack to a large picture."""
+
+MAX_PREPARING: Final = 64
+"""Requests that wait for the preparing thread or are in it. Each holds its body, which may be as
+large as is accepted, so this and not the queue of images bounds the memory that they take."""
 
 
 class BoundedThread:
@@ -71,7 +75,7 @@ class Inference:
         self._settings = settings
         self._limits = settings.decode_limits
         self._metrics = metrics
-        self._preparing = BoundedThread("prepare", settings.queue_bound)
+        self._preparing = BoundedThread("prepare", MAX_PREPARING)
         self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self._batchers: dict[str, Batcher] = {}
 

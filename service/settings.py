@@ -1,19 +1,19 @@
 """The server's own settings, read from the environment once.
 
-| variable                   | is                                             | otherwise        |
-|----------------------------|------------------------------------------------|------------------|
-| `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                        | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`       | `simple_cnn`     |
-| `CIFAR10_LOAD`             | the models to load, separated by commas        | all in the store |
-| `CIFAR10_WORKERS`          | worker processes                               | 1                |
-| `CIFAR10_THREADS`          | ONNX Runtime threads in each worker            | 1                |
-| `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                      | 10 MiB           |
-| `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                      | 64,000,000       |
-| `CIFAR10_MAX_PIXELS_WHOLE` | ... of a PNG, WebP or progressive JPEG         | 24,000,000       |
-| `CIFAR10_DEADLINE_SECONDS` | from the request's first byte to its answer    | 10               |
-| `CIFAR10_QUEUE_BOUND`      | images waiting or running, of each model, in a worker | 1,024     |
-| `CIFAR10_MAX_BATCH`        | images in one run of a model, at most          | 32               |
-| `CIFAR10_MAX_IMAGES`       | images in one request, at most                 | 512              |
+| variable                   | is                                          | otherwise        |
+|----------------------------|---------------------------------------------|------------------|
+| `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                     | `auto`           |
+| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`    | `simple_cnn`     |
+| `CIFAR10_LOAD`             | the models to load, separated by commas     | all in the store |
+| `CIFAR10_WORKERS`          | worker processes                            | 1                |
+| `CIFAR10_THREADS`          | ONNX Runtime threads in each worker         | 1                |
+| `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                   | 10 MiB           |
+| `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                   | 64,000,000       |
+| `CIFAR10_MAX_PIXELS_WHOLE` | ... of a PNG, WebP or progressive JPEG      | 24,000,000       |
+| `CIFAR10_DEADLINE_SECONDS` | from the request's first byte to its answer | 10               |
+| `CIFAR10_QUEUE_BOUND`      | images of one model waiting or running      | 1,024            |
+| `CIFAR10_MAX_BATCH`        | images in one run of a model, at most       | 32               |
+| `CIFAR10_MAX_IMAGES`       | images in one request, at most              | 512              |
 
 (Where the models are, `CIFAR10_MODELS`, is the kernel's: see `cifar10/environment.py`.)
 """

@@ -179,6 +179,26 @@ def test_a_body_that_does_not_arrive_is_408(tiny_store):
     assert_refused(Case("", 408, "body-timeout"), response)
 
 
+def test_every_late_body_is_408_and_no_other(tiny_store):
+    async def never():
+        await asyncio.Event().wait()
+        yield b""
+
+    async def main():
+        async with running(make_edge(tiny_store, deadline_seconds=0.2)) as client:
+            first = asyncio.create_task(client.post("/classify", content=never()))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(client.post("/classify", content=never()))
+            good = await client.post("/classify", content=PNG)
+            late = await asyncio.gather(first, second)
+            return good, [*late, await client.post("/classify", content=never())]
+
+    good, late = asyncio.run(main())
+    assert good.status_code == 200
+    for response in late:
+        assert_refused(Case("", 408, "body-timeout"), response)
+
+
 @pytest.fixture
 def stuck(monkeypatch):
     """Every model run waits for the event that this gives."""
@@ -225,6 +245,31 @@ def test_a_full_queue_is_503_with_retry_after(tiny_store, stuck):
     busy = refused.pop().result()
     assert_refused(Case("", 503, "queue-full"), busy)
     assert int(busy.headers["retry-after"]) >= 1
+
+
+def test_too_many_large_photos_are_503(tiny_store, monkeypatch):
+    release = threading.Event()
+    decode = inference_module.decode_image
+
+    def wait_and_decode(*arguments):
+        release.wait(30)
+        return decode(*arguments)
+
+    monkeypatch.setattr(inference_module, "MAX_PREPARING", 2)
+    monkeypatch.setattr(inference_module, "decode_image", wait_and_decode)
+    photo = encode(np.tile(PIXELS, (40, 40, 1)), "JPEG")
+
+    async def main():
+        async with running(make_edge(tiny_store)) as client:
+            posts = [asyncio.create_task(client.post("/classify", content=photo)) for _ in range(3)]
+            done, _ = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            release.set()
+            await asyncio.gather(*posts)
+            return done.pop().result(), [post.result().status_code for post in posts]
+
+    busy, statuses = asyncio.run(main())
+    assert_refused(Case("", 503, "queue-full"), busy)
+    assert sorted(statuses) == [200, 200, 503]
 
 
 def test_a_defect_is_a_500_problem_and_a_log_line_without_the_image(run, monkeypatch, caplog):
