@@ -156,9 +156,10 @@ def _all(options: argparse.Namespace, errors: Console) -> int:
             lambda: [row for row in rows_here() if row.run_id == session_id],
             lambda line: errors.print(line, highlight=False, soft_wrap=True),
         )
-    for path in write_report(prepare(read_results(options.results), options.results),
-                             options.output):  # fmt: skip
-        errors.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if not outcome.interrupted:
+        reports = prepare(read_results(options.results), options.results)
+        for path in write_report(reports, options.output):
+            errors.print(f"wrote {path}", highlight=False, soft_wrap=True)
     measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
     whole = RunOutcome(measured, outcome.failed, outcome.interrupted)
     return _conclude(whole, errors, options)

@@ -7,8 +7,9 @@ interval lie on one side, and does it lie beyond a stated tolerance?
   same images; else the difference of two proportions. 99 % interval of the difference.
 - **Speed**: 99 % interval of the ratio, by a bootstrap of blocks of successive samples and, with
   several runs of the same thing on a side, of whole runs (:mod:`bench.block_bootstrap`). All runs
-  of a side count. One run a side cannot show how much runs differ on this machine; the comparison
-  then says so, and the tolerance has to cover it. Best are a few runs of each, taken in turn.
+  of a side count. One run cannot show how much runs differ on this machine: with fewer than three
+  a side no change of speed is called real. They must be taken in turn (A B A B): runs one side
+  after the other compare two states of the machine.
 
 What is compared is the middle of latencies and rates (p50, and SingleStream's p90). A p99 of a
 short run is shown by the report but too uncertain to gate on. Pure: rows in, findings out.
@@ -134,10 +135,10 @@ def compare(
             notes.add(f"{model}, {kind}: measured on different machines: speed is not compared")
         else:
             findings += _speeds(model, left[group], right[group], tolerance, resamples)
-    if any(min(found.runs) < 2 and found.unit == "ratio" for found in findings):
+    if any(min(found.runs) < _LEAST_RUNS and found.unit == "ratio" for found in findings):
         notes.add(
-            "one run a side: how much runs differ on this machine is not seen; "
-            "take several runs of each, in turn, to know"
+            f"fewer than {_LEAST_RUNS} runs a side: how much runs differ on this machine is not "
+            "known, so no change of speed is called real; take several runs of each, in turn"
         )
     return Comparison(
         findings=tuple(sorted(findings, key=lambda found: (found.model, found.what))),
@@ -250,6 +251,8 @@ def _speed(
     verdict = _judge(interval.low, interval.high, 1 / slack, slack)
     if not kind.higher_is_better:
         verdict = _REVERSED[verdict]
+    if min(len(left), len(right)) < _LEAST_RUNS and verdict in ("better", "worse"):
+        verdict = "unclear"  # seen: on a shared machine two equal runs differed by a factor of 2
     return Finding(
         model=model,
         what=f"{kind.what}, {key}",

@@ -135,7 +135,7 @@ def test_compare_show_and_ls_as_a_user_types_them(
     assert found["regression"] is True
     assert {one["what"].split(",")[0]: one["verdict"] for one in found["findings"]} == {
         "accuracy": "worse",
-        "latency p50": "worse",
+        "latency p50": "unclear",  # 30 % slower, but one run a side
     }
     assert (
         command_line.main(["compare", a, b, "--tolerance", "50", "--accuracy-tolerance", "5"]) == 0
