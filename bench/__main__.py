@@ -16,7 +16,9 @@ from bench.latency import QUICK_PLAN, Executor, LatencyPlan
 from bench.over_http import Target, load_models, verify_models
 from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
+from bench.resources import measure_resources
 from bench.results import Recorder, read_results
+from bench.robustness import measure_robustness
 from bench.run import RunOutcome, measure_models
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     set_up_logging(errors)
     commands = {"run": _run, "load": _load, "verify": _verify, "report": _report, "ls": _ls}
+    commands |= {"robustness": _robustness, "resources": _resources}
     try:
         return commands[options.command](options, errors)
     except Cifar10Error as error:
@@ -89,6 +92,37 @@ def _verify(options: argparse.Namespace, errors: Console) -> int:
             _recorder(options),
             lambda stored: _open(stored, options.device, 1),
             progress,
+        )
+    return _conclude(outcome, errors)
+
+
+def _robustness(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    names = _names(store, options.models)
+    with progress_bar(errors) as progress:
+        outcome = measure_robustness(
+            store,
+            names,
+            _dataset(options, progress),
+            _recorder(options),
+            open_model=lambda stored: _open(stored, options.device, 1),
+            images=options.images,
+            progress=progress,
+        )
+    return _conclude(outcome, errors)
+
+
+def _resources(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    names = _names(store, options.models)
+    with progress_bar(errors) as progress:
+        outcome = measure_resources(
+            store,
+            names,
+            _recorder(options),
+            open_model=lambda stored: _open(stored, options.device, 1),
+            device=options.device,
+            progress=progress,
         )
     return _conclude(outcome, errors)
 

@@ -33,9 +33,19 @@ examples:
   python -m bench verify                            starts the service for each model in turn
   python -m bench verify --model simple_cnn --url http://server:3000
 """,
+    "robustness": """\
+examples:
+  python -m bench robustness                        every model, 2,000 test images, 25 copies each
+  python -m bench robustness --models simple_cnn --images 10000
+""",
+    "resources": """\
+examples:
+  python -m bench resources
+  python -m bench resources --models simple_cnn --device cuda
+""",
     "report": """\
 examples:
-  python -m bench report                            write REPORT.md, its pictures, README's table
+  python -m bench report                            REPORT.md, report.html, README's table, CSV
   python -m bench report --check                    only say whether they are up to date
 """,
     "ls": """\
@@ -78,14 +88,33 @@ def build_parser() -> argparse.ArgumentParser:
     verify = _command(commands, "verify", "every test image through the server, against in process")
     _add_server(verify)
 
-    report = _command(commands, "report", "render REPORT.md and the README's table from the rows")
+    robustness = _command(
+        commands, "robustness", "accuracy on noisy, blurred, recompressed, bright and flat copies"
+    )
+    robustness.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    robustness.add_argument(
+        "--images",
+        type=_positive,
+        default=2_000,
+        help="test images, a seeded choice (default: 2000 of the 10,000)",
+    )
+    _add_data(robustness)
+    _add_device(robustness)
+
+    resources = _command(commands, "resources", "memory, start-up time and energy of each model")
+    resources.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    _add_device(resources)
+
+    report = _command(
+        commands, "report", "render REPORT.md, report.html and the README's table from the rows"
+    )
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
     report.add_argument(
         "--output",
         type=Path,
         default=PROJECT_ROOT,
         metavar="FOLDER",
-        help="where REPORT.md and README.md are (default: the project)",
+        help="where the report and README.md are (default: the project)",
     )
 
     _command(commands, "ls", "what has been measured, when and where")

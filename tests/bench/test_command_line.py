@@ -52,7 +52,7 @@ def test_run_report_check_ls(
     assert sorted({(row.model, row.kind) for row in found}) == sorted(
         (model, kind)
         for model in ("tiny_a", "tiny_b")
-        for kind in ("accuracy", "cost", "latency", "throughput")
+        for kind in ("accuracy", "cost", "latency", "throughput", "training")
     )
     accuracy = next(row.measurement for row in found if row.kind == "accuracy")
     assert isinstance(accuracy, AccuracyMeasurement)
@@ -114,7 +114,9 @@ def test_no_data_no_models_no_results(
     assert all(line.startswith("error: ") for line in said)
 
 
-@pytest.mark.parametrize("command", ["run", "load", "verify", "report", "ls"])
+@pytest.mark.parametrize(
+    "command", ["run", "load", "verify", "robustness", "resources", "report", "ls"]
+)
 def test_help_has_examples_and_exit_codes(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as left:
         command_line.main([command, "--help"])

@@ -11,16 +11,22 @@ from bench.results import DatasetReference, Recorder, newest, read_results, read
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
+    TRAINED,
     VERIFIED,
     accuracy,
     cost,
     failure,
     latency,
     load,
+    resources,
+    robustness,
     throughput,
 )
 
-ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure())
+ALL = (
+    accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
+    robustness(), resources(), TRAINED,
+)  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
