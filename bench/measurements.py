@@ -206,6 +206,22 @@ class TrainingMeasurement:
 
 
 @dataclass(frozen=True)
+class PeerMeasurement:
+    """Another server with the same model, and ours beside it, single images over HTTP."""
+
+    server: str
+    """Its name and version; ``ours`` for this project's."""
+    is_ours: bool
+    decoder: str
+    """Whose image decoding it used: ``its own`` or ``ours``."""
+    worker_cores: int
+    requests_per_second: tuple[float, ...]
+    """Of each interleaved round."""
+    half_load_p50_ms: float | None
+    half_load_p99_ms: float | None
+
+
+@dataclass(frozen=True)
 class FailureMeasurement:
     """A measurement that could not be made: a row that says why, not a missing row."""
 
@@ -226,6 +242,7 @@ Measurement = (
     | RobustnessMeasurement
     | ResourceMeasurement
     | TrainingMeasurement
+    | PeerMeasurement
     | FailureMeasurement
 )
 
@@ -239,6 +256,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "robustness": RobustnessMeasurement,
     "resources": ResourceMeasurement,
     "training": TrainingMeasurement,
+    "peer": PeerMeasurement,
     "failure": FailureMeasurement,
 }
 """Kind of row → what such a row holds."""
@@ -268,6 +286,8 @@ def key_of(measurement: Measurement) -> str:
             return f"provider={measurement.provider} corruption={measurement.corruption}"
         case ResourceMeasurement():
             return f"provider={measurement.provider} threads={measurement.threads}"
+        case PeerMeasurement():
+            return f"server={measurement.server} decoder={measurement.decoder}"
         case FailureMeasurement():
             return measurement.stage
         case CostMeasurement() | TrainingMeasurement():

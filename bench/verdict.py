@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from bench.columns import failure_reason
 from bench.load import generator_was_limit, request_rate
 from bench.markdown import accuracy_with_interval, count, millions, percent, significant
+from bench.recommend import paired_test
 from bench.selection import ModelResult
-from bench.table import failure_reason
 from bench.verify import is_verified
 
 FLOOR_MLPERF_TINY: Final = 0.85
@@ -51,17 +52,17 @@ def _accuracy_sentences(right: Sequence[ModelResult]) -> list[str]:
     ]
     rivals = sorted(
         {
-            f"`{other.model}`"
+            f"`{other.model}` (p = {significant(test.p_value, 2)})"
             for other in right
             if other.model != best.model
-            and other.dataset == best.dataset
-            and other.accuracy is not None
-            and other.accuracy.top1.high >= top1.low
+            and (test := paired_test(best, other)) is not None
+            and not test.is_real
         }
     )
     if rivals:
         sentences.append(
-            f"Its lead over {', '.join(rivals)} is within the error of {count(top1.count)} images."
+            f"Its lead over {', '.join(rivals)} is within the error of {count(top1.count)} images "
+            "(McNemar's test on the same images)."
         )
     if top1.accuracy < FLOOR_MLPERF_TINY:
         sentences.append(
