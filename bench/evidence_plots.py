@@ -1,6 +1,7 @@
 """Pictures of calibration, robustness and training."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,6 +12,9 @@ from bench.corruptions import SEVERITIES
 from bench.plot_style import COLOURS, INK, LINES, MARKERS, MOST_LINES, label_of
 from bench.selection import ModelResult
 from cifar10.accuracy import wilson_interval
+
+LEAST_IN_BIN: Final = 20
+"""With fewer images a bin's share says nothing; they still count in the error."""
 
 
 def draw_calibration(results: Sequence[ModelResult]) -> Figure:
@@ -29,7 +33,7 @@ def draw_calibration(results: Sequence[ModelResult]) -> Figure:
             for confidence, share, correct, count in zip(
                 found.confidences, found.accuracies, found.correct, found.counts, strict=True
             )
-            if confidence is not None and share is not None
+            if confidence is not None and share is not None and count >= LEAST_IN_BIN
         ]
         x, y = [one[0] for one in bins], [one[1] for one in bins]
         error = [
@@ -53,7 +57,10 @@ def draw_calibration(results: Sequence[ModelResult]) -> Figure:
     below.set_ylabel("images (%)")
     below.set_xlabel("confidence of the answer (%)")
     figure.legend(fontsize=8, loc="outside right upper")
-    axes.set_title("Calibration (bars: 95 % Wilson interval)", fontsize=10)
+    axes.set_title(
+        f"Calibration (bars: 95 % Wilson interval; bins of at least {LEAST_IN_BIN} images)",
+        fontsize=10,
+    )
     return figure
 
 

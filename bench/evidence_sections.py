@@ -17,7 +17,7 @@ from bench.markdown import (
     significant,
 )
 from bench.measurements import PeerMeasurement
-from bench.recommend import comparable, paired_test, pick_for_budgets, reaches, why
+from bench.recommend import comparable, paired_test, pick_for_budgets, reaches, ship, why
 from bench.resources import images_per_joule
 from bench.results import MachineResults, newest
 from bench.robustness import mean_corrupted_accuracy
@@ -39,7 +39,7 @@ def budgets(
     rows = [
         [
             pick.budget.title,
-            f"`{pick.model.model}`" if pick.model else "none",
+            ship(pick),
             why(pick),
             reaches(pick.model),
         ]

@@ -13,7 +13,7 @@ from typing import Final
 from bench.columns import COLUMNS, FLOORS, Entry, Value, entries
 from bench.markdown import accuracy_with_interval, percent, significant
 from bench.markdown_html import inline, to_html
-from bench.recommend import Pick, pick_for_budgets, reaches
+from bench.recommend import Pick, pick_for_budgets, reaches, reaches_a_floor, ship
 from bench.selection import ModelResult
 
 _PAGE: Final = Path(__file__).parent / "page"
@@ -66,7 +66,11 @@ def answer(results: Sequence[ModelResult], machine: str) -> str:
             f'<section class="answer">{lead}<p class="small">{html.escape(machine)}</p></section>'
         )
     top1 = free.accuracy.top1
-    lead = f"<h1>Ship <code>{html.escape(free.model)}</code></h1>"
+    name = f"<code>{html.escape(free.model)}</code>"
+    if reaches_a_floor(free):
+        lead = f"<h1>Ship {name}</h1>"
+    else:
+        lead = f"<h1>Best here: {name}, but no model reaches {percent(FLOORS[-1][0], 0)} %</h1>"
     lead += f'<p class="lead">{_because(picks[-1])}</p>'
     cards = [
         ("accuracy", f"{percent(top1.accuracy)} %", f"95 % interval {percent(top1.low)}–"
@@ -134,16 +138,13 @@ def _because(pick: Pick) -> str:
         )
     else:
         reason = "No other model measured here is as accurate."
-    floor = reaches(model)
-    if floor.startswith("neither"):
-        lowest = FLOORS[-1]
-        reason += (
-            f" It stays below {percent(lowest[0], 0)} %, the floor that {lowest[1]} sets for "
-            "CIFAR-10: better than the rest, not good."
-        )
-    else:
-        reason += f" It reaches the floor of {html.escape(floor)}."
-    return reason
+    if reaches_a_floor(model):
+        return f"{reason} It reaches the floor of {html.escape(reaches(model))}."
+    lowest, whose = FLOORS[-1]
+    return (
+        f"{reason} {percent(lowest, 0)} % is the floor that {whose} sets for CIFAR-10: below it, "
+        "speed and size are beside the point."
+    )
 
 
 def _budget_table(picks: Sequence[Pick]) -> str:
@@ -159,7 +160,7 @@ def _budget_table(picks: Sequence[Pick]) -> str:
         as_good = ", ".join(f"<code>{html.escape(one.model)}</code>" for one in pick.as_accurate)
         rows.append(
             f"<tr><th scope=row>{inline(pick.budget.title)}</th>"
-            f"<td><code>{html.escape(model.model)}</code></td>"
+            f"<td>{inline(ship(pick))}</td>"
             f"<td class=number>{accuracy_with_interval(model.accuracy.top1)}</td>"
             f"<td class=number>{_with_unit(model.latency_ms(50), 'ms')}</td>"
             f"<td>{html.escape(reaches(model))}</td>"

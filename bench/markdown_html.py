@@ -20,14 +20,16 @@ def to_html(markdown: str, pictures: Mapping[str, str] | None = None) -> str:
 
 
 def inline(text: str) -> str:
-    """One line: escaped, then bold and code."""
-    parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        f"<code>{html.escape(part[1:-1])}</code>"
-        if len(part) > 2 and part.startswith("`") and part.endswith("`")
-        else re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(part))
-        for part in parts
-    )
+    """One line: escaped, then code, then bold, which may hold code."""
+    codes: list[str] = []
+
+    def keep(found: re.Match[str]) -> str:
+        codes.append(f"<code>{found.group(1)}</code>")
+        return f"\0{len(codes) - 1}\0"
+
+    escaped = re.sub(r"`([^`]+)`", keep, html.escape(text.replace("\0", "")))
+    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escaped)
+    return re.sub(r"\0(\d+)\0", lambda found: codes[int(found.group(1))], bold)
 
 
 def _block(lines: list[str], pictures: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.columns import FLOORS
@@ -37,6 +38,9 @@ _COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
     "MACs": ("multiply-accumulates (millions)", 1e-6),
 }
 """Axis label, and what turns the cost into its unit."""
+
+_LABELS_APART: Final = 0.15
+"""Two figures nearer than this many powers of ten would lie over each other."""
 
 _DIGEST_KEY: Final = "Rows"
 
@@ -232,6 +236,7 @@ def draw_throughput_latency(results: Sequence[ModelResult]) -> Figure:
     shown = [result for result in results if set(result.throughput) & set(result.latency)]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
+    labelled: list[NDArray[np.float64]] = []
     for position, result in enumerate(shown[:MOST_LINES]):
         sizes = sorted(set(result.throughput) & set(result.latency))
         times = [result.latency_ms(50, size) or 0.0 for size in sizes]
@@ -246,6 +251,10 @@ def draw_throughput_latency(results: Sequence[ModelResult]) -> Figure:
             label=f"{label_of(result, results)} (n ≥ {calls} calls)",
         )
         for size, time, rate in zip(sizes, times, rates, strict=True):
+            place = np.log10([time, rate])
+            if any(np.abs(place - other).max() < _LABELS_APART for other in labelled):
+                continue
+            labelled.append(place)
             axes.annotate(
                 str(size), (time, rate), (0, 6), textcoords="offset points", fontsize=8, ha="center"
             )

@@ -117,9 +117,23 @@ def reaches(model: ModelResult | None) -> str:
     if model is None or model.accuracy is None:
         return "–"
     for floor, whose in FLOORS:
-        if model.accuracy.top1.accuracy >= floor:
+        if _accuracy(model) >= floor:
             return f"{percent(floor, 0)} % ({whose})"
-    return "neither 85 % nor 94 %"
+    return "none"
+
+
+def reaches_a_floor(model: ModelResult | None) -> bool:
+    """Whether its accuracy reaches the lowest of the floors."""
+    return model is not None and _accuracy(model) >= FLOORS[-1][0]
+
+
+def ship(pick: Pick) -> str:
+    """What to ship, in Markdown: a model below every floor is named, not recommended."""
+    if pick.model is None:
+        return "none"
+    if reaches_a_floor(pick.model):
+        return f"`{pick.model.model}`"
+    return f"none reaches {percent(FLOORS[-1][0], 0)} %; nearest: `{pick.model.model}`"
 
 
 def _pick(budget: Budget, rivals: Sequence[ModelResult]) -> Pick:

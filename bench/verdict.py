@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
-from bench.columns import failure_reason
+from bench.columns import FLOORS, failure_reason
 from bench.load import generator_was_limit, request_rate
 from bench.markdown import accuracy_with_interval, count, millions, percent, significant
-from bench.recommend import paired_test
+from bench.recommend import paired_test, reaches_a_floor
 from bench.selection import ModelResult
 from bench.verify import is_verified
 
-FLOOR_MLPERF_TINY: Final = 0.85
+FLOOR_MLPERF_TINY: Final = FLOORS[-1][0]
 """MLPerf Tiny's accuracy floor for image classification on CIFAR-10."""
 
 _CARD_TOLERANCE: Final = 0.001
@@ -74,18 +74,21 @@ def _accuracy_sentences(right: Sequence[ModelResult]) -> list[str]:
 
 def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
     sentences = []
+    enough = [result for result in right if reaches_a_floor(result)]
+    among = f" that reaches {percent(FLOOR_MLPERF_TINY, 0)} %" if enough else ""
+    right = enough or right
     timed = [(p50, result) for result in right if (p50 := result.latency_ms(50)) is not None]
     if timed:
         p50, fastest = min(timed, key=lambda pair: pair[0])
         p99 = fastest.latency_ms(99)
         sentences.append(
-            f"Fastest: `{fastest.model}`, {significant(p50)} ms for one image in process (p50; "
+            f"Fastest{among}: `{fastest.model}`, {significant(p50)} ms for one image in process (p50; "
             f"p99 {significant(p99)} ms)."
         )
     sized = [(result.cost.size_bytes, result) for result in right if result.cost is not None]
-    if sized and len(right) > 1:
+    if len(sized) > 1:
         size, smallest = min(sized, key=lambda pair: pair[0])
-        sentences.append(f"Smallest: `{smallest.model}`, {millions(size)} MB.")
+        sentences.append(f"Smallest{among}: `{smallest.model}`, {millions(size)} MB.")
     loaded = [(request_rate(result.load), result) for result in right if result.load is not None]
     if loaded:
         rate, served = max(loaded, key=lambda pair: pair[0])
@@ -96,7 +99,7 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
         )
         users = served.load.users if served.load else 0
         sentences.append(
-            f"Most requests over HTTP: `{served.model}`, {count(rate)} a second ({users} users, "
+            f"Most requests over HTTP{among}: `{served.model}`, {count(rate)} a second ({users} users, "
             f"closed loop{limit})."
         )
     return sentences
