@@ -218,14 +218,6 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ),
     _one("Floor reached", "right", _floor_text, "floor_reached", lambda e: e.floor),
     Column(
-        "Test images", "left",
-        lambda e: f"{count(e.result.accuracy.top1.count)} {e.result.dataset.variant}"
-        if e.result.accuracy and e.result.dataset else NOTHING,
-        _top1("count"),
-        (("test_images", _top1("count")),
-         ("dataset", lambda e: e.result.dataset.variant if e.result.dataset else None)),
-    ),
-    Column(
         "Seeds", "right", _seeds, lambda e: len(e.seed_accuracies) or None,
         (("seeds", lambda e: len(e.seed_accuracies) or None), ("seed", _cost("seed"))),
     ),
@@ -268,6 +260,14 @@ COLUMNS: Final[tuple[Column, ...]] = (
         "Training, minutes", "right", _training_text, _cost("training_seconds"),
         (("training_seconds", _cost("training_seconds")),
          ("training_hardware", _cost("training_hardware"))),
+    ),
+    Column(
+        "Test images", "left",
+        lambda e: f"{count(e.result.accuracy.top1.count)} {e.result.dataset.variant}"
+        if e.result.accuracy and e.result.dataset else NOTHING,
+        _top1("count"),
+        (("test_images", _top1("count")),
+         ("dataset", lambda e: e.result.dataset.variant if e.result.dataset else None)),
     ),
     _one(
         "Provider", "left", lambda e: short_provider(e.result.provider),

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Final
 
 from bench.calibration import expected_calibration_error, overconfidence
+from bench.columns import FLOORS
 from bench.corruptions import SEVERITIES
 from bench.markdown import (
     NOTHING,
@@ -24,6 +25,9 @@ from bench.robustness import mean_corrupted_accuracy
 from bench.selection import ModelResult
 from bench.statistics import median
 from cifar10.accuracy import wilson_interval
+
+LEAST: Final = f"at least {percent(FLOORS[-1][0], 0)} %"
+"""What a model must reach to be recommended."""
 
 MOST_PAIRED: Final = 8
 """Models compared with each other, the most accurate ones: more pairs than theirs say nothing."""
@@ -45,7 +49,7 @@ def budgets(
         ]
         for pick in picks
     ]
-    return markdown_table(["Budget", "Ship", "Why", "Floor reached"], rows, ["left"] * 4)
+    return markdown_table(["Budget", f"Ship ({LEAST})", "Why", "Floor reached"], rows, ["left"] * 4)
 
 
 def paired(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.columns import COLUMNS, FLOORS, Entry, Value, entries
+from bench.evidence_sections import LEAST
 from bench.markdown import accuracy_with_interval, percent, significant
 from bench.markdown_html import inline, to_html
 from bench.recommend import Pick, pick_for_budgets, reaches, reaches_a_floor, ship
@@ -169,7 +170,7 @@ def _budget_table(picks: Sequence[Pick]) -> str:
     head = "".join(
         f"<th scope=col{kind}>{title}</th>"
         for title, kind in (
-            ("Budget", ""), ("Ship", ""), ("Accuracy, %", " class=number"),
+            ("Budget", ""), (f"Ship ({LEAST})", ""), ("Accuracy, %", " class=number"),
             ("p50", " class=number"), ("Floor reached", ""),
             ("No less accurate, but dearer", ""),
         )

@@ -133,7 +133,7 @@ def ship(pick: Pick) -> str:
         return "none"
     if reaches_a_floor(pick.model):
         return f"`{pick.model.model}`"
-    return f"none reaches {percent(FLOORS[-1][0], 0)} %; nearest: `{pick.model.model}`"
+    return f"none (nearest: `{pick.model.model}`)"
 
 
 def _pick(budget: Budget, rivals: Sequence[ModelResult]) -> Pick:

@@ -82,8 +82,8 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
         p50, fastest = min(timed, key=lambda pair: pair[0])
         p99 = fastest.latency_ms(99)
         sentences.append(
-            f"Fastest{among}: `{fastest.model}`, {significant(p50)} ms for one image in process (p50; "
-            f"p99 {significant(p99)} ms)."
+            f"Fastest{among}: `{fastest.model}`, {significant(p50)} ms for one image in process "
+            f"(p50; p99 {significant(p99)} ms)."
         )
     sized = [(result.cost.size_bytes, result) for result in right if result.cost is not None]
     if len(sized) > 1:
@@ -99,8 +99,8 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
         )
         users = served.load.users if served.load else 0
         sentences.append(
-            f"Most requests over HTTP{among}: `{served.model}`, {count(rate)} a second ({users} users, "
-            f"closed loop{limit})."
+            f"Most requests over HTTP{among}: `{served.model}`, {count(rate)} a second "
+            f"({users} users, closed loop{limit})."
         )
     return sentences
 

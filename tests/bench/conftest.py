@@ -15,6 +15,7 @@ from bench.measurements import (
     LatencyMeasurement,
     LoadMeasurement,
     Measurement,
+    PeerMeasurement,
     ResourceMeasurement,
     RobustnessMeasurement,
     StartSample,
@@ -142,6 +143,8 @@ TRAINED = TrainingMeasurement(
     0.68,
     (EpochFigures(0.5, 0.55, 1.4, 1.3, "all"), EpochFigures(0.7, 0.68, 0.9, 0.95, "all")),
 )
+
+PEER = PeerMeasurement("Other 1.0", False, "its own", 1, (900.0, 1_000.0, 1_100.0), 2.0, None)
 
 VERIFIED = VerifyMeasurement("cpu", 10_000, 10_000, 10_000, 6_806, 6_806, 6_806, ())
 

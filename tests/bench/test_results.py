@@ -11,6 +11,7 @@ from bench.results import DatasetReference, Recorder, newest, read_results, read
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
+    PEER,
     TRAINED,
     VERIFIED,
     accuracy,
@@ -25,7 +26,7 @@ from tests.bench.conftest import (
 
 ALL = (
     accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-    robustness(), resources(), TRAINED,
+    robustness(), resources(), TRAINED, PEER,
 )  # fmt: skip
 
 
