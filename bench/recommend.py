@@ -146,8 +146,15 @@ def _pick(budget: Budget, rivals: Sequence[ModelResult]) -> Pick:
         return Pick(budget, None, ())
     best = max(priced, key=lambda pair: _accuracy(pair[1]))[1]
     equal = [pair for pair in priced if not told_apart(best, pair[1])]
-    cheapest = min(equal, key=lambda pair: (pair[0], -_accuracy(pair[1])))[1]
+    cheapest = min(equal, key=_dearness)[1]
     return Pick(budget, cheapest, tuple(result for _, result in equal if result is not cheapest))
+
+
+def _dearness(pair: tuple[float, ModelResult]) -> tuple[float, float, float]:
+    """Orders by the cost asked for, then by latency; the more accurate of equals first."""
+    cost, result = pair
+    p50 = result.latency_ms(50)
+    return cost, float("inf") if p50 is None else p50, -_accuracy(result)
 
 
 def _accuracy(result: ModelResult) -> float:

@@ -32,21 +32,24 @@ from cifar10.predictor import CPU_PROVIDER
 REFERENCE = DatasetReference("cifar10-jpeg75", "f" * 64)
 
 
+MACHINE = Machine(
+    cpu="Test CPU 9000",
+    physical_cores=2,
+    logical_cores=2,
+    memory_bytes=8 * 2**30,
+    operating_system="Test OS 1",
+    kernel="1.0",
+    architecture="x86_64",
+    gpus=(),
+    gpu_driver=None,
+    governor=None,
+    virtualization=None,
+)
+
+
 @pytest.fixture
 def machine() -> Machine:
-    return Machine(
-        cpu="Test CPU 9000",
-        physical_cores=2,
-        logical_cores=2,
-        memory_bytes=8 * 2**30,
-        operating_system="Test OS 1",
-        kernel="1.0",
-        architecture="x86_64",
-        gpus=(),
-        gpu_driver=None,
-        governor=None,
-        virtualization=None,
-    )
+    return MACHINE
 
 
 @pytest.fixture
