@@ -147,7 +147,11 @@ def _texts(reports: Sequence[MachineReport], output: Path) -> dict[Path, str]:
 
 def render_report(reports: Sequence[MachineReport], output: Path) -> str:
     """The whole of ``REPORT.md``; links to pictures are relative to ``output``."""
-    parts = [_MADE_BY, "# Report"]
+    parts = [
+        _MADE_BY,
+        "# Report",
+        f"As a page, with a table that sorts: [{PAGE_FILE}]({PAGE_FILE}).",
+    ]
     for report in reports:
         heading = "##"
         if len(reports) > 1:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.columns import COLUMNS
 from bench.html_report import without_figures
+from bench.markdown import markdown_table
 from bench.markdown_html import inline, to_html
 from bench.measurements import AccuracyMeasurement
 from bench.paired import pack_hits
@@ -149,6 +152,18 @@ def test_markdown_to_html() -> None:
     )
     assert to_html("![p](p)", {"p": "<i>drawn</i>"}) == "<i>drawn</i>"
     assert inline("`**x**` \0") == "<code>**x**</code> "
+
+
+@given(st.lists(st.text(max_size=20), min_size=2, max_size=2))
+def test_no_text_can_leave_its_cell(texts: list[str]) -> None:
+    table = to_html(markdown_table(["A", "B"], [texts], ["left", "left"]))
+    checker = Checker()
+    checker.feed(table)
+    assert checker.open == []
+    assert set(checker.seen) <= {
+        "div", "table", "thead", "tbody", "tr", "th", "td", "code", "strong",
+    }  # fmt: skip
+    assert checker.seen["td"] == 2
 
 
 def of_hits(right: np.ndarray) -> AccuracyMeasurement:
