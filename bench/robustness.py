@@ -22,7 +22,7 @@ from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore
 
 DEFAULT_IMAGES: Final = 2_000
-"""At 25 damaged copies each, seconds for a small model; ± 2 points at 70 %."""
+"""At 25 damaged copies each, half a minute for a small model; ± 2 points at 70 %."""
 
 
 @dataclass(frozen=True)
