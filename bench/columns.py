@@ -104,7 +104,7 @@ def failure_reason(failure: FailureMeasurement) -> str:
 def _seed_accuracies(result: ModelResult, results: Sequence[ModelResult]) -> tuple[float, ...]:
     if result.cost is None or result.accuracy is None:
         return ()
-    found = {result.cost.seed: result.accuracy.top1.accuracy}
+    found: dict[int | None, float] = {result.cost.seed: result.accuracy.top1.accuracy}
     for other in results:
         if (
             other.cost is not None

@@ -19,14 +19,14 @@ LEAST_IN_BIN: Final = 20
 
 def draw_calibration(results: Sequence[ModelResult]) -> Figure:
     """Reliability: the share right in each bin of confidence, and how many fall into it."""
-    shown = [result for result in results if result.accuracy is not None][:MOST_LINES]
+    shown = [one for one in results if one.accuracy and one.accuracy.reliability][:MOST_LINES]
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 100], [0, 100], color=INK, linewidth=1, alpha=0.6, label="perfectly calibrated")
     for position, result in enumerate(shown):
-        if result.accuracy is None:
+        found = result.accuracy.reliability if result.accuracy else None
+        if found is None:
             continue
-        found = result.accuracy.reliability
         total = sum(found.counts)
         bins = [
             (confidence * 100, share * 100, wilson_interval(correct, count))

@@ -100,9 +100,9 @@ def calibration(
     """Expected calibration error, and the reliability plot."""
     rows = []
     for model in models:
-        if model.accuracy is None:
+        found = model.accuracy.reliability if model.accuracy else None
+        if found is None:
             continue
-        found = model.accuracy.reliability
         rows.append(
             [
                 _name(model, models),

@@ -25,10 +25,12 @@ class AccuracyMeasurement:
     overfitting_gap: float | None
     """Train minus test accuracy on the card, as a fraction."""
     predictions: str
-    """Base64 of the predicted class ids, uint8 (N,), in the dataset's test order."""
+    """Base64 of the predicted class ids, uint8 (N,), in the dataset's test order; empty in rows
+    older than this field, as is ``hits``."""
     hits: str
     """Base64 of one bit per image, in the same order: whether it was classified rightly."""
-    reliability: Reliability
+    reliability: Reliability | None
+    """None in rows older than this field."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class CostMeasurement:
     training_epochs: int
     training_seconds: float
     training_hardware: str
-    seed: int
-    """Of the training."""
+    seed: int | None
+    """Of the training; None in rows older than this field."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,13 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "failure": FailureMeasurement,
 }
 """Kind of row → what such a row holds."""
+
+
+ADDED_LATER: Final[dict[str, dict[str, str | None]]] = {
+    "accuracy": {"predictions": "", "hits": "", "reliability": None},
+    "cost": {"seed": None},
+}
+"""Kind → the fields that its oldest rows lack, and what stands for them: not known."""
 
 
 def kind_of(measurement: Measurement) -> str:

@@ -120,6 +120,7 @@ def _pictures(
         shown["load.png"] = draw_load
     if any(result.accuracy is not None for result in results):
         shown["confusion.png"] = draw_confusion
+    if any(result.accuracy and result.accuracy.reliability for result in results):
         shown["calibration.png"] = draw_calibration
     if any(result.robustness for result in results):
         shown["robustness.png"] = draw_robustness

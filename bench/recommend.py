@@ -82,7 +82,7 @@ def paired_test(first: ModelResult, second: ModelResult) -> PairedTest | None:
     one, other = first.accuracy, second.accuracy
     if one is None or other is None or first.dataset != second.dataset:
         return None
-    if one.top1.count != other.top1.count:
+    if one.top1.count != other.top1.count or not (one.hits and other.hits):
         return None
     count = one.top1.count
     return mcnemar(unpack_hits(one.hits, count), unpack_hits(other.hits, count))
@@ -91,7 +91,11 @@ def paired_test(first: ModelResult, second: ModelResult) -> PairedTest | None:
 def told_apart(first: ModelResult, second: ModelResult) -> bool:
     """Whether their accuracies really differ."""
     test = paired_test(first, second)
-    return test is not None and test.is_real
+    if test is None:  # rows that do not tell image by image: the intervals have to do
+        one, other = first.accuracy, second.accuracy
+        return bool(one and other and (one.top1.low > other.top1.high
+                                       or other.top1.low > one.top1.high))  # fmt: skip
+    return test.is_real
 
 
 def why(pick: Pick) -> str:

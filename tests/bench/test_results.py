@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench.fingerprint import Machine, read_machine, read_versions
-from bench.measurements import KINDS
+from bench.measurements import ADDED_LATER, KINDS
+from bench.report import prepare, render_html
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
+from bench.selection import select
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
@@ -155,3 +157,18 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
     error = BenchError(f"{PROJECT_ROOT / 'models' / 'a'} is bad; {Path.home() / 'x'}\nmore")
     row = recorder.add_failure("a", "", "open", error)
     assert row.measurement.message == "./models/a is bad; ~/x"
+
+
+def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
+    for measurement in (accuracy(6_806), cost()):
+        recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
+    for kind, fields in ADDED_LATER.items():
+        path = recorder.folder / f"{kind}.jsonl"
+        row = json.loads(path.read_text())
+        for field in fields:
+            del row["measurement"][field]
+        path.write_text(json.dumps(row) + "\n")
+    (found,) = select(read_results(recorder.folder.parent)[0].rows)
+    assert (found.accuracy.hits, found.accuracy.reliability, found.cost.seed) == ("", None, None)
+    report = prepare(read_results(recorder.folder.parent), recorder.folder.parent)
+    assert "68.06" in render_html(report)
