@@ -31,7 +31,9 @@ from bench.listing import (
 from bench.over_http import Target, load_models, verify_models
 from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
+from bench.resources import measure_resources
 from bench.results import MachineResults, Recorder, Row, read_results
+from bench.robustness import measure_robustness
 from bench.run import RunOutcome, measure_models
 from bench.scenario_runs import (
     merged,
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "show": _show,
         "agree": _agree,
         "all": _all,
+        "robustness": _robustness,
+        "resources": _resources,
     }
     try:
         return commands[options.command](options, errors)
@@ -234,6 +238,36 @@ def _scenarios(options: argparse.Namespace, errors: Console) -> int:
             served = _each_served(options)
             outcomes.append(scenarios_over_http(target, served, dataset, recorder, plan, progress))
     return _conclude(merged(outcomes), errors, options)
+
+
+def _robustness(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    names = _names(store, options.models)
+    with progress_bar(errors) as progress:
+        outcome = measure_robustness(
+            store,
+            names,
+            _dataset(options, progress),
+            _recorder(options),
+            open_model=lambda stored: _open(stored, options.device, 1),
+            images=options.images,
+            progress=progress,
+        )
+    return _conclude(outcome, errors, options)
+
+
+def _resources(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    names = _names(store, options.models)
+    with progress_bar(errors) as progress:
+        outcome = measure_resources(
+            store,
+            names,
+            _recorder(options),
+            open_model=lambda stored: _open(stored, options.device, 1),
+            progress=progress,
+        )
+    return _conclude(outcome, errors, options)
 
 
 def _report(options: argparse.Namespace, errors: Console) -> int:

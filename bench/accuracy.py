@@ -6,8 +6,10 @@ Not a copy of the card's figure: the file that is served is the file that is mea
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.calibration import measure_reliability
 from bench.latency import Executor
 from bench.measurements import AccuracyMeasurement
+from bench.paired import pack_classes, pack_hits
 from bench.progress import Progress, silent
 from bench.results import DatasetReference
 from cifar10.accuracy import measure_accuracy
@@ -30,17 +32,34 @@ def predict_classes(
     Returns:
         int64 (N,), 0–9.
     """
-    predicted = np.empty(len(images), np.int64)
+    classes: NDArray[np.int64] = predict_probabilities(executor, images, progress).argmax(axis=1)
+    return classes
+
+
+def predict_probabilities(
+    executor: Executor, images: NDArray[np.uint8], progress: Progress = silent
+) -> NDArray[np.float32]:
+    """The probability of each class for each image, in batches of :data:`BATCH_SIZE`.
+
+    Args:
+        executor: what runs the model.
+        images: uint8 (N, 32, 32, 3), RGB.
+        progress: told how many images are done.
+
+    Returns:
+        float32 (N, 10).
+    """
+    found = np.empty((len(images), CLASS_COUNT), np.float32)
     for start in range(0, len(images), BATCH_SIZE):
         progress("accuracy", start, len(images))
         stop = start + BATCH_SIZE
-        predicted[start:stop] = executor.predict(images[start:stop]).argmax(axis=1)
+        found[start:stop] = executor.predict(images[start:stop])
     progress("accuracy", len(images), len(images))
-    return predicted
+    return found
 
 
 def compare_with_labels(
-    predicted: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
     labels: NDArray[np.uint8],
     *,
     provider: str,
@@ -48,16 +67,17 @@ def compare_with_labels(
     dataset: DatasetReference,
     whole_test_set: bool = True,
 ) -> AccuracyMeasurement:
-    """Accuracy, confusion, and what the card claims of the same images.
+    """Accuracy, confusion, calibration, and what the card claims of the same images.
 
     Args:
-        predicted: int64 (N,), 0–9.
+        probabilities: float32 (N, 10).
         labels: uint8 (N,), 0–9, the true classes.
         provider: what executed.
         card: the model's; its figures are taken only when they are of this very dataset.
         dataset: which images these are.
         whole_test_set: False for a part of them: then the card's figures are left out.
     """
+    predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((CLASS_COUNT, CLASS_COUNT), np.int64)
     np.add.at(confusion, (labels.astype(np.int64), predicted), 1)
     same = whole_test_set and card.dataset.fingerprint == dataset.fingerprint
@@ -69,4 +89,7 @@ def compare_with_labels(
         card_accuracy=claimed.test.accuracy if claimed else None,
         card_train_accuracy=claimed.train.accuracy if claimed else None,
         overfitting_gap=claimed.overfitting_gap if claimed else None,
+        predictions=pack_classes(predicted),
+        hits=pack_hits(predicted == labels),
+        reliability=measure_reliability(probabilities, labels),
     )

@@ -42,9 +42,19 @@ examples:
   python -m bench scenarios --models simple_cnn --quick --in-process
   python -m bench scenarios --http --url http://server:3000 --bound-ms 10
 """,
+    "robustness": """\
+examples:
+  python -m bench robustness                        every model, 2,000 test images, 25 copies each
+  python -m bench robustness --models simple_cnn --images 10000
+""",
+    "resources": """\
+examples:
+  python -m bench resources
+  python -m bench resources --models simple_cnn --device cuda
+""",
     "report": """\
 examples:
-  python -m bench report                            write REPORT.md, its pictures, README's table
+  python -m bench report                            REPORT.md, report.html, README's table, CSV
   python -m bench report --check                    only say whether they are up to date
 """,
     "all": """\
@@ -125,6 +135,23 @@ def build_parser() -> argparse.ArgumentParser:
     verify = _command(commands, "verify", "every test image through the server, against in process")
     _add_server(verify)
 
+    robustness = _command(
+        commands, "robustness", "accuracy on noisy, blurred, recompressed, bright and flat copies"
+    )
+    robustness.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    robustness.add_argument(
+        "--images",
+        type=_positive,
+        default=2_000,
+        help="test images, a seeded choice (default: 2000 of the 10,000)",
+    )
+    _add_data(robustness)
+    _add_device(robustness)
+
+    resources = _command(commands, "resources", "memory, start-up time and energy of each model")
+    resources.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    _add_device(resources)
+
     scenarios = _command(
         commands, "scenarios", "MLPerf's scenarios, scaled down, in process and over HTTP"
     )
@@ -159,7 +186,9 @@ def build_parser() -> argparse.ArgumentParser:
     agree.add_argument("--seconds", type=float, default=8.0, help="of each run (default: 8)")
     agree.add_argument("--rounds", type=_positive, default=3, help="of both (default: 3)")
 
-    report = _command(commands, "report", "render REPORT.md and the README's table from the rows")
+    report = _command(
+        commands, "report", "render REPORT.md, report.html and the README's table from the rows"
+    )
     report.add_argument("--check", action="store_true", help="write nothing; exit 1 when stale")
     _add_output(report)
 

@@ -29,6 +29,7 @@ def measure_cost(model: StoredModel) -> CostMeasurement:
         training_epochs=card.training.epochs,
         training_seconds=card.training.seconds,
         training_hardware=card.training.hardware,
+        seed=card.seed,
     )
 
 

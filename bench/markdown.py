@@ -17,13 +17,18 @@ def markdown_table(
 ) -> str:
     """A GitHub-flavoured Markdown table, ending in a newline."""
     lines = [_line(header), _line([_RULES[side] for side in align])]
-    lines += [_line([cell.replace("|", "\\|") for cell in row]) for row in rows]
+    lines += [_line([_cell(cell) for cell in row]) for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def numbers_after_name(header: Sequence[str]) -> list[Align]:
     """The first column to the left, the figures after it to the right."""
     return ["left" if position == 0 else "right" for position in range(len(header))]
+
+
+def _cell(text: str) -> str:
+    """On one line, with its bars escaped: nothing in it can end the cell or the row."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ computed is computed from them on reading, so that a better formula needs no new
 from dataclasses import dataclass
 from typing import Final
 
+from bench.calibration import Reliability
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
 from cifar10.accuracy import Accuracy
 
@@ -24,6 +25,13 @@ class AccuracyMeasurement:
     card_train_accuracy: float | None
     overfitting_gap: float | None
     """Train minus test accuracy on the card, as a fraction."""
+    predictions: str
+    """Base64 of the predicted class ids, uint8 (N,), in the dataset's test order; empty in rows
+    older than this field, as is ``hits``."""
+    hits: str
+    """Base64 of one bit per image, in the same order: whether it was classified rightly."""
+    reliability: Reliability | None
+    """None in rows older than this field."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class CostMeasurement:
     training_epochs: int
     training_seconds: float
     training_hardware: str
+    seed: int | None
+    """Of the training; None in rows older than this field."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,105 @@ class VerifyMeasurement:
 
 
 @dataclass(frozen=True)
+class RobustnessMeasurement:
+    """Top-1 on copies of test images damaged in one way, at five severities."""
+
+    provider: str
+    corruption: str
+    parameter: str
+    """What the severity changes, with its unit."""
+    strengths: tuple[float, ...]
+    images: int
+    seed: int
+    """Of the choice of images and of what is random in the damage."""
+    clean_correct: int
+    """Of the same images, undamaged."""
+    correct: tuple[int, ...]
+    """At severities 1–5."""
+
+
+@dataclass(frozen=True)
+class StartSample:
+    """One fresh process that loads a model and answers."""
+
+    import_ns: int
+    """From its start to having the libraries."""
+    session_ns: int
+    """Making the session: reading, optimising."""
+    first_answer_ns: int
+    ready_ns: int
+    """From its start to the first answer, seen from outside."""
+    resident_bytes_libraries: int
+    """Resident memory with the libraries and no model."""
+    resident_bytes_ready: int
+    """After the first answer."""
+    peak_resident_bytes: int
+    """The most it ever had, after answering ``peak_batch_size`` images at once too."""
+
+
+@dataclass(frozen=True)
+class ResourceMeasurement:
+    """What running a model takes besides time."""
+
+    provider: str
+    threads: int
+    starts: tuple[StartSample, ...]
+    peak_batch_size: int
+    activation_bytes_largest: int | None
+    """Inputs plus outputs of the node that has most of them, one image; weights left out."""
+    activation_bytes_total: int | None
+    """The outputs of all nodes, one image. None: the runtime's profile does not tell."""
+    energy_source: str | None
+    """``RAPL`` (processor packages) or ``NVML`` (the GPU); None where the machine tells nothing."""
+    energy_joules: float | None
+    """Of the whole package or GPU while ``energy_images`` were classified, idle power included."""
+    energy_images: int
+    energy_seconds: float
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """One epoch, shares 0–1 and cross-entropies in nats."""
+
+    accuracy: float
+    validation_accuracy: float
+    loss: float
+    validation_loss: float
+    phase: str
+
+
+@dataclass(frozen=True)
+class TrainingMeasurement:
+    """How a model was trained: from its card, and epoch by epoch where ``history.csv`` is there."""
+
+    seconds_per_epoch: tuple[float, ...]
+    best_epoch: int
+    """1-based; its weights were kept."""
+    train_accuracy: float | None
+    """Of the kept weights, from the card; likewise the next two."""
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    epochs: tuple[EpochFigures, ...]
+    """Empty without a ``history.csv``."""
+
+
+@dataclass(frozen=True)
+class PeerMeasurement:
+    """Another server with the same model, and ours beside it, single images over HTTP."""
+
+    server: str
+    """Its name and version; ``ours`` for this project's."""
+    is_ours: bool
+    decoder: str
+    """Whose image decoding it used: ``its own`` or ``ours``."""
+    worker_cores: int
+    requests_per_second: tuple[float, ...]
+    """Of each interleaved round."""
+    half_load_p50_ms: float | None
+    half_load_p99_ms: float | None
+
+
+@dataclass(frozen=True)
 class FailureMeasurement:
     """A measurement that could not be made: a row that says why, not a missing row."""
 
@@ -135,6 +244,10 @@ Measurement = (
     | VerifyMeasurement
     | ScenarioMeasurement
     | AgreementMeasurement
+    | RobustnessMeasurement
+    | ResourceMeasurement
+    | TrainingMeasurement
+    | PeerMeasurement
     | FailureMeasurement
 )
 
@@ -147,9 +260,20 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "verify": VerifyMeasurement,
     "scenario": ScenarioMeasurement,
     "agreement": AgreementMeasurement,
+    "robustness": RobustnessMeasurement,
+    "resources": ResourceMeasurement,
+    "training": TrainingMeasurement,
+    "peer": PeerMeasurement,
     "failure": FailureMeasurement,
 }
 """Kind of row → what such a row holds."""
+
+
+ADDED_LATER: Final[dict[str, dict[str, str | None]]] = {
+    "accuracy": {"predictions": "", "hits": "", "reliability": None},
+    "cost": {"seed": None},
+}
+"""Kind → the fields that its oldest rows lack, and what stands for them: not known."""
 
 
 def kind_of(measurement: Measurement) -> str:
@@ -174,7 +298,13 @@ def key_of(measurement: Measurement) -> str:
             return f"device={measurement.device}"
         case ScenarioMeasurement() | AgreementMeasurement():
             return measurement.key
+        case RobustnessMeasurement():
+            return f"provider={measurement.provider} corruption={measurement.corruption}"
+        case ResourceMeasurement():
+            return f"provider={measurement.provider} threads={measurement.threads}"
+        case PeerMeasurement():
+            return f"server={measurement.server} decoder={measurement.decoder}"
         case FailureMeasurement():
             return measurement.stage
-        case CostMeasurement():
+        case CostMeasurement() | TrainingMeasurement():
             return ""

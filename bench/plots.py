@@ -1,33 +1,36 @@
 """The report's pictures, drawn from rows: never while measuring.
 
-Okabe and Ito's colours ("Color Universal Design", 2008), told apart by colour-blind readers, and
-markers beside them. Each picture names its n and its units. Every file carries a digest of the
-rows that it was drawn from, so that a stale one is noticed.
+Each picture names its n and its units. Every file carries a digest of the rows that it was drawn
+from, so that a stale one is noticed.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
 from PIL import Image
 
+from bench.columns import FLOORS
+from bench.evidence_plots import draw_calibration, draw_robustness, draw_training
 from bench.load import response_times_ms
-from bench.markdown import short_provider
+from bench.plot_style import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    MOST_LINES,
+    STYLE,
+    cumulative,
+    finish_cumulative,
+    label_of,
+    readable_axis,
+    svg,
+)
 from bench.selection import TRADE_OFFS, ModelResult, TradeOff, fronts
 from cifar10.labels import LABELS
-
-COLOURS: Final = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00",
-)  # fmt: skip
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES: Final = ("-", "--", "-.", ":")
-
-MOST_LINES: Final = len(COLOURS)
-"""More curves than this cannot be told apart; the most accurate models are shown."""
 
 _COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
     "latency": ("latency of one image, p50 (ms)", 1),
@@ -36,22 +39,23 @@ _COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
 }
 """Axis label, and what turns the cost into its unit."""
 
-_LOG_FROM: Final = 5
-"""An axis is logarithmic when its largest value is at least this many times its smallest."""
-
-_DECADES_FROM: Final = 60
-"""From this span on, only powers of ten are written out."""
+_LABELS_APART: Final = 0.15
+"""Two figures nearer than this many powers of ten would lie over each other."""
 
 _DIGEST_KEY: Final = "Rows"
 
-_STYLE: Final[dict[Any, Any]] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "savefig.dpi": 130,
+DESCRIPTIONS: Final = {
+    "trade_offs": "Accuracy of each model against its latency, file size and multiply-accumulates",
+    "latency": "Distribution of the time of one call at batch 1",
+    "throughput": "Images per second against batch size",
+    "throughput_latency": "Images per second against the time of one call, by batch size",
+    "load": "Distribution of response times over HTTP",
+    "confusion": "Confusion matrix of the most accurate model",
+    "calibration": "Share of right answers against confidence",
+    "robustness": "Accuracy on damaged copies against the severity of the damage",
+    "training": "Accuracy on training and validation images, epoch by epoch",
 }
+"""What each picture shows; the tables beside them hold the figures."""
 
 
 def draw_all(results: Sequence[ModelResult], folder: Path, digest: str) -> list[Path]:
@@ -65,12 +69,27 @@ def draw_all(results: Sequence[ModelResult], folder: Path, digest: str) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, draw in _pictures(results).items():
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             figure = draw(results)
             path = folder / name
             figure.savefig(path, metadata={_DIGEST_KEY: digest, "Software": None})
         made.append(path)
     return made
+
+
+def draw_svgs(results: Sequence[ModelResult], prefix: str) -> dict[str, str]:
+    """The same pictures as ``<svg>`` elements for a page, by their name without its ending.
+
+    Args:
+        results: as for :func:`draw_all`.
+        prefix: keeps the pictures of several machines apart.
+    """
+    found = {}
+    for name, draw in _pictures(results).items():
+        stem = Path(name).stem
+        with mpl.rc_context(STYLE):
+            found[stem] = svg(draw(results), f"{prefix}-{stem}", DESCRIPTIONS[stem])
+    return found
 
 
 def expected_pictures(results: Sequence[ModelResult], folder: Path) -> list[Path]:
@@ -96,10 +115,17 @@ def _pictures(
         shown["latency.png"] = draw_latency
     if any(result.throughput for result in results):
         shown["throughput.png"] = draw_throughput
+        shown["throughput_latency.png"] = draw_throughput_latency
     if any(result.load is not None for result in results):
         shown["load.png"] = draw_load
     if any(result.accuracy is not None for result in results):
         shown["confusion.png"] = draw_confusion
+    if any(result.accuracy and result.accuracy.reliability for result in results):
+        shown["calibration.png"] = draw_calibration
+    if any(result.robustness for result in results):
+        shown["robustness.png"] = draw_robustness
+    if any(result.training is not None and result.training.epochs for result in results):
+        shown["training.png"] = draw_training
     return shown
 
 
@@ -124,13 +150,21 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
                 yerr=[[(top1.accuracy - top1.low) * 100], [(top1.high - top1.accuracy) * 100]],
                 fmt=MARKERS[(position + position // len(COLOURS)) % len(MARKERS)],
                 color=COLOURS[position % len(COLOURS)],
-                markerfacecolor=COLOURS[position % len(COLOURS)] if best else "white",
+                markerfacecolor=COLOURS[position % len(COLOURS)] if best else "none",
                 capsize=3,
-                label=_label(result, results),
+                label=label_of(result, results),
             )
         axes.margins(x=0.15, y=0.15)
-        _readable_axis(axes, axes.xaxis)
+        readable_axis(axes, axes.xaxis)
         axes.set_xlabel(label)
+        for floor, whose in FLOORS:
+            axes.axhline(floor * 100, color="#808080", linestyle=":", linewidth=1, zorder=0)
+            if axes is all_axes[-1]:
+                axes.annotate(
+                    f"{floor * 100:.0f} % {whose}", (1, floor * 100), (0, 2),
+                    xycoords=("axes fraction", "data"), textcoords="offset points",
+                    ha="right", fontsize=7,
+                )  # fmt: skip
     all_axes[0].set_ylabel("top-1 accuracy (%)")
     # A model may be missing from a panel (no latency, say) but not from the legend.
     entries = {
@@ -155,9 +189,9 @@ def draw_latency(results: Sequence[ModelResult]) -> Figure:
     axes = figure.subplots()
     for position, result in enumerate(shown):
         samples = np.sort(np.asarray(result.latency[1].samples_ns)) / 1e6
-        label = f"{_label(result, results)} (n = {samples.size:,})"
-        _cumulative(axes, samples, position, label)
-    _finish_cumulative(axes, "time of one call, batch 1 (ms)", "calls that took at most this (%)")
+        label = f"{label_of(result, results)} (n = {samples.size:,})"
+        cumulative(axes, samples, position, label)
+    finish_cumulative(axes, "time of one call, batch 1 (ms)", "calls that took at most this (%)")
     axes.set_title("Latency in process", fontsize=10)
     return figure
 
@@ -184,17 +218,55 @@ def draw_throughput(results: Sequence[ModelResult]) -> Figure:
             color=COLOURS[position % len(COLOURS)],
             linestyle=LINES[position % len(LINES)],
             capsize=3,
-            label=f"{_label(result, results)} (n = {blocks} blocks)",
+            label=f"{label_of(result, results)} (n = {blocks} blocks)",
         )
     sizes = sorted({size for result in shown for size in result.throughput})
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
-    if not _readable_axis(axes, axes.yaxis):
+    if not readable_axis(axes, axes.yaxis):
         axes.set_ylim(bottom=0)
     axes.set_xlabel("batch size (images)")
     axes.set_ylabel("images per second")
     figure.legend(fontsize=8, loc="outside right upper")
     axes.set_title("Throughput in process (bars: middle half of the blocks)", fontsize=10)
+    return figure
+
+
+def draw_throughput_latency(results: Sequence[ModelResult]) -> Figure:
+    """What a larger batch buys in images per second, and what it costs in waiting."""
+    shown = [result for result in results if set(result.throughput) & set(result.latency)]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    labelled: list[NDArray[np.float64]] = []
+    for position, result in enumerate(shown[:MOST_LINES]):
+        sizes = sorted(set(result.throughput) & set(result.latency))
+        times = [result.latency_ms(50, size) or 0.0 for size in sizes]
+        rates = [result.images_per_second(size) or 0.0 for size in sizes]
+        calls = min(len(result.latency[size].samples_ns) for size in sizes)
+        axes.plot(
+            times,
+            rates,
+            marker=MARKERS[position % len(MARKERS)],
+            color=COLOURS[position % len(COLOURS)],
+            linestyle=LINES[position % len(LINES)],
+            label=f"{label_of(result, results)} (n ≥ {calls} calls)",
+        )
+        for size, time, rate in zip(sizes, times, rates, strict=True):
+            place = np.log10([time, rate])
+            if any(np.abs(place - other).max() < _LABELS_APART for other in labelled):
+                continue
+            labelled.append(place)
+            axes.annotate(
+                str(size), (time, rate), (0, 6), textcoords="offset points", fontsize=8, ha="center"
+            )
+    readable_axis(axes, axes.xaxis)
+    if not readable_axis(axes, axes.yaxis):
+        axes.set_ylim(bottom=0)
+    axes.margins(y=0.15)
+    axes.set_xlabel("time of one call, p50 (ms)")
+    axes.set_ylabel("images per second")
+    figure.legend(fontsize=8, loc="outside right upper")
+    axes.set_title("Throughput against latency in process (figures: batch size)", fontsize=10)
     return figure
 
 
@@ -207,9 +279,9 @@ def draw_load(results: Sequence[ModelResult]) -> Figure:
         if result.load is not None:
             samples = response_times_ms(result.load)
             users = result.load.users
-            label = f"{_label(result, results)} ({users} users, n = {samples.size:,})"
-            _cumulative(axes, samples, position, label)
-    _finish_cumulative(axes, "response time (ms)", "requests answered within this (%)")
+            label = f"{label_of(result, results)} ({users} users, n = {samples.size:,})"
+            cumulative(axes, samples, position, label)
+    finish_cumulative(axes, "response time (ms)", "requests answered within this (%)")
     axes.set_title("HTTP under load, closed loop", fontsize=10)
     return figure
 
@@ -239,43 +311,3 @@ def draw_confusion(results: Sequence[ModelResult]) -> Figure:
     figure.colorbar(picture, label="share of the true class (%)", shrink=0.8)
     figure.suptitle(f"Confusion of {best.model}, n = {counts.sum():,} test images", fontsize=10)
     return figure
-
-
-def _cumulative(axes: Any, samples: Any, position: int, label: str) -> None:
-    shares = np.arange(1, samples.size + 1) / samples.size * 100
-    shown = shares <= 99.5
-    axes.step(
-        samples[shown],
-        shares[shown],
-        where="post",
-        color=COLOURS[position % len(COLOURS)],
-        linestyle=LINES[position % len(LINES)],
-        label=label,
-    )
-
-
-def _finish_cumulative(axes: Any, x_label: str, y_label: str) -> None:
-    _readable_axis(axes, axes.xaxis)
-    axes.set_ylim(0, 100)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.figure.legend(fontsize=8, loc="outside right upper")
-
-
-def _readable_axis(axes: Any, axis: Any) -> bool:
-    """Logarithmic, with plain figures, where the data span much; else linear. Whether it did."""
-    across = axis is axes.xaxis
-    low, high = axes.dataLim.intervalx if across else axes.dataLim.intervaly
-    if not 0 < _LOG_FROM * low <= high:
-        return False
-    (axes.set_xscale if across else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < _DECADES_FROM * low else (1,)))
-    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    axis.set_minor_formatter(NullFormatter())
-    return True
-
-
-def _label(result: ModelResult, results: Sequence[ModelResult]) -> str:
-    """The model's name; with its provider where several are in the picture."""
-    several = len({other.provider for other in results if other.provider}) > 1
-    return f"{result.model}, {short_provider(result.provider)}" if several else result.model

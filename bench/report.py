@@ -1,4 +1,4 @@
-"""``REPORT.md`` and the README's table, rendered from rows and nothing else.
+"""``REPORT.md``, ``report.html``, ``table.csv`` and the README's table: from rows, nothing else.
 
 The same rows always give the same text, so ``--check`` can tell whether what is committed is what
 was measured.
@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import plots
+from bench import html_report, plots
+from bench.evidence_sections import budgets
+from bench.markdown_html import to_html
 from bench.report_sections import SECTIONS, machine_line
 from bench.results import MachineResults, newest
 from bench.selection import ModelResult, select
-from bench.table import LEGEND, efficiency_table, study_table
+from bench.table import LEGEND, efficiency_csv, efficiency_table, gpu_line, study_table
 from bench.verdict import verdict
 from cifar10.errors import BenchError
 from cifar10.store import write_atomic
 
 REPORT_FILE: Final = "REPORT.md"
+PAGE_FILE: Final = "report.html"
+CSV_FILE: Final = "table.csv"
 README_FILE: Final = "README.md"
 TABLE_BEGIN: Final = "<!-- efficiency-table:begin -->"
 TABLE_END: Final = "<!-- efficiency-table:end -->"
@@ -62,7 +66,8 @@ def prepare(found: Sequence[MachineResults], results: Path) -> list[MachineRepor
 
 
 def write_report(reports: Sequence[MachineReport], output: Path) -> list[Path]:
-    """Draw the pictures, write ``REPORT.md``, and the table in ``README.md`` where there is one.
+    """Draw the pictures; write ``REPORT.md``, ``report.html``, each machine's ``table.csv``, and
+    the table in ``README.md`` where there is one.
 
     Returns:
         The files written.
@@ -70,15 +75,14 @@ def write_report(reports: Sequence[MachineReport], output: Path) -> list[Path]:
     Raises:
         BenchError: ``README.md`` has no place for the table.
     """
-    readme = _readme_with_table(reports, output)
+    texts = _texts(reports, output)
     written = []
     for report in reports:
         written += plots.draw_all(report.models, report.plots, report.digest)
-    write_atomic(output / REPORT_FILE, render_report(reports, output))
-    written.append(output / REPORT_FILE)
-    if readme is not None:
-        write_atomic(output / README_FILE, readme)
-        written.append(output / README_FILE)
+    texts[output / PAGE_FILE] = render_html(reports)
+    for path, text in texts.items():
+        write_atomic(path, text)
+        written.append(path)
     return written
 
 
@@ -94,27 +98,70 @@ def stale_files(reports: Sequence[MachineReport], output: Path) -> list[Path]:
         for path in plots.expected_pictures(report.models, report.plots)
         if plots.is_stale(path, report.digest)
     ]
-    wanted = {output / REPORT_FILE: render_report(reports, output)}
-    readme = _readme_with_table(reports, output)
-    if readme is not None:
-        wanted[output / README_FILE] = readme
+    page = output / PAGE_FILE
+    wanted = _texts(reports, output) | {page: render_html(reports, with_pictures=False)}
     for path, text in wanted.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        found = path.read_text(encoding="utf-8") if path.is_file() else None
+        if found is not None and path == page:
+            found = html_report.without_figures(found)
+        if found != text:
             stale.append(path)
     return stale
 
 
+def render_html(reports: Sequence[MachineReport], *, with_pictures: bool = True) -> str:
+    """The whole of ``report.html``; without its pictures, what ``--check`` compares."""
+    parts = []
+    for report in reports:
+        drawn = {path.stem: "" for path in plots.expected_pictures(report.models, report.plots)}
+        if with_pictures:
+            drawn = plots.draw_svgs(report.models, report.results.name)
+        figures = {name: html_report.figure(picture) for name, picture in drawn.items()}
+        if not with_pictures:
+            figures = dict.fromkeys(drawn, html_report.without_figures(html_report.figure("")))
+        names = {name: f"![{name}]({name})" for name in figures}
+        parts.append(html_report.answer(report.models, machine_line(report.results)))
+        said = "\n".join(f"- {sentence}" for sentence in verdict(report.models))
+        parts.append(html_report.section("In detail", said, figures))
+        table = html_report.sortable_table(report.models, report.results.machine.cpu)
+        notes = to_html(f"{gpu_line(report.models)}\n\n{LEGEND}")
+        parts.append(f"<section><h2>The efficiency table</h2>\n{table}\n{notes}</section>")
+        parts += [
+            html_report.section(title, render(report.results, report.models, names), figures)
+            for title, render in SECTIONS
+        ]
+    digest = html_report.page_digest([report.digest for report in reports])
+    body = "\n".join(part for part in parts if part)
+    return html_report.render_page("CIFAR-10 classifiers: which one to ship", body, digest)
+
+
+def _texts(reports: Sequence[MachineReport], output: Path) -> dict[Path, str]:
+    """Every file that is text alone, in the order written."""
+    texts = {report.plots.parent / CSV_FILE: efficiency_csv(report.models) for report in reports}
+    texts[output / REPORT_FILE] = render_report(reports, output)
+    readme = _readme_with_table(reports, output)
+    if readme is not None:
+        texts[output / README_FILE] = readme
+    return texts
+
+
 def render_report(reports: Sequence[MachineReport], output: Path) -> str:
     """The whole of ``REPORT.md``; links to pictures are relative to ``output``."""
-    parts = [_MADE_BY, "# Report"]
+    parts = [
+        _MADE_BY,
+        "# Report",
+        f"As a page, with a table that sorts: [{PAGE_FILE}]({PAGE_FILE}).",
+    ]
     for report in reports:
         heading = "##"
         if len(reports) > 1:
             parts.append(f"## {report.results.name}")
             heading = "###"
         parts.append("\n".join(f"- {sentence}" for sentence in verdict(report.models)))
+        parts.append(budgets(report.results, report.models, {}))
         parts.append(machine_line(report.results))
-        parts += [f"{heading} The efficiency table", efficiency_table(report.models), LEGEND]
+        parts += [f"{heading} The efficiency table", efficiency_table(report.models)]
+        parts += [gpu_line(report.models), LEGEND]
         pictures = {
             path.stem: f"![{path.stem.replace('_', ' ')}]({_relative(path, output)})"
             for path in plots.expected_pictures(report.models, report.plots)
@@ -123,7 +170,7 @@ def render_report(reports: Sequence[MachineReport], output: Path) -> str:
             body = render(report.results, report.models, pictures)
             if body:
                 parts += [f"{heading} {title}", body]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
 def render_readme_table(reports: Sequence[MachineReport]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from bench import evidence_sections as evidence
 from bench.load import (
     GENERATOR_LIMIT,
     RESPONSE_TIME_STEP_US,
@@ -124,10 +125,11 @@ def throughput(
     ]
     header = ["Model", *(f"batch {size}" for size in sizes)]
     table = markdown_table(header, rows, numbers_after_name(header))
-    return _with_picture(
+    text = _with_picture(
         "Images per second in process: the median over the rounds.\n\n" + table,
         pictures.get("throughput"),
     )
+    return _with_picture(text, pictures.get("throughput_latency"))
 
 
 def load(
@@ -243,13 +245,19 @@ def machine_and_versions(
 
 SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Accuracy against cost", trade_offs),
-    ("Accuracy by class", per_class),
-    ("Confusion", confusion),
     ("Latency in process", latency),
     ("Throughput in process", throughput),
     ("Over HTTP, under load", load),
     *SCENARIO_SECTIONS,
+    ("Memory, start-up and energy", evidence.resources),
+    ("Training", evidence.training),
+    ("Are the differences real?", evidence.paired),
+    ("Accuracy by class", per_class),
+    ("Confusion", confusion),
+    ("Calibration", evidence.calibration),
+    ("Robustness", evidence.robustness),
     ("The reference study beside ours", study),
+    ("The peers beside us", evidence.peers),
     ("Method and limits", method),
     ("Machine and versions", machine_and_versions),
 )

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from bench.fingerprint import Machine
-from bench.measurements import KINDS, FailureMeasurement, Measurement, key_of, kind_of
+from bench.measurements import ADDED_LATER, KINDS, FailureMeasurement, Measurement, key_of, kind_of
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.records import RecordError, from_json
@@ -229,7 +229,10 @@ def _row(path: Path, number: int, line: str) -> Row:
     if kind not in KINDS:
         message = f"{path}, line {number}: kind is {kind!r}, expected one of {', '.join(KINDS)}"
         raise BenchError(message)
-    measurement = _record(KINDS[kind], path, number, json.dumps(value.pop("measurement", None)))
+    fields = value.pop("measurement", None)
+    if isinstance(fields, dict):
+        fields = ADDED_LATER.get(kind, {}) | fields
+    measurement = _record(KINDS[kind], path, number, json.dumps(fields))
     envelope = _record(_Envelope, path, number, json.dumps(value))
     return Row(**vars(envelope), measurement=measurement)
 

@@ -7,11 +7,12 @@ as soon as they are known; an interruption loses only what it hit.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.accuracy import compare_with_labels, predict_classes
+from bench.accuracy import compare_with_labels, predict_probabilities
 from bench.cost import measure_cost
 from bench.latency import Executor, LatencyPlan, LatencySession
 from bench.progress import Progress, labelled, silent
 from bench.results import DatasetReference, Recorder
+from bench.training_history import read_training
 from cifar10.card import ModelCard
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore, StoredModel
@@ -92,19 +93,20 @@ def measure_models(
                 fail(name, digest, "open", error)
                 continue
             recorder.add(name, digest, None, cost)
+            recorder.add(name, digest, None, read_training(store, stored.card))
             opened[name] = _Opened(stored.card, executor, not cost.random_weights)
         for name, model in opened.items():
             if not model.shows_accuracy:
                 continue
             try:
-                predicted = predict_classes(
+                probabilities = predict_probabilities(
                     model.executor, test.images, labelled(f"accuracy: {name}", progress)
                 )
             except Exception as error:  # as above
                 fail(name, model.card.sha256, "accuracy", error)
                 continue
             accuracy = compare_with_labels(
-                predicted,
+                probabilities,
                 test.labels,
                 provider=model.executor.provider,
                 card=model.card,

@@ -15,7 +15,10 @@ from bench.measurements import (
     LatencyMeasurement,
     LoadMeasurement,
     Measurement,
+    ResourceMeasurement,
+    RobustnessMeasurement,
     ThroughputMeasurement,
+    TrainingMeasurement,
     VerifyMeasurement,
 )
 from bench.pareto import Candidate, pareto_front
@@ -55,6 +58,10 @@ class ModelResult:
     """Those that no later success has superseded."""
     quick: bool
     """Some of this comes from a quick run."""
+    robustness: tuple[RobustnessMeasurement, ...] = ()
+    """One for each corruption, as they were measured."""
+    resources: ResourceMeasurement | None = None
+    training: TrainingMeasurement | None = None
 
     def latency_ms(self, percent: float, batch_size: int = 1) -> float | None:
         """A percentile of the time of one call, in ms; None where it was not measured."""
@@ -146,13 +153,22 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         verify=_last(mine, VerifyMeasurement),
         failures=tuple(_of(failures, FailureMeasurement)),
         quick=any(row.quick for row in mine),
+        robustness=tuple(_of(mine, RobustnessMeasurement)),
+        resources=_last(mine, ResourceMeasurement),
+        training=_last(mine, TrainingMeasurement),
     )
 
 
 def _provider(row: Row) -> str | None:
     """Which provider a row is about; None: the model as such."""
     match row.measurement:
-        case AccuracyMeasurement() | LatencyMeasurement() | ThroughputMeasurement():
+        case (
+            AccuracyMeasurement()
+            | LatencyMeasurement()
+            | ThroughputMeasurement()
+            | RobustnessMeasurement()
+            | ResourceMeasurement()
+        ):
             return row.measurement.provider
         case LoadMeasurement() | VerifyMeasurement():
             return _PROVIDER_OF_DEVICE.get(row.measurement.device, row.measurement.device)

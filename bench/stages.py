@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from bench.agreement import AgreementPlan
 from bench.agreement_runs import agree_on_models
+from bench.corruptions import CORRUPTIONS
 from bench.everything import Stage
 from bench.generator import LoadPlan
 from bench.latency import LatencyPlan
-from bench.measurements import LatencyMeasurement, LoadMeasurement
+from bench.measurements import LatencyMeasurement, LoadMeasurement, RobustnessMeasurement
 from bench.over_http import Target, load_models, verify_models
 from bench.progress import Progress
+from bench.resources import measure_resources
 from bench.results import Recorder, Row
+from bench.robustness import DEFAULT_IMAGES, measure_robustness
 from bench.run import Open, measure_models
 from bench.scenario_measurements import ScenarioMeasurement
 from bench.scenario_runs import scenarios_in_process, scenarios_over_http
@@ -21,6 +24,7 @@ from cifar10.store import ModelStore
 
 _LATE_START_SECONDS = 2.0
 """Locust's own start is part of its time; a load run that lacks more than this was cut short."""
+_QUICK_ROBUSTNESS_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,30 @@ def stages_of(session: Everything) -> list[Stage]:
             ),
         ),
         Stage(
+            "robustness",
+            tuple(_is_robustness(corruption.name) for corruption in CORRUPTIONS),
+            lambda names: measure_robustness(
+                store,
+                names,
+                *shared,
+                open_model=session.open_model,
+                images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
+                progress=progress,
+            ),
+        ),
+        Stage(
+            "resources",
+            (_is("resources"),),
+            lambda names: measure_resources(
+                store,
+                names,
+                session.recorder,
+                open_model=session.open_model,
+                device=target.device,
+                progress=progress,
+            ),
+        ),
+        Stage(
             "scenarios over http",
             _are_scenarios("http"),
             lambda names: scenarios_over_http(target, names, *shared, session.scenarios, progress),
@@ -90,6 +118,14 @@ def stages_of(session: Everything) -> list[Stage]:
 
 def _is(kind: str) -> Callable[[Row], bool]:
     return lambda row: row.kind == kind
+
+
+def _is_robustness(corruption: str) -> Callable[[Row], bool]:
+    def check(row: Row) -> bool:
+        found = row.measurement
+        return isinstance(found, RobustnessMeasurement) and found.corruption == corruption
+
+    return check
 
 
 def _is_whole_latency(plan: LatencyPlan) -> Callable[[Row], bool]:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
+from bench.columns import FLOORS, failure_reason
 from bench.load import generator_was_limit, request_rate
 from bench.markdown import accuracy_with_interval, count, millions, percent, significant
+from bench.recommend import paired_test, reaches_a_floor
 from bench.selection import ModelResult
-from bench.table import failure_reason
 from bench.verify import is_verified
 
-FLOOR_MLPERF_TINY: Final = 0.85
+FLOOR_MLPERF_TINY: Final = FLOORS[-1][0]
 """MLPerf Tiny's accuracy floor for image classification on CIFAR-10."""
 
 _CARD_TOLERANCE: Final = 0.001
@@ -51,17 +52,17 @@ def _accuracy_sentences(right: Sequence[ModelResult]) -> list[str]:
     ]
     rivals = sorted(
         {
-            f"`{other.model}`"
+            f"`{other.model}` (p = {significant(test.p_value, 2)})"
             for other in right
             if other.model != best.model
-            and other.dataset == best.dataset
-            and other.accuracy is not None
-            and other.accuracy.top1.high >= top1.low
+            and (test := paired_test(best, other)) is not None
+            and not test.is_real
         }
     )
     if rivals:
         sentences.append(
-            f"Its lead over {', '.join(rivals)} is within the error of {count(top1.count)} images."
+            f"Its lead over {', '.join(rivals)} is within the error of {count(top1.count)} images "
+            "(McNemar's test on the same images)."
         )
     if top1.accuracy < FLOOR_MLPERF_TINY:
         sentences.append(
@@ -73,18 +74,21 @@ def _accuracy_sentences(right: Sequence[ModelResult]) -> list[str]:
 
 def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
     sentences = []
+    enough = [result for result in right if reaches_a_floor(result)]
+    among = f" that reaches {percent(FLOOR_MLPERF_TINY, 0)} %" if enough else ""
+    right = enough or right
     timed = [(p50, result) for result in right if (p50 := result.latency_ms(50)) is not None]
     if timed:
         p50, fastest = min(timed, key=lambda pair: pair[0])
         p99 = fastest.latency_ms(99)
         sentences.append(
-            f"Fastest: `{fastest.model}`, {significant(p50)} ms for one image in process (p50; "
-            f"p99 {significant(p99)} ms)."
+            f"Fastest{among}: `{fastest.model}`, {significant(p50)} ms for one image in process "
+            f"(p50; p99 {significant(p99)} ms)."
         )
     sized = [(result.cost.size_bytes, result) for result in right if result.cost is not None]
-    if sized and len(right) > 1:
+    if len(sized) > 1:
         size, smallest = min(sized, key=lambda pair: pair[0])
-        sentences.append(f"Smallest: `{smallest.model}`, {millions(size)} MB.")
+        sentences.append(f"Smallest{among}: `{smallest.model}`, {millions(size)} MB.")
     loaded = [(request_rate(result.load), result) for result in right if result.load is not None]
     if loaded:
         rate, served = max(loaded, key=lambda pair: pair[0])
@@ -95,8 +99,8 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
         )
         users = served.load.users if served.load else 0
         sentences.append(
-            f"Most requests over HTTP: `{served.model}`, {count(rate)} a second ({users} users, "
-            f"closed loop{limit})."
+            f"Most requests over HTTP{among}: `{served.model}`, {count(rate)} a second "
+            f"({users} users, closed loop{limit})."
         )
     return sentences
 

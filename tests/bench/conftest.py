@@ -2,19 +2,28 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bench.calibration import measure_reliability
 from bench.fingerprint import Machine
 from bench.measurements import (
     AccuracyMeasurement,
     CostMeasurement,
+    EpochFigures,
     FailureMeasurement,
     LatencyMeasurement,
     LoadMeasurement,
     Measurement,
+    PeerMeasurement,
+    ResourceMeasurement,
+    RobustnessMeasurement,
+    StartSample,
     ThroughputMeasurement,
+    TrainingMeasurement,
     VerifyMeasurement,
 )
+from bench.paired import pack_classes, pack_hits
 from bench.results import DatasetReference, Recorder
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
@@ -23,21 +32,24 @@ from cifar10.predictor import CPU_PROVIDER
 REFERENCE = DatasetReference("cifar10-jpeg75", "f" * 64)
 
 
+MACHINE = Machine(
+    cpu="Test CPU 9000",
+    physical_cores=2,
+    logical_cores=2,
+    memory_bytes=8 * 2**30,
+    operating_system="Test OS 1",
+    kernel="1.0",
+    architecture="x86_64",
+    gpus=(),
+    gpu_driver=None,
+    governor=None,
+    virtualization=None,
+)
+
+
 @pytest.fixture
 def machine() -> Machine:
-    return Machine(
-        cpu="Test CPU 9000",
-        physical_cores=2,
-        logical_cores=2,
-        memory_bytes=8 * 2**30,
-        operating_system="Test OS 1",
-        kernel="1.0",
-        architecture="x86_64",
-        gpus=(),
-        gpu_driver=None,
-        governor=None,
-        virtualization=None,
-    )
+    return MACHINE
 
 
 @pytest.fixture
@@ -56,13 +68,28 @@ def accuracy(correct: int, count: int = 10_000, gap: float = 0.174) -> AccuracyM
         for row in range(10)
     )  # fmt: skip
     top1 = Accuracy(count, correct, share, low, high, per_class)
-    return AccuracyMeasurement(CPU_PROVIDER, top1, confusion, share, share + gap, gap)
+    labels = np.arange(count) * 10 // count
+    hits = np.arange(count) < correct
+    predicted = np.where(hits, labels, (labels + 1) % 10)
+    probabilities = np.full((count, 10), 0.02, np.float32)
+    probabilities[np.arange(count), predicted] = 0.82
+    return AccuracyMeasurement(
+        CPU_PROVIDER,
+        top1,
+        confusion,
+        share,
+        share + gap,
+        gap,
+        pack_classes(predicted),
+        pack_hits(hits),
+        measure_reliability(probabilities, labels),
+    )
 
 
 def cost(recipe: str = "simple_cnn", parameters: int = 2_122_186, size: int = 8_500_000,
          macs: int = 11_877_888, *, random_weights: bool = False) -> CostMeasurement:  # fmt: skip
     return CostMeasurement(
-        recipe, "fp32", parameters, parameters, macs, size, random_weights, 9, 300.0, "2 cores"
+        recipe, "fp32", parameters, parameters, macs, size, random_weights, 9, 300.0, "2 cores", 0
     )
 
 
@@ -92,6 +119,35 @@ def load(requests: int = 20_000, generator_share: float = 0.5) -> LoadMeasuremen
         server_requests=requests + 500,
     )
 
+
+def robustness(corruption: str = "blur", clean: int = 1_400) -> RobustnessMeasurement:
+    strengths = (0.4, 0.6, 0.7, 0.8, 1.0)
+    correct = tuple(clean - 100 * level for level in range(1, 6))
+    return RobustnessMeasurement(
+        CPU_PROVIDER, corruption, "strength", strengths, 2_000, 0, clean, correct
+    )
+
+
+def resources(joules: float | None = None) -> ResourceMeasurement:
+    start = StartSample(
+        200_000_000, 50_000_000, 1_000_000, 260_000_000, 50_000_000, 70_000_000, 90_000_000
+    )
+    return ResourceMeasurement(
+        CPU_PROVIDER, 1, (start,) * 3, 32, 143_360, 400_000,
+        "RAPL" if joules else None, joules, 10_000 if joules else 0, 3.0 if joules else 0.0,
+    )  # fmt: skip
+
+
+TRAINED = TrainingMeasurement(
+    (50.0, 51.0),
+    2,
+    0.86,
+    0.70,
+    0.68,
+    (EpochFigures(0.5, 0.55, 1.4, 1.3, "all"), EpochFigures(0.7, 0.68, 0.9, 0.95, "all")),
+)
+
+PEER = PeerMeasurement("Other 1.0", False, "its own", 1, (900.0, 1_000.0, 1_100.0), 2.0, None)
 
 VERIFIED = VerifyMeasurement("cpu", 10_000, 10_000, 10_000, 6_806, 6_806, 6_806, ())
 

@@ -52,7 +52,7 @@ def test_run_report_check_ls(
     assert sorted({(row.model, row.kind) for row in found}) == sorted(
         (model, kind)
         for model in ("tiny_a", "tiny_b")
-        for kind in ("accuracy", "cost", "latency", "throughput")
+        for kind in ("accuracy", "cost", "latency", "throughput", "training")
     )
     accuracy = next(row.measurement for row in found if row.kind == "accuracy")
     assert isinstance(accuracy, AccuracyMeasurement)
@@ -116,7 +116,20 @@ def test_no_data_no_models_no_results(
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "load", "verify", "report", "ls", "scenarios", "compare", "show", "agree", "all"],
+    [
+        "run",
+        "load",
+        "verify",
+        "robustness",
+        "resources",
+        "report",
+        "ls",
+        "scenarios",
+        "compare",
+        "show",
+        "agree",
+        "all",
+    ],
 )
 def test_help_has_examples_and_exit_codes(command: str, capsys) -> None:
     with pytest.raises(SystemExit) as left:

@@ -19,7 +19,7 @@ from bench.report import (
 )
 from bench.results import DatasetReference, Recorder, Row, read_results
 from bench.selection import fronts, select
-from bench.table import efficiency_table, study_table
+from bench.table import efficiency_csv, efficiency_table, study_table
 from bench.verdict import verdict
 from cifar10.errors import BenchError
 from cifar10.predictor import CUDA_PROVIDER
@@ -61,28 +61,62 @@ def reports(recorder: Recorder) -> list[MachineReport]:
 
 
 GOLDEN = """\
-| Model | Precision | Accuracy, % (95 % interval) | Test images | Gap, points | Parameters | \
-MACs, M | Size, MB | Accuracy per M parameters | Latency p50 / p99, ms | \
-Throughput, images/s (batch) | HTTP, requests/s | Provider | Pareto on accuracy against |
-| :-- | :-- | --: | :-- | --: | --: | --: | --: | --: | --: | --: | --: | :-- | :-- |
-| small_net | fp32 | 89.06 (88.43–89.66) | 10,000 cifar10-jpeg75 | 5.0 | 100,000 | 40.0 | 0.400 \
-| 891 | 0.900 / 0.949 | 1,500 (1) | 2,000 | CPU | latency, size, MACs |
-| simple_cnn | fp32 | 68.06 (67.14–68.97) | 10,000 cifar10-jpeg75 | 17.4 | 2,122,186 | 11.9 \
-| 8.50 | 32.1 | 0.400 / 0.449 | 9,000 (8) | 2,000* | CPU | latency, MACs |
-| wasteful | fp32 | 60.00 (59.04–60.96) | 10,000 cifar10-jpeg75 | 17.4 | 4,000,000 | 400 | 16.0 \
-| 15.0 | 1.90 / 1.95 | – | – | CPU | – |
-| heavy | fp32 | – | – | – | 138,357,544 | 11.9 | 8.50 | – | – | – | – | – \
-| random weights: cost only |
-| broken | fp32 | – | – | – | 2,122,186 | 11.9 | 8.50 | – | – | – | – | – \
-| failed at latency: RuntimeError: out of memory \\| at node 7 |
-| unreadable | – | – | – | – | – | – | – | – | – | – | – | – \
-| failed at open: RuntimeError: out of memory \\| at node 7 |
+| Model | Variant | Accuracy, % (95 % interval) | Floor reached | Seeds | Gap, points | \
+Parameters | Trainable | MACs, M | Size, MB | Accuracy per M parameters | Latency p50 / p99, ms \
+| Throughput, images/s (batch) | HTTP, requests/s | Training, minutes | Test images | Provider \
+| Pareto on accuracy against |
+| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | :-- \
+| :-- | :-- |
+| small_net | fp32, small | 89.06 (88.43–89.66) | 85 % | 1 | 5.0 | 100,000 | 100,000 | 40.0 | \
+0.400 | 891 | 0.900 / 0.949 | 1,500 (1) | 2,000 | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU \
+| latency, size, MACs |
+| simple_cnn | fp32, simple_cnn | 68.06 (67.14–68.97) | none | 1 | 17.4 | 2,122,186 | 2,122,186 \
+| 11.9 | 8.50 | 32.1 | 0.400 / 0.449 | 9,000 (8) | 2,000* | 5.00 on 2 cores | 10,000 \
+cifar10-jpeg75 | CPU | latency, MACs |
+| wasteful | fp32, big | 60.00 (59.04–60.96) | none | 1 | 17.4 | 4,000,000 | 4,000,000 | 400 | \
+16.0 | 15.0 | 1.90 / 1.95 | – | – | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU | – |
+| heavy | fp32, heavy | – | – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – \
+| 5.00 on 2 cores | – | – | random weights: cost only |
+| broken | fp32, broken | – | – | – | – | 2,122,186 | 2,122,186 | 11.9 | 8.50 | – | – | – | – | \
+5.00 on 2 cores | – | – | failed at latency: RuntimeError: out of memory \\| at node 7 |
+| unreadable | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | failed at open: \
+RuntimeError: out of memory \\| at node 7 |
+"""
+
+GOLDEN_CSV = """\
+model,precision,recipe,accuracy,accuracy_low,accuracy_high,floor_reached,seeds,seed,gap,\
+parameters_total,parameters_trainable,macs,size_bytes,accuracy_points_per_million_parameters,\
+latency_p50_ms,latency_p99_ms,throughput_images_per_second,throughput_batch_size,\
+http_requests_per_second,training_seconds,training_hardware,test_images,dataset,provider,pareto,\
+notes,digest
+small_net,fp32,small,0.8906,0.8843315065025316,0.8965685139702958,0.85,1,0,0.05,100000,100000,\
+40000000,400000,890.5999999999998,0.9,0.949,1500.0,1,2000.0,300.0,2 cores,10000,cifar10-jpeg75,\
+CPUExecutionProvider,latency size MACs,,\
+bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+simple_cnn,fp32,simple_cnn,0.6806,0.6713939232917513,0.6896673764967604,0.0,1,0,0.174,2122186,\
+2122186,11877888,8500000,32.07070445286134,0.4,0.449,9000.0,8,2000.0,300.0,2 cores,10000,\
+cifar10-jpeg75,CPUExecutionProvider,latency MACs,,\
+aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+wasteful,fp32,big,0.6,0.5903615437302925,0.6095616565955722,0.0,1,0,0.174,4000000,4000000,\
+400000000,16000000,15.0,1.9,1.949,,,,300.0,2 cores,10000,cifar10-jpeg75,CPUExecutionProvider,,,\
+dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
+heavy,fp32,heavy,,,,,,0,,138357544,138357544,11877888,8500000,,,,,,,300.0,2 cores,,,,,random \
+weights: cost only,eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
+broken,fp32,broken,,,,,,0,,2122186,2122186,11877888,8500000,,,,,,,300.0,2 cores,,,,,failed at \
+latency: RuntimeError: out of memory | at node 7,\
+cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+unreadable,,,,,,,,,,,,,,,,,,,,,,,,,,failed at open: RuntimeError: out of memory | at node 7,
 """
 
 
 def test_the_efficiency_table(recorder: Recorder) -> None:
     fill(recorder)
     assert efficiency_table(reports(recorder)[0].models) == GOLDEN
+
+
+def test_the_csv_has_the_same_lines_exactly(recorder: Recorder) -> None:
+    fill(recorder)
+    assert efficiency_csv(reports(recorder)[0].models) == GOLDEN_CSV
 
 
 def test_the_study_beside_ours(recorder: Recorder) -> None:
@@ -100,7 +134,7 @@ def test_the_verdict_comes_first_and_says_what_is_wrong(recorder: Recorder) -> N
     fill(recorder)
     said = verdict(reports(recorder)[0].models)
     assert said[0].startswith("**Most accurate: `small_net`**, 89.06 (88.43–89.66) %")
-    assert any("Fastest: `simple_cnn`, 0.400 ms" in sentence for sentence in said)
+    assert any("Fastest that reaches 85 %: `small_net`, 0.900 ms" in one for one in said)
     assert any("`broken` failed at latency" in sentence for sentence in said)
     assert any("all 10,000 test images through the server" in sentence for sentence in said)
     assert not any("MLPerf" in sentence for sentence in said)
@@ -109,9 +143,9 @@ def test_the_verdict_comes_first_and_says_what_is_wrong(recorder: Recorder) -> N
 def test_the_verdict_on_close_weak_and_contradicting_models(recorder: Recorder) -> None:
     add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72))
     differing = replace(VERIFIED, same_top1=9_000, server_correct=6_000)
-    add_all(recorder, "b", "b" * 64, cost(), accuracy(6_950), differing)
+    add_all(recorder, "b", "b" * 64, cost(), accuracy(6_997), differing)
     said = " ".join(verdict(reports(recorder)[0].models))
-    assert "Its lead over `b` is within the error of 10,000 images" in said
+    assert "Its lead over `b` (p = 0.25) is within the error of 10,000 images" in said
     assert "No model here reaches 85 %" in said
     assert "`a` does not reach its card here**: 70.00 % measured, 72.00 % on the card" in said
     assert "server of `b` differs**: 9,000 of 10,000" in said
@@ -155,8 +189,8 @@ def test_each_provider_has_its_line(recorder: Recorder) -> None:
     add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000))
     recorder.add("a", "a" * 64, None, replace(latency(100_000), provider=CUDA_PROVIDER))
     table = efficiency_table(reports(recorder)[0].models)
-    assert "| 1.00 / 1.05 | – | – | CPU |" in table
-    assert "| 0.100 / 0.149 | – | – | CUDA |" in table
+    assert "| 1.00 / 1.05 | – | – | 5.00 on 2 cores | – | CPU |" in table
+    assert "| 0.100 / 0.149 | – | – | 5.00 on 2 cores | – | CUDA |" in table
 
 
 def test_pareto() -> None:
@@ -192,10 +226,10 @@ def test_write_then_check_then_measure_again(
     readme.write_text(f"# Before\n\n{TABLE_BEGIN}\nold\n{TABLE_END}\n\nAfter\n")
     written = write_report(reports(recorder), tmp_path)
     assert [path.name for path in written] == [
-        "trade_offs.png", "latency.png", "throughput.png", "load.png", "confusion.png",
-        "REPORT.md", "README.md",
+        "trade_offs.png", "latency.png", "throughput.png", "throughput_latency.png", "load.png",
+        "confusion.png", "calibration.png", "table.csv", "REPORT.md", "README.md", "report.html",
     ]  # fmt: skip
-    for path in written[:5]:
+    for path in written[:7]:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
     text = readme.read_text()
@@ -209,11 +243,17 @@ def test_write_then_check_then_measure_again(
     assert "The load generator was the limit for simple_cnn" in report
 
     assert stale_files(reports(recorder), tmp_path) == []
+    page, picture = tmp_path / "report.html", written[0].read_bytes()
+    drawn = page.read_text()
     readme.write_text(text.replace("68.06", "78.06"))
+    page.write_text(drawn.replace("small_net", "other_net", 1))
     written[0].unlink()
-    assert stale_files(reports(recorder), tmp_path) == [written[0], readme]
+    assert stale_files(reports(recorder), tmp_path) == [written[0], readme, page]
 
-    write_report(reports(recorder), tmp_path)
+    readme.write_text(text)
+    page.write_text(drawn)
+    written[0].write_bytes(picture)
+    assert stale_files(reports(recorder), tmp_path) == []
     recorder.add("simple_cnn", "a" * 64, None, latency(300_000))
     assert {path.name for path in stale_files(reports(recorder), tmp_path)} == {
         path.name for path in written

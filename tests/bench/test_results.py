@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.fingerprint import Machine, read_machine, read_versions
-from bench.measurements import KINDS
+from bench.measurements import ADDED_LATER, KINDS
 from bench.rate_search import RateTry
+from bench.report import prepare, render_html
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
 from bench.samples import pack_times_us
 from bench.scenario_measurements import (
@@ -15,15 +16,20 @@ from bench.scenario_measurements import (
     GeneratorCount,
     ScenarioMeasurement,
 )
+from bench.selection import select
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
+    PEER,
+    TRAINED,
     VERIFIED,
     accuracy,
     cost,
     failure,
     latency,
     load,
+    resources,
+    robustness,
     throughput,
 )
 
@@ -39,7 +45,7 @@ AGREEMENT = AgreementMeasurement(
 )  # fmt: skip
 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT)  # fmt: skip
+       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, PEER)  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
@@ -167,3 +173,18 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
     error = BenchError(f"{PROJECT_ROOT / 'models' / 'a'} is bad; {Path.home() / 'x'}\nmore")
     row = recorder.add_failure("a", "", "open", error)
     assert row.measurement.message == "./models/a is bad; ~/x"
+
+
+def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
+    for measurement in (accuracy(6_806), cost()):
+        recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
+    for kind, fields in ADDED_LATER.items():
+        path = recorder.folder / f"{kind}.jsonl"
+        row = json.loads(path.read_text())
+        for field in fields:
+            del row["measurement"][field]
+        path.write_text(json.dumps(row) + "\n")
+    (found,) = select(read_results(recorder.folder.parent)[0].rows)
+    assert (found.accuracy.hits, found.accuracy.reliability, found.cost.seed) == ("", None, None)
+    report = prepare(read_results(recorder.folder.parent), recorder.folder.parent)
+    assert "68.06" in render_html(report)

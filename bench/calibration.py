@@ -1,0 +1,102 @@
+"""Whether a model's confidence can be believed: of the answers given at 80 %, are 80 % right?
+
+Only counts and sums per bin are kept in a row; everything shown is computed from them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+BIN_COUNT: Final = 15
+"""As Guo et al. use it."""
+
+_LEAST_PROBABILITY: Final = 1e-12
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predictions sorted by their confidence into equal bins over 0–1, the lowest first.
+
+    Confidence is the probability that the model gives to the class it answers.
+    """
+
+    counts: tuple[int, ...]
+    """Predictions in each bin."""
+    correct: tuple[int, ...]
+    confidence_sums: tuple[float, ...]
+    true_class_counts: tuple[int, ...]
+    """How often the probability of the *true* class lies in each bin."""
+    log_loss: float
+    """Mean negative logarithm of the true class's probability, in nats."""
+
+    @property
+    def accuracies(self) -> tuple[float | None, ...]:
+        """Share right in each bin, 0–1; None for an empty one."""
+        return _ratios(self.correct, self.counts)
+
+    @property
+    def confidences(self) -> tuple[float | None, ...]:
+        """Mean confidence in each bin, 0–1; None for an empty one."""
+        return _ratios(self.confidence_sums, self.counts)
+
+
+def measure_reliability(
+    probabilities: NDArray[np.float32], labels: NDArray[np.integer], bins: int = BIN_COUNT
+) -> Reliability:
+    """Sort predictions into bins of confidence. A value on a border belongs to the bin below it.
+
+    Args:
+        probabilities: float32 (N, 10), rows summing to 1.
+        labels: integer (N,), 0–9, the true classes.
+        bins: how many.
+    """
+    exact = probabilities.astype(np.float64)
+    confidence = exact.max(axis=1)
+    right = exact.argmax(axis=1) == labels
+    true_class = exact[np.arange(len(labels)), labels.astype(np.int64)]
+    position = _bin(confidence, bins)
+    sums = np.bincount(position, weights=confidence, minlength=bins)
+    return Reliability(
+        counts=_integers(np.bincount(position, minlength=bins)),
+        correct=_integers(np.bincount(position[right], minlength=bins)),
+        confidence_sums=tuple(round(float(total), 6) for total in sums),
+        true_class_counts=_integers(np.bincount(_bin(true_class, bins), minlength=bins)),
+        log_loss=float(-np.log(np.maximum(true_class, _LEAST_PROBABILITY)).mean()),
+    )
+
+
+def expected_calibration_error(found: Reliability) -> float:
+    """ECE, 0–1: the mean distance of confidence from accuracy, each bin weighted by its count.
+
+    Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
+    Networks", ICML 2017 (arXiv 1706.04599), equation 3. It depends on the number of bins.
+
+    Raises:
+        ValueError: there are no predictions.
+    """
+    total = sum(found.counts)
+    if total == 0:
+        message = "there are no predictions"
+        raise ValueError(message)
+    pairs = zip(found.correct, found.confidence_sums, strict=True)
+    return sum(abs(correct - confidence) for correct, confidence in pairs) / total
+
+
+def overconfidence(found: Reliability) -> float:
+    """Mean confidence minus accuracy, as a share: above 0, the model promises too much."""
+    total = max(1, sum(found.counts))
+    return (sum(found.confidence_sums) - sum(found.correct)) / total
+
+
+def _bin(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    return np.clip(np.ceil(values * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def _integers(values: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _ratios(parts: tuple[float, ...], wholes: tuple[int, ...]) -> tuple[float | None, ...]:
+    return tuple(part / whole if whole else None for part, whole in zip(parts, wholes, strict=True))
