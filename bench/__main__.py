@@ -28,7 +28,7 @@ from bench.listing import (
     rows_table,
     side_of,
 )
-from bench.over_http import Target, load_models, verify_models
+from bench.over_http import Target, load_models, reference_to, verify_models
 from bench.progress import Progress, labelled
 from bench.report import prepare, stale_files, write_report
 from bench.resources import measure_resources
@@ -42,9 +42,11 @@ from bench.scenario_runs import (
     scenarios_over_http,
 )
 from bench.scenarios import QUICK_SCENARIO_PLAN, ScenarioPlan
+from bench.sensitivity import Bench, SensitivityPlan, measure_sensitivity
+from bench.sensitivity_section import told
 from bench.stages import Everything, stages_of
 from cifar10.dataset import Dataset, load_dataset
-from cifar10.environment import models_dir
+from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.errors import BenchError, Cifar10Error
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel
@@ -72,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "all": _all,
         "robustness": _robustness,
         "resources": _resources,
+        "sensitivity": _sensitivity,
     }
     try:
         return commands[options.command](options, errors)
@@ -268,6 +271,34 @@ def _resources(options: argparse.Namespace, errors: Console) -> int:
             progress=progress,
         )
     return _conclude(outcome, errors, options)
+
+
+def _sensitivity(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    names = _names(store, [options.model] if options.model else None)
+    if len(names) > 1:
+        message = f"name one with --model: {', '.join(names)}"
+        raise BenchError(message)
+    recorder = _recorder(options)
+    plan = SensitivityPlan(rounds=options.rounds, repeats=options.repeats, seconds=options.seconds)
+    with progress_bar(errors) as progress:
+        dataset = _dataset(options, progress)
+        bench = Bench(
+            target=Target(store.root, device=options.device),
+            dataset=dataset,
+            open_model=lambda stored: _open(stored, options.device, 1),
+            machine=read_machine(),
+            versions=read_versions(),
+            rows=PROJECT_ROOT / "tmp" / "sensitivity",
+        )
+        measurement = measure_sensitivity(bench, names[0], plan, progress)
+    recorder.add(names[0], store.card(names[0]).sha256, reference_to(dataset), measurement)
+    if options.json:
+        record = {**asdict(measurement), "holds": measurement.holds}
+        print(as_json(record))  # noqa: T201 - as above
+    for line in told(measurement):
+        errors.print(line, highlight=False, soft_wrap=True, markup=False)
+    return OK if measurement.holds else MODEL_FAILED
 
 
 def _report(options: argparse.Namespace, errors: Console) -> int:

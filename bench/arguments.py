@@ -69,6 +69,14 @@ examples:
   python -m bench agree --models simple_cnn --seconds 20
   python -m bench agree --url http://server:3000    which nobody else may be using
 """,
+    "sensitivity": """\
+examples:
+  python -m bench sensitivity                       the store's only model; ten minutes
+  python -m bench sensitivity --model simple_cnn --rounds 5
+
+The rows of every run stay in tmp/sensitivity, one folder a side:
+  python -m bench compare tmp/sensitivity/baseline tmp/sensitivity/slower_server
+""",
     "compare": """\
 examples:
   python -m bench compare baseline/ results/        two folders; exit code 4 on a regression
@@ -185,6 +193,26 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(agree)
     agree.add_argument("--seconds", type=float, default=8.0, help="of each run (default: 8)")
     agree.add_argument("--rounds", type=_positive, default=3, help="of both (default: 3)")
+
+    sensitivity = _command(
+        commands,
+        "sensitivity",
+        "would compare notice a slower server or a worse model here, and does it cry wolf",
+    )
+    sensitivity.add_argument(
+        "--model", metavar="NAME", help="which one (default: the only one in the store)"
+    )
+    sensitivity.add_argument(
+        "--rounds", type=_positive, default=3, help="runs of each side, in turn (default: 3)"
+    )
+    sensitivity.add_argument(
+        "--repeats", type=_positive, default=10, help="of the unchanged baseline (default: 10)"
+    )
+    sensitivity.add_argument(
+        "--seconds", type=float, default=6.0, help="of load, of each run (default: 6)"
+    )
+    _add_data(sensitivity)
+    _add_device(sensitivity)
 
     report = _command(
         commands, "report", "render REPORT.md, report.html and the README's table from the rows"

@@ -9,6 +9,7 @@ from typing import Final
 
 from bench.calibration import Reliability
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
+from bench.sensitivity_measurements import SensitivityMeasurement
 from cifar10.accuracy import Accuracy
 
 
@@ -244,6 +245,7 @@ Measurement = (
     | VerifyMeasurement
     | ScenarioMeasurement
     | AgreementMeasurement
+    | SensitivityMeasurement
     | RobustnessMeasurement
     | ResourceMeasurement
     | TrainingMeasurement
@@ -260,6 +262,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "verify": VerifyMeasurement,
     "scenario": ScenarioMeasurement,
     "agreement": AgreementMeasurement,
+    "sensitivity": SensitivityMeasurement,
     "robustness": RobustnessMeasurement,
     "resources": ResourceMeasurement,
     "training": TrainingMeasurement,
@@ -296,7 +299,7 @@ def key_of(measurement: Measurement) -> str:
             return f"device={measurement.device} closed users={measurement.users}"
         case VerifyMeasurement():
             return f"device={measurement.device}"
-        case ScenarioMeasurement() | AgreementMeasurement():
+        case ScenarioMeasurement() | AgreementMeasurement() | SensitivityMeasurement():
             return measurement.key
         case RobustnessMeasurement():
             return f"provider={measurement.provider} corruption={measurement.corruption}"

@@ -24,6 +24,7 @@ from bench.markdown import (
 from bench.results import MachineResults
 from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
+from bench.sensitivity_section import sensitivity
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
 from bench.table import study_table
 from cifar10.labels import LABELS
@@ -249,6 +250,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Throughput in process", throughput),
     ("Over HTTP, under load", load),
     *SCENARIO_SECTIONS,
+    ("Would `compare` notice?", sensitivity),
     ("Memory, start-up and energy", evidence.resources),
     ("Training", evidence.training),
     ("Are the differences real?", evidence.paired),

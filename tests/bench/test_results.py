@@ -17,6 +17,7 @@ from bench.scenario_measurements import (
     ScenarioMeasurement,
 )
 from bench.selection import select
+from bench.sensitivity_measurements import SensitivityMeasurement, Trial
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
@@ -43,9 +44,13 @@ AGREEMENT = AgreementMeasurement(
     device="cpu", rate_per_s=10.0, capacity_per_s=20.0, rounds=1, seconds=1.0, seed=0,
     counts=(GeneratorCount("locust", 10, 10, "", ((0.001, 5), (0.0, 10)), 0.01, 0.1, None),),
 )  # fmt: skip
+SENSITIVITY = SensitivityMeasurement(
+    "cpu", 3, 8, 6.0, 10.0, 0.5, 500.0, 100.0, 3.0,
+    (Trial("slower_server", "server", 2, True, "load", "ratio", 1.2, 1.1, 1.3),),
+)  # fmt: skip
 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, PEER)  # fmt: skip
+       SCENARIO, AGREEMENT, SENSITIVITY, robustness(), resources(), TRAINED, PEER)  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
