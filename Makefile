@@ -66,10 +66,7 @@ reproduce: $(VENV)/all.stamp ## the same for real: train, export, measure, repor
 	$(bin)/python -m training data
 	$(bin)/python -m training train simple_cnn
 	$(bin)/python -m export simple_cnn
-	$(bin)/python -m bench run
-	$(bin)/python -m bench load
-	$(bin)/python -m bench verify
-	$(bin)/python -m bench report
+	$(bin)/python -m bench all
 
 clean: ## remove .venv and everything generated but not committed
 	rm -rf $(VENV) tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

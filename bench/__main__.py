@@ -112,6 +112,8 @@ def _load(options: argparse.Namespace, errors: Console) -> int:
         options.seconds,
         options.warm_up,
         processes=options.processes,
+        rate_per_s=options.rate,
+        shape=options.shape,
         html=options.html,
     )
     with progress_bar(errors) as progress:

@@ -29,6 +29,7 @@ examples:
   python -m bench load --model simple_cnn --users 32 --seconds 60
   python -m bench load --url http://server:3000     a service that is already running
   python -m bench load --model simple_cnn --html locust.html --processes 2
+  python -m bench load --users 32 --rate 200        an open loop: Poisson arrivals, 200/s
   python -m bench load --ceiling                    what the generators themselves can do
 """,
     "verify": """\
@@ -130,6 +131,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--warm-up", type=_positive, default=3, metavar="SECONDS", help="before it (default: 3)"
     )
 
+    load.add_argument(
+        "--rate",
+        type=_rate,
+        metavar="PER_SECOND",
+        help="requests/s of all users together, an open loop (default: flat out, a closed one)",
+    )
+    load.add_argument(
+        "--shape", choices=("poisson", "constant"), default="poisson", help="of its arrivals"
+    )
     load.add_argument(
         "--processes", type=_positive, default=1, help="of Locust (default: 1, one core)"
     )
@@ -307,6 +317,14 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="a running service (default: start one for each model)")
     _add_data(parser)
     _add_device(parser)
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate < float("inf"):
+        message = f"must be above 0, got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return rate
 
 
 def _positive(text: str) -> int:

@@ -289,7 +289,7 @@ def _series(measurement: Measurement) -> list[_Series]:
 def _load_series(measurement: LoadMeasurement) -> list[_Series]:
     found = []
     rates = np.asarray(measurement.requests_per_second, np.float64)
-    if rates.sum():
+    if rates.sum() and measurement.rate_per_s is None:  # else it is what was offered
         blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
         found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
     cpu_us = server_cpu_us(measurement)

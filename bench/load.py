@@ -168,6 +168,8 @@ def summarise(
         generator_cpu_share=round(raw.cpu_s / raw.wall_s, 4) if raw.wall_s else 0.0,
         server_cpu_seconds=None if server_cpu_seconds is None else round(server_cpu_seconds, 2),
         server_requests=int((raw.status != 0).sum()),
+        rate_per_s=plan.rate_per_s,
+        shape=None if plan.rate_per_s is None else plan.shape,
     )
 
 

@@ -84,7 +84,8 @@ class ThroughputMeasurement:
 
 @dataclass(frozen=True)
 class LoadMeasurement:
-    """A closed-loop load run over HTTP: each user sends its next request on the last answer."""
+    """A load run over HTTP. Closed loop: each user sends its next request on the last answer. Open
+    loop, with a rate: users send when they are due, as far as they are free."""
 
     device: str
     """Where the server says the model runs: ``cpu`` or ``cuda``."""
@@ -107,6 +108,10 @@ class LoadMeasurement:
     here."""
     server_requests: int
     """Requests that used that CPU time."""
+    rate_per_s: float | None = None
+    """Offered by all users together; None: a closed loop, flat out."""
+    shape: str | None = None
+    """Of the arrivals, with a rate: ``poisson`` or ``constant``."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +278,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
 
 
 ADDED_LATER: Final[dict[str, dict[str, str | None]]] = {
+    "load": {"rate_per_s": None, "shape": None},
     "accuracy": {"predictions": "", "hits": "", "reliability": None},
     "cost": {"seed": None},
 }
@@ -295,8 +301,11 @@ def key_of(measurement: Measurement) -> str:
             )
         case AccuracyMeasurement():
             return f"provider={measurement.provider}"
-        case LoadMeasurement():
+        case LoadMeasurement(rate_per_s=None):
             return f"device={measurement.device} closed users={measurement.users}"
+        case LoadMeasurement():
+            offered = f"{measurement.shape} rate={measurement.rate_per_s:g}"
+            return f"device={measurement.device} {offered} users={measurement.users}"
         case VerifyMeasurement():
             return f"device={measurement.device}"
         case ScenarioMeasurement() | AgreementMeasurement() | SensitivityMeasurement():

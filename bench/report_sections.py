@@ -21,6 +21,7 @@ from bench.markdown import (
     short_provider,
     significant,
 )
+from bench.measurements import LoadMeasurement
 from bench.results import MachineResults
 from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
@@ -136,13 +137,16 @@ def throughput(
 def load(
     results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
 ) -> str:
-    """The closed-loop load runs, and whether the generator was their limit."""
+    """The load runs, and whether the generator was their limit."""
     rows = []
     limited = []
-    for model in models:
-        if model.load is None:
-            continue
-        found, times = model.load, response_times_ms(model.load)
+    runs = [
+        (model, found)
+        for model in models
+        for found in ((model.load,) if model.load else ()) + model.offered
+    ]
+    for model, found in runs:
+        times = response_times_ms(found)
         if generator_was_limit(found):
             limited.append(model.model)
         sent = sum(found.status_counts.values())
@@ -150,6 +154,7 @@ def load(
             [
                 _name(model, models),
                 str(found.users),
+                _loop(found),
                 count(request_rate(found)),
                 *(significant(percentile(times, level)) for level in (50, 90, 99)),
                 count(sent),
@@ -164,6 +169,7 @@ def load(
     header = [
         "Model",
         "Users",
+        "Loop",
         "Requests/s",
         "p50, ms",
         "p90, ms",
@@ -186,6 +192,12 @@ def load(
             "it still shares the machine's cores with the server."
         )
     return _with_picture(f"{_CLOSED_LOOP}\n\n{table}\n{limit}", pictures.get("load"))
+
+
+def _loop(found: LoadMeasurement) -> str:
+    if found.rate_per_s is None:
+        return "closed"
+    return f"open, {found.shape}, {found.rate_per_s:g}/s offered"
 
 
 def study(

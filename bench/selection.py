@@ -53,6 +53,7 @@ class ModelResult:
     throughput: dict[int, ThroughputMeasurement]
     """By batch size, ascending."""
     load: LoadMeasurement | None
+    """Flat out, a closed loop."""
     verify: VerifyMeasurement | None
     failures: tuple[FailureMeasurement, ...]
     """Those that no later success has superseded."""
@@ -62,6 +63,8 @@ class ModelResult:
     """One for each corruption, as they were measured."""
     resources: ResourceMeasurement | None = None
     training: TrainingMeasurement | None = None
+    offered: tuple[LoadMeasurement, ...] = ()
+    """Loads at a given rate, an open loop."""
 
     def latency_ms(self, percent: float, batch_size: int = 1) -> float | None:
         """A percentile of the time of one call, in ms; None where it was not measured."""
@@ -139,6 +142,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
     accuracy_rows = [row for row in mine if row.kind == "accuracy"]
     latency = {found.batch_size: found for found in _of(mine, LatencyMeasurement)}
     throughput = {found.batch_size: found for found in _of(mine, ThroughputMeasurement)}
+    loads = _of(mine, LoadMeasurement)
     failures = [row for row in mine if row.kind == "failure" and not _superseded(row, mine)]
     return ModelResult(
         model=rows[0].model,
@@ -149,7 +153,8 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         dataset=accuracy_rows[-1].dataset if accuracy_rows else None,
         latency=dict(sorted(latency.items())),
         throughput=dict(sorted(throughput.items())),
-        load=_last(mine, LoadMeasurement),
+        load=next((found for found in reversed(loads) if found.rate_per_s is None), None),
+        offered=tuple(found for found in loads if found.rate_per_s is not None),
         verify=_last(mine, VerifyMeasurement),
         failures=tuple(_of(failures, FailureMeasurement)),
         quick=any(row.quick for row in mine),

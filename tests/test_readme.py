@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.arguments import build_parser
+
+BENCH = "python -m bench "
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -128,9 +131,22 @@ def test_bentoml_build(tmp_path):
     assert "service/static/index.html" in kept
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(BENCH)])
+def test_bench_commands(command):
+    """Those that only read run for real; the others' arguments are read as the command would."""
+    arguments = command.removeprefix(BENCH).split()
+    options = build_parser().parse_args(arguments)
+    if options.command in ("ls", "show"):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "simple_cnn" in done.stdout
+
+
 def test_every_command_is_covered():
     for command in COMMANDS:
-        known = command.startswith("curl") or LONG.fullmatch(command)
+        known = command.startswith(("curl", BENCH)) or LONG.fullmatch(command)
         assert known or command in ("make serve", "bentoml build"), command
 
 

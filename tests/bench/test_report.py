@@ -17,6 +17,7 @@ from bench.report import (
     stale_files,
     write_report,
 )
+from bench.report_sections import load as load_section
 from bench.results import DatasetReference, Recorder, Row, read_results
 from bench.selection import fronts, select
 from bench.table import efficiency_csv, efficiency_table, study_table
@@ -271,3 +272,16 @@ def test_a_readme_without_markers(tmp_path: Path, recorder: Recorder) -> None:
 def test_nothing_measured(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="Measure first: python -m bench run"):
         prepare(read_results(tmp_path), tmp_path)
+
+
+def test_an_open_loop_is_shown_as_one_and_is_not_the_rate_of_the_table(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    offered = replace(load(requests=2_000), rate_per_s=200.0, shape="poisson")
+    for measurement in (cost(), accuracy(6_806), load(), offered):
+        recorder.add("simple_cnn", "d" * 64, REFERENCE, measurement)
+    (found,) = select(read_results(tmp_path / "results")[0].rows)
+    assert (found.load, found.offered) == (load(), (offered,))
+    text = load_section(read_results(tmp_path / "results")[0], [found], {})
+    assert "| simple_cnn | 16 | closed | 2,000 |" in text
+    assert "| simple_cnn | 16 | open, poisson, 200/s offered | 200 |" in text

@@ -181,7 +181,7 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
 
 
 def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
-    for measurement in (accuracy(6_806), cost()):
+    for measurement in (accuracy(6_806), cost(), load()):
         recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
     for kind, fields in ADDED_LATER.items():
         path = recorder.folder / f"{kind}.jsonl"
@@ -191,5 +191,6 @@ def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
         path.write_text(json.dumps(row) + "\n")
     (found,) = select(read_results(recorder.folder.parent)[0].rows)
     assert (found.accuracy.hits, found.accuracy.reliability, found.cost.seed) == ("", None, None)
+    assert (found.load.rate_per_s, found.offered) == (None, ())
     report = prepare(read_results(recorder.folder.parent), recorder.folder.parent)
     assert "68.06" in render_html(report)
