@@ -73,7 +73,7 @@ examples:
     "sensitivity": """\
 examples:
   python -m bench sensitivity                       the store's only model; ten minutes
-  python -m bench sensitivity --model simple_cnn --rounds 5
+  python -m bench sensitivity --model simple_cnn --rounds 80
 
 The rows of every run stay in tmp/sensitivity, one folder a side:
   python -m bench compare tmp/sensitivity/baseline tmp/sensitivity/slower_server
@@ -213,13 +213,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME", help="which one (default: the only one in the store)"
     )
     sensitivity.add_argument(
-        "--rounds", type=_positive, default=3, help="runs of each side, in turn (default: 3)"
+        "--rounds", type=_positive, default=40, help="windows of load on each side (default: 40)"
     )
     sensitivity.add_argument(
         "--repeats", type=_positive, default=10, help="of the unchanged baseline (default: 10)"
     )
     sensitivity.add_argument(
-        "--seconds", type=float, default=6.0, help="of load, of each run (default: 6)"
+        "--seconds", type=float, default=0.9, help="of one window (default: 0.9)"
     )
     _add_data(sensitivity)
     _add_device(sensitivity)

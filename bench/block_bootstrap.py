@@ -59,6 +59,43 @@ def ratio_interval(
     )
 
 
+def paired_ratio_interval(
+    before: Sequence[Blocks],
+    after: Sequence[Blocks],
+    statistic: Statistic,
+    *,
+    confidence: float = 0.99,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """As :func:`ratio_interval`, for runs taken in turn: the nth of each side are a pair.
+
+    What the machine did to both runs of a pair cancels in their ratio. Pairs are resampled whole;
+    what varies within a run varies between pairs too, and is in the interval with it.
+
+    Raises:
+        ValueError: not as many runs on each side, or fewer than two.
+    """
+    if len(before) != len(after) or len(before) < 2:
+        message = f"pairs need as many runs a side, at least 2: {len(before)} and {len(after)}"
+        raise ValueError(message)
+    logs = np.array(
+        [
+            _log_of([right], statistic) - _log_of([left], statistic)
+            for left, right in zip(before, after, strict=True)
+        ]
+    )
+    generator = np.random.default_rng(seed)
+    found = logs[generator.integers(logs.size, size=(resamples, logs.size))].mean(axis=1)
+    point = float(logs.mean())
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(found, [tail, 100 - tail])
+    widen = float(np.sqrt(logs.size / (logs.size - 1)))
+    return float(np.exp(point)), Interval(
+        float(np.exp(point + (low - point) * widen)), float(np.exp(point + (high - point) * widen))
+    )
+
+
 def blocks_of(samples: NDArray[np.float64], count: int) -> list[NDArray[np.float64]]:
     """Samples in order, cut into at most ``count`` blocks of equal length, none empty."""
     return list(np.array_split(samples, min(count, max(1, samples.size))))

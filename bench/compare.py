@@ -7,9 +7,10 @@ interval lie on one side, and does it lie beyond a stated tolerance?
   same images; else the difference of two proportions. 99 % interval of the difference.
 - **Speed**: 99 % interval of the ratio, by a bootstrap of blocks of successive samples and, with
   several runs of the same thing on a side, of whole runs (:mod:`bench.block_bootstrap`). All runs
-  of a side count. One run cannot show how much runs differ on this machine: with fewer than three
-  a side no change of speed is called real. They must be taken in turn (A B A B): runs one side
-  after the other compare two states of the machine.
+  of a side count. Runs taken in turn (A B A B), at least eight a side, are resampled as pairs: what
+  the machine did to both cancels. Runs one side after the other compare two states of the machine.
+  One run cannot show how much runs differ here: with fewer than three a side no change of speed is
+  called real.
 
 What is compared is the middle of latencies and rates (p50, and SingleStream's p90). A p99 of a
 short run is shown by the report but too uncertain to gate on. Pure: rows in, findings out.
@@ -23,8 +24,15 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.block_bootstrap import RESAMPLES, Blocks, Statistic, blocks_of, ratio_interval
-from bench.load import server_cpu_us
+from bench.block_bootstrap import (
+    RESAMPLES,
+    Blocks,
+    Statistic,
+    blocks_of,
+    paired_ratio_interval,
+    ratio_interval,
+)
+from bench.load import request_rate, server_cpu_us
 from bench.measurements import (
     AccuracyMeasurement,
     FailureMeasurement,
@@ -48,6 +56,8 @@ _Z: Final = 2.5758293035489004
 _LOAD_BLOCK_S: Final = 4
 """Per-second rates are resampled in blocks of this many seconds."""
 _SCENARIO_BLOCKS: Final = 12
+_LEAST_PAIRS: Final = 8
+"""Of runs taken in turn, for pairs of them to be resampled."""
 _LEAST_RUNS: Final = 3
 """A side, to compare what a run gives a single figure of (CPU a request, Server's rate)."""
 _REVERSED: Final[dict[Verdict, Verdict]] = {
@@ -223,8 +233,17 @@ def _speeds(
         for row in rows:
             for series in _series(row.measurement):
                 side.setdefault(series.what, []).append(series)
+    in_turn = _in_turn(before, after)
     return [
-        _speed(model, before[-1].key, sides[0][what], sides[1][what], tolerance, resamples)
+        _speed(
+            model,
+            before[-1].key,
+            sides[0][what],
+            sides[1][what],
+            tolerance,
+            resamples,
+            in_turn=in_turn,
+        )
         for what in sides[0].keys() & sides[1].keys()
         if min(len(side[what]) for side in sides) >= sides[0][what][0].least_runs
     ]
@@ -237,9 +256,13 @@ def _speed(
     right: Sequence[_Series],
     tolerance: Tolerance,
     resamples: int,
+    *,
+    in_turn: bool,
 ) -> Finding:
     kind = left[-1]
-    ratio, interval = ratio_interval(
+    paired = in_turn and len(left) == len(right)
+    interval_of = paired_ratio_interval if paired else ratio_interval
+    ratio, interval = interval_of(
         [series.blocks for series in left],
         [series.blocks for series in right],
         kind.statistic,
@@ -261,7 +284,11 @@ def _speed(
         low=interval.low,
         high=interval.high,
         verdict=verdict,
-        method="block bootstrap" if kind.least_runs == 1 else "bootstrap of runs",
+        method="bootstrap of pairs"
+        if paired
+        else "block bootstrap"
+        if kind.least_runs == 1
+        else "bootstrap of runs",
         runs=(len(left), len(right)),
     )
 
@@ -292,6 +319,9 @@ def _load_series(measurement: LoadMeasurement) -> list[_Series]:
     if rates.sum() and measurement.rate_per_s is None:  # else it is what was offered
         blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
         found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
+    elif measurement.rate_per_s is None:  # too short for a whole second
+        rate = request_rate(measurement)
+        found.append(_single(rate, "load, requests/s", higher_is_better=True))
     cpu_us = server_cpu_us(measurement)
     if cpu_us:
         what = "load, server CPU a request"
@@ -315,6 +345,15 @@ def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
     if measurement.scenario == "single_stream":
         return [_Series(blocks, _p90, higher_is_better=False, what="SingleStream p90")]
     return [_Series(blocks, _median, higher_is_better=False, what="MultiStream p50")]
+
+
+def _in_turn(before: Sequence[Row], after: Sequence[Row]) -> bool:
+    """Whether the runs, each side's oldest first, were taken A B A B …, or B A B A …"""
+    if len(before) != len(after) or len(before) < _LEAST_PAIRS:
+        return False
+    first, second = sorted((before, after), key=lambda rows: rows[0].created)
+    times = [row.created for pair in zip(first, second, strict=True) for row in pair]
+    return times == sorted(times)
 
 
 def _single(value: float, what: str, *, higher_is_better: bool) -> _Series:

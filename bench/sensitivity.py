@@ -10,10 +10,12 @@ A gate is worth what it lets through and what it stops. So it is tried on runs w
   that three points of accuracy are lost; as with a real worse model some images are won meanwhile:
   must be reported.
 
-Every round runs each side once, so that a machine that drifts drifts under all of them. The rows
-of all runs are kept, one folder a side, for ``compare`` by hand.
+All services run at once, and each gets a window of a second in every round (:mod:`bench.turns`),
+so that a machine that drifts drifts under all of them. The rows of all windows are kept, one folder
+a side, for ``compare`` by hand.
 """
 
+import contextlib
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -30,12 +32,13 @@ from bench.fingerprint import Machine
 from bench.generator import LoadPlan
 from bench.latency import QUICK_PLAN
 from bench.load import server_cpu_us
-from bench.measurements import LoadMeasurement
-from bench.over_http import Target, load_models, reference_to
+from bench.over_http import Target, reference_to
 from bench.progress import Progress, labelled, silent
 from bench.results import Recorder, Row, read_results
 from bench.run import Open, RunOutcome, measure_models
 from bench.sensitivity_measurements import SensitivityMeasurement, Trial
+from bench.server import Server
+from bench.turns import Window, take_turns
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.store import ModelStore
@@ -50,16 +53,18 @@ _HALVINGS: Final = 40
 
 @dataclass(frozen=True)
 class SensitivityPlan:
-    """How much is run. About ten seconds a run on two cores."""
+    """How much is run."""
 
-    rounds: int = 3
-    """Runs of each side."""
+    rounds: int = 40
+    """Windows of load on each side."""
     repeats: int = 10
     """Sides that are the baseline again."""
+    in_process_runs: int = 3
+    """Of each unchanged side, in turn: quick ones."""
     users: int = 8
-    seconds: float = 6.0
-    """Of load, of each run."""
-    warm_up_seconds: float = 2.0
+    seconds: float = 0.9
+    """Of one window."""
+    warm_up_seconds: float = 0.15
     slow_down: float = 0.2
     """Planted, as a share of the server's CPU time a request."""
     lost_points: float = 3.0
@@ -67,8 +72,8 @@ class SensitivityPlan:
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     @property
-    def load(self) -> LoadPlan:
-        """Of each run."""
+    def window(self) -> LoadPlan:
+        """One window of load."""
         return LoadPlan(self.users, self.seconds, self.warm_up_seconds)
 
 
@@ -95,18 +100,12 @@ def measure_sensitivity(
         KeyboardInterrupt: interrupted; the rows measured so far are in ``bench.rows``.
     """
     shutil.rmtree(bench.rows, ignore_errors=True)
-    cpu_us = _server_cpu_us(bench, name, plan, progress)
-    delay_us = plan.slow_down * cpu_us
-    unchanged = [BASELINE, *(f"repeat_{number}" for number in range(1, plan.repeats + 1))]
-    sides = [*unchanged, SLOWER]
-    for number in range(plan.rounds):
-        for position, side in enumerate(sides):
-            step = number * len(sides) + position
-            told = labelled(f"run {step + 1} of {plan.rounds * len(sides)}, {side}", progress)
-            command = slowed(bench.target.command, delay_us) if side == SLOWER else None
-            _load(bench, name, side, plan.load, told, command)
-            if side != SLOWER:
-                _in_process(bench, name, side, told)
+    repeats = [f"repeat_{number}" for number in range(1, plan.repeats + 1)]
+    for number in range(plan.in_process_runs):
+        for side in (BASELINE, *repeats):
+            told = labelled(f"in process, run {number + 1} of {side}", progress)
+            _in_process(bench, name, side, told)
+    cpu_us, delay_us = _over_http(bench, name, repeats, plan, progress)
     lost = _less_accurate(bench, name, plan.lost_points, progress)
     baseline = rows_of(bench, BASELINE)
 
@@ -124,7 +123,7 @@ def measure_sensitivity(
         planted_delay_us=round(delay_us, 1),
         lost_points=round(lost, 2),
         trials=(
-            *(trial(side, "nothing", rows_of(bench, side)) for side in unchanged[1:]),
+            *(trial(side, "nothing", rows_of(bench, side)) for side in repeats),
             trial(SLOWER, "server", rows_of(bench, SLOWER)),
             as_trial(
                 LESS_ACCURATE,
@@ -172,17 +171,40 @@ def _recorder(bench: Bench, side: str, *, quick: bool = False) -> Recorder:
     return Recorder(bench.rows / side, bench.machine, bench.versions, quick=quick)
 
 
-def _load(
-    bench: Bench,
-    name: str,
-    side: str,
-    plan: LoadPlan,
-    progress: Progress,
-    command: Sequence[str] | None = None,
-) -> None:
-    target = replace(bench.target, command=command or bench.target.command)
-    recorder = _recorder(bench, side)
-    _whole(load_models(target, [name], bench.dataset, recorder, plan, progress))
+def _over_http(
+    bench: Bench, name: str, repeats: Sequence[str], plan: SensitivityPlan, progress: Progress
+) -> tuple[float, float]:
+    """Rows of all services under load in turn.
+
+    Returns:
+        The unchanged server's CPU time a request, and the delay planted an image, in µs.
+    """
+    device = bench.target.device
+    digest = ModelStore(bench.target.models).card(name).sha256
+    window = Window(bench.dataset.test.images, model=name, device=device, plan=plan.window)
+    with contextlib.ExitStack() as stack:
+
+        def start(command: Sequence[str]) -> Server:
+            target = replace(bench.target, command=command)
+            _, server = stack.enter_context(target.serving(name))
+            if server is None:
+                message = "the servers compared must be started here: there can be no URL"
+                raise BenchError(message)
+            return server
+
+        sides = []
+        for number, side in enumerate((*repeats, BASELINE)):
+            progress("starting services", number, len(repeats) + 2)
+            sides.append((side, start(bench.target.command)))
+        cpu_us = _server_cpu_us(window, sides[-1][1], plan)
+        delay_us = plan.slow_down * cpu_us
+        sides.append((SLOWER, start(slowed(bench.target.command, delay_us))))
+        recorders = {side: _recorder(bench, side) for side, _ in sides}
+        reference = reference_to(bench.dataset)
+        for number, side, found in take_turns(sides, window, plan.rounds):
+            progress("windows in turn", number, plan.rounds)
+            recorders[side].add(name, digest, reference, found)
+    return cpu_us, delay_us
 
 
 def _in_process(bench: Bench, name: str, side: str, progress: Progress) -> None:
@@ -208,20 +230,13 @@ def _whole(outcome: RunOutcome) -> None:
         raise BenchError(message)
 
 
-def _server_cpu_us(bench: Bench, name: str, plan: SensitivityPlan, progress: Progress) -> float:
+def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> float:
     """What a request costs the unchanged server: the delay planted is a share of it."""
-    for _ in range(plan.rounds):
-        told = labelled("what a request costs", progress)
-        _load(bench, name, "cost", plan.load, told)
     found = [
         cost
-        for row in rows_of(bench, "cost")
-        if isinstance(row.measurement, LoadMeasurement)
-        and (cost := server_cpu_us(row.measurement)) is not None
+        for _, _, load in take_turns([(BASELINE, server)], window, max(1, plan.rounds // 4))
+        if (cost := server_cpu_us(load)) is not None
     ]
-    if not found:
-        message = "the server's CPU time is not known; it must be started here (no --url)"
-        raise BenchError(message)
     return statistics.median(found)
 
 

@@ -30,10 +30,10 @@ class SensitivityMeasurement:
 
     device: str
     rounds: int
-    """Runs of each side, taken in turn."""
+    """Windows of load on each side, taken in turn."""
     users: int
     seconds: float
-    """Of load, of each run."""
+    """Of one window."""
     tolerance_percent: float
     tolerance_points: float
     server_cpu_us: float

@@ -42,8 +42,8 @@ def told(measurement: SensitivityMeasurement) -> list[str]:
 
 def _method(found: SensitivityMeasurement) -> str:
     return (
-        f"{found.rounds} runs a side, taken in turn; {found.users} users for {found.seconds:g} s "
-        f"a run; tolerances {found.tolerance_percent:g} % of speed and "
+        f"{found.rounds} windows of {found.seconds:g} s on each service, taken in turn, "
+        f"{found.users} users, closed loop; tolerances {found.tolerance_percent:g} % of speed and "
         f"{found.tolerance_points:g} points of accuracy. The unchanged server spends "
         f"{found.server_cpu_us:,.0f} µs of CPU on a request; the slower one burns "
         f"{found.planted_delay_us:,.0f} µs more."

@@ -178,3 +178,37 @@ def test_the_tolerance_is_what_is_stated(rows) -> None:
     assert compare(before, slower, Tolerance(speed=0.05), resamples=200).is_regression
     assert not compare(before, slower, Tolerance(speed=0.5), resamples=200).is_regression
     assert verdicts(compare(before, slower, Tolerance(speed=0.5), resamples=200)) == ["same"]
+
+
+def drifting_loads(seed: int, slower: float) -> tuple[list[Measurement], list[Measurement]]:
+    """Twenty windows of each of two servers in turn, on a machine that drifts by a factor of 2."""
+    generator = np.random.default_rng(seed)
+    drift = np.cumsum(generator.normal(0, 0.05, 40)) + 0.35 * np.sin(np.arange(40) / 6)
+    sides: tuple[list[Measurement], list[Measurement]] = ([], [])
+    for position, level in enumerate(drift):
+        side = position % 2
+        cost = np.exp(level + generator.normal(0, 0.03)) * (slower if side else 1.0)
+        sides[side].append(
+            dataclasses.replace(
+                load(), requests_per_second=(), server_cpu_seconds=10 * cost, seconds=cost
+            )
+        )
+    return sides
+
+
+@pytest.mark.parametrize(("slower", "verdict"), [(1.0, "same"), (1.2, "worse")])
+def test_runs_taken_in_turn_are_compared_as_pairs(rows, slower: float, verdict: str) -> None:
+    before, after = drifting_loads(3, slower)
+    pairs = zip(before, after, strict=True)
+    made = [rows(measurement) for pair in pairs for measurement in pair]
+    first = [row for index, side in enumerate(made) if index % 2 == 0 for row in side]
+    second = [row for index, side in enumerate(made) if index % 2 == 1 for row in side]
+    found = compare(first, second).findings
+    assert {finding.method for finding in found} == {"bootstrap of pairs"}
+    assert {finding.verdict for finding in found} == {verdict}
+    # one side after the other: the same figures, but the drift is no longer shared
+    apart = [rows(measurement) for measurement in (*before, *after)]
+    unpaired = compare([row for side in apart[:20] for row in side],
+                       [row for side in apart[20:] for row in side]).findings  # fmt: skip
+    assert {finding.method for finding in unpaired} == {"bootstrap of runs"}
+    assert {finding.verdict for finding in unpaired} == {"unclear"}

@@ -96,16 +96,17 @@ def test_every_side_is_run_in_every_round(
         rows=tmp_path,
     )
     plan = SensitivityPlan(
-        rounds=1, repeats=2, users=2, seconds=2, warm_up_seconds=0.5, lost_points=1.0
+        rounds=2, repeats=2, in_process_runs=1, users=2, seconds=0.5, lost_points=1.0
     )
     found = measure_sensitivity(bench, "tiny_a", plan)
     assert [tried.side for tried in found.trials] == ["repeat_1", "repeat_2", SLOWER, LESS_ACCURATE]
     assert found.planted_delay_us == pytest.approx(0.2 * found.server_cpu_us, abs=0.1)
     kinds = {row.kind for row in rows_of(bench, BASELINE)}
     assert {"load", "latency", "throughput", "accuracy"} <= kinds
-    (slow,) = (row.measurement for row in rows_of(bench, SLOWER))
-    assert isinstance(slow, LoadMeasurement)
-    # one run a side: no change of speed may be called real
+    slow = [row.measurement for row in rows_of(bench, SLOWER)]
+    assert [type(window) for window in slow] == [LoadMeasurement] * 2
+    assert all(window.status_counts.keys() == {"200"} for window in slow)
+    # two windows a side: no change of speed may be called real
     assert found.false_alarms == 0
     assert SLOWER in found.missed
 
