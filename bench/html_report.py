@@ -124,7 +124,7 @@ def section(title: str, markdown: str, pictures: Mapping[str, str]) -> str:
     """A section of the report; nothing for an empty one."""
     if not markdown:
         return ""
-    return f"<section><h2>{html.escape(title)}</h2>\n{to_html(markdown, pictures)}</section>"
+    return f"<section><h2>{inline(title)}</h2>\n{to_html(markdown, pictures)}</section>"
 
 
 def _because(pick: Pick) -> str:

@@ -21,9 +21,12 @@ def markdown_table(
     return "\n".join(lines) + "\n"
 
 
-def numbers_after_name(header: Sequence[str]) -> list[Align]:
-    """The first column to the left, the figures after it to the right."""
-    return ["left" if position == 0 else "right" for position in range(len(header))]
+def numbers_after_name(header: Sequence[str], words: Sequence[str] = ()) -> list[Align]:
+    """The first column and those of ``words`` to the left, the figures after it to the right."""
+    return [
+        "left" if position == 0 or title in words else "right"
+        for position, title in enumerate(header)
+    ]
 
 
 def _cell(text: str) -> str:

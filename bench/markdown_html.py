@@ -1,8 +1,8 @@
 """The Markdown that our own sections are written in, as HTML: one text, two renderings.
 
-Only what they use: paragraphs, bullet lists, tables, ``**bold**``, ```code``` and, for pictures,
-``![name](name)``. Everything is escaped before anything becomes an element, so that no name or
-error message can become markup.
+Only what they use: paragraphs, bullet lists, tables, ``**bold**``, ``*emphasis*``,
+``~~struck out~~``, ```code``` and, for pictures, ``![name](name)``. Everything is escaped before
+anything becomes an element, so that no name or error message can become markup.
 """
 
 import html
@@ -10,6 +10,11 @@ import re
 from collections.abc import Mapping
 
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([a-z0-9_-]+)\)")
+_MARKS = (
+    (re.compile(r"\*\*(.+?)\*\*"), "strong"),
+    (re.compile(r"(?<![*\w])\*([^*\s](?:[^*]*[^*\s])?)\*(?![*\w])"), "em"),
+    (re.compile(r"~~(.+?)~~"), "s"),
+)
 _RULE = re.compile(r":?-+:?")
 
 
@@ -20,7 +25,7 @@ def to_html(markdown: str, pictures: Mapping[str, str] | None = None) -> str:
 
 
 def inline(text: str) -> str:
-    """One line: escaped, then code, then bold, which may hold code."""
+    """One line: escaped, then code, then what may hold code."""
     codes: list[str] = []
 
     def keep(found: re.Match[str]) -> str:
@@ -28,8 +33,9 @@ def inline(text: str) -> str:
         return f"\0{len(codes) - 1}\0"
 
     escaped = re.sub(r"`([^`]+)`", keep, html.escape(text.replace("\0", "")))
-    bold = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escaped)
-    return re.sub(r"\0(\d+)\0", lambda found: codes[int(found.group(1))], bold)
+    for mark, element in _MARKS:
+        escaped = mark.sub(rf"<{element}>\1</{element}>", escaped)
+    return re.sub(r"\0(\d+)\0", lambda found: codes[int(found.group(1))], escaped)
 
 
 def _block(lines: list[str], pictures: Mapping[str, str]) -> str:

@@ -54,7 +54,7 @@ def scenarios(
     table = markdown_table(
         header,
         [_scenario_line(model, measurement) for model, measurement in found],
-        numbers_after_name(header),
+        numbers_after_name(header, ("Where", "Scenario", "Reports", "Loop", "Last windows")),
     )
     searches = "\n".join(
         f"- {model}, {measurement.via}: {_tries(measurement)}"
@@ -96,7 +96,7 @@ def agreement(
         f"- **{model}**: " + ("; ".join(disagreements(measurement)) or "all agree.")
         for model, measurement in found
     ]
-    table = markdown_table(header, rows, numbers_after_name(header))
+    table = markdown_table(header, rows, numbers_after_name(header, ("Generator",)))
     return f"{_AGREEMENT}\n\n{table}\n" + "\n".join(told)
 
 

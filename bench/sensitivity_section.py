@@ -22,7 +22,7 @@ def sensitivity(
             table = markdown_table(
                 header,
                 [_line(trial, found) for trial in found.trials],
-                numbers_after_name(header),
+                numbers_after_name(header, ("Planted", "Changed most", "Gate")),
             )
             conclusion = "\n".join(f"- {line}" for line in told(found))
             parts.append(f"**{row.model}**: {_method(found)}\n\n{table}\n{conclusion}")

@@ -25,8 +25,7 @@ LEGEND: Final = (
 
 _NO_GPU: Final = (
     "No GPU rows: none of these models was executed by CUDA here. On a machine with an NVIDIA GPU "
-    "they are filled by `python -m bench run --device cuda`, `python -m bench load --device cuda`, "
-    "`python -m bench resources --device cuda` and `python -m bench report`."
+    "they are filled by `python -m bench all --device cuda`."
 )
 
 

@@ -196,3 +196,16 @@ def test_a_model_below_every_floor_is_named_and_not_recommended(recorder: Record
 def test_nothing_right_measured(recorder: Recorder) -> None:
     add_all(recorder, "heavy", "a" * 64, cost(random_weights=True))
     assert "<h1>No model can be recommended yet</h1>" in render_html(reports(recorder))
+
+
+@pytest.mark.parametrize(
+    ("markdown", "html"),
+    [
+        ("~~306: 21 ms~~; 217", "<s>306: 21 ms</s>; 217"),
+        ("*Unstable*: apart", "<em>Unstable</em>: apart"),
+        ("605* and 700* of 2 * 3", "605* and 700* of 2 * 3"),
+        ("**bold `*code*`**", "<strong>bold <code>*code*</code></strong>"),
+    ],
+)
+def test_marks_of_our_markdown(markdown: str, html: str) -> None:
+    assert inline(markdown) == html
