@@ -1,4 +1,4 @@
-"""The efficiency table as Markdown, CSV and records, and the reference study's figures beside ours."""
+"""The efficiency table as Markdown, CSV and records; the reference study's figures beside ours."""
 
 import csv
 import io

@@ -244,8 +244,8 @@ def test_write_then_check_then_measure_again(
     written = write_report(reports(recorder), tmp_path)
     assert [path.name for path in written] == [
         "trade_offs.png", "latency.png", "throughput.png", "throughput_latency.png", "load.png",
-        "confusion.png", "calibration.png", "table.csv", "efficiency.json", "REPORT.md", "README.md",
-        "report.html",
+        "confusion.png", "calibration.png", "table.csv", "efficiency.json", "REPORT.md",
+        "README.md", "report.html",
     ]  # fmt: skip
     for path in written[:7]:
         with Image.open(path) as picture:
