@@ -117,8 +117,9 @@ class Page:
         return str(self.run("return document.activeElement.id"))
 
     def overflows(self) -> bool:
-        """Whether it scrolls sideways."""
-        return bool(self.run("return document.documentElement.scrollWidth > innerWidth"))
+        """Whether it scrolls sideways. (A phone's ``innerWidth`` grows with what overflows.)"""
+        root = "document.documentElement"
+        return bool(self.run(f"return {root}.scrollWidth > {root}.clientWidth"))
 
     def messages(self) -> list[str]:
         """What stands in the console, but for the browser's line on each refusal by /classify."""
