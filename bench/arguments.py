@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from cifar10.environment import PROJECT_ROOT
+from cifar10.environment import PROJECT_ROOT, results_dir
 
 _EXIT_CODES: Final = """\
 exit codes:
@@ -268,9 +268,9 @@ def _command(
     parser.add_argument(
         "--results",
         type=Path,
-        default=PROJECT_ROOT / "results",
+        default=results_dir(),
         metavar="FOLDER",
-        help="where the rows are (default: the project's results)",
+        help="where the rows are (default: CIFAR10_RESULTS, else the project's results)",
     )
     parser.add_argument("--json", action="store_true", help="tell the outcome as JSON")
     return parser

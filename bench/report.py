@@ -1,10 +1,12 @@
-"""``REPORT.md``, ``report.html``, ``table.csv`` and the README's table: from rows, nothing else.
+"""``REPORT.md``, ``report.html``, each machine's ``table.csv``, the README's table, and
+``efficiency.json`` for the server's page: from rows, nothing else.
 
 The same rows always give the same text, so ``--check`` can tell whether what is committed is what
 was measured.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +19,16 @@ from bench.markdown_html import to_html
 from bench.report_sections import SECTIONS, machine_line
 from bench.results import MachineResults, newest
 from bench.selection import ModelResult, select
-from bench.table import LEGEND, efficiency_csv, efficiency_table, gpu_line, study_table
+from bench.table import (
+    LEGEND,
+    efficiency_csv,
+    efficiency_records,
+    efficiency_table,
+    gpu_line,
+    study_table,
+)
 from bench.verdict import verdict
+from cifar10.environment import EFFICIENCY_FILE
 from cifar10.errors import BenchError
 from cifar10.store import write_atomic
 
@@ -66,8 +76,8 @@ def prepare(found: Sequence[MachineResults], results: Path) -> list[MachineRepor
 
 
 def write_report(reports: Sequence[MachineReport], output: Path) -> list[Path]:
-    """Draw the pictures; write ``REPORT.md``, ``report.html``, each machine's ``table.csv``, and
-    the table in ``README.md`` where there is one.
+    """Draw the pictures; write ``REPORT.md``, ``report.html``, each machine's ``table.csv``, the
+    ``efficiency.json`` beside them, and the table in ``README.md`` where there is one.
 
     Returns:
         The files written.
@@ -138,11 +148,25 @@ def render_html(reports: Sequence[MachineReport], *, with_pictures: bool = True)
 def _texts(reports: Sequence[MachineReport], output: Path) -> dict[Path, str]:
     """Every file that is text alone, in the order written."""
     texts = {report.plots.parent / CSV_FILE: efficiency_csv(report.models) for report in reports}
+    texts[reports[0].plots.parent.parent / EFFICIENCY_FILE] = render_json(reports)
     texts[output / REPORT_FILE] = render_report(reports, output)
     readme = _readme_with_table(reports, output)
     if readme is not None:
         texts[output / README_FILE] = readme
     return texts
+
+
+def render_json(reports: Sequence[MachineReport]) -> str:
+    """The whole of ``efficiency.json``: the efficiency table of every machine."""
+    machines = [
+        {
+            "name": report.results.name,
+            "conditions": machine_line(report.results),
+            "models": efficiency_records(report.models),
+        }
+        for report in reports
+    ]
+    return json.dumps({"machines": machines}, indent=1, ensure_ascii=False) + "\n"
 
 
 def render_report(reports: Sequence[MachineReport], output: Path) -> str:

@@ -164,7 +164,8 @@ def read_results(results: Path) -> list[MachineResults]:
         BenchError: a line that is not a row; names the file and the line.
     """
     found = []
-    folders = sorted(results.iterdir()) if results.is_dir() else []
+    there = results.iterdir() if results.is_dir() else ()
+    folders = sorted(path for path in there if path.is_dir())
     for folder in folders:
         machines = _read_machines(folder / MACHINES_FILE)
         if machines:

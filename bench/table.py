@@ -1,9 +1,9 @@
-"""The efficiency table as Markdown and CSV, and the reference study's figures beside ours."""
+"""The efficiency table as Markdown, CSV and records; the reference study's figures beside ours."""
 
 import csv
 import io
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from bench.columns import COLUMNS, entries
 from bench.markdown import NOTHING, Align, accuracy_with_interval, markdown_table, points
@@ -45,6 +45,20 @@ def efficiency_csv(results: Sequence[ModelResult]) -> str:
     for entry in entries(results):
         writer.writerow([value(entry) for column in COLUMNS for _, value in column.exact])
     return buffer.getvalue()
+
+
+def efficiency_records(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
+    """The same lines as records: the CSV's names and exact values, but lists for the two columns
+    that hold several things, and whether any of it comes from a quick run."""
+    return [
+        {
+            **{name: value(entry) for column in COLUMNS for name, value in column.exact},
+            "pareto": entry.on_fronts,
+            "notes": entry.notes,
+            "quick": entry.result.quick,
+        }
+        for entry in entries(results)
+    ]
 
 
 def gpu_line(results: Sequence[ModelResult]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from cifar10.environment import models_dir
+from cifar10.environment import EFFICIENCY_FILE, models_dir, results_dir
 from cifar10.errors import Cifar10Error, SettingsError
 from cifar10.store import ModelStore
 from service.edge import Edge
@@ -36,7 +36,8 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
         """The application of one worker process."""
         configure_logging()
         models = ModelSet(SETTINGS, ModelStore(models_dir()))
-        return Edge(super().to_asgi(is_main), SETTINGS, models)
+        table = results_dir() / EFFICIENCY_FILE
+        return Edge(super().to_asgi(is_main), SETTINGS, models, table)
 
 
 @bentoml.service(

@@ -32,6 +32,17 @@ full batch holds the loop for some 30 ms at most; beside a slower model, a threa
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class Run:
+    """What is told of the run in which one request was answered, where it asks for that."""
+
+    queue_seconds: float = 0.0
+    """From its submission to the start of the run."""
+    inference_seconds: float = 0.0
+    images: int = 0
+    """In the run, its own and those of other requests."""
+
+
 @dataclass(eq=False, slots=True)
 class _Item:
     """Images of one request that are run together."""
@@ -40,6 +51,7 @@ class _Item:
     deadline: float
     submitted: float
     answer: "asyncio.Future[Probabilities]"
+    told: Run | None
 
 
 class Batcher:
@@ -78,13 +90,16 @@ class Batcher:
         self._busy = False
         """Whether a run is going on or will begin in the loop's next turn."""
 
-    async def predict(self, images: Images, deadline: float) -> Probabilities:
+    async def predict(
+        self, images: Images, deadline: float, told: Run | None = None
+    ) -> Probabilities:
         """Class probabilities of one request's images.
 
         Args:
             images: uint8 (N, 32, 32, 3), RGB. More than ``max_batch`` are run one batch after the
                 other, so that small requests get their turn in between.
             deadline: on the event loop's clock.
+            told: filled with what is told of the (last) run.
 
         Returns:
             float32 (N, 10).
@@ -100,17 +115,17 @@ class Batcher:
         self._held += count
         try:
             if count <= self._max_batch:
-                return await self._answer(images, deadline)
+                return await self._answer(images, deadline, told)
             parts = [
-                await self._answer(images[start : start + self._max_batch], deadline)
+                await self._answer(images[start : start + self._max_batch], deadline, told)
                 for start in range(0, count, self._max_batch)
             ]
             return np.concatenate(parts)
         finally:
             self._held -= count
 
-    async def _answer(self, images: Images, deadline: float) -> Probabilities:
-        item = _Item(images, deadline, perf_counter(), self._loop.create_future())
+    async def _answer(self, images: Images, deadline: float, told: Run | None) -> Probabilities:
+        item = _Item(images, deadline, perf_counter(), self._loop.create_future(), told)
         self._waiting.append(item)
         if not self._busy:
             self._busy = True
@@ -168,8 +183,8 @@ class Batcher:
         for its neighbour. Raises nothing."""
         try:
             if len(batch) == 1:
-                return [self._timed_run(batch[0].images)]
-            together = self._timed_run(np.concatenate([item.images for item in batch]))
+                return [self._timed_run(batch, batch[0].images)]
+            together = self._timed_run(batch, np.concatenate([item.images for item in batch]))
         except Exception as error:
             if len(batch) == 1:
                 return [error]
@@ -183,12 +198,18 @@ class Batcher:
             start = end
         return outcomes
 
-    def _timed_run(self, images: Images) -> Probabilities:
+    def _timed_run(self, batch: list[_Item], images: Images) -> Probabilities:
         started = perf_counter()
         probabilities = self._run(images)
-        self._metrics.inference_seconds.observe(perf_counter() - started)
+        seconds = perf_counter() - started
+        self._metrics.inference_seconds.observe(seconds)
         self._metrics.batch_images.observe(len(images))
         self._metrics.classified.inc(len(images))
+        for item in batch:
+            if item.told is not None:
+                item.told.queue_seconds = started - item.submitted
+                item.told.inference_seconds = seconds
+                item.told.images = len(images)
         return probabilities
 
     def _deliver_soon(

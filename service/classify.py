@@ -4,13 +4,16 @@ import io
 import math
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+from service.batcher import Run
 from service.exchange import Answer, Request, json_answer, query_parameters
+from service.explanation import StageClock, explanation
 from service.inference import Inference
 from service.models import LoadedModel, ModelSet
 from service.problems import Problem, malformed, too_many_images
@@ -26,6 +29,19 @@ MAX_NPY_HEADER_BYTES: Final = 512
 IMAGE_BYTES: Final = math.prod(IMAGE_SHAPE)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request's query asks for."""
+
+    model: str | None = None
+    """None: the default."""
+    top_k: int = DEFAULT_TOP_K
+    explain: bool = False
+
+
+_DEFAULTS: Final = Wanted()
+
+
 class Classifier:
     """Answers the two addresses."""
 
@@ -39,27 +55,43 @@ class Classifier:
 
     async def one(self, request: Request) -> Answer:
         """``POST /classify``: an image → its class."""
-        name, top_k = _parameters(request.query)
-        model = self._models.get(name)
+        wanted = _wanted(request.query, ("model", "top_k", "explain"))
+        model = self._models.get(wanted.model)
+        if wanted.explain:
+            return await self._explained(request, model, wanted.top_k)
         body = await self._bodies.read(request)
         content_type = request.headers.get(b"content-type", b"")
         tile = await self._inference.decode(body, content_type, request.deadline)
         probabilities = await self._inference.predict(model, tile, request.deadline)
-        return json_answer({**_prediction(probabilities[0].tolist(), top_k), **_model(model)})
+        prediction = _prediction(probabilities[0].tolist(), wanted.top_k)
+        return json_answer({**prediction, **_model(model)})
+
+    async def _explained(self, request: Request, model: LoadedModel, top_k: int) -> Answer:
+        """The same with a clock, which those who do not ask for it do not pay for."""
+        clock, run = StageClock(), Run()
+        body = await self._bodies.read(request)
+        clock.lap("body")
+        content_type = request.headers.get(b"content-type", b"")
+        tile = await self._inference.decode(body, content_type, request.deadline)
+        clock.lap("decode")
+        probabilities = await self._inference.predict(model, tile, request.deadline, run)
+        told = {"explanation": explanation(tile, clock, run)}
+        prediction = _prediction(probabilities[0].tolist(), top_k)
+        return json_answer({**prediction, **_model(model), **told})
 
     async def many(self, request: Request) -> Answer:
         """``POST /classify/batch``: images → their classes in order, an error for each bad one."""
-        name, top_k = _parameters(request.query)
-        model = self._models.get(name)
+        wanted = _wanted(request.query, ("model", "top_k"))
+        model = self._models.get(wanted.model)
         body = await self._bodies.read(request)
         content_type = request.headers.get(b"content-type", b"")
         if content_type.partition(b";")[0].strip().lower() == NPY:
             images = read_npy(body, self._settings.max_images)
             rows = await self._inference.predict(model, images, request.deadline)
-            entries = [_prediction(row, top_k) for row in rows.tolist()]
+            entries = [_prediction(row, wanted.top_k) for row in rows.tolist()]
         else:
             tiles = await self._inference.decode_form(body, content_type, request.deadline)
-            entries = await self._predict_good(model, tiles, top_k, request.deadline)
+            entries = await self._predict_good(model, tiles, wanted.top_k, request.deadline)
         return json_answer({"predictions": entries, **_model(model)})
 
     async def _predict_good(
@@ -118,11 +150,20 @@ def read_npy(body: bytes, most: int) -> NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8, offset=stream.tell()).reshape(shape)
 
 
-def _parameters(query: bytes) -> tuple[str | None, int]:
-    found = query_parameters(query, ("model", "top_k"))
-    text = found.get("top_k")
+def _wanted(query: bytes, accepted: tuple[str, ...]) -> Wanted:
+    if not query:
+        return _DEFAULTS
+    found = query_parameters(query, accepted)
+    explain = found.get("explain", "false")
+    if explain not in ("true", "false"):
+        detail = f"explain is {explain[:32]!r}; expected true or false"
+        raise malformed(detail)
+    return Wanted(found.get("model"), _top_k(found.get("top_k")), explain == "true")
+
+
+def _top_k(text: str | None) -> int:
     if text is None:
-        return found.get("model"), DEFAULT_TOP_K
+        return DEFAULT_TOP_K
     top_k = 0
     if text.isascii() and len(text) <= 2:
         with suppress(ValueError):
@@ -130,7 +171,7 @@ def _parameters(query: bytes) -> tuple[str | None, int]:
     if not 1 <= top_k <= CLASS_COUNT:
         detail = f"top_k is {text[:32]!r}; expected a number from 1 to {CLASS_COUNT}"
         raise malformed(detail)
-    return found.get("model"), top_k
+    return top_k
 
 
 def _prediction(probabilities: list[float], top_k: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ addresses and the start and end of the process.
 
 import asyncio
 import logging
+from pathlib import Path
 from time import perf_counter
 from typing import Final
 from uuid import uuid4
@@ -15,6 +16,7 @@ from service.exchange import Answer, Application, Receive, Request, Route, Scope
 from service.inference import Inference
 from service.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.models import ModelSet
+from service.page import Page
 from service.problems import MEDIA_TYPE, Kind, Problem, method_not_allowed
 from service.protocol import PREFIX as PROTOCOL_PREFIX
 from service.protocol import Protocol
@@ -35,9 +37,16 @@ class Edge:
         behind: BentoML's application.
         settings: limits and deadlines.
         models: what to load; loading starts with the lifespan.
+        efficiency: the file of the efficiency table, which need not be there.
     """
 
-    def __init__(self, behind: Application, settings: Settings, models: ModelSet) -> None:
+    def __init__(
+        self,
+        behind: Application,
+        settings: Settings,
+        models: ModelSet,
+        efficiency: Path | None = None,
+    ) -> None:
         self._behind = behind
         self._settings = settings
         self._models = models
@@ -48,7 +57,6 @@ class Edge:
         self._protocol = Protocol(settings, models, bodies, self._inference)
         status = Status(models, self._metrics)
         routes = (
-            Route("/", "GET", status.show_page),
             Route("/classify", "POST", classifier.one),
             Route("/classify/batch", "POST", classifier.many),
             Route("/livez", "GET", status.live),
@@ -56,6 +64,7 @@ class Edge:
             Route("/models", "GET", status.list_models),
             Route("/openapi.json", "GET", status.describe),
             Route("/readyz", "GET", status.ready),
+            *Page(efficiency).routes,
         )
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cifar10.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
 from cifar10.images import DecodeLimits, decode_image
-from service.batcher import Batcher, past_deadline
+from service.batcher import Batcher, Run, past_deadline
 from service.metrics import Metrics
 from service.models import LoadedModel
 from service.problems import Kind, Problem, try_later
@@ -115,9 +115,15 @@ class Inference:
         return await self._preparing.run(deadline, function, *arguments)
 
     async def predict(
-        self, model: LoadedModel, images: NDArray[np.uint8], deadline: float
+        self,
+        model: LoadedModel,
+        images: NDArray[np.uint8],
+        deadline: float,
+        told: Run | None = None,
     ) -> NDArray[np.float32]:
         """Class probabilities: uint8 (N, 32, 32, 3) → float32 (N, 10), rows summing to 1.
+
+        ``told``, where it is given, is filled with what is told of the model's run.
 
         Raises:
             Problem: 503, the queue is full; 504, the deadline has passed.
@@ -126,7 +132,7 @@ class Inference:
         batcher = self._batchers.get(name)
         if batcher is None:
             batcher = self._batchers[name] = self._batcher_of(model)
-        return await batcher.predict(images, deadline)
+        return await batcher.predict(images, deadline, told)
 
     def _batcher_of(self, model: LoadedModel) -> Batcher:
         return Batcher(

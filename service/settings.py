@@ -15,7 +15,8 @@
 | `CIFAR10_MAX_BATCH`        | images in one run of a model, at most       | 32               |
 | `CIFAR10_MAX_IMAGES`       | images in one request, at most              | 512              |
 
-(Where the models are, `CIFAR10_MODELS`, is the kernel's: see `cifar10/environment.py`.)
+(Where the models are, `CIFAR10_MODELS`, and the page's efficiency table, `CIFAR10_RESULTS`, is the
+kernel's: see `cifar10/environment.py`.)
 """
 
 import difflib
@@ -35,7 +36,13 @@ PREFIX: Final = "CIFAR10_"
 
 DEFAULT_MODEL: Final = "simple_cnn"
 
-_KERNEL_VARIABLES: Final = {"CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_WEIGHTS", "CIFAR10_CACHE"}
+_KERNEL_VARIABLES: Final = {
+    "CIFAR10_DATA",
+    "CIFAR10_MODELS",
+    "CIFAR10_RESULTS",
+    "CIFAR10_WEIGHTS",
+    "CIFAR10_CACHE",
+}
 
 _KUBERNETES_VARIABLE: Final = re.compile(r"CIFAR10_(SERVICE_(HOST|PORT.*)|PORT(_.*)?)")
 """What Kubernetes puts into every container beside a Service that is named ``cifar10``."""

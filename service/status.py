@@ -1,4 +1,4 @@
-"""What the server says of itself: its models, whether it is fit, its metrics, its two documents."""
+"""What the server says of itself: its models, whether it is fit, its metrics, its openapi.json."""
 
 import asyncio
 import dataclasses
@@ -10,21 +10,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.exchange import Answer, Request, json_answer, query_parameters
 from service.metrics import Metrics
 from service.models import LoadedModel, ModelSet
-from service.problems import MEDIA_TYPE, Headers, Kind, Problem, no_such_model, try_later
+from service.problems import MEDIA_TYPE, Kind, Problem, no_such_model, try_later
 
 STATIC: Final = Path(__file__).parent / "static"
 
 MODEL_PREFIX: Final = "/models/"
-
-_PAGE_HEADERS: Final[Headers] = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-        b"img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        b"frame-ancestors 'none'",
-    ),
-    (b"referrer-policy", b"no-referrer"),
-)
 
 
 class Status:
@@ -33,7 +23,6 @@ class Status:
     def __init__(self, models: ModelSet, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
-        self._page = (STATIC / "index.html").read_bytes()
         self._openapi = (STATIC / "openapi.json").read_bytes()
 
     async def list_models(self, request: Request) -> Answer:
@@ -98,10 +87,6 @@ class Status:
         """``GET /metrics``, over all workers."""
         text = await asyncio.to_thread(self._metrics.render)
         return Answer(200, text, CONTENT_TYPE_LATEST.encode())
-
-    async def show_page(self, _: Request) -> Answer:
-        """``GET /``."""
-        return Answer(200, self._page, b"text/html; charset=utf-8", _PAGE_HEADERS)
 
     async def describe(self, _: Request) -> Answer:
         """``GET /openapi.json``."""

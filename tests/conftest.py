@@ -37,7 +37,7 @@ def _isolated_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """No test reads or fills the user's own cache, data, weights or models by accident."""
-    for name in ("CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_WEIGHTS"):
+    for name in ("CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_RESULTS", "CIFAR10_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 

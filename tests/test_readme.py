@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +28,9 @@ COMMANDS = [
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
 ]
+
+PROGRAMS = re.findall(r"^```(python|js)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+"""Each a whole program: (language, text)."""
 
 LONG = re.compile(r"(CIFAR10_DATA=\S+ )?make (test|smoke|reproduce)")
 """Minutes each, and `make test` is this very run: make is asked what it would do."""
@@ -83,6 +87,9 @@ def test_the_readme_has_the_commands_it_promises():
     assert "make serve" in COMMANDS
     assert "make test" in COMMANDS
     assert any(command.startswith("curl -F image=@") for command in COMMANDS)
+    assert len(PROGRAMS) == 3
+    text = "".join(program for _, program in PROGRAMS)
+    assert all(client in text for client in ("import httpx", "import tritonclient", "fetch("))
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("curl")])
@@ -98,6 +105,25 @@ def test_curl(server, command):
     assert re.search(r'"(label|models|card|status)":', done.stdout)
 
 
+@pytest.mark.parametrize(("language", "program"), PROGRAMS)
+def test_client(server, language, program):
+    """Each tells the class that curl is told."""
+    interpreter = {"python": sys.executable, "js": shutil.which("node")}[language]
+    if interpreter is None:
+        pytest.skip("no node: the JavaScript client is run where node is installed")
+    expected = httpx.post(
+        f"http://localhost:{server.port}/classify",
+        content=(server.folder / "photo.jpg").read_bytes(),
+    ).json()["label"]
+    path = server.folder / {"python": "client.py", "js": "client.mjs"}[language]
+    path.write_text(program.replace("localhost:3000", f"localhost:{server.port}"))
+    done = subprocess.run(
+        [interpreter, str(path)], cwd=server.folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == expected
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if LONG.fullmatch(c)])
 def test_long_targets_are_made_of_commands_that_exist(command):
     done = subprocess.run(
@@ -111,7 +137,10 @@ def test_long_targets_are_made_of_commands_that_exist(command):
 def test_bentoml_build(tmp_path):
     """In a copy: a build must not depend on, or leave anything in, the checkout."""
     copy = tmp_path / "checkout"
-    names = ("bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/simple_cnn")
+    names = (
+        "bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/simple_cnn",
+        "results/efficiency.json",
+    )  # fmt: skip
     for name in names:
         source = ROOT / name
         target = copy / name
@@ -128,7 +157,9 @@ def test_bentoml_build(tmp_path):
     (bento,) = (path.parent for path in (tmp_path / "bentoml").rglob("bento.yaml"))
     kept = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.*")}
     assert {"models/simple_cnn/card.json", "models/simple_cnn/model.onnx"} <= kept
-    assert "service/static/index.html" in kept
+    assert "results/efficiency.json" in kept
+    static = {str(path.relative_to(ROOT)) for path in (ROOT / "service/static").iterdir()}
+    assert static <= kept
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(BENCH)])

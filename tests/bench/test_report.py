@@ -1,5 +1,8 @@
 """What is rendered from rows: golden strings, staleness, pictures."""
 
+import csv
+import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from bench.report import (
     TABLE_END,
     MachineReport,
     prepare,
+    render_json,
     stale_files,
     write_report,
 )
@@ -118,6 +122,19 @@ def test_the_efficiency_table(recorder: Recorder) -> None:
 def test_the_csv_has_the_same_lines_exactly(recorder: Recorder) -> None:
     fill(recorder)
     assert efficiency_csv(reports(recorder)[0].models) == GOLDEN_CSV
+
+
+def test_the_records_have_the_same_lines_and_lists(recorder: Recorder) -> None:
+    fill(recorder)
+    (machine,) = json.loads(render_json(reports(recorder)))["machines"]
+    assert machine["conditions"].startswith("Measured on Test CPU 9000, 2 cores")
+    lines = list(csv.DictReader(io.StringIO(GOLDEN_CSV)))
+    assert [model["model"] for model in machine["models"]] == [line["model"] for line in lines]
+    for model, line in zip(machine["models"], lines, strict=True):
+        assert model["pareto"] == line["pareto"].split()
+        assert "; ".join(model["notes"]) == line["notes"]
+        for name in ("accuracy", "latency_p50_ms", "size_bytes", "digest"):
+            assert ("" if model[name] is None else str(model[name])) == line[name]
 
 
 def test_the_study_beside_ours(recorder: Recorder) -> None:
@@ -228,7 +245,8 @@ def test_write_then_check_then_measure_again(
     written = write_report(reports(recorder), tmp_path)
     assert [path.name for path in written] == [
         "trade_offs.png", "latency.png", "throughput.png", "throughput_latency.png", "load.png",
-        "confusion.png", "calibration.png", "table.csv", "REPORT.md", "README.md", "report.html",
+        "confusion.png", "calibration.png", "table.csv", "efficiency.json", "REPORT.md",
+        "README.md", "report.html",
     ]  # fmt: skip
     for path in written[:7]:
         with Image.open(path) as picture:

@@ -141,6 +141,8 @@ CASES = (
     Case("top_k empty", 400, "malformed", _raw(PNG), "?top_k="),
     Case("top_k in Arabic digits", 400, "malformed", _raw(PNG), "?top_k=%D9%A3"),
     Case("top_k twice", 400, "malformed", _raw(PNG), "?top_k=1&top_k=2"),
+    Case("explain=1", 400, "malformed", _raw(PNG), "?explain=1"),
+    Case("explain twice", 400, "malformed", _raw(PNG), "?explain=true&explain=true"),
     Case("unknown parameter", 400, "malformed", _raw(PNG), "?topk=3"),
     Case("many parameters", 400, "malformed", _raw(PNG), "?" + "a=1&" * 50),
     Case("GET", 405, "method-not-allowed", {}, method="GET"),

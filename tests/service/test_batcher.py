@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from service.batcher import Batcher
+from service.batcher import Batcher, Run
 from service.metrics import Metrics
 from service.models import batch_sizes
 from service.problems import Kind, Problem
@@ -95,6 +95,20 @@ def test_a_fast_model_runs_on_the_loop_and_a_slow_one_does_not(run, model):
     assert model.threads == {"MainThread"}
     run(behaviour, seconds_per_image=SLOW)
     assert model.threads == {"MainThread", "predict_0"}
+
+
+@pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
+def test_who_asks_is_told_of_the_run(run, model, seconds_per_image):
+    async def behaviour(batcher, deadline):
+        told = Run()
+        asks = [batcher.predict(images(1, 2), deadline), batcher.predict(images(3), deadline, told)]
+        await asyncio.gather(*asks)
+        return told
+
+    told = run(behaviour, seconds_per_image=seconds_per_image)
+    assert told.images == 3
+    assert told.queue_seconds > 0
+    assert told.inference_seconds > 0
 
 
 def test_a_run_has_no_more_than_max_batch_images(run, model):

@@ -305,14 +305,6 @@ def test_models(run, tiny_store):
         assert_refused(Case("", 404, "no-such-model"), response)
 
 
-def test_the_page_asks_nobody_else(run):
-    response = run(lambda client: client.get("/"))
-    assert response.headers["content-type"].startswith("text/html")
-    assert "default-src 'none'" in response.headers["content-security-policy"]
-    assert "http://" not in response.text
-    assert "https://" not in response.text
-
-
 def test_openapi_names_every_address_and_no_other(edge, run):
     paths = json.loads((STATIC / "openapi.json").read_bytes())["paths"]
     routes = edge.routes

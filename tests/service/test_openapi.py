@@ -55,6 +55,7 @@ def test_every_answer_is_as_described(case: schemathesis.Case, server: Server):
 GOOD = {
     "image": ("/classify", {"content": JPEG}),
     "top_k": ("/classify?model=tiny_b&top_k=10", {"files": {"image": PNG}}),
+    "explained": ("/classify?explain=true", {"content": PNG}),
     "parts": ("/classify/batch", {"files": [("image", JPEG), ("image", b"a cat")]}),
     "array": ("/classify/batch", {"content": ONE, "headers": test_batch.NPY_TYPE}),
     "tensor": ("/v2/models/{name}/infer", test_protocol.ask()),

@@ -1,0 +1,139 @@
+"""A headless Chromium, its address bar at a running server's page."""
+
+import base64
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+WAIT_SECONDS = 20
+WIDE = (1200, 900)
+
+
+def start_browser() -> webdriver.Chrome:
+    """A browser with a camera that is not there. Skips the test where there is no browser."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip(
+            "no browser: the page is tested where chromium and chromedriver are installed "
+            "(Debian: apt-get install chromium chromium-driver)"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in (
+        "--headless=new",
+        "--disable-dev-shm-usage",  # a container's is too small
+        "--disable-gpu",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options, Service(driver))
+
+
+class Page:
+    """The page as someone sees it who uses it."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def tell(self, command: str, **arguments: Any) -> Any:
+        """A command of the DevTools protocol."""
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def open(self, size: tuple[int, int] = WIDE, **media: str) -> None:
+        """Load the page in a window of ``size``, with media features such as a dark scheme."""
+        features = [
+            {"name": name.replace("_", "-"), "value": value} for name, value in media.items()
+        ]
+        self.tell("Emulation.setEmulatedMedia", features=features)
+        self.tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=size[0],
+            height=size[1],
+            deviceScaleFactor=1,
+            mobile=size[0] < 600,
+        )
+        self.driver.get(f"{self.url}/")
+        self.wait_for(lambda: self.id("model").find_elements(By.TAG_NAME, "option"))
+        self.wait_for(lambda: "Reading" not in self.id("machines").text)
+
+    def id(self, name: str) -> WebElement:
+        return self.driver.find_element(By.ID, name)
+
+    def wait_for(self, condition: Any) -> Any:
+        return WebDriverWait(self.driver, WAIT_SECONDS, 0.02).until(lambda _: condition())
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def choose(self, path: Path) -> None:
+        self.id("file").send_keys(str(path))
+
+    def choose_model(self, name: str) -> None:
+        Select(self.id("model")).select_by_visible_text(name)
+
+    def answer(self, after: str | None = None) -> str:
+        """What it says, once it does and that is not ``after``."""
+
+        def said() -> str | None:
+            text = self.id("said").text
+            idle = self.id("answer").get_attribute("aria-busy") == "false"
+            return text if idle and self.id("result").is_displayed() and text != after else None
+
+        return str(self.wait_for(said))
+
+    def problem(self) -> str:
+        return str(self.wait_for(lambda: self.id("problem").text))
+
+    def bars(self) -> dict[str, str]:
+        """Label → percentage, as they are read."""
+        lines = self.id("bars").find_elements(By.TAG_NAME, "li")
+        return dict(line.text.split("\n") for line in lines)
+
+    def tile(self) -> NDArray[np.uint8]:
+        """The pixels of what the model sees: uint8 (32, 32, 3)."""
+        source = self.id("tile").get_attribute("src") or ""
+        with Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2]))) as picture:
+            return np.asarray(picture)
+
+    def focused(self) -> str:
+        return str(self.run("return document.activeElement.id"))
+
+    def overflows(self) -> bool:
+        """Whether it scrolls sideways. (A phone's ``innerWidth`` grows with what overflows.)"""
+        root = "document.documentElement"
+        return bool(self.run(f"return {root}.scrollWidth > {root}.clientWidth"))
+
+    def messages(self) -> list[str]:
+        """What stands in the console, but for the browser's line on each refusal by /classify."""
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if not (entry["source"] == "network" and "/classify?" in entry["message"])
+        ]
+
+    def requests(self) -> list[str]:
+        """The addresses asked for since this was last asked."""
+        events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]

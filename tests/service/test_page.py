@@ -1,0 +1,128 @@
+"""What the page is made of: its files, its policy, its table, and what the model saw."""
+
+import base64
+import io
+import json
+import logging
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.report import prepare, render_json
+from bench.results import read_results
+from cifar10.environment import EFFICIENCY_FILE, PROJECT_ROOT
+from cifar10.images import decode_image
+from service.page import NOT_MEASURED, read_efficiency
+from service.status import STATIC
+from tests.conftest import encode
+from tests.service.cases import JPEG, PIXELS, PNG, Case, assert_refused
+
+PHOTO = encode(np.kron(PIXELS, np.ones((9, 12, 1), np.uint8)), "JPEG")
+
+NAME_OF_SVG = "http://www.w3.org/2000/svg"
+"""A name, which nobody fetches."""
+
+
+def test_the_page_asks_nobody_else_and_runs_nothing_inline(run):
+    async def ask(client):
+        page = await client.get("/")
+        linked = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
+        return page, [await client.get(f"/{path}") for path in linked]
+
+    page, linked = run(ask)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'; style-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<style|<script>|\son\w+=|\sstyle=", page.text)
+    assert {response.headers["content-type"] for response in linked} == {
+        "text/css; charset=utf-8",
+        "text/javascript; charset=utf-8",
+    }
+    for response in (page, *linked):
+        assert response.status_code == 200
+        assert response.headers["x-content-type-options"] == "nosniff"
+        text = response.text.replace(NAME_OF_SVG, "")
+        assert "http://" not in text
+        assert "https://" not in text
+
+
+def test_every_file_of_the_page_is_served(run):
+    files = {path.name for path in STATIC.iterdir()} - {"index.html", "openapi.json"}
+
+    async def ask(client):
+        return {name: (await client.get(f"/static/{name}")).content for name in files}
+
+    assert run(ask) == {name: (STATIC / name).read_bytes() for name in files}
+
+
+def test_an_efficiency_table_is_given_as_it_was_written(tmp_path):
+    path = tmp_path / "efficiency.json"
+    assert read_efficiency(path) == NOT_MEASURED
+    written = b'{"machines": [{"name": "m", "conditions": "c", "models": []}]}\n'
+    path.write_bytes(written)
+    assert read_efficiency(path) == written
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"machines": 1}', b"\xff"])
+def test_what_is_no_efficiency_table_is_logged_and_not_given(tmp_path, caplog, text):
+    path = tmp_path / "efficiency.json"
+    path.write_bytes(text)
+    with caplog.at_level(logging.ERROR):
+        assert read_efficiency(path) == NOT_MEASURED
+    assert str(path) in caplog.text
+
+
+def test_a_server_without_a_table_says_so(run):
+    answer, refused = run(
+        lambda client: _both(client.get("/efficiency"), client.get("/efficiency?machine=a"))
+    )
+    assert answer.json() == {"machines": []}
+    assert_refused(Case("", 400, "malformed"), refused)
+
+
+async def _both(one, other):
+    return await one, await other
+
+
+@pytest.mark.parametrize("image", [PNG, JPEG, PHOTO], ids=["png", "jpeg", "photo"])
+@pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
+def test_an_explanation_has_the_very_tile_and_every_stage(run, image, form):
+    body = {"files": {"image": image}} if form else {"content": image}
+
+    async def ask(client):
+        plain = await client.post("/classify?model=tiny_b&top_k=10", **body)
+        told = await client.post("/classify?model=tiny_b&top_k=10&explain=true", **body)
+        silent = await client.post("/classify?model=tiny_b&top_k=10&explain=false", **body)
+        return plain.json(), told.json(), silent.json()
+
+    plain, told, silent = run(ask)
+    assert "explanation" not in plain
+    assert silent == plain
+    explanation = told.pop("explanation")
+    assert told == plain
+    with Image.open(io.BytesIO(base64.b64decode(explanation["tile_png"]))) as tile:
+        np.testing.assert_array_equal(np.asarray(tile), decode_image(image))
+    timing = explanation["timing_ms"]
+    assert list(timing) == ["body", "decode", "queue", "inference", "total"]
+    total = timing.pop("total")
+    assert timing["inference"] > 0
+    assert min(timing.values()) >= 0
+    assert sum(timing.values()) <= total
+    assert explanation["batch_images"] == 1
+
+
+def test_only_one_image_is_explained(run):
+    response = run(lambda client: client.post("/classify/batch?explain=true", files={"image": PNG}))
+    assert_refused(Case("", 400, "malformed"), response)
+
+
+def test_the_committed_table_is_what_bench_makes_of_the_rows():
+    """The one file that ``bench`` hands to ``service``."""
+    results = PROJECT_ROOT / "results"
+    table = json.loads(read_efficiency(results / EFFICIENCY_FILE))
+    assert table == json.loads(render_json(prepare(read_results(results), results)))
+    assert table["machines"]
