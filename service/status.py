@@ -42,7 +42,13 @@ class Status:
         """``GET /models``."""
         query_parameters(request.query)
         models = [self._summary(self._models.loaded[name]) for name in sorted(self._models.loaded)]
-        return json_answer({"default": self._models.default, "models": models})
+        return json_answer(
+            {
+                "default": self._models.default,
+                "aliases": self._models.aliases,
+                "models": models,
+            }
+        )
 
     async def show_model(self, request: Request) -> Answer:
         """``GET /models/{name}``."""
