@@ -13,6 +13,8 @@ from bench.agreement import AgreementPlan
 from bench.agreement_runs import agree_on_models
 from bench.arguments import build_parser
 from bench.ceiling import measure_ceilings
+from bench.chaos import hurt_service
+from bench.chaos_trial import ChaosPlan
 from bench.compare import Tolerance, compare
 from bench.console import progress_bar, results_table, set_up_logging
 from bench.everything import new_session_id, run_stages, session_of
@@ -75,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "robustness": _robustness,
         "resources": _resources,
         "sensitivity": _sensitivity,
+        "chaos": _chaos,
     }
     try:
         return commands[options.command](options, errors)
@@ -301,6 +304,24 @@ def _sensitivity(options: argparse.Namespace, errors: Console) -> int:
     for line in told(measurement):
         errors.print(line, highlight=False, soft_wrap=True, markup=False)
     return OK if measurement.holds else MODEL_FAILED
+
+
+def _chaos(options: argparse.Namespace, errors: Console) -> int:
+    if options.quick:
+        plan = ChaosPlan(options.workers, 1, 1, 700, 6.0, large_images=2, large_rounds=1)
+    else:
+        plan = ChaosPlan(options.workers, inputs=options.inputs, soak_seconds=options.minutes * 60)
+    with progress_bar(errors) as progress:
+        outcome = hurt_service(
+            models_dir(),
+            options.model,
+            options.trials,
+            _recorder(options),
+            plan,
+            device=options.device,
+            progress=progress,
+        )
+    return _conclude(outcome, errors, options)
 
 
 def _report(options: argparse.Namespace, errors: Console) -> int:

@@ -6,6 +6,8 @@ from typing import Final
 
 from cifar10.environment import PROJECT_ROOT, results_dir
 
+CHAOS_TRIALS: Final = ("kill", "reload", "fuzz", "bombs", "large", "soak")
+
 _EXIT_CODES: Final = """\
 exit codes:
   0    done (report --check: all is up to date)
@@ -52,6 +54,13 @@ examples:
 examples:
   python -m bench resources
   python -m bench resources --models simple_cnn --device cuda
+""",
+    "chaos": """\
+examples:
+  python -m bench chaos                             all trials; the soak alone takes half an hour
+  python -m bench chaos kill reload bombs large     a few minutes
+  python -m bench chaos fuzz --inputs 100000
+  python -m bench chaos soak --minutes 30
 """,
     "report": """\
 examples:
@@ -223,6 +232,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_data(sensitivity)
     _add_device(sensitivity)
+
+    chaos = _command(
+        commands, "chaos", "the service hurt: workers killed, files changed, hostile input, a soak"
+    )
+    chaos.add_argument(
+        "trials",
+        nargs="*",
+        metavar="TRIAL",
+        help=f"of {', '.join(CHAOS_TRIALS)} (default: all, in that order)",
+    )
+    chaos.add_argument("--model", metavar="NAME", help="(default: the server's own default)")
+    chaos.add_argument("--workers", type=_positive, default=2, help="of the server (default: 2)")
+    chaos.add_argument(
+        "--inputs", type=_positive, default=100_000, help="of the fuzzing (default: 100000)"
+    )
+    chaos.add_argument("--minutes", type=float, default=30.0, help="of the soak (default: 30)")
+    chaos.add_argument("--quick", action="store_true", help="little of each, to see that it works")
+    _add_device(chaos)
 
     report = _command(
         commands, "report", "render REPORT.md, report.html and the README's table from the rows"

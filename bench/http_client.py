@@ -135,11 +135,15 @@ class HttpClient:
 
     async def send(self, number: int) -> int:
         """Post body ``number`` (modulo how many there are); its status, or :data:`NO_ANSWER`."""
+        return await self.send_bytes(self._requests[number % len(self._requests)])
+
+    async def send_bytes(self, request: bytes) -> int:
+        """Send a whole request of another's making; its status, or :data:`NO_ANSWER`."""
         connection = None
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 connection = await self._connect()
-                status = await connection.ask(self._requests[number % len(self._requests)])
+                status = await connection.ask(request)
         except (OSError, BrokenAnswerError, TimeoutError):
             if connection is not None:
                 connection.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.calibration import Reliability
+from bench.chaos_measurements import ChaosMeasurement
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement
 from cifar10.accuracy import Accuracy
@@ -255,6 +256,7 @@ Measurement = (
     | ResourceMeasurement
     | TrainingMeasurement
     | PeerMeasurement
+    | ChaosMeasurement
     | FailureMeasurement
 )
 
@@ -272,6 +274,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "resources": ResourceMeasurement,
     "training": TrainingMeasurement,
     "peer": PeerMeasurement,
+    "chaos": ChaosMeasurement,
     "failure": FailureMeasurement,
 }
 """Kind of row → what such a row holds."""
@@ -314,6 +317,8 @@ def key_of(measurement: Measurement) -> str:
             return f"provider={measurement.provider} corruption={measurement.corruption}"
         case ResourceMeasurement():
             return f"provider={measurement.provider} threads={measurement.threads}"
+        case ChaosMeasurement():
+            return f"trial={measurement.trial} workers={measurement.workers}"
         case PeerMeasurement():
             return f"server={measurement.server} decoder={measurement.decoder}"
         case FailureMeasurement():

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import httpx
@@ -39,6 +39,7 @@ class Server:
         load: the only models to load; empty for all.
         device: ``auto``, ``cpu`` or ``cuda``.
         command: what starts it; ``{port}`` stands for the port.
+        settings: further variables of its environment.
         start_timeout_seconds: how long it may take to be ready.
 
     Raises:
@@ -52,6 +53,7 @@ class Server:
         load: Sequence[str] = (),
         device: str = "auto",
         command: Sequence[str] = SERVE,
+        settings: Mapping[str, str] = MappingProxyType({}),
         start_timeout_seconds: float = START_TIMEOUT_SECONDS,
     ) -> None:
         self.port = _free_port()
@@ -60,6 +62,7 @@ class Server:
         self._settings = {"CIFAR10_MODELS": str(models.resolve()), "CIFAR10_DEVICE": device}
         if load:
             self._settings |= {"CIFAR10_LOAD": ",".join(load), "CIFAR10_DEFAULT_MODEL": load[0]}
+        self._settings |= settings
         self._start_timeout_seconds = start_timeout_seconds
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes]
@@ -113,6 +116,25 @@ class Server:
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     times = process.cpu_times()
                     total += times.user + times.system
+        return total
+
+    def processes(self) -> list[psutil.Process]:
+        """The program that was started, and all below it that live."""
+        root = psutil.Process(self._process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer: those with nothing below them."""
+        return [one for one in self.processes()[1:] if not one.children()]
+
+    def memory_bytes(self) -> int:
+        """What the processes take together, pages that several share counted once for all of them
+        (proportional set size); resident set sizes where the kernel does not tell."""
+        total = 0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                memory = process.memory_full_info()
+                total += getattr(memory, "pss", memory.rss)
         return total
 
     def _wait_until_ready(self) -> None:

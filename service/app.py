@@ -1,22 +1,29 @@
 """What ``bentoml serve`` starts: the BentoML service, with our edge in front of its application.
 
-BentoML gives the process model (supervisor, workers, signals), builds and containers. Requests do
-not pass through its middleware, which costs more than the model does and limits nothing.
+BentoML gives the command line, the listening socket, builds and containers. Requests do not pass
+through its middleware, which costs more than the model does and limits nothing. On Linux, the one
+worker that BentoML starts becomes the supervisor of ours (:mod:`service.supervisor`); elsewhere
+BentoML's workers serve by themselves.
 """
 
 from typing import Any
 
 import bentoml
+import click
 from bentoml.exceptions import BentoMLException
 
 from cifar10.environment import EFFICIENCY_FILE, models_dir, results_dir
 from cifar10.errors import Cifar10Error, SettingsError
 from cifar10.store import ModelStore
+from service.board import Place, inherited_board, leave_board
 from service.edge import Edge
+from service.exchange import Application
 from service.logs import configure_logging
 from service.models import ModelSet
 from service.preflight import check_before_start
+from service.rate_limit import new_key
 from service.settings import Settings, read_settings
+from service.supervisor import CAN_FORK, Supervisor
 
 
 def _settings() -> Settings:
@@ -33,17 +40,37 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
     """A BentoML service whose requests are answered by :class:`service.edge.Edge`."""
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """The application of one worker process."""
+        """The application of one worker process. Does not return in one that BentoML started with
+        a socket to serve: that supervises ours, until it is told to end."""
         configure_logging()
-        models = ModelSet(SETTINGS, ModelStore(models_dir()))
-        table = results_dir() / EFFICIENCY_FILE
-        return Edge(super().to_asgi(is_main), SETTINGS, models, table)
+        command = click.get_current_context(silent=True)
+        behind = super().to_asgi(is_main)
+        if not CAN_FORK or command is None or command.params.get("fd") is None:
+            return _edge(behind, Place.alone(), new_key())
+        from service.server import Launch, run_worker  # what it imports is not everywhere
+
+        launch = Launch.from_options(command.params)
+
+        key = new_key()
+
+        def work(place: Place, lifeline: int) -> None:
+            edge = _edge(behind, place, key)
+            run_worker(edge, launch, SETTINGS, place, edge.is_fit, lifeline, edge.reload)
+
+        board = inherited_board(SETTINGS.workers)
+        return Supervisor(board, work, SETTINGS.drain_seconds).run()
+
+
+def _edge(behind: Application, place: Place, rate_key: bytes) -> Edge:
+    models = ModelSet(SETTINGS, ModelStore(models_dir()))
+    table = results_dir() / EFFICIENCY_FILE
+    return Edge(behind, SETTINGS, models, table, place, rate_key)
 
 
 @bentoml.service(
     name="cifar10",
     service_class=EdgeService,
-    workers=SETTINGS.workers,
+    workers=1 if CAN_FORK else SETTINGS.workers,
     # Off, because the edge does these itself; and BentoML's metrics take labels from requests.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
@@ -60,3 +87,4 @@ class Cifar10:
             check_before_start(SETTINGS, ModelStore(models_dir()))
         except Cifar10Error as error:
             raise BentoMLException(str(error)) from error
+        leave_board(SETTINGS.workers)

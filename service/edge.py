@@ -6,22 +6,30 @@ addresses and the start and end of the process.
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 from uuid import uuid4
 
+from service.access import ADMINISTRATION, ALWAYS_OPEN, Access
+from service.board import Place
 from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
 from service.inference import Inference
+from service.logs import Journal
 from service.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.models import ModelSet
 from service.page import Page
 from service.problems import MEDIA_TYPE, Kind, Problem, method_not_allowed
 from service.protocol import PREFIX as PROTOCOL_PREFIX
 from service.protocol import Protocol
+from service.reload import SUFFIX as RELOAD_SUFFIX
+from service.reload import Reloader
 from service.settings import Settings
 from service.status import MODEL_PREFIX, Status
+from service.tracing import HEADER as TRACE_HEADER
+from service.tracing import Parent, Spans, is_configured
 from service.upload import BodyReader, ClientDisconnectedError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +46,8 @@ class Edge:
         settings: limits and deadlines.
         models: what to load; loading starts with the lifespan.
         efficiency: the file of the efficiency table, which need not be there.
+        place: this worker's among the workers.
+        rate_key: of the rate limit, the same in all workers.
     """
 
     def __init__(
@@ -46,7 +56,10 @@ class Edge:
         settings: Settings,
         models: ModelSet,
         efficiency: Path | None = None,
+        place: Place | None = None,
+        rate_key: bytes = b"",
     ) -> None:
+        self._place = place = place or Place.alone()
         self._behind = behind
         self._settings = settings
         self._models = models
@@ -54,8 +67,8 @@ class Edge:
         self._inference = Inference(settings, self._metrics)
         bodies = BodyReader(settings.max_body_bytes, settings.deadline_seconds)
         classifier = Classifier(settings, models, bodies, self._inference)
-        self._protocol = Protocol(settings, models, bodies, self._inference)
-        status = Status(models, self._metrics)
+        self._protocol = Protocol(settings, models, bodies, self._inference, place.board)
+        status = Status(models, self._metrics, place.board)
         routes = (
             Route("/classify", "POST", classifier.one),
             Route("/classify/batch", "POST", classifier.many),
@@ -68,15 +81,35 @@ class Edge:
         )
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)
+        self._reloader = Reloader(settings, models, place, self._metrics)
+        self._reload_route = Route(ADMINISTRATION, "POST", self._reloader.answer)
+        # What is off costs a request nothing but to see that it is.
+        access = Access(settings, place.board, rate_key)
+        self._access = None if access.is_open else access
+        self._journal = Journal(settings.access_log) if settings.access_log else None
+        self._spans = Spans() if is_configured() else None
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """Every route there is."""
-        return *self._routes.values(), self._model_route, *self._protocol.routes
+        models = self._model_route, self._reload_route
+        return *self._routes.values(), *models, *self._protocol.routes
+
+    @property
+    def reload(self) -> Callable[[], None] | None:
+        """What SIGHUP does; None where nothing may be reloaded."""
+        return self._reloader.on_signal if self._reloader.is_on else None
+
+    def is_fit(self) -> bool:
+        """Whether every model can answer."""
+        return not self._models.unfit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on to BentoML's application."""
-        if scope["type"] == "http" and scope["path"] not in BENTOML_PATHS:
+        if scope["type"] == "http" and (
+            scope["path"] not in BENTOML_PATHS
+            or (self._access is not None and scope["path"] not in ALWAYS_OPEN)
+        ):
             await self._respond(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live_through(scope, receive, send)
@@ -85,15 +118,26 @@ class Edge:
 
     async def _live_through(self, scope: Scope, receive: Receive, send: Send) -> None:
         forget_dead_workers()
-        loading = asyncio.create_task(
-            asyncio.to_thread(self._models.load_all, self._metrics.model_loaded)
-        )
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
+        self._reloader.begin_after(loading)
+        loading.add_done_callback(self._catch_up)
         try:
             await self._behind(scope, receive, send)
         finally:
             await loading
             self._inference.stop()
             forget_this_worker()
+            if self._spans is not None:
+                await asyncio.to_thread(self._spans.stop)
+
+    def _load(self) -> None:
+        self._models.load_all(self._metrics.model_loaded)
+        self._place.set_ready(self.is_fit())
+
+    def _catch_up(self, _: object) -> None:
+        """A reload while this worker was loading may have come too late for it."""
+        if self._place.missed_reload:
+            self._reloader.on_signal()
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -107,20 +151,47 @@ class Edge:
             return
         finally:
             self._metrics.in_flight.dec()
+        seconds = perf_counter() - started
         self._metrics.answered(template, answer.status)
-        self._metrics.took(template, perf_counter() - started)
+        self._metrics.took(template, seconds)
+        if self._access is not None:
+            answer.headers = (*answer.headers, *self._access.headers(scope))
+        parent = _traceparent(scope["headers"])
+        if parent is not None or self._spans is not None or self._journal is not None:
+            self._tell(scope, template, answer, seconds, Parent.of(parent))
         await _send(send, answer)
+
+    def _tell(
+        self, scope: Scope, template: str, answer: Answer, seconds: float, parent: Parent | None
+    ) -> None:
+        """Put an answer into its trace and into the access log."""
+        method, status = scope["method"], answer.status
+        own = None
+        if self._spans is not None:
+            own = self._spans.record(parent, method, template, status, seconds)
+        elif parent is not None:
+            own = parent.child()
+        if own is not None:
+            answer.headers = (*answer.headers, (TRACE_HEADER, own.header()))
+        if self._journal is not None:
+            client = scope.get("client") or ("",)
+            trace = own.trace if own is not None else None
+            self._journal.note(method, template, status, seconds, client[0], trace)
 
     def _find(self, path: str) -> Route | None:
         route = self._routes.get(path)
         if route is None and path.startswith(MODEL_PREFIX):
-            return self._model_route
+            return self._reload_route if path.endswith(RELOAD_SUFFIX) else self._model_route
         if route is None and path.startswith(PROTOCOL_PREFIX):
             return self._protocol.find(path)
         return route
 
     async def _answer(self, route: Route | None, scope: Scope, receive: Receive) -> Answer:
         try:
+            if self._access is not None:
+                early = self._access.admit(scope, route)
+                if early is not None:
+                    return early
             if route is None:
                 detail = "nothing is here; /openapi.json lists what there is"
                 raise Problem(Kind.NOT_FOUND, detail)
@@ -144,9 +215,11 @@ class Edge:
         except Exception:  # the last resort: nothing but a problem document leaves this server
             occurrence = uuid4().urn
             place = route.template if route else "other"
-            logger.exception(
-                "a request failed", extra={"context": {"instance": occurrence, "route": place}}
-            )
+            context = {"instance": occurrence, "route": place}
+            parent = Parent.of(_traceparent(scope["headers"]))
+            if parent is not None:
+                context["trace_id"] = parent.trace
+            logger.exception("a request failed", extra={"context": context})
             detail = "an error that is the server's; its log has it under this instance"
             return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence), scope["path"])
 
@@ -155,6 +228,13 @@ class Edge:
         if path == PROTOCOL_PREFIX or path.startswith(f"{PROTOCOL_PREFIX}/"):
             return self._protocol.refuse(problem)
         return Answer(problem.kind.status, problem.body(), MEDIA_TYPE, problem.headers)
+
+
+def _traceparent(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    for name, value in headers:
+        if name == TRACE_HEADER:
+            return value
+    return None
 
 
 async def _send(send: Send, answer: Answer) -> None:

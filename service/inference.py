@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
 from time import perf_counter
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,8 @@ class Inference:
         self._metrics = metrics
         self._preparing = BoundedThread("prepare", MAX_PREPARING)
         self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
-        self._batchers: dict[str, Batcher] = {}
+        # A model that another has replaced goes, with its queue, when its last request is answered.
+        self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
 
     async def decode(self, body: bytes, content_type: bytes, deadline: float) -> NDArray[np.uint8]:
         """The tile in a request's body: uint8 (1, 32, 32, 3), RGB.
@@ -128,10 +130,9 @@ class Inference:
         Raises:
             Problem: 503, the queue is full; 504, the deadline has passed.
         """
-        name = model.card.name
-        batcher = self._batchers.get(name)
+        batcher = self._batchers.get(model)
         if batcher is None:
-            batcher = self._batchers[name] = self._batcher_of(model)
+            batcher = self._batchers[model] = self._batcher_of(model)
         return await batcher.predict(images, deadline, told)
 
     def _batcher_of(self, model: LoadedModel) -> Batcher:

@@ -1,6 +1,7 @@
 """The log: one JSON object on one line for each event, without the content of any image."""
 
 import logging
+import random
 import sys
 from datetime import UTC, datetime
 
@@ -24,6 +25,37 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
+
+
+class Journal:
+    """The access log: a line for a share of the requests, chosen by chance.
+
+    Nothing in it is the client's own text but the address and the method: the route is one of ours.
+
+    Args:
+        share: 0 to 1.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._logger = logging.getLogger("service.access_log")
+
+    def note(
+        self, method: str, route: str, status: int, seconds: float, client: str, trace: str | None
+    ) -> None:
+        """One request that has been answered."""
+        if random.random() >= self._share:  # noqa: S311 - nothing depends on who is chosen
+            return
+        context = {
+            "method": method[:16],
+            "route": route,
+            "status": status,
+            "milliseconds": round(seconds * 1e3, 3),
+            "client": client,
+        }
+        if trace is not None:
+            context["trace_id"] = trace
+        self._logger.info("request", extra={"context": context})
 
 
 def configure_logging() -> None:

@@ -149,12 +149,12 @@ class Metrics:
             )
         return found
 
-    def model_loaded(self, model: LoadedModel) -> None:
-        """Tell which model runs where."""
+    def model_loaded(self, model: LoadedModel, is_there: bool = True) -> None:
+        """Tell which model runs where, or no longer does."""
         predictor = model.predictor
         self.model_info.labels(
             model.card.name, model.card.sha256, predictor.device, predictor.provider
-        ).set(1)
+        ).set(is_there)
 
     def render(self) -> bytes:
         """The text exposition format, over all workers."""

@@ -6,9 +6,10 @@ and it gives the golden answer. A model that is not keeps the server unready, an
 
 import gc
 import logging
+import time
 import timeit
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cifar10.card import ModelCard
@@ -24,9 +25,9 @@ _LOADING: Final = "being loaded"
 _TIMINGS: Final = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model that is fit to answer."""
+    """A model that is fit to answer. Equal to itself only: a new one may have the same card."""
 
     card: ModelCard
     predictor: Predictor
@@ -40,6 +41,8 @@ class Choice:
 
     names: tuple[str, ...]
     default: str
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Alias → model."""
 
 
 def choose(settings: Settings, store: ModelStore) -> Choice:
@@ -61,7 +64,13 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
         if name not in there:
             message = f"CIFAR10_LOAD names {name!r}; {store.root} has: {', '.join(there)}"
             raise ModelNotFoundError(message)
+    for alias, model in settings.aliases.items():
+        if alias in there or model not in names:
+            reason = "is a model's own name" if alias in there else f"stands for {model!r}"
+            message = f"CIFAR10_ALIASES: {alias!r} {reason}; models to load: {', '.join(names)}"
+            raise ModelNotFoundError(message)
     default = settings.default_model
+    default = settings.aliases.get(default, default) if default is not None else None
     if default is None:
         default = names[0] if len(names) == 1 else DEFAULT_MODEL
     if default not in names:
@@ -70,7 +79,7 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
             "set CIFAR10_DEFAULT_MODEL to one of them"
         )
         raise ModelNotFoundError(message)
-    return Choice(names, default)
+    return Choice(names, default, settings.aliases)
 
 
 def batch_sizes(max_batch: int) -> list[int]:
@@ -96,8 +105,17 @@ def load_model(
     predictor = Predictor(stored.onnx, options)
     predictor.warm_up(batch_sizes(max_batch))
     predictor.check_golden(stored.card.golden)
-    # The least of several: what else the machine does can only make it longer.
-    seconds = min(timeit.repeat(lambda: predictor.warm_up((max_batch,)), number=1, repeat=_TIMINGS))
+    # The least of several: what else the machine does can only make it longer. And where all the
+    # work is this thread's, its own time: a worker that replaces another begins under full load.
+    alone = options.threads == 1 and predictor.device == "cpu"
+    seconds = min(
+        timeit.repeat(
+            lambda: predictor.warm_up((max_batch,)),
+            timer=time.thread_time if alone else time.perf_counter,
+            number=1,
+            repeat=_TIMINGS,
+        )
+    )
     return LoadedModel(stored.card, predictor, seconds / max_batch)
 
 
@@ -114,6 +132,7 @@ class ModelSet:
         choice = choose(settings, store)
         self.default = choice.default
         self.names = choice.names
+        self.aliases = choice.aliases
         self.loaded: dict[str, LoadedModel] = {}
         self.unfit: dict[str, str] = dict.fromkeys(choice.names, _LOADING)
         """Model → why it cannot answer. Empty when the server is ready."""
@@ -148,6 +167,32 @@ class ModelSet:
         gc.collect()
         gc.freeze()
 
+    def has_changed(self, name: str) -> bool:
+        """Whether the store has another ``name`` than the one that answers.
+
+        Raises:
+            StoreError: the store's card cannot be read.
+        """
+        model = self.loaded.get(name)
+        return model is None or self._store.card(name) != model.card
+
+    def load_again(self, name: str) -> LoadedModel:
+        """What the store has now under ``name``, proven fit; it does not answer yet.
+
+        Raises:
+            Cifar10Error: it is not fit. What answers now is as it was.
+        """
+        return load_model(self._store, name, self._options, self._max_batch)
+
+    def swap(self, model: LoadedModel) -> LoadedModel | None:
+        """Let ``model`` answer from now on; what answered under its name until now. Requests that
+        have begun are answered by that."""
+        name = model.card.name
+        before = self.loaded.get(name)
+        self.loaded[name] = model
+        self.unfit.pop(name, None)
+        return before
+
     def get(self, name: str | None) -> LoadedModel:
         """The model ``name``, or the default.
 
@@ -158,7 +203,11 @@ class ModelSet:
         model = self.loaded.get(wanted)
         if model is not None:
             return model
+        wanted = self.aliases.get(wanted, wanted)
+        model = self.loaded.get(wanted)
+        if model is not None:
+            return model
         if wanted not in self.names:
-            raise no_such_model(wanted, self.names)
+            raise no_such_model(wanted, (*self.names, *self.aliases))
         detail = f"the model {wanted!r} cannot answer: {self.unfit.get(wanted, _LOADING)}"
         raise try_later(Kind.NOT_READY, detail)

@@ -1,9 +1,9 @@
 """What is checked once before any worker starts, so that a server that cannot work does not start.
 
-BentoML starts a worker that fails anew for ever. So what can be known beforehand is checked in the
-supervisor: the settings, the choice of models, every card and digest, and, where CUDA is demanded,
-that it really executes. What only a worker can know (a golden answer that differs) keeps that
-worker alive and unready, with the reason at ``/readyz`` and in the log.
+A worker that fails is started anew for ever, ever more rarely. So what can be known beforehand is
+checked before all of that: the settings, the choice of models, every card and digest, and, where
+CUDA is demanded, that it really executes. What only a worker can know (a golden answer that
+differs) keeps that worker alive and unready, with the reason at ``/readyz`` and in the log.
 """
 
 import subprocess
@@ -15,15 +15,19 @@ from cifar10.predictor import PredictorOptions
 from cifar10.store import ModelStore
 from service.models import choose, load_model
 from service.settings import Settings, read_settings
+from service.tracing import check_exporter, is_configured
 
 
 def check_before_start(settings: Settings, store: ModelStore) -> None:
     """Refuse settings or a store with which no worker could become ready.
 
     Raises:
+        SettingsError: spans are to be sent and cannot be.
         StoreError: a model is missing, or not the one that its card describes.
         ProviderUnavailableError: CUDA is demanded and is not what executes.
     """
+    if is_configured():
+        check_exporter()
     for name in choose(settings, store).names:
         store.load(name)
     if settings.device == "cuda":

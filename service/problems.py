@@ -19,17 +19,24 @@ class Kind(Enum):
     """Every way in which a request is refused: (name, HTTP status, title)."""
 
     MALFORMED = ("malformed", 400, "The request is malformed")
+    UNAUTHORIZED = ("unauthorized", 401, "A token is needed")
+    FORBIDDEN = ("forbidden", 403, "This is not allowed here")
     NO_SUCH_MODEL = ("no-such-model", 404, "There is no such model")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD = ("method-not-allowed", 405, "This address does not answer this method")
     BODY_TIMEOUT = ("body-timeout", 408, "The body did not arrive in time")
+    HEAD_TIMEOUT = ("head-timeout", 408, "The request did not arrive in time")
+    UNFIT_FILE = ("unfit-file", 409, "The new file is not fit to be served")
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED = ("unsupported-type", 415, "The content is not an image of an accepted type")
     UNDECODABLE = ("undecodable", 422, "The image cannot be decoded")
     TOO_MANY_PIXELS = ("too-many-pixels", 422, "The image has too many pixels")
+    RATE_LIMITED = ("rate-limited", 429, "Too many requests from this address")
+    HEAD_TOO_LARGE = ("head-too-large", 431, "The request's headers are too large")
     INTERNAL = ("internal", 500, "The server failed")
     QUEUE_FULL = ("queue-full", 503, "The server is busy")
     NOT_READY = ("not-ready", 503, "The server is not ready")
+    TOO_MANY_CONNECTIONS = ("too-many-connections", 503, "The server has too many connections")
     DEADLINE = ("deadline", 504, "The deadline has passed")
 
     def __init__(self, slug: str, status: int, title: str) -> None:

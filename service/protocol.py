@@ -10,11 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from cifar10.card import INPUT, OUTPUT, TensorSpec
+from service.board import Board
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
 from service.inference import INLINE, Inference
 from service.models import LoadedModel, ModelSet
-from service.problems import Kind, Problem, no_such_model, try_later
+from service.problems import Kind, Problem, no_such_model
 from service.settings import Settings
+from service.status import check_ready
 from service.tensors import (
     ENCODINGS,
     INFERENCE_HEADER,
@@ -38,10 +40,16 @@ class Protocol:
     """Answers the addresses under ``/v2``."""
 
     def __init__(
-        self, settings: Settings, models: ModelSet, bodies: BodyReader, inference: Inference
+        self,
+        settings: Settings,
+        models: ModelSet,
+        bodies: BodyReader,
+        inference: Inference,
+        board: Board,
     ) -> None:
         self._settings = settings
         self._models = models
+        self._board = board
         self._bodies = bodies
         self._inference = inference
         self._fixed = {
@@ -91,9 +99,7 @@ class Protocol:
 
     async def _ready(self, request: Request) -> Answer:
         query_parameters(request.query)
-        if self._models.unfit:
-            unfit = ", ".join(sorted(self._models.unfit))
-            raise try_later(Kind.NOT_READY, f"not fit to answer: {unfit}")
+        check_ready(self._models, self._board)
         return json_answer({"ready": True})
 
     async def _model_ready(self, request: Request) -> Answer:

@@ -1,19 +1,28 @@
 """The server's own settings, read from the environment once.
 
-| variable                   | is                                          | otherwise        |
-|----------------------------|---------------------------------------------|------------------|
-| `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                     | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`    | `simple_cnn`     |
-| `CIFAR10_LOAD`             | the models to load, separated by commas     | all in the store |
-| `CIFAR10_WORKERS`          | worker processes                            | 1                |
-| `CIFAR10_THREADS`          | ONNX Runtime threads in each worker         | 1                |
-| `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                   | 10 MiB           |
-| `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                   | 64,000,000       |
-| `CIFAR10_MAX_PIXELS_WHOLE` | ... of a PNG, WebP or progressive JPEG      | 24,000,000       |
-| `CIFAR10_DEADLINE_SECONDS` | from the request's first byte to its answer | 10               |
-| `CIFAR10_QUEUE_BOUND`      | images of one model waiting or running      | 1,024            |
-| `CIFAR10_MAX_BATCH`        | images in one run of a model, at most       | 32               |
-| `CIFAR10_MAX_IMAGES`       | images in one request, at most              | 512              |
+| variable                   | is                                            | otherwise        |
+|----------------------------|-----------------------------------------------|------------------|
+| `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                       | `auto`           |
+| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`      | `simple_cnn`     |
+| `CIFAR10_LOAD`             | the models to load, separated by commas       | all in the store |
+| `CIFAR10_ALIASES`          | other names of theirs: `best=simple_cnn,...`  | none             |
+| `CIFAR10_WORKERS`          | worker processes                              | 1                |
+| `CIFAR10_THREADS`          | ONNX Runtime threads in each worker           | 1                |
+| `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                     | 10 MiB           |
+| `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                     | 64,000,000       |
+| `CIFAR10_MAX_PIXELS_WHOLE` | ... of a PNG, WebP or progressive JPEG        | 24,000,000       |
+| `CIFAR10_DEADLINE_SECONDS` | from a request's headers to its answer        | 10               |
+| `CIFAR10_HEADER_SECONDS`   | from a request's first byte to its body's     | 10               |
+| `CIFAR10_DRAIN_SECONDS`    | for accepted work to end after SIGTERM        | 30               |
+| `CIFAR10_QUEUE_BOUND`      | images of one model waiting or running        | 1,024            |
+| `CIFAR10_MAX_BATCH`        | images in one run of a model, at most         | 32               |
+| `CIFAR10_MAX_IMAGES`       | images in one request, at most                | 512              |
+| `CIFAR10_MAX_CONNECTIONS`  | open connections of each worker, at most      | 1,000            |
+| `CIFAR10_TOKEN`            | what clients must send as a bearer token      | none asked for   |
+| `CIFAR10_ADMIN_TOKEN`      | what allows `POST /models/{name}/reload`      | nobody may       |
+| `CIFAR10_RATE_LIMIT`       | requests per second from one address          | no limit         |
+| `CIFAR10_CORS_ORIGINS`     | whose pages may ask: `https://a.org,...`, `*` | only our own     |
+| `CIFAR10_ACCESS_LOG`       | the share of requests that are logged, 0 to 1 | 0                |
 
 (Where the models are, `CIFAR10_MODELS`, and the page's efficiency table, `CIFAR10_RESULTS`, is the
 kernel's: see `cifar10/environment.py`.)
@@ -25,7 +34,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cifar10.errors import SettingsError
@@ -48,6 +57,10 @@ _KUBERNETES_VARIABLE: Final = re.compile(r"CIFAR10_(SERVICE_(HOST|PORT.*)|PORT(_
 """What Kubernetes puts into every container beside a Service that is named ``cifar10``."""
 
 
+_ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
+_ORIGIN: Final = re.compile(r"https?://[^/?#\s]+")
+
+
 class Settings(BaseSettings):
     """What the server does, in one frozen record."""
 
@@ -67,13 +80,47 @@ class Settings(BaseSettings):
     queue_bound: int = Field(default=1024, ge=1)
     max_batch: int = Field(default=32, ge=1, le=1024)
     max_images: int = Field(default=512, ge=1)
+    header_seconds: float = Field(default=10.0, ge=1, le=3600)
+    drain_seconds: float = Field(default=30.0, ge=0, le=3600)
+    max_connections: int = Field(default=1000, ge=1)
+    aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    """Alias → model."""
+    token: SecretStr | None = Field(default=None, min_length=1)
+    admin_token: SecretStr | None = Field(default=None, min_length=1)
+    rate_limit: float = Field(default=0.0, ge=0, le=1e6)
+    """Per second and client address; 0: none."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    access_log: float = Field(default=0.0, ge=0, le=1)
 
-    @field_validator("load", mode="before")
+    @field_validator("load", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("aliases", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        aliases = {}
+        for pair in filter(None, (part.strip() for part in value.split(","))):
+            alias, equals, model = (part.strip() for part in pair.partition("="))
+            if not equals or not _ALIAS.fullmatch(alias) or alias in aliases:
+                message = f"expected alias=model,... with each alias once; got {pair!r}"
+                raise ValueError(message)
+            aliases[alias] = model
+        return aliases
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                message = f"expected origins such as https://example.org, or *; got {origin!r}"
+                raise ValueError(message)
+        return value
 
     @property
     def decode_limits(self) -> DecodeLimits:
@@ -102,5 +149,6 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()
-        message = f"{name}={first['input']!r} is not accepted: {first['msg']}"
+        given = "" if name.endswith("TOKEN") else f"={first['input']!r}"
+        message = f"{name}{given} is not accepted: {first['msg']}"
         raise SettingsError(message) from error

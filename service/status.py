@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.board import Board
 from service.exchange import Answer, Request, json_answer, query_parameters
 from service.metrics import Metrics
 from service.models import LoadedModel, ModelSet
-from service.problems import MEDIA_TYPE, Kind, Problem, no_such_model, try_later
+from service.problems import Kind, Problem, no_such_model, try_later
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -20,8 +21,9 @@ MODEL_PREFIX: Final = "/models/"
 class Status:
     """Answers the addresses that only tell."""
 
-    def __init__(self, models: ModelSet, metrics: Metrics) -> None:
+    def __init__(self, models: ModelSet, metrics: Metrics, board: Board) -> None:
         self._models = models
+        self._board = board
         self._metrics = metrics
         self._openapi = (STATIC / "openapi.json").read_bytes()
 
@@ -29,7 +31,13 @@ class Status:
         """``GET /models``."""
         query_parameters(request.query)
         models = [self._summary(self._models.loaded[name]) for name in sorted(self._models.loaded)]
-        return json_answer({"default": self._models.default, "models": models})
+        return json_answer(
+            {
+                "default": self._models.default,
+                "aliases": self._models.aliases,
+                "models": models,
+            }
+        )
 
     async def show_model(self, request: Request) -> Answer:
         """``GET /models/{name}``."""
@@ -71,17 +79,13 @@ class Status:
         return json_answer({"status": "live"})
 
     async def ready(self, _: Request) -> Answer:
-        """``GET /readyz``: every model is fit to answer, or which are not and why."""
-        unfit = dict(self._models.unfit)
-        if unfit:
-            problem = try_later(Kind.NOT_READY, f"not fit to answer: {', '.join(sorted(unfit))}")
-            return Answer(
-                503,
-                Problem(problem.kind, problem.detail, extras={"models": unfit}).body(),
-                MEDIA_TYPE,
-                problem.headers,
-            )
-        return json_answer({"status": "ready", "models": sorted(self._models.loaded)})
+        """``GET /readyz``: every model is fit to answer and every worker is there, or which are
+        not and why."""
+        check_ready(self._models, self._board)
+        board = self._board
+        workers = {"ready": min(board.ready, board.wanted), "of": board.wanted}
+        models = sorted(self._models.loaded)
+        return json_answer({"status": "ready", "models": models, "workers": workers})
 
     async def show_metrics(self, _: Request) -> Answer:
         """``GET /metrics``, over all workers."""
@@ -91,3 +95,24 @@ class Status:
     async def describe(self, _: Request) -> Answer:
         """``GET /openapi.json``."""
         return Answer(200, self._openapi)
+
+
+def check_ready(models: ModelSet, board: Board) -> None:
+    """Whether this worker and all the others can answer.
+
+    A server with a dead worker still answers, at a part of its rate; it is not ready all the same,
+    because what must be seen is the worker that does not come back.
+
+    Raises:
+        Problem: 503, which says what is missing.
+    """
+    unfit = dict(models.unfit)
+    ready, wanted = min(board.ready, board.wanted), board.wanted
+    if not unfit and ready == wanted:
+        return
+    reasons = [f"not fit to answer: {', '.join(sorted(unfit))}"] if unfit else []
+    if ready < wanted:
+        reasons.append(f"{ready} of {wanted} workers ready")
+    problem = try_later(Kind.NOT_READY, "; ".join(reasons))
+    extras = {"models": unfit, "workers": {"ready": ready, "of": wanted}}
+    raise Problem(problem.kind, problem.detail, extras=extras, headers=problem.headers)

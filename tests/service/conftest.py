@@ -44,11 +44,19 @@ async def running(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
     await started.wait()
     transport = httpx.ASGITransport(edge)
     async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
-        while "being loaded" in (await client.get("/readyz")).text:
+        while await is_loading(client):
             await asyncio.sleep(0.01)
         yield client
     await messages.put({"type": "lifespan.shutdown"})
     await life
+
+
+async def is_loading(client: httpx.AsyncClient) -> bool:
+    """Whether it is not ready and nothing is wrong."""
+    answer = await client.get("/readyz")
+    if answer.status_code == 200:
+        return False
+    return all(reason == "being loaded" for reason in answer.json()["models"].values())
 
 
 def make_edge(store: Path, **settings: Any) -> Edge:

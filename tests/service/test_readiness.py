@@ -59,7 +59,11 @@ def ask(edge: Edge):
 def test_ready_names_the_models(tiny_store):
     ready, live, _, _ = ask(make_edge(tiny_store))
     assert (ready.status_code, live.status_code) == (200, 200)
-    assert ready.json() == {"status": "ready", "models": ["tiny_a", "tiny_b"]}
+    assert ready.json() == {
+        "status": "ready",
+        "models": ["tiny_a", "tiny_b"],
+        "workers": {"ready": 1, "of": 1},
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""Who may ask, how often, and from whose pages: nothing of it is on unless it is set."""
+
+import hmac
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from service.board import Board
+from service.exchange import Answer, Route, Scope
+from service.problems import Headers, Kind, Problem
+from service.rate_limit import RateLimit
+from service.settings import Settings
+
+ALWAYS_OPEN: Final = frozenset(
+    ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")
+)
+"""For those who watch over the server: no token, no limit."""
+
+ADMINISTRATION: Final = "/models/{name}/reload"
+"""The route that asks for the administrator's token by itself."""
+
+_PREFLIGHT_SECONDS: Final = b"600"
+_BEARER: Final = b"bearer "
+
+
+class Access:
+    """Checks a request before anybody answers it.
+
+    Args:
+        settings: token, rate and origins.
+        board: what the workers share.
+        key: of the rate limit's buckets.
+    """
+
+    def __init__(self, settings: Settings, board: Board, key: bytes) -> None:
+        self._tokens = tuple(t for t in (settings.token, settings.admin_token) if t is not None)
+        if settings.token is None:
+            self._tokens = ()
+        self._limit = RateLimit(settings.rate_limit, board, key) if settings.rate_limit else None
+        self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is nothing to check."""
+        return not self._tokens and self._limit is None and not self._origins
+
+    def admit(self, scope: Scope, route: Route | None) -> Answer | None:
+        """Let a request pass, or answer it: a browser's question before the request itself.
+
+        Raises:
+            Problem: 401 without the token, 429 too often.
+        """
+        if scope["path"] in ALWAYS_OPEN:
+            return None
+        if self._limit is not None:
+            client = scope.get("client")
+            self._limit.check(client[0] if client else "")
+        if self._origins and route is not None and scope["method"] == "OPTIONS":
+            answer = self._preflight(scope, route)
+            if answer is not None:
+                return answer
+        if self._tokens and (route is None or route.template != ADMINISTRATION):
+            check_token(scope["headers"], self._tokens)
+        return None
+
+    def headers(self, scope: Scope) -> Headers:
+        """What lets the page that asked read the answer."""
+        if not self._origins:
+            return ()
+        origin = _header(scope["headers"], b"origin")
+        if b"*" in self._origins:
+            return ((b"access-control-allow-origin", b"*"),) if origin else ()
+        vary = (b"vary", b"origin")
+        if origin in self._origins:
+            return ((b"access-control-allow-origin", origin), vary)
+        return (vary,)
+
+    def _preflight(self, scope: Scope, route: Route) -> Answer | None:
+        origin = _header(scope["headers"], b"origin")
+        allowed = b"*" in self._origins or origin in self._origins
+        if not (origin and allowed and _header(scope["headers"], b"access-control-request-method")):
+            return None
+        headers = (
+            (b"access-control-allow-methods", route.method.encode()),
+            (b"access-control-allow-headers", b"authorization, content-type, traceparent"),
+            (b"access-control-max-age", _PREFLIGHT_SECONDS),
+        )
+        return Answer(200, b"", b"text/plain", headers)
+
+
+def check_token(headers: Any, accepted: tuple[SecretStr, ...]) -> None:
+    """Whether one of the tokens accepted came as ``Authorization: Bearer``.
+
+    Raises:
+        Problem: 401.
+    """
+    given = _header(headers, b"authorization")
+    if given[: len(_BEARER)].lower() == _BEARER:
+        token = given[len(_BEARER) :].strip()
+        # All of them are compared, and each in the same time, however much of it is right.
+        matches = [hmac.compare_digest(token, one.get_secret_value().encode()) for one in accepted]
+        if any(matches):
+            return
+    detail = "send the header Authorization: Bearer <token> with this server's token"
+    raise Problem(
+        Kind.UNAUTHORIZED, detail, headers=((b"www-authenticate", b'Bearer realm="cifar10"'),)
+    )
+
+
+def _header(headers: Any, name: bytes) -> bytes:
+    for key, value in headers:
+        if key == name:
+            return bytes(value)
+    return b""

@@ -1,0 +1,173 @@
+"""A new file takes the old one's place without a failed request, or not at all."""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import shutil
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cifar10.records import to_json
+from cifar10.store import ModelStore
+from tests.conftest import add_model, linear_onnx
+from tests.service.cases import PNG
+from tests.service.conftest import make_edge, running
+from tests.service.test_readiness import spoil_digest, spoil_golden
+from tests.service.test_serve import Server
+from tests.service.test_workers import supervisor_of, wait_for
+
+ADMINISTRATOR = {"authorization": "Bearer administrator"}
+ADDRESS = "/models/tiny_b/reload"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    root = tmp_path / "models"
+    for seed, name in enumerate(("tiny_a", "tiny_b")):
+        add_model(root, name, linear_onnx(seed))
+    return root
+
+
+def put_new(store: Path, seed: int = 7) -> str:
+    """Another ``tiny_b``; its digest."""
+    shutil.rmtree(store / "tiny_b")
+    return add_model(store, "tiny_b", linear_onnx(seed)).sha256
+
+
+def spoil_graph(store: Path) -> None:
+    """A card that is true of a file that is no model."""
+    card = ModelStore(store).card("tiny_b")
+    junk = b"not ONNX"
+    (store / "tiny_b" / "model.onnx").write_bytes(junk)
+    digest = hashlib.sha256(junk).hexdigest()
+    new = dataclasses.replace(card, sha256=digest, size_bytes=len(junk))
+    (store / "tiny_b" / "card.json").write_text(to_json(new))
+
+
+def remove(store: Path) -> None:
+    shutil.rmtree(store / "tiny_b")
+
+
+def classify(client):
+    return client.post("/classify?model=tiny_b", content=PNG)
+
+
+def test_a_new_file_answers_and_the_old_one_finishes_what_it_began(store):
+    async def main():
+        async with running(make_edge(store, admin_token="administrator")) as client:
+            before = await classify(client)
+            digest = put_new(store)
+            reload, *meanwhile = await asyncio.gather(
+                client.post(ADDRESS, headers=ADMINISTRATOR), *(classify(client) for _ in range(50))
+            )
+            return before, digest, reload, meanwhile, await classify(client)
+
+    before, digest, reload, meanwhile, after = asyncio.run(main())
+    assert reload.status_code == 200, reload.text
+    previous = before.json()["digest"]
+    assert reload.json() == {
+        "model": "tiny_b",
+        "digest": digest,
+        "previous": previous,
+        "workers": 1,
+    }
+    assert Counter(one.status_code for one in meanwhile) == {200: 50}
+    assert {one.json()["digest"] for one in meanwhile} <= {previous, digest}
+    assert after.json()["digest"] == digest
+    assert after.json()["confidence"] != before.json()["confidence"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (spoil_golden, "golden"),
+        (spoil_digest, "SHA-256"),
+        (spoil_graph, ""),
+        (remove, "tiny_b"),
+    ],
+)
+def test_a_bad_file_leaves_the_old_one_answering(store, spoil, reason):
+    async def main():
+        async with running(make_edge(store, admin_token="administrator")) as client:
+            before = await classify(client)
+            spoil(store)
+            reload = await client.post(ADDRESS, headers=ADMINISTRATOR)
+            return before, reload, await classify(client), await client.get("/readyz")
+
+    before, reload, after, ready = asyncio.run(main())
+    assert reload.status_code == 409, reload.text
+    assert reload.headers["content-type"] == "application/problem+json"
+    assert reason in reload.json()["detail"]
+    assert before.json()["digest"] in reload.json()["detail"]
+    assert after.json() == before.json()
+    assert ready.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("token", "sent", "address", "status"),
+    [
+        (None, ADMINISTRATOR, ADDRESS, 403),
+        ("administrator", {}, ADDRESS, 401),
+        ("administrator", {"authorization": "Bearer public"}, ADDRESS, 401),
+        ("administrator", ADMINISTRATOR, "/models/none/reload", 404),
+        ("administrator", ADMINISTRATOR, ADDRESS + "?force=1", 400),
+    ],
+)
+def test_who_may_reload_what(tiny_store, token, sent, address, status):
+    async def main():
+        settings = {"admin_token": token} if token else {}
+        async with running(make_edge(tiny_store, token="public", **settings)) as client:
+            return await client.post(address, headers=sent)
+
+    assert asyncio.run(main()).status_code == status
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: Path):
+    running_server = Server(
+        tmp_path, store, CIFAR10_WORKERS="2", CIFAR10_ADMIN_TOKEN="administrator"
+    )
+    try:
+        running_server.wait_until_ready()
+        yield running_server
+    finally:
+        running_server.kill()
+
+
+def digest_from(server: Server) -> str:
+    """As one worker says it: every connection is a new one."""
+    answer = httpx.post(f"{server.url}/classify?model=tiny_b", content=PNG, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["digest"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
+def test_every_worker_takes_the_new_file_and_no_request_fails(server: Server, store: Path):
+    digest = put_new(store)
+    with concurrent.futures.ThreadPoolExecutor(4) as callers:
+        meanwhile = [callers.submit(digest_from, server) for _ in range(100)]
+        reload = httpx.post(f"{server.url}{ADDRESS}", headers=ADMINISTRATOR, timeout=90)
+        seen = {one.result() for one in meanwhile}
+    assert reload.status_code == 200, reload.text
+    assert reload.json()["workers"] == 2
+    assert seen <= {reload.json()["previous"], digest}
+    assert {digest_from(server) for _ in range(20)} == {digest}
+
+    # And by a signal, to the process that BentoML started.
+    digest = put_new(store, 8)
+    os.kill(supervisor_of(server).pid, signal.SIGHUP)
+    wait_for(lambda: {digest_from(server) for _ in range(20)} == {digest}, "both have the new file")
+
+    # What is not fit changes nothing, in either.
+    spoil_golden(store)
+    os.kill(supervisor_of(server).pid, signal.SIGHUP)
+    wait_for(lambda: server.log.read_text().count("is not reloaded") == 2, "both have refused it")
+    assert {digest_from(server) for _ in range(20)} == {digest}
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
