@@ -6,7 +6,7 @@ from the server that is measured.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -110,23 +110,30 @@ class HttpClient:
         route: path and query.
         bodies: what is posted, in turn.
         content_type: of the bodies.
+        headers: more of them, the same for all bodies.
 
     Raises:
         BenchError: not an ``http`` URL: TLS would measure the generator.
     """
 
     def __init__(
-        self, url: str, route: str, bodies: Sequence[bytes], content_type: str = "image/png"
+        self,
+        url: str,
+        route: str,
+        bodies: Sequence[bytes],
+        content_type: str = "image/png",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             message = f"scenarios and agree need an http:// URL, got {url}"
             raise BenchError(message)
         self._place = _Place(parts.hostname, parts.port or 80)
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._requests = [
             (
                 f"POST {route} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n"
+                f"Content-Length: {len(body)}\r\n{more}\r\n"
             ).encode()
             + body
             for body in bodies
