@@ -222,7 +222,8 @@ class PeerMeasurement:
     """In :data:`bench.peers.catalogue.CATALOGUE`."""
     server: str
     """Its title and version."""
-    role: PeerRole
+    role: str
+    """A :data:`PeerRole`."""
     decoder: str
     """Whose image decoding it used: ``its own``, ``ours`` or ``none``."""
     sends: str

@@ -7,6 +7,7 @@ takes time from the other.
 import contextlib
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,23 @@ class PeerPlan:
 
 
 QUICK_PEER_PLAN: Final = PeerPlan(2, 32, 0.5, 1.0, 0.5, 1.0, 0.2)
+
+_NO_LOAD: Final[Mapping[str, Any]] = {
+    "connections": 0,
+    "seconds": 0.0,
+    "requests": 0,
+    "failed_requests": 0,
+    "saturated_p50_ms": None,
+    "saturated_p99_ms": None,
+    "cpu_us_per_request": None,
+    "one_client_p50_ms": None,
+    "half_load_rate_per_s": None,
+    "half_load_requests": 0,
+    "half_load_p50_ms": None,
+    "half_load_p99_ms": None,
+    "generator_cpu_share": None,
+}
+"""Of a server that is only started."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +172,8 @@ def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
             "PEER_DECODER": "ours" if peer.decoder == OURS else "own",
             "PYTHONPATH": str(PROJECT_ROOT),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # PyTriton's Python backend loads libpython by name: this Python's, not the system's.
+            "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR") or ""),
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
         }
     return Server(
@@ -260,24 +280,22 @@ def _drive(
     )
     half = whole.after(plan.half_load_warm_up_seconds)
     failed = sum(int((~sent.succeeded).sum()) for sent in (warm, full, alone, whole))
-    return _describe(
-        peer,
-        server,
-        round_number,
-        connections=plan.connections,
-        seconds=plan.seconds,
-        requests=answered,
-        failed_requests=failed,
-        saturated_p50_ms=_milliseconds(within, 50),
-        saturated_p99_ms=_milliseconds(within, 99),
-        cpu_us_per_request=round(1e6 * cpu_seconds / int(full.succeeded.sum()), 1),
-        one_client_p50_ms=_milliseconds(alone, 50),
-        half_load_rate_per_s=round(rate, 1),
-        half_load_requests=int(half.succeeded.sum()),
-        half_load_p50_ms=_milliseconds(half, 50),
-        half_load_p99_ms=_milliseconds(half, 99),
-        generator_cpu_share=round(cpu_share, 3),
-    )
+    load = {
+        "connections": plan.connections,
+        "seconds": plan.seconds,
+        "requests": answered,
+        "failed_requests": failed,
+        "saturated_p50_ms": _milliseconds(within, 50),
+        "saturated_p99_ms": _milliseconds(within, 99),
+        "cpu_us_per_request": round(1e6 * cpu_seconds / int(full.succeeded.sum()), 1),
+        "one_client_p50_ms": _milliseconds(alone, 50),
+        "half_load_rate_per_s": round(rate, 1),
+        "half_load_requests": int(half.succeeded.sum()),
+        "half_load_p50_ms": _milliseconds(half, 50),
+        "half_load_p99_ms": _milliseconds(half, 99),
+        "generator_cpu_share": round(cpu_share, 3),
+    }
+    return _describe(peer, server, round_number, load)
 
 
 def _milliseconds(sent: Sent, percent: float) -> float | None:
@@ -285,20 +303,9 @@ def _milliseconds(sent: Sent, percent: float) -> float | None:
     return round(percentile(times, percent), 3) if times.size else None
 
 
-def _describe(peer: Peer, server: Server, round_number: int, **found: Any) -> PeerMeasurement:
-    nothing = dict.fromkeys(
-        (
-            "saturated_p50_ms",
-            "saturated_p99_ms",
-            "cpu_us_per_request",
-            "one_client_p50_ms",
-            "half_load_rate_per_s",
-            "half_load_p50_ms",
-            "half_load_p99_ms",
-            "generator_cpu_share",
-        )
-    )
-    counts = dict.fromkeys(("connections", "requests", "failed_requests", "half_load_requests"), 0)
+def _describe(
+    peer: Peer, server: Server, round_number: int, load: Mapping[str, Any] = _NO_LOAD
+) -> PeerMeasurement:
     return PeerMeasurement(
         name=peer.name,
         server=title_of(peer),
@@ -309,5 +316,5 @@ def _describe(peer: Peer, server: Server, round_number: int, **found: Any) -> Pe
         worker_cores=1,
         ready_seconds=round(server.ready_seconds, 3),
         resident_bytes=server.resident_bytes(),
-        **(nothing | counts | {"seconds": 0.0} | found),
+        **load,
     )
