@@ -122,6 +122,7 @@ CATALOGUE: Final[tuple[Peer, ...]] = (
         "/v2/models/cifar10/infer",
         V2Base64Image(),
         settings={
+            "MLSERVER_PARALLEL_WORKERS": "0",
             "MLSERVER_HOST": "127.0.0.1",
             "MLSERVER_HTTP_PORT": "{port}",
             "MLSERVER_GRPC_PORT": "{port_2}",

@@ -172,6 +172,7 @@ def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
             "PEER_DECODER": "ours" if peer.decoder == OURS else "own",
             "PYTHONPATH": str(PROJECT_ROOT),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "80",  # its 30 s are short on a busy core
             # PyTriton's Python backend loads libpython by name: this Python's, not the system's.
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR") or ""),
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",

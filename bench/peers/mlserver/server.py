@@ -1,8 +1,9 @@
 """MLServer with a custom runtime, as its documentation has it: an image as base64 in the v2 JSON.
 
-docs.seldon.ai/mlserver/user-guide/custom ("Simplified interface": ``decode_args``) and
-.../user-guide/content-type (``base64``: an element of BYTES is a file). One inference worker is its
-default (.../user-guide/parallel-inference).
+docs.seldon.ai/mlserver/user-guide/custom and .../user-guide/content-type (``base64``: an element of
+BYTES is a file). With ``MLSERVER_PARALLEL_WORKERS=0`` the model runs in the server's own process
+(.../user-guide/parallel-inference): a second process, its default, would share the one core with
+it, and that of 1.7.1 does not start with uvloop 0.23.
 
     mlserver start .
 """
