@@ -370,5 +370,5 @@ def test_a_server_with_another_answer_is_not_measured(tiny_store: Path) -> None:
 
 def test_a_server_that_dies_under_load_is_said_to_have(tiny_store: Path) -> None:
     asked = real_subject(ModelStore(tiny_store))
-    with pytest.raises(BenchError, match="(?s)stopped by itself.*planned death"):
+    with pytest.raises(BenchError, match=r"(?s)stopped by itself.*planned death"):
         measure_peer(tiny_peer("--die-after", "20"), asked, SHORT, 1, cores())
