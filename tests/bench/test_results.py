@@ -20,7 +20,6 @@ from bench.selection import select
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
-    PEER,
     TRAINED,
     VERIFIED,
     accuracy,
@@ -28,6 +27,7 @@ from tests.bench.conftest import (
     failure,
     latency,
     load,
+    peer,
     resources,
     robustness,
     throughput,
@@ -45,7 +45,7 @@ AGREEMENT = AgreementMeasurement(
 )  # fmt: skip
 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, PEER)  # fmt: skip
+       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, peer())  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:

@@ -1,7 +1,8 @@
 """Ray Serve as its documentation has it: a deployment that is called with the request.
 
 docs.ray.io/en/latest/serve/tutorials/serve-ml-models.html ("Serve a PyTorch model": the image is
-the body) and .../serve/http-guide.html (``http_options``).
+the body) and .../serve/http-guide.html (``http_options``). Without the
+dashboard, which would share the one core.
 
     python server.py PORT
 """
@@ -29,6 +30,6 @@ class Cifar10:
 
 
 if __name__ == "__main__":
-    ray.init(log_to_driver=False)
+    ray.init(include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     serve.run(Cifar10.bind(), blocking=True)
