@@ -61,7 +61,18 @@ class _Connection(asyncio.Protocol):
             answer.set_exception(error)
             self.close()
             return
-        if len(self._received) >= end + len(_HEAD_END) + length:
+        start = end + len(_HEAD_END)
+        try:
+            whole = (
+                chunks_are_whole(self._received, start)
+                if length is None
+                else len(self._received) >= start + length
+            )
+        except BrokenAnswerError as error:
+            answer.set_exception(error)
+            self.close()
+            return
+        if whole:
             if not keep:
                 self.close()
             answer.set_result(status)
@@ -77,17 +88,38 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-def parse_head(head: bytes) -> tuple[int, int, bool]:
-    """Status, length of the body, and whether the connection stays open (RFC 9112).
+def chunks_are_whole(data: bytes | bytearray, start: int) -> bool:
+    """Whether a chunked body that begins at ``start`` has come to its end (RFC 9112, 7.1).
 
     Raises:
-        BrokenAnswerError: not HTTP/1.1, or an answer without Content-Length.
+        BrokenAnswerError: a chunk's size is no number.
+    """
+    while (line_end := data.find(b"\r\n", start)) >= 0:
+        try:
+            size = int(bytes(data[start:line_end]).partition(b";")[0], 16)
+        except ValueError as error:
+            message = f"expected a chunk's size, got {bytes(data[start:line_end])[:80]!r}"
+            raise BrokenAnswerError(message) from error
+        start = line_end + 2
+        if size == 0:
+            return data.find(b"\r\n", start) == start or data.find(_HEAD_END, start) >= 0
+        start += size + 2
+    return False
+
+
+def parse_head(head: bytes) -> tuple[int, int | None, bool]:
+    """Status, length of the body (None: it comes in chunks), and whether the connection stays open
+    (RFC 9112).
+
+    Raises:
+        BrokenAnswerError: not HTTP/1.1, or an answer whose end cannot be told.
     """
     first, *lines = head.split(b"\r\n")
     try:
         version, status, *_ = first.split(b" ", 2)
         fields = dict(line.lower().split(b":", 1) for line in lines)
-        length = int(fields[b"content-length"])
+        chunked = fields.get(b"transfer-encoding", b"").strip() == b"chunked"
+        length = None if chunked else int(fields[b"content-length"])
         found = int(status)
     except (ValueError, KeyError) as error:
         message = f"expected an HTTP/1.1 answer with Content-Length, got {head[:80]!r}"

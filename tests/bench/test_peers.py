@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.http_client import BrokenAnswerError, chunks_are_whole, parse_head
 from bench.measurements import PeerFailureMeasurement, PeerMeasurement
 from bench.peer_statistics import comparisons, requests_per_second
 from bench.peers import environments
@@ -372,3 +373,14 @@ def test_a_server_that_dies_under_load_is_said_to_have(tiny_store: Path) -> None
     asked = real_subject(ModelStore(tiny_store))
     with pytest.raises(BenchError, match=r"(?s)stopped by itself.*planned death"):
         measure_peer(tiny_peer("--die-after", "20"), asked, SHORT, 1, cores())
+
+
+def test_an_answer_in_chunks_is_read_to_its_end() -> None:
+    whole = b"5;note=x\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
+    assert [chunks_are_whole(b"HEAD" + whole[:count], 4) for count in range(len(whole) + 1)] == (
+        [False] * len(whole) + [True]
+    )
+    assert chunks_are_whole(b"0\r\nTrailer: x\r\n\r\n", 0)
+    assert parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked") == (200, None, True)
+    with pytest.raises(BrokenAnswerError, match="a chunk's size"):
+        chunks_are_whole(b"zz\r\n", 0)
