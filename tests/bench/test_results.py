@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.fingerprint import Machine, read_machine, read_versions
-from bench.measurements import ADDED_LATER, KINDS
+from bench.measurements import ADDED_LATER, KINDS, BulkMeasurement, PeerFailureMeasurement
 from bench.rate_search import RateTry
 from bench.report import prepare, render_html
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
@@ -45,7 +45,9 @@ AGREEMENT = AgreementMeasurement(
 )  # fmt: skip
 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, peer())  # fmt: skip
+       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, peer(),
+       PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
+       BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)))  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
