@@ -31,6 +31,8 @@ from cifar10.errors import BenchError
 TOLERANCE: Final = 1e-4
 """Between a server's probabilities and those in process."""
 _ANSWER_TIMEOUT_SECONDS: Final = 5.0
+_START_TIMEOUT_SECONDS: Final = 180.0
+"""Ray starts half a dozen processes on the one core."""
 _HELLO: Final = b'{"name": "you"}'
 _SHOWN_BODY: Final = 200
 
@@ -188,6 +190,7 @@ def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
         settings=settings | dict(peer.settings),
         folder=FOLDER / peer.folder if peer.folder else PROJECT_ROOT,
         ready=is_ready,
+        start_timeout_seconds=_START_TIMEOUT_SECONDS,
     )
 
 
