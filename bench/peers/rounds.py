@@ -101,7 +101,7 @@ def measure_rounds(
     cores = cores or choose_cores()
     hopeless: set[str] = set()
 
-    def fail(peer: Peer, error: BenchError) -> None:
+    def fail(peer: Peer, error: Exception) -> None:
         reason = PeerFailureMeasurement(
             peer.name, title_of(peer), type(error).__name__, published(error)
         )
@@ -127,7 +127,7 @@ def measure_rounds(
                 progress(f"round {round_number}: {peer.name}", step, plan.rounds * len(peers))
                 try:
                     found = measure(peer, subject, plan, round_number, cores)
-                except BenchError as error:
+                except Exception as error:  # any reason is that peer's failure row
                     fail(peer, error)
                     continue
                 recorder.add(subject.name, digest, dataset, found)
