@@ -3,7 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console
@@ -12,15 +13,24 @@ from rich.markup import escape
 from bench.agreement import AgreementPlan
 from bench.agreement_runs import agree_on_models
 from bench.arguments import build_parser
+from bench.bulk import BulkPlan, measure_bulk
 from bench.ceiling import measure_ceilings
 from bench.chaos import hurt_service
 from bench.chaos_trial import ChaosPlan
+from bench.choices import (
+    chosen_dataset,
+    chosen_models,
+    each_served_model,
+    new_recorder,
+    open_model,
+    served_models,
+)
 from bench.compare import Tolerance, compare
 from bench.console import progress_bar, results_table, set_up_logging
 from bench.everything import new_session_id, run_stages, session_of
 from bench.fingerprint import read_machine, read_versions
 from bench.generator import LoadPlan
-from bench.latency import QUICK_PLAN, Executor, LatencyPlan
+from bench.latency import QUICK_PLAN, LatencyPlan
 from bench.listing import (
     as_json,
     comparison_table,
@@ -31,10 +41,18 @@ from bench.listing import (
     side_of,
 )
 from bench.over_http import Target, load_models, reference_to, verify_models
-from bench.progress import Progress, labelled
+from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
+from bench.peers.rounds import (
+    choose_peers,
+    done_in,
+    make_subject,
+    measure_rounds,
+    new_comparison_id,
+    session_of_file,
+)
 from bench.report import prepare, stale_files, write_report
 from bench.resources import measure_resources
-from bench.results import MachineResults, Recorder, Row, read_results
+from bench.results import MachineResults, Row, read_results
 from bench.robustness import measure_robustness
 from bench.run import RunOutcome, measure_models
 from bench.scenario_runs import (
@@ -47,11 +65,9 @@ from bench.scenarios import QUICK_SCENARIO_PLAN, ScenarioPlan
 from bench.sensitivity import Bench, SensitivityPlan, measure_sensitivity
 from bench.sensitivity_section import told
 from bench.stages import Everything, stages_of
-from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.errors import BenchError, Cifar10Error
-from cifar10.predictor import Predictor, PredictorOptions
-from cifar10.store import ModelStore, StoredModel
+from cifar10.store import ModelStore
 
 OK: Final = 0
 ERROR: Final = 1
@@ -78,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "resources": _resources,
         "sensitivity": _sensitivity,
         "chaos": _chaos,
+        "peers": _peers,
+        "bulk": _bulk,
     }
     try:
         return commands[options.command](options, errors)
@@ -91,15 +109,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, errors: Console) -> int:
     store = ModelStore(models_dir())
-    names = _names(store, options.models)
+    names = chosen_models(store, options.models)
     plan = QUICK_PLAN if options.quick else LatencyPlan(threads=options.threads)
     with progress_bar(errors) as progress:
         outcome = measure_models(
             store,
             names,
-            _dataset(options, progress),
-            _recorder(options),
-            open_model=lambda stored: _open(stored, options.device, options.threads),
+            chosen_dataset(options, progress),
+            new_recorder(options),
+            open_model=lambda stored: open_model(stored, options.device, options.threads),
             plan=plan,
             quick=options.quick,
             progress=progress,
@@ -122,9 +140,9 @@ def _load(options: argparse.Namespace, errors: Console) -> int:
     with progress_bar(errors) as progress:
         outcome = load_models(
             Target(models_dir(), options.url, options.device),
-            _served_names(options),
-            _dataset(options, progress),
-            _recorder(options),
+            served_models(options),
+            chosen_dataset(options, progress),
+            new_recorder(options),
             plan,
             progress,
         )
@@ -133,28 +151,19 @@ def _load(options: argparse.Namespace, errors: Console) -> int:
 
 def _all(options: argparse.Namespace, errors: Console) -> int:
     store = ModelStore(models_dir())
-    digests = {name: store.card(name).sha256 for name in _names(store, options.models)}
-    machine = read_machine()
-    folder = options.results / machine.name
-
-    def rows_here() -> list[Row]:
-        found = read_results(options.results)
-        return [row for here in found if here.name == machine.name for row in here.rows]
-
+    digests = {name: store.card(name).sha256 for name in chosen_models(store, options.models)}
     session_id = new_session_id()
     if options.resume:
-        session_id = session_of(rows_here(), str(folder), quick=options.quick)
+        folder = options.results / read_machine().name
+        session_id = session_of(_rows_here(options.results), str(folder), quick=options.quick)
     errors.print(f"session {session_id}; Ctrl-C, then --resume, goes on with it", highlight=False)
-    recorder = Recorder(
-        options.results, machine, read_versions(), quick=options.quick, run_id=session_id
-    )
     quick = options.quick
     with progress_bar(errors) as progress:
         session = Everything(
             target=Target(models_dir(), device=options.device),
-            dataset=_dataset(options, progress),
-            recorder=recorder,
-            open_model=lambda stored: _open(stored, options.device, 1),
+            dataset=chosen_dataset(options, progress),
+            recorder=new_recorder(options, session_id),
+            open_model=lambda stored: open_model(stored, options.device, 1),
             progress=progress,
             quick=quick,
             latency=QUICK_PLAN if quick else LatencyPlan(threads=1),
@@ -165,7 +174,7 @@ def _all(options: argparse.Namespace, errors: Console) -> int:
         outcome = run_stages(
             stages_of(session),
             digests,
-            lambda: [row for row in rows_here() if row.run_id == session_id],
+            lambda: [row for row in _rows_here(options.results) if row.run_id == session_id],
             lambda line: errors.print(line, highlight=False, soft_wrap=True),
         )
     if not outcome.interrupted:
@@ -179,7 +188,7 @@ def _all(options: argparse.Namespace, errors: Console) -> int:
 
 def _ceiling(options: argparse.Namespace, errors: Console) -> int:
     with progress_bar(errors) as progress:
-        images = _dataset(options, progress).test.images
+        images = chosen_dataset(options, progress).test.images
         found = measure_ceilings(
             images, users=options.users, processes=options.processes, progress=progress
         )
@@ -200,9 +209,9 @@ def _agree(options: argparse.Namespace, errors: Console) -> int:
     with progress_bar(errors) as progress:
         outcome = agree_on_models(
             target,
-            _each_served(options),
-            _dataset(options, progress),
-            _recorder(options),
+            each_served_model(options),
+            chosen_dataset(options, progress),
+            new_recorder(options),
             plan,
             progress,
         )
@@ -213,10 +222,10 @@ def _verify(options: argparse.Namespace, errors: Console) -> int:
     with progress_bar(errors) as progress:
         outcome = verify_models(
             Target(models_dir(), options.url, options.device),
-            _served_names(options),
-            _dataset(options, progress),
-            _recorder(options),
-            lambda stored: _open(stored, options.device, 1),
+            served_models(options),
+            chosen_dataset(options, progress),
+            new_recorder(options),
+            lambda stored: open_model(stored, options.device, 1),
             progress,
         )
     return _conclude(outcome, errors, options)
@@ -226,38 +235,38 @@ def _scenarios(options: argparse.Namespace, errors: Console) -> int:
     plan = scenario_plan(options)
     outcomes = []
     with progress_bar(errors) as progress:
-        dataset, recorder = _dataset(options, progress), _recorder(options)
+        dataset, recorder = chosen_dataset(options, progress), new_recorder(options)
         if not options.http and options.url is None:
             store = ModelStore(models_dir())
-            names = _names(store, options.models)
+            names = chosen_models(store, options.models)
             outcomes.append(
                 scenarios_in_process(
                     store,
                     names,
                     dataset,
                     recorder,
-                    lambda stored: _open(stored, options.device, 1),
+                    lambda stored: open_model(stored, options.device, 1),
                     plan,
                     progress,
                 )
             )
         if not options.in_process and not any(done.interrupted for done in outcomes):
             target = Target(models_dir(), options.url, options.device)
-            served = _each_served(options)
+            served = each_served_model(options)
             outcomes.append(scenarios_over_http(target, served, dataset, recorder, plan, progress))
     return _conclude(merged(outcomes), errors, options)
 
 
 def _robustness(options: argparse.Namespace, errors: Console) -> int:
     store = ModelStore(models_dir())
-    names = _names(store, options.models)
+    names = chosen_models(store, options.models)
     with progress_bar(errors) as progress:
         outcome = measure_robustness(
             store,
             names,
-            _dataset(options, progress),
-            _recorder(options),
-            open_model=lambda stored: _open(stored, options.device, 1),
+            chosen_dataset(options, progress),
+            new_recorder(options),
+            open_model=lambda stored: open_model(stored, options.device, 1),
             images=options.images,
             progress=progress,
         )
@@ -266,13 +275,57 @@ def _robustness(options: argparse.Namespace, errors: Console) -> int:
 
 def _resources(options: argparse.Namespace, errors: Console) -> int:
     store = ModelStore(models_dir())
-    names = _names(store, options.models)
+    names = chosen_models(store, options.models)
     with progress_bar(errors) as progress:
         outcome = measure_resources(
             store,
             names,
-            _recorder(options),
-            open_model=lambda stored: _open(stored, options.device, 1),
+            new_recorder(options),
+            open_model=lambda stored: open_model(stored, options.device, 1),
+            progress=progress,
+        )
+    return _conclude(outcome, errors, options)
+
+
+def _peers(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    plan = QUICK_PEER_PLAN if options.quick else PeerPlan()
+    plan = replace(plan, rounds=options.rounds or plan.rounds)
+    (name,) = chosen_models(store, [options.model])
+    digest = store.card(name).sha256
+    session_id, done = new_comparison_id(), set[tuple[str, int]]()
+    if options.resume:
+        rows = _rows_here(options.results)
+        session_id = session_of_file(rows, digest, quick=options.quick)
+        done = done_in(rows, session_id)
+    errors.print(f"session {session_id}; Ctrl-C, then --resume, goes on with it", highlight=False)
+    with progress_bar(errors) as progress:
+        dataset = chosen_dataset(options, progress)
+        outcome = measure_rounds(
+            choose_peers(options.peers),
+            make_subject(store, name, dataset, plan, lambda one: open_model(one, "cpu", 1)),
+            digest,
+            reference_to(dataset),
+            new_recorder(options, session_id),
+            plan,
+            done=done,
+            progress=progress,
+        )
+    return _conclude(outcome, errors, options)
+
+
+def _bulk(options: argparse.Namespace, errors: Console) -> int:
+    store = ModelStore(models_dir())
+    names = chosen_models(store, options.models)
+    plan = BulkPlan(images=options.images, rounds=options.rounds, seconds=options.seconds)
+    with progress_bar(errors) as progress:
+        outcome = measure_bulk(
+            store,
+            names,
+            chosen_dataset(options, progress),
+            new_recorder(options),
+            open_model=lambda stored: open_model(stored, "cpu", 1),
+            plan=plan,
             progress=progress,
         )
     return _conclude(outcome, errors, options)
@@ -280,18 +333,18 @@ def _resources(options: argparse.Namespace, errors: Console) -> int:
 
 def _sensitivity(options: argparse.Namespace, errors: Console) -> int:
     store = ModelStore(models_dir())
-    names = _names(store, [options.model] if options.model else None)
+    names = chosen_models(store, [options.model] if options.model else None)
     if len(names) > 1:
         message = f"name one with --model: {', '.join(names)}"
         raise BenchError(message)
-    recorder = _recorder(options)
+    recorder = new_recorder(options)
     plan = SensitivityPlan(rounds=options.rounds, repeats=options.repeats, seconds=options.seconds)
     with progress_bar(errors) as progress:
-        dataset = _dataset(options, progress)
+        dataset = chosen_dataset(options, progress)
         bench = Bench(
             target=Target(store.root, device=options.device),
             dataset=dataset,
-            open_model=lambda stored: _open(stored, options.device, 1),
+            open_model=lambda stored: open_model(stored, options.device, 1),
             machine=read_machine(),
             versions=read_versions(),
             rows=PROJECT_ROOT / "tmp" / "sensitivity",
@@ -316,7 +369,7 @@ def _chaos(options: argparse.Namespace, errors: Console) -> int:
             models_dir(),
             options.model,
             options.trials,
-            _recorder(options),
+            new_recorder(options),
             plan,
             device=options.device,
             progress=progress,
@@ -377,6 +430,12 @@ def _compare(options: argparse.Namespace, errors: Console) -> int:
     return REGRESSION if comparison.is_regression else OK
 
 
+def _rows_here(results: Path) -> list[Row]:
+    """Of this machine."""
+    name = read_machine().name
+    return [row for here in read_results(results) if here.name == name for row in here.rows]
+
+
 def _found(options: argparse.Namespace) -> list[MachineResults]:
     found = read_results(options.results)
     if not found:
@@ -388,52 +447,6 @@ def _found(options: argparse.Namespace) -> list[MachineResults]:
 def _output() -> Console:
     output = Console()
     return output if output.is_terminal else Console(width=_PIPE_WIDTH)  # a pipe cuts nothing
-
-
-def _names(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
-    """The models to measure: those wanted, each of which must be there, or all."""
-    if wanted:
-        for name in wanted:
-            store.card(name)
-        return list(dict.fromkeys(wanted))
-    names = store.names()
-    if not names:
-        message = (
-            f"there is no model in {store.root}. "
-            "Make one: python -m training train simple_cnn && python -m export simple_cnn"
-        )
-        raise BenchError(message)
-    return names
-
-
-def _served_names(options: argparse.Namespace) -> Sequence[str | None]:
-    if options.url is not None:
-        return [options.model]
-    return _names(ModelStore(models_dir()), [options.model] if options.model else None)
-
-
-def _each_served(options: argparse.Namespace) -> Sequence[str | None]:
-    """As :func:`_served_names`, for commands that take several models."""
-    if options.url is not None:
-        return options.models or [None]
-    return _names(ModelStore(models_dir()), options.models)
-
-
-def _dataset(options: argparse.Namespace, progress: Progress) -> Dataset:
-    told = labelled("reading the dataset", progress)
-    return load_dataset(options.data, progress=lambda done, total: told("", done, total))
-
-
-def _recorder(options: argparse.Namespace) -> Recorder:
-    quick = bool(getattr(options, "quick", False))
-    return Recorder(options.results, read_machine(), read_versions(), quick=quick)
-
-
-def _open(stored: StoredModel, device: str, threads: int) -> Executor:
-    options = PredictorOptions(device=device, threads=threads)  # type: ignore[arg-type]
-    predictor = Predictor(stored.onnx, options)
-    predictor.check_golden(stored.card.golden)
-    return predictor
 
 
 def _conclude(outcome: RunOutcome, errors: Console, options: argparse.Namespace) -> int:

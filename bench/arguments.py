@@ -62,6 +62,21 @@ examples:
   python -m bench chaos fuzz --inputs 100000
   python -m bench chaos soak --minutes 30
 """,
+    "peers": """\
+examples:
+  python -m bench peers                             every peer, five rounds, about 20 minutes
+  python -m bench peers --resume                    go on with the newest session
+  python -m bench peers --peers ours fastapi triton --rounds 3
+  python -m bench peers --quick                     a second each, two rounds: to see that all works
+
+Peers: see bench/peers/catalogue.py. Each gets an environment of its own, made once, under
+CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
+""",
+    "bulk": """\
+examples:
+  python -m bench bulk                              256 images a request, every model in the store
+  python -m bench bulk --models simple_cnn --images 64 --rounds 3
+""",
     "report": """\
 examples:
   python -m bench report                            REPORT.md, report.html, README's table, CSV
@@ -250,6 +265,31 @@ def build_parser() -> argparse.ArgumentParser:
     chaos.add_argument("--minutes", type=float, default=30.0, help="of the soak (default: 30)")
     chaos.add_argument("--quick", action="store_true", help="little of each, to see that it works")
     _add_device(chaos)
+
+    beside = _command(
+        commands, "peers", "this service beside other servers: one worker on one core, interleaved"
+    )
+    beside.add_argument("--peers", nargs="+", metavar="NAME", help="only these (default: all)")
+    beside.add_argument(
+        "--model", metavar="NAME", default="simple_cnn", help="that all serve (default: simple_cnn)"
+    )
+    beside.add_argument("--rounds", type=_positive, help="interleaved (default: 5, quick: 2)")
+    beside.add_argument("--quick", action="store_true", help="short, to see that all works")
+    beside.add_argument(
+        "--resume", action="store_true", help="go on with the newest session: skip what it has"
+    )
+    _add_data(beside)
+
+    bulk = _command(
+        commands, "bulk", "many images in one request, against in process on the same core"
+    )
+    bulk.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    bulk.add_argument("--images", type=_positive, default=256, help="in a request (default: 256)")
+    bulk.add_argument("--rounds", type=_positive, default=5, help="interleaved (default: 5)")
+    bulk.add_argument(
+        "--seconds", type=float, default=3.0, help="of each way in each round (default: 3)"
+    )
+    _add_data(bulk)
 
     report = _command(
         commands, "report", "render REPORT.md, report.html and the README's table from the rows"

@@ -17,10 +17,9 @@ from bench.markdown import (
     short_provider,
     significant,
 )
-from bench.measurements import PeerMeasurement
 from bench.recommend import comparable, paired_test, pick_for_budgets, reaches, ship, why
 from bench.resources import images_per_joule
-from bench.results import MachineResults, newest
+from bench.results import MachineResults
 from bench.robustness import mean_corrupted_accuracy
 from bench.selection import ModelResult
 from bench.statistics import median
@@ -248,56 +247,6 @@ def resources(
             "(`/sys/class/powercap`) nor NVML."
         )
     return text + markdown_table(header, rows, numbers_after_name(header)) + note
-
-
-def peers(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
-    """Other servers with the same model beside ours."""
-    rows = [row for row in newest(results.rows) if isinstance(row.measurement, PeerMeasurement)]
-    ours = {
-        (row.model, row.measurement.decoder): median(row.measurement.requests_per_second)
-        for row in rows
-        if isinstance(row.measurement, PeerMeasurement) and row.measurement.is_ours
-    }
-    lines = []
-    for row in rows:
-        found = row.measurement
-        if not isinstance(found, PeerMeasurement):
-            continue
-        rate = median(found.requests_per_second)
-        own = ours.get((row.model, found.decoder))
-        lines.append(
-            [
-                found.server,
-                row.model,
-                found.decoder,
-                str(found.worker_cores),
-                f"{count(rate)} ({count(min(found.requests_per_second))}–"
-                f"{count(max(found.requests_per_second))})",
-                str(len(found.requests_per_second)),
-                significant(found.half_load_p50_ms),
-                significant(found.half_load_p99_ms),
-                NOTHING if own is None or found.is_ours else f"{significant(own / rate)}×",
-            ]
-        )
-    if not lines:
-        return (
-            "`bench/peers` has not been measured on this machine: nothing is claimed here about "
-            "how this service compares with other servers."
-        )
-    header = [
-        "Server",
-        "Model",
-        "Decoder",
-        "Cores",
-        "Requests/s, median (range)",
-        "Rounds",
-        "p50 at half load, ms",
-        "p99 at half load, ms",
-        "Ours is",
-    ]
-    return markdown_table(header, lines, numbers_after_name(header))
 
 
 def training(

@@ -6,7 +6,7 @@ from the server that is measured.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -61,7 +61,18 @@ class _Connection(asyncio.Protocol):
             answer.set_exception(error)
             self.close()
             return
-        if len(self._received) >= end + len(_HEAD_END) + length:
+        start = end + len(_HEAD_END)
+        try:
+            whole = (
+                chunks_are_whole(self._received, start)
+                if length is None
+                else len(self._received) >= start + length
+            )
+        except BrokenAnswerError as error:
+            answer.set_exception(error)
+            self.close()
+            return
+        if whole:
             if not keep:
                 self.close()
             answer.set_result(status)
@@ -77,17 +88,38 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-def parse_head(head: bytes) -> tuple[int, int, bool]:
-    """Status, length of the body, and whether the connection stays open (RFC 9112).
+def chunks_are_whole(data: bytes | bytearray, start: int) -> bool:
+    """Whether a chunked body that begins at ``start`` has come to its end (RFC 9112, 7.1).
 
     Raises:
-        BrokenAnswerError: not HTTP/1.1, or an answer without Content-Length.
+        BrokenAnswerError: a chunk's size is no number.
+    """
+    while (line_end := data.find(b"\r\n", start)) >= 0:
+        try:
+            size = int(bytes(data[start:line_end]).partition(b";")[0], 16)
+        except ValueError as error:
+            message = f"expected a chunk's size, got {bytes(data[start:line_end])[:80]!r}"
+            raise BrokenAnswerError(message) from error
+        start = line_end + 2
+        if size == 0:
+            return data.find(b"\r\n", start) == start or data.find(_HEAD_END, start) >= 0
+        start += size + 2
+    return False
+
+
+def parse_head(head: bytes) -> tuple[int, int | None, bool]:
+    """Status, length of the body (None: it comes in chunks), and whether the connection stays open
+    (RFC 9112).
+
+    Raises:
+        BrokenAnswerError: not HTTP/1.1, or an answer whose end cannot be told.
     """
     first, *lines = head.split(b"\r\n")
     try:
         version, status, *_ = first.split(b" ", 2)
         fields = dict(line.lower().split(b":", 1) for line in lines)
-        length = int(fields[b"content-length"])
+        chunked = fields.get(b"transfer-encoding", b"").strip() == b"chunked"
+        length = None if chunked else int(fields[b"content-length"])
         found = int(status)
     except (ValueError, KeyError) as error:
         message = f"expected an HTTP/1.1 answer with Content-Length, got {head[:80]!r}"
@@ -110,23 +142,30 @@ class HttpClient:
         route: path and query.
         bodies: what is posted, in turn.
         content_type: of the bodies.
+        headers: more of them, the same for all bodies.
 
     Raises:
         BenchError: not an ``http`` URL: TLS would measure the generator.
     """
 
     def __init__(
-        self, url: str, route: str, bodies: Sequence[bytes], content_type: str = "image/png"
+        self,
+        url: str,
+        route: str,
+        bodies: Sequence[bytes],
+        content_type: str = "image/png",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             message = f"scenarios and agree need an http:// URL, got {url}"
             raise BenchError(message)
         self._place = _Place(parts.hostname, parts.port or 80)
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._requests = [
             (
                 f"POST {route} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {content_type}\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n"
+                f"Content-Length: {len(body)}\r\n{more}\r\n"
             ).encode()
             + body
             for body in bodies

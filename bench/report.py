@@ -16,6 +16,7 @@ from typing import Final
 from bench import html_report, plots
 from bench.evidence_sections import budgets
 from bench.markdown_html import to_html
+from bench.peer_sections import readme_peers
 from bench.report_sections import SECTIONS, machine_line
 from bench.results import MachineResults, newest
 from bench.selection import ModelResult, select
@@ -38,6 +39,9 @@ CSV_FILE: Final = "table.csv"
 README_FILE: Final = "README.md"
 TABLE_BEGIN: Final = "<!-- efficiency-table:begin -->"
 TABLE_END: Final = "<!-- efficiency-table:end -->"
+PEERS_BEGIN: Final = "<!-- peers:begin -->"
+PEERS_END: Final = "<!-- peers:end -->"
+"""Where a README that has them gets the comparison with other servers."""
 
 _MADE_BY: Final = "<!-- Made by `python -m bench report` from results/: do not edit. -->"
 
@@ -216,12 +220,30 @@ def _readme_with_table(reports: Sequence[MachineReport], output: Path) -> str | 
     if not path.is_file():
         return None
     text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(TABLE_BEGIN)
-    _, end, after = rest.partition(TABLE_END)
-    if not begin or not end:
+    if TABLE_BEGIN not in text or TABLE_END not in text:
         message = f"{path} has no place for the table: put {TABLE_BEGIN} and {TABLE_END} in it"
         raise BenchError(message)
-    return f"{before}{begin}\n{render_readme_table(reports)}\n{end}{after}"
+    text = _between(text, TABLE_BEGIN, TABLE_END, render_readme_table(reports))
+    return _between(text, PEERS_BEGIN, PEERS_END, render_readme_peers(reports))
+
+
+def render_readme_peers(reports: Sequence[MachineReport]) -> str:
+    """What stands between the README's markers for the comparison with other servers."""
+    parts = []
+    for report in reports:
+        compared = readme_peers(report.results)
+        if compared:
+            parts += [machine_line(report.results), compared]
+    return "\n\n".join(parts) or "Not measured yet: `python -m bench peers`."
+
+
+def _between(text: str, begin: str, end: str, content: str) -> str:
+    """``text`` with the part between two markers replaced; as it is where they are not in it."""
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        return text
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def _relative(path: Path, output: Path) -> str:

@@ -22,6 +22,7 @@ from bench.markdown import (
     significant,
 )
 from bench.measurements import LoadMeasurement
+from bench.peer_sections import bulk, peers
 from bench.results import MachineResults
 from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
@@ -271,7 +272,8 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Calibration", evidence.calibration),
     ("Robustness", evidence.robustness),
     ("The reference study beside ours", study),
-    ("The peers beside us", evidence.peers),
+    ("The peers beside us", peers),
+    ("Many images in one request", bulk),
     ("Method and limits", method),
     ("Machine and versions", machine_and_versions),
 )

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 
 from bench.fingerprint import Machine
 from bench.measurements import ADDED_LATER, KINDS, FailureMeasurement, Measurement, key_of, kind_of
-from cifar10.environment import PROJECT_ROOT
+from cifar10.environment import PROJECT_ROOT, cache_dir
 from cifar10.errors import BenchError
 from cifar10.records import RecordError, from_json
 
@@ -146,15 +146,17 @@ class Recorder:
         return row
 
     def add_failure(self, model: str, digest: str, stage: str, error: BaseException) -> Row:
-        """Write the row that says why ``stage`` could not be measured.
-
-        The first line of the message, without this machine's folders: rows are published.
-        """
-        first = (str(error).splitlines() or ["no reason given"])[0]
-        for folder, shown in ((PROJECT_ROOT, "."), (Path.home(), "~")):
-            first = first.replace(f"{folder}{os.sep}", f"{shown}{os.sep}")
-        reason = FailureMeasurement(stage, type(error).__name__, first)
+        """Write the row that says why ``stage`` could not be measured."""
+        reason = FailureMeasurement(stage, type(error).__name__, published(error))
         return self.add(model, digest, None, reason)
+
+
+def published(error: BaseException) -> str:
+    """The first line of its message, without this machine's folders: rows are published."""
+    first = (str(error).splitlines() or ["no reason given"])[0]
+    for folder, shown in ((PROJECT_ROOT, "."), (cache_dir(), "(cache)"), (Path.home(), "~")):
+        first = first.replace(f"{folder}{os.sep}", f"{shown}{os.sep}")
+    return first
 
 
 def read_results(results: Path) -> list[MachineResults]:

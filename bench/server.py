@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -25,8 +25,10 @@ from cifar10.errors import BenchError
 
 START_TIMEOUT_SECONDS: Final = 90.0
 STOP_TIMEOUT_SECONDS: Final = 15.0
-_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.02
 _SHOWN_LINES: Final = 15
+
+T = TypeVar("T")
 
 SERVE: Final = (sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", "{port}")
 
@@ -38,8 +40,11 @@ class Server:
         models: the model store.
         load: the only models to load; empty for all.
         device: ``auto``, ``cpu`` or ``cuda``.
-        command: what starts it; ``{port}`` stands for the port.
-        settings: further variables of its environment.
+        command: what starts it; ``{port}`` stands for the port, ``{port_2}`` and ``{port_3}`` for
+            two more.
+        settings: environment variables besides, in which the same stand for the same.
+        folder: where it runs.
+        ready: whether the service at this URL is ready.
         start_timeout_seconds: how long it may take to be ready.
 
     Raises:
@@ -53,16 +58,29 @@ class Server:
         load: Sequence[str] = (),
         device: str = "auto",
         command: Sequence[str] = SERVE,
-        settings: Mapping[str, str] = MappingProxyType({}),
+        settings: Mapping[str, str] | None = None,
+        folder: Path = PROJECT_ROOT,
+        ready: Callable[[str], bool] | None = None,
         start_timeout_seconds: float = START_TIMEOUT_SECONDS,
     ) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [part.replace("{port}", str(self.port)) for part in command]
+        ports = {"{port}": self.port, "{port_2}": _free_port(), "{port_3}": _free_port()}
+
+        def with_ports(text: str) -> str:
+            for name, port in ports.items():
+                text = text.replace(name, str(port))
+            return text
+
+        self._command = [with_ports(part) for part in command]
         self._settings = {"CIFAR10_MODELS": str(models.resolve()), "CIFAR10_DEVICE": device}
+        self._folder = folder
+        self._ready = ready or is_ready
+        self.ready_seconds = 0.0
+        """From its start until it was ready; known once entered."""
         if load:
             self._settings |= {"CIFAR10_LOAD": ",".join(load), "CIFAR10_DEFAULT_MODEL": load[0]}
-        self._settings |= settings
+        self._settings |= {name: with_ports(value) for name, value in (settings or {}).items()}
         self._start_timeout_seconds = start_timeout_seconds
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes]
@@ -73,10 +91,11 @@ class Server:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-server-")))
             self._log = home / "output.txt"
             output = stack.enter_context(self._log.open("wb"))
+            started = time.monotonic()
             bento_home = {"BENTOML_HOME": str(home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 self._command,
-                cwd=PROJECT_ROOT,
+                cwd=self._folder,
                 env=os.environ | bento_home | self._settings,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -85,6 +104,7 @@ class Server:
             )
             stack.callback(self._stop)
             self._wait_until_ready()
+            self.ready_seconds = time.monotonic() - started
             self._stack = stack.pop_all()
         return self
 
@@ -109,14 +129,22 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time used so far by the server and its live children."""
-        total = 0.0
+        return sum(self._of_each(_cpu_seconds))
+
+    def resident_bytes(self) -> int:
+        """Memory of the server and its children; what several of them share is counted once
+        where the system tells (Linux's proportional set size)."""
+        return sum(self._of_each(_resident_bytes))
+
+    def _of_each(self, measure: Callable[[Any], T]) -> list[T]:
+        """Of each live process of the tree."""
+        found = []
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self._process.pid)
             for process in (root, *root.children(recursive=True)):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    times = process.cpu_times()
-                    total += times.user + times.system
-        return total
+                    found.append(measure(process))
+        return found
 
     def processes(self) -> list[psutil.Process]:
         """The program that was started, and all below it that live."""
@@ -139,7 +167,7 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._start_timeout_seconds
-        while not is_ready(self.url):
+        while not self._ready(self.url):
             self.check_alive()
             if time.monotonic() > deadline:
                 message = (
@@ -163,6 +191,16 @@ class Server:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         shown = "\n".join(f"  | {line}" for line in lines[-_SHOWN_LINES:])
         return f"Its last output:\n{shown}" if shown else "It printed nothing."
+
+
+def _cpu_seconds(process: Any) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _resident_bytes(process: Any) -> int:
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", 0) or memory.rss)
 
 
 def is_ready(url: str) -> bool:

@@ -1,6 +1,8 @@
 """Made-up rows and a made-up machine: what report and tables are tested on."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,7 +149,37 @@ TRAINED = TrainingMeasurement(
     (EpochFigures(0.5, 0.55, 1.4, 1.3, "all"), EpochFigures(0.7, 0.68, 0.9, 0.95, "all")),
 )
 
-PEER = PeerMeasurement("Other 1.0", False, "its own", 1, (900.0, 1_000.0, 1_100.0), 2.0, None)
+
+def peer(
+    name: str = "other", requests: int = 4_000, round_number: int = 1, **changes: Any
+) -> PeerMeasurement:
+    """One round of a server: ``requests`` in four seconds."""
+    measured = PeerMeasurement(
+        name=name,
+        server=f"{name.capitalize()} 1.0",
+        role="peer",
+        decoder="its own",
+        sends="JPEG",
+        round=round_number,
+        worker_cores=1,
+        ready_seconds=2.0,
+        resident_bytes=200_000_000,
+        connections=32,
+        seconds=4.0,
+        requests=requests,
+        failed_requests=0,
+        saturated_p50_ms=8.0,
+        saturated_p99_ms=14.0,
+        cpu_us_per_request=1_000.0,
+        one_client_p50_ms=0.5,
+        half_load_rate_per_s=500.0,
+        half_load_requests=2_000,
+        half_load_p50_ms=1.0,
+        half_load_p99_ms=3.0,
+        generator_cpu_share=0.3,
+    )
+    return replace(measured, **changes)
+
 
 VERIFIED = VerifyMeasurement("cpu", 10_000, 10_000, 10_000, 6_806, 6_806, 6_806, ())
 

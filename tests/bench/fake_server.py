@@ -46,7 +46,8 @@ def main() -> None:
                 sys.stderr.write("fake server: planned death\n")
                 sys.stderr.flush()
                 os._exit(9)
-            class_id = int(predictor.predict(decode_image(body)[None]).argmax())
+            (probabilities,) = predictor.predict(decode_image(body)[None])
+            class_id = int(probabilities.argmax())
             if options.wrong_every and number % options.wrong_every == 0:
                 class_id = (class_id + 1) % 10
             self.answer(
@@ -54,8 +55,10 @@ def main() -> None:
                 {
                     "label": LABELS[class_id],
                     "class_id": class_id,
-                    "confidence": 1.0,
-                    "top_k": [],
+                    "confidence": float(probabilities[class_id]),
+                    "top_k": [
+                        {"class_id": k, "probability": float(probabilities[k])} for k in range(10)
+                    ],
                     "model": name,
                     "digest": stored.card.sha256,
                     "device": "cpu",

@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +17,10 @@ from bench.measurements import AccuracyMeasurement
 from bench.paired import pack_hits
 from bench.plots import draw_svgs
 from bench.recommend import BUDGETS, pick_for_budgets
-from bench.report import MachineReport, prepare, render_html, render_report
+from bench.report import MachineReport, prepare, render_html
 from bench.results import Recorder, read_results
 from tests.bench.conftest import (
     MACHINE,
-    PEER,
     TRAINED,
     accuracy,
     add_all,
@@ -121,13 +119,6 @@ def test_what_is_missing_is_said(page: str) -> None:
     assert "not available on this machine" in page
     assert "No GPU rows" in page
     assert "<code>bench/peers</code> has not been measured" in page
-
-
-def test_peers_beside_ours(recorder: Recorder) -> None:
-    ours = replace(PEER, server="ours", is_ours=True, requests_per_second=(3_000.0,) * 3)
-    add_all(recorder, "good", "a" * 64, cost(), accuracy(9_000), PEER, ours)
-    text = render_report(reports(recorder), Path())
-    assert "| Other 1.0 | good | its own | 1 | 1,000 (900–1,100) | 3 | 2.00 | – | 3.00× |" in text
 
 
 def test_without_pictures_only_they_are_gone(page: str, filled: list[MachineReport]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.fingerprint import Machine, read_machine, read_versions
-from bench.measurements import ADDED_LATER, KINDS
+from bench.measurements import ADDED_LATER, KINDS, BulkMeasurement, PeerFailureMeasurement
 from bench.rate_search import RateTry
 from bench.report import prepare, render_html
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
@@ -21,7 +21,6 @@ from bench.sensitivity_measurements import SensitivityMeasurement, Trial
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from tests.bench.conftest import (
-    PEER,
     TRAINED,
     VERIFIED,
     accuracy,
@@ -29,6 +28,7 @@ from tests.bench.conftest import (
     failure,
     latency,
     load,
+    peer,
     resources,
     robustness,
     throughput,
@@ -50,7 +50,9 @@ SENSITIVITY = SensitivityMeasurement(
 )  # fmt: skip
 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, SENSITIVITY, robustness(), resources(), TRAINED, PEER)  # fmt: skip
+       SCENARIO, AGREEMENT, SENSITIVITY, robustness(), resources(), TRAINED, peer(),
+       PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
+       BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)))  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:

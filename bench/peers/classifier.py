@@ -1,0 +1,72 @@
+"""What all peers share: the model, the decoding and the answer. Only the server differs.
+
+Imported by the peers' scripts, in their environments: numpy, Pillow, onnxruntime and, for our
+decoding, simplejpeg are all there is. It is told by environment variables:
+
+- ``PEER_MODEL``: the ``model.onnx`` to serve, the one that this service serves too;
+- ``PEER_DECODER``: ``own`` (Pillow, as the servers' documentations decode) or ``ours``.
+"""
+
+import io
+import os
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar10.card import INPUT, OUTPUT
+from cifar10.labels import IMAGE_SIZE, LABELS
+
+DECODER: Final = os.environ.get("PEER_DECODER", "own")
+
+
+class Classifier:
+    """ONNX Runtime with one thread, as in :mod:`cifar10.predictor`."""
+
+    def __init__(self) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(
+            os.environ["PEER_MODEL"], options, providers=["CPUExecutionProvider"]
+        )
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 (N, 10), of uint8 (N, 32, 32, 3) RGB."""
+        (probabilities,) = self._session.run([OUTPUT.name], {INPUT.name: images})
+        result: NDArray[np.float32] = probabilities
+        return result
+
+    def classify(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """The answer to one image, uint8 (32, 32, 3) RGB."""
+        return answer(self.predict(image[np.newaxis])[0])
+
+
+def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    """Class and probabilities, float32 (10,), as a JSON object."""
+    class_id = int(probabilities.argmax())
+    return {
+        "label": LABELS[class_id],
+        "class_id": class_id,
+        "probabilities": probabilities.tolist(),
+    }
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """An opened picture as uint8 (32, 32, 3) RGB, in the way that documentations do it."""
+    image = image.convert("RGB")
+    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+        image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """A picture's bytes as uint8 (32, 32, 3) RGB, by the decoder that was asked for."""
+    if DECODER == "ours":
+        from cifar10.images import decode_image
+
+        return decode_image(data)
+    return pixels_of(Image.open(io.BytesIO(data)))

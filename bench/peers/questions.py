@@ -1,0 +1,190 @@
+"""How each server is asked for the class of one image, and how its answer is read.
+
+The same picture in every form that a server takes: as it is, in a form, as base64 in JSON, as
+pixels behind a v2 header. The answer must hold all ten probabilities in each.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar10.card import INPUT, OUTPUT
+from cifar10.errors import BenchError
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+
+V2_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+"""The v2 binary extension's: how much of the body is JSON."""
+_BOUNDARY: Final = "peer-boundary-7f3a"
+_JPEG_QUALITY: Final = 90
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said of one image."""
+
+    label: str
+    """By itself, or from the largest probability where it says no label."""
+    probabilities: NDArray[np.float64]
+    """(10,), each 0–1."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A way of asking. Every body of one way has the same headers."""
+
+    title: str
+    """What one request holds, for the report."""
+    content_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Form(Protocol):
+    """Makes requests of pictures, and reads answers."""
+
+    question: Question
+
+    def body(self, jpeg: bytes) -> bytes:
+        """One request's body for a 32×32 JPEG."""
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer.
+
+        Raises:
+            ValueError, KeyError, IndexError, TypeError: it is not of this form.
+        """
+
+
+class RawImage:
+    """The picture is the body; the answer is JSON with a label and ten probabilities."""
+
+    question = Question("JPEG", "image/jpeg")
+
+    def body(self, jpeg: bytes) -> bytes:
+        """The picture."""
+        return jpeg
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """From ``probabilities``, or from this service's ``top_k`` of all ten."""
+        value = json.loads(body)
+        if "top_k" in value:
+            value["probabilities"] = [0.0] * CLASS_COUNT
+            for entry in value["top_k"]:
+                value["probabilities"][entry["class_id"]] = entry["probability"]
+        return Answer(str(value["label"]), np.asarray(value["probabilities"], np.float64))
+
+
+class FormImage(RawImage):
+    """The picture is the field ``image`` of a form."""
+
+    question = Question("JPEG in a form", f"multipart/form-data; boundary={_BOUNDARY}")
+
+    def body(self, jpeg: bytes) -> bytes:
+        """RFC 7578."""
+        head = (
+            f"--{_BOUNDARY}\r\n"
+            'Content-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
+            "Content-Type: image/jpeg\r\n\r\n"
+        )
+        return head.encode() + jpeg + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+class Base64Image(RawImage):
+    """The picture is base64 under ``image`` in JSON."""
+
+    question = Question("JPEG as base64 in JSON", "application/json")
+
+    def body(self, jpeg: bytes) -> bytes:
+        """``{"image": "..."}``."""
+        return json.dumps({"image": base64.b64encode(jpeg).decode()}).encode()
+
+
+class V2Base64Image:
+    """The picture is base64 in a BYTES tensor of the v2 protocol's JSON."""
+
+    question = Question("JPEG as base64 in v2 JSON", "application/json")
+
+    def body(self, jpeg: bytes) -> bytes:
+        """A v2 inference request."""
+        tensor = {
+            "name": INPUT.name,
+            "shape": [1],
+            "datatype": "BYTES",
+            "parameters": {"content_type": "base64"},
+            "data": [base64.b64encode(jpeg).decode()],
+        }
+        return json.dumps({"inputs": [tensor]}).encode()
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """From the one output's data."""
+        return _of_probabilities(json.loads(body)["outputs"][0]["data"])
+
+
+def _v2_header() -> bytes:
+    tensor: dict[str, Any] = {
+        "name": INPUT.name,
+        "shape": [1, *IMAGE_SHAPE],
+        "datatype": INPUT.datatype,
+        "parameters": {"binary_data_size": int(np.prod(IMAGE_SHAPE))},
+    }
+    output = {"name": OUTPUT.name, "parameters": {"binary_data": True}}
+    return json.dumps({"inputs": [tensor], "outputs": [output]}).encode()
+
+
+class V2Pixels:
+    """The decoded picture as a UINT8 tensor in the v2 protocol's binary extension."""
+
+    question = Question(
+        "pixels, v2 binary",
+        "application/octet-stream",
+        {V2_HEADER_LENGTH: str(len(_v2_header()))},
+    )
+
+    def body(self, jpeg: bytes) -> bytes:
+        """The request's JSON, then 3,072 bytes."""
+        pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+        return _v2_header() + pixels.tobytes()
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """From the bytes behind the answer's JSON, or from the JSON where all is in it."""
+        length = headers.get(V2_HEADER_LENGTH.lower())
+        if length is None:
+            return _of_probabilities(json.loads(body)["outputs"][0]["data"])
+        return _of_probabilities(np.frombuffer(body, np.float32, offset=int(length)))
+
+
+def _of_probabilities(values: Any) -> Answer:
+    probabilities = np.asarray(values, np.float64).ravel()
+    return Answer(LABELS[int(probabilities.argmax())], probabilities)
+
+
+def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 (32, 32, 3) RGB, as the bytes of a baseline JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def check_same(answer: Answer, expected: NDArray[np.float32], tolerance: float, who: str) -> None:
+    """Compare a server's answer with the model's in this process.
+
+    Raises:
+        BenchError: another label, or a probability further than ``tolerance`` away.
+    """
+    label = LABELS[int(expected.argmax())]
+    if answer.probabilities.shape != (CLASS_COUNT,):
+        message = f"{who} gave {answer.probabilities.size} probabilities, expected {CLASS_COUNT}"
+        raise BenchError(message)
+    apart = float(np.abs(answer.probabilities - expected).max())
+    if answer.label != label or not apart <= tolerance:
+        message = (
+            f"{who} does not give the same answer: {answer.label}, in process {label}; "
+            f"probabilities up to {apart:.2g} apart, at most {tolerance:g} are let pass"
+        )
+        raise BenchError(message)
