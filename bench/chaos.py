@@ -291,7 +291,7 @@ def hurt_service(
             try:
                 found = run_trial(name, models, chosen, plan, device=device, progress=progress)
             except Exception as error:  # any reason is that trial's failure row
-                recorder.add_failure(chosen, card.sha256, f"chaos {name}", error)
+                recorder.add_failure(chosen, card.sha256, "chaos", error)
                 outcome.failed[name] = f"failed: {type(error).__name__}: {error}"
                 continue
             recorder.add(chosen, card.sha256, None, found)

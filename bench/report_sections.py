@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench import evidence_sections as evidence
+from bench.chaos_section import chaos
 from bench.load import (
     GENERATOR_LIMIT,
     RESPONSE_TIME_STEP_US,
@@ -264,6 +265,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Over HTTP, under load", load),
     *SCENARIO_SECTIONS,
     ("Would `compare` notice?", sensitivity),
+    ("The service when it is hurt", chaos),
     ("Memory, start-up and energy", evidence.resources),
     ("Training", evidence.training),
     ("Are the differences real?", evidence.paired),

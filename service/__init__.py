@@ -6,5 +6,8 @@ bytes → tile, through the kernel) → ``batcher`` (tiles → probabilities). `
 serve`` starts; ``exchange`` has the words they share; refusals are made in ``problems``, counted in
 ``metrics``.
 
+Around it: ``supervisor`` keeps the worker processes, ``server`` their connections, ``board`` what
+they know of each other; ``access``, ``reload`` and ``tracing`` are off unless they are set.
+
 Takes image bytes only: no URL is fetched, no pickle is read, no header decides what an image is.
 """

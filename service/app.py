@@ -49,7 +49,7 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
             return _edge(behind, Place.alone(), new_key())
         from service.server import Launch, run_worker  # what it imports is not everywhere
 
-        launch = Launch.from_options(command.params)
+        launch = Launch.from_options(command.params, SETTINGS)
 
         key = new_key()
 
@@ -58,7 +58,7 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
             run_worker(edge, launch, SETTINGS, place, edge.is_fit, lifeline, edge.reload)
 
         board = inherited_board(SETTINGS.workers)
-        return Supervisor(board, work, SETTINGS.drain_seconds).run()
+        return Supervisor(board, work, launch.drain_seconds).run()
 
 
 def _edge(behind: Application, place: Place, rate_key: bytes) -> Edge:

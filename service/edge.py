@@ -128,7 +128,8 @@ class Edge:
             self._inference.stop()
             forget_this_worker()
             if self._spans is not None:
-                await asyncio.to_thread(self._spans.stop)
+                # Not in a thread: the event loop ends as soon as this task waits for anything.
+                self._spans.stop()
 
     def _load(self) -> None:
         self._models.load_all(self._metrics.model_loaded)

@@ -67,5 +67,10 @@ def configure_logging() -> None:
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
         logger.propagate = False
+    # It would tell of every request that is no HTTP, as often as anybody sends one.
+    uvicorn = logging.getLogger("uvicorn.error")
+    uvicorn.handlers = [handler]
+    uvicorn.setLevel(logging.ERROR)
+    uvicorn.propagate = False
     # It warns of every malformed form; the answer and the metrics say so already.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

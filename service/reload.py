@@ -42,6 +42,8 @@ class Reloader:
         self, settings: Settings, models: ModelSet, place: Place, metrics: Metrics
     ) -> None:
         self._token = settings.admin_token
+        # Workers that BentoML starts by itself do not know of each other.
+        self._cannot_reach_others = settings.workers > place.board.wanted
         self._models = models
         self._place = place
         self._metrics = metrics
@@ -66,6 +68,9 @@ class Reloader:
                 not in every worker: the detail says why, and which file answers.
         """
         query_parameters(request.query)
+        if self._cannot_reach_others:
+            detail = "with several workers, reloading works on Linux only: restart the server"
+            raise Problem(Kind.FORBIDDEN, detail)
         if self._token is None:
             detail = "reloading is off: start the server with CIFAR10_ADMIN_TOKEN to allow it"
             raise Problem(Kind.FORBIDDEN, detail)

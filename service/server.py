@@ -44,15 +44,18 @@ class Launch:
     descriptor: int
     """Of the listening socket."""
     keep_alive_seconds: int
+    drain_seconds: float
+    """Its own ``--timeout-graceful-shutdown`` where that was given, else the setting."""
     ssl: Mapping[str, Any]
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> "Launch":
+    def from_options(cls, options: Mapping[str, Any], settings: Settings) -> "Launch":
         """From the options of BentoML's worker command."""
         given = {name: value for name, value in options.items() if value is not None}
         return cls(
             descriptor=given["fd"],
             keep_alive_seconds=given.get("timeout_keep_alive", 5),
+            drain_seconds=given.get("timeout_graceful_shutdown", settings.drain_seconds),
             ssl={name: value for name, value in given.items() if name.startswith("ssl_")},
         )
 
@@ -173,7 +176,7 @@ class WorkerServer(uvicorn.Server):
         # A client that keeps its connection may be sending at this moment: closed under it, that
         # request would be lost. So each is told with its next answer, and has a moment to ask.
         loop = asyncio.get_running_loop()
-        until = loop.time() + min(_FAREWELL_SECONDS, self._settings.drain_seconds)
+        until = loop.time() + min(_FAREWELL_SECONDS, self.config.timeout_graceful_shutdown or 0)
         while self.server_state.connections and loop.time() < until and not self.force_exit:
             for connection in self.server_state.connections:
                 if isinstance(connection, Connection):
@@ -329,7 +332,7 @@ def run_worker(
         server_header=False,
         proxy_headers=settings.rate_limit > 0,
         timeout_keep_alive=launch.keep_alive_seconds,
-        timeout_graceful_shutdown=ceil(settings.drain_seconds),
+        timeout_graceful_shutdown=ceil(launch.drain_seconds),
         **launch.ssl,
     )
     listener = socket.socket(fileno=os.dup(launch.descriptor))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.fingerprint import Machine, read_machine, read_versions
+from bench.chaos_measurements import ChaosMeasurement
 from bench.measurements import ADDED_LATER, KINDS, BulkMeasurement, PeerFailureMeasurement
 from bench.rate_search import RateTry
 from bench.report import prepare, render_html
@@ -49,8 +50,19 @@ SENSITIVITY = SensitivityMeasurement(
     (Trial("slower_server", "server", 2, True, "load", "ratio", 1.2, 1.1, 1.3),),
 )  # fmt: skip
 
+CHAOS = ChaosMeasurement(
+    "kill",
+    2,
+    4.0,
+    {"200": 100},
+    {"workers_killed": 1.0},
+    ((0.0, 10), (1.0, 11)),
+    "it answers",
+    True,
+)
+
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, SENSITIVITY, robustness(), resources(), TRAINED, peer(),
+       SCENARIO, AGREEMENT, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
        PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
        BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)))  # fmt: skip
 

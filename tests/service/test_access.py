@@ -1,8 +1,12 @@
 """Tokens, the rate limit, other pages, traces and the access log."""
 
 import asyncio
+import gzip
 import json
 import logging
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from service.settings import Settings, read_settings
 from service.tracing import Parent, Spans
 from tests.service.cases import PNG
 from tests.service.conftest import Behaviour, make_edge, running
+from tests.service.test_serve import START_SECONDS, Server
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -304,3 +309,41 @@ def test_the_access_log_is_off_or_one_json_line_a_request(tiny_store, caplog, sh
         assert unique == {("/classify", 200), ("/classify", 404), ("other", 404)}
         assert shown[0]["trace_id"] == PARENT.split("-")[1]
         assert "secret" not in json.dumps(entries)
+
+
+def test_spans_reach_a_collector(tmp_path, tiny_store):
+    """A real server, OpenTelemetry's own exporter, and a collector that listens over HTTP."""
+    received: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((self.path, body))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{collector.server_port}"
+        server = Server(tmp_path, tiny_store, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        try:
+            server.wait_until_ready()
+            headers = {"traceparent": PARENT}
+            answer = httpx.post(f"{server.url}/classify", content=PNG, headers=headers)
+            assert answer.status_code == 200
+            server.process.send_signal(signal.SIGTERM)  # what has not been sent is sent at the end
+            assert server.process.wait(START_SECONDS) == 0
+        finally:
+            server.kill()
+            collector.shutdown()
+    assert {path for path, _ in received} == {"/v1/traces"}
+    sent = b"".join(
+        gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for _, body in received
+    )
+    assert b"POST /classify" in sent
+    assert bytes.fromhex(PARENT.split("-")[1]) in sent
+    assert bytes.fromhex(answer.headers["traceparent"].split("-")[2]) in sent
+    assert PNG[:16] not in sent
