@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.fingerprint import Machine, read_machine, read_versions
 from bench.chaos_measurements import ChaosMeasurement
+from bench.fingerprint import Machine, read_machine, read_versions
 from bench.measurements import ADDED_LATER, KINDS, BulkMeasurement, PeerFailureMeasurement
 from bench.rate_search import RateTry
 from bench.report import prepare, render_html
