@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.chaos_measurements import ChaosMeasurement
 from bench.fingerprint import Machine, read_machine, read_versions
 from bench.measurements import ADDED_LATER, KINDS
 from bench.rate_search import RateTry
@@ -44,8 +45,12 @@ AGREEMENT = AgreementMeasurement(
     counts=(GeneratorCount("locust", 10, 10, "", ((0.001, 5), (0.0, 10)), 0.01, 0.1, None),),
 )  # fmt: skip
 
+HURT = ChaosMeasurement(
+    "kill", 2, 9.5, {"200": 90, "no answer": 1}, {"kills": 1.0}, ((0.5, 300_000_000),), "", True
+)
+
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, PEER)  # fmt: skip
+       SCENARIO, AGREEMENT, robustness(), resources(), TRAINED, PEER, HURT)  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
