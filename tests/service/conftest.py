@@ -56,7 +56,8 @@ async def is_loading(client: httpx.AsyncClient) -> bool:
     answer = await client.get("/readyz")
     if answer.status_code == 200:
         return False
-    return all(reason == "being loaded" for reason in answer.json()["models"].values())
+    reasons = answer.json()["models"].values()  # none: a worker is missing, not a model
+    return bool(reasons) and all(reason == "being loaded" for reason in reasons)
 
 
 def make_edge(store: Path, **settings: Any) -> Edge:
