@@ -56,8 +56,11 @@ async def is_loading(client: httpx.AsyncClient) -> bool:
     answer = await client.get("/readyz")
     if answer.status_code == 200:
         return False
-    reasons = answer.json()["models"].values()  # none: a worker is missing, not a model
-    return bool(reasons) and all(reason == "being loaded" for reason in reasons)
+    problem = answer.json()
+    reasons = problem["models"].values()
+    if not reasons:  # a worker is missing: this one, which is about to tell, or another
+        return bool(problem["workers"]["ready"] == 0)
+    return all(reason == "being loaded" for reason in reasons)
 
 
 def make_edge(store: Path, **settings: Any) -> Edge:
