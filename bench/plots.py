@@ -261,7 +261,7 @@ def draw_throughput_latency(results: Sequence[ModelResult]) -> Figure:
             )
     readable_axis(axes, axes.xaxis)
     if not readable_axis(axes, axes.yaxis):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0, top=1.08 * axes.get_ylim()[1])  # room for the topmost figure
     axes.margins(y=0.15)
     axes.set_xlabel("time of one call, p50 (ms)")
     axes.set_ylabel("images per second")
