@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar10.accuracy import Accuracy, measure_accuracy
 from cifar10.card import (
@@ -31,6 +32,7 @@ from cifar10.card import (
 )
 from cifar10.dataset import Dataset, Split
 from cifar10.errors import InvalidCardError, RecipeError, StoreError
+from cifar10.labels import CLASS_COUNT
 from cifar10.records import to_json
 from cifar10.store import (
     HISTORY_FILE,
@@ -40,12 +42,20 @@ from cifar10.store import (
     file_sha256,
     write_atomic,
 )
+from training.augmentation import augment
 from training.checkpoint import Checkpoint, State, check_identity
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
-from training.models import build_model, compile_model, count_parameters, describe_preprocessing
+from training.models import (
+    build_model,
+    compile_model,
+    count_parameters,
+    describe_preprocessing,
+    in_plain_layers,
+)
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions
 from training.recipes import Phase, Recipe, recipe_fields, training_fields
+from training.schedule import learning_rate
 
 CHECKPOINT_FOLDER: Final = "checkpoint"
 
@@ -169,15 +179,15 @@ def _run_phases(job: _Job, state: State | None) -> State:
             continue
         if state is None:
             keras.utils.set_random_seed(job.seed)
-            model = build_model(job.recipe)
-            compile_model(model, phase)
+            model = build_model(job.recipe, for_training=True)
+            compile_model(model, phase, job.recipe.label_smoothing)
         elif history[-1].phase == phase.name:
             model = checkpoint.load(state.latest, compiled=True)
         else:
             model = checkpoint.load(state.best, compiled=False)
-            compile_model(model, phase)
+            compile_model(model, phase, job.recipe.label_smoothing)
         while not phase_is_over(history, phase):
-            row = _run_epoch(job, model, phase, len(history) + 1)
+            row = _run_epoch(job, model, phase, len(history) + 1, _first_epoch(history, phase))
             history = (*history, row)
             state = checkpoint.save(model, job.identity, history, state)
             job.observer.epoch_finished(row, best=best_epoch(history) == row.epoch)
@@ -187,25 +197,37 @@ def _run_phases(job: _Job, state: State | None) -> State:
     return state
 
 
-def _run_epoch(job: _Job, model: keras.Model, phase: Phase, epoch: int) -> EpochRow:
+def _first_epoch(history: tuple[EpochRow, ...], phase: Phase) -> int:
+    """The number of the phase's first epoch, the next one where it has none yet."""
+    return next((row.epoch for row in history if row.phase == phase.name), len(history) + 1)
+
+
+def _run_epoch(
+    job: _Job, model: keras.Model, phase: Phase, epoch: int, first_epoch: int
+) -> EpochRow:
     train, validation = job.dataset.train, job.dataset.validation
     started = time.perf_counter()
     random = np.random.default_rng((job.seed, epoch))
     order = random.permutation(len(train.labels))
     keras.utils.set_random_seed(int(random.integers(2**31)))
-    job.observer.epoch_started(phase, epoch, math.ceil(len(order) / job.recipe.batch_size))
+    images = train.images[order]
+    if job.recipe.augmentation is not None:
+        images = augment(images, job.recipe.augmentation, random)
+    steps = math.ceil(len(order) / job.recipe.batch_size)
+    rates = _LearningRate(phase, (epoch - first_epoch) * steps, phase.epochs * steps)
+    job.observer.epoch_started(phase, epoch, steps)
     fitted = model.fit(
-        train.images[order],
-        train.labels[order],
+        images,
+        _targets(job.recipe, train.labels[order]),
         batch_size=job.recipe.batch_size,
         epochs=1,
         shuffle=False,
         verbose=0,
-        callbacks=[_StepCallback(job.observer)],
+        callbacks=[rates, _StepCallback(job.observer)],
     ).history
     evaluated = model.evaluate(
         validation.images,
-        validation.labels,
+        _targets(job.recipe, validation.labels),
         batch_size=_EVALUATION_BATCH,
         verbose=0,
         return_dict=True,
@@ -217,9 +239,30 @@ def _run_epoch(job: _Job, model: keras.Model, phase: Phase, epoch: int) -> Epoch
         validation_loss=float(evaluated["loss"]),
         validation_accuracy=float(evaluated["accuracy"]),
         seconds=time.perf_counter() - started,
-        learning_rate=phase.learning_rate,
+        learning_rate=rates.first,
         phase=phase.name,
     )
+
+
+def _targets(recipe: Recipe, labels: NDArray[np.uint8]) -> NDArray[Any]:
+    """What the loss takes: class ids, or one-hot float32 (N, 10) where it smooths them."""
+    if not recipe.label_smoothing:
+        return labels
+    return np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+
+
+class _LearningRate(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the phase's learning rate before each step, where it has a schedule."""
+
+    def __init__(self, phase: Phase, done: int, steps: int) -> None:
+        super().__init__()
+        self._phase, self._done, self._steps = phase, done, steps
+        self.first = learning_rate(phase, done, steps)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._phase.schedule is not None:
+            rate = learning_rate(self._phase, self._done + batch, self._steps)
+            self.model.optimizer.learning_rate.assign(rate)
 
 
 class _StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -235,7 +278,7 @@ class _StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
 def _finish(job: _Job, state: State) -> TrainingRecord:
     """Evaluate the best weights and write the three files, the record last."""
     recipe, folder, checkpoint = job.recipe, job.folder, job.checkpoint
-    model = checkpoint.load(state.best, compiled=False)
+    model = in_plain_layers(checkpoint.load(state.best, compiled=False), recipe)
     accuracy = {}
     for name in ("train", "validation", "test"):
         job.observer.evaluating(name)
