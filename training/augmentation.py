@@ -76,7 +76,8 @@ def _relit(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.
     pixels = image.astype(np.float32)
     middle = pixels.mean()
     pixels = (pixels - middle) * (1 + contrast) + middle * (1 + brightness)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    relit: NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return relit
 
 
 def _resized(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

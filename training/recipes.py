@@ -139,6 +139,18 @@ class Recipe:
                     f"are {numbers}, learning rate {phase.learning_rate}; all must be positive"
                 )
                 raise RecipeError(message)
+        shares = [self.label_smoothing]
+        if self.augmentation is not None:
+            drawn = self.augmentation
+            shares += [drawn.jpeg, drawn.resize, drawn.light]
+        if not (0 <= self.label_smoothing < 1 and all(0 <= share <= 1 for share in shares)) or (
+            self.augmentation is not None and self.augmentation.shift < 0
+        ):
+            message = (
+                f"recipe {self.name!r}: label smoothing {self.label_smoothing} and augmentation "
+                f"{self.augmentation}; shares must be 0–1 (smoothing below 1), a shift at least 0"
+            )
+            raise RecipeError(message)
 
 
 SIMPLE_CNN: Final = Recipe(
