@@ -225,6 +225,8 @@ async def soak(trial: Trial) -> ChaosMeasurement:
             left, part = left - seconds, part + 1
     finally:
         watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
         client.close()
     trial.weigh()
     sizes = [size for _, size in trial.memory]
