@@ -27,8 +27,8 @@ from onnx import helper
 from cifar10.card import INPUT
 from export.graph import GraphEditor, attributes
 
-_MOST_BORDER_SHIFT: Final = 0.5
-"""Grey levels by which what pads the image may move: no more than rounding a pixel may."""
+_ROUNDING: Final = 1e-4
+"""Grey levels that float32 may have moved an offset by."""
 
 _MOST_POOLED: Final = 4
 """Pixels in a pooling window that is worth putting into a convolution's weights."""
@@ -179,12 +179,12 @@ def _integer_input(graph: GraphEditor) -> IntegerInput | None:
     ):
         return None
     exact = -offset.item() / scale.item()
-    zero_point = int(np.floor(exact + 0.5))
-    if not 0 <= zero_point <= 255 or abs(exact - zero_point) > _MOST_BORDER_SHIFT + 1e-4:
+    zero_point = int(np.ceil(exact - 0.5 - _ROUNDING))  # of 127.5, however it was rounded, 127
+    if not 0 <= zero_point <= 255 or abs(exact - zero_point) > 0.5 + 2 * _ROUNDING:
         return None
     whole = np.full(offset.shape, -scale.item() * zero_point, np.float32)
     moved = offset.item() - whole.item()
-    if abs(moved) > 1e-7:
+    if abs(moved) > _ROUNDING * scale.item():
         add.input[1] = graph.add_constant(f"{add.input[1]}_whole", whole)
         _add_to_bias(graph, convolution, moved * weight.sum(axis=(1, 2, 3)))
     names = tuple(node.name for node in chain[:-1])

@@ -113,7 +113,9 @@ def _without_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
-        quant_pre_process(model, path, skip_symbolic_shape=True)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)  # it moves the weights of what it is given into files
+        quant_pre_process(copy, path, skip_symbolic_shape=True)
         return onnx.load(path)
 
 
