@@ -11,6 +11,7 @@ from bench.calibration import Reliability
 from bench.chaos_measurements import ChaosMeasurement
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement
+from bench.variant_measurements import VariantMeasurement
 from cifar10.accuracy import Accuracy
 
 
@@ -312,6 +313,7 @@ class FailureMeasurement:
 Measurement = (
     AccuracyMeasurement
     | CostMeasurement
+    | VariantMeasurement
     | LatencyMeasurement
     | ThroughputMeasurement
     | LoadMeasurement
@@ -332,6 +334,7 @@ Measurement = (
 KINDS: Final[dict[str, type[Measurement]]] = {
     "accuracy": AccuracyMeasurement,
     "cost": CostMeasurement,
+    "variant": VariantMeasurement,
     "latency": LatencyMeasurement,
     "throughput": ThroughputMeasurement,
     "load": LoadMeasurement,
@@ -398,5 +401,5 @@ def key_of(measurement: Measurement) -> str:
             return f"device={measurement.device} images={measurement.images}"
         case FailureMeasurement():
             return measurement.stage
-        case CostMeasurement() | TrainingMeasurement():
+        case CostMeasurement() | TrainingMeasurement() | VariantMeasurement():
             return ""

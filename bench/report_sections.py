@@ -30,6 +30,7 @@ from bench.selection import ModelResult
 from bench.sensitivity_section import sensitivity
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
 from bench.table import study_table
+from bench.variant_section import variants
 from cifar10.labels import LABELS
 
 Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]
@@ -260,6 +261,7 @@ def machine_and_versions(
 
 SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Accuracy against cost", trade_offs),
+    ("Variants at another precision", variants),
     ("Latency in process", latency),
     ("Throughput in process", throughput),
     ("Over HTTP, under load", load),

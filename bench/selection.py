@@ -24,6 +24,7 @@ from bench.measurements import (
 from bench.pareto import Candidate, pareto_front
 from bench.results import DatasetReference, Row, newest
 from bench.statistics import median, percentile
+from bench.variant_measurements import VariantMeasurement
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
 
 TradeOff = Literal["latency", "size", "MACs"]
@@ -65,6 +66,8 @@ class ModelResult:
     training: TrainingMeasurement | None = None
     offered: tuple[LoadMeasurement, ...] = ()
     """Loads at a given rate, an open loop."""
+    variant: VariantMeasurement | None = None
+    """What it was made from, where it is a variant; of one that was refused, all that is known."""
 
     def latency_ms(self, percent: float, batch_size: int = 1) -> float | None:
         """A percentile of the time of one call, in ms; None where it was not measured."""
@@ -161,6 +164,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         robustness=tuple(_of(mine, RobustnessMeasurement)),
         resources=_last(mine, ResourceMeasurement),
         training=_last(mine, TrainingMeasurement),
+        variant=_last(mine, VariantMeasurement),
     )
 
 
@@ -201,5 +205,6 @@ def _last(rows: Iterable[Row], kind: type[M]) -> M | None:
 
 def _rank(result: ModelResult) -> tuple[int, float, str, str]:
     if result.accuracy is None:
-        return (2 if result.failures else 1), 0.0, result.model, result.provider or ""
+        refused = result.variant is not None and result.variant.refused is not None
+        return (2 if result.failures or refused else 1), 0.0, result.model, result.provider or ""
     return 0, -result.accuracy.top1.accuracy, result.model, result.provider or ""

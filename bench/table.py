@@ -108,4 +108,5 @@ def _repeats(result: ModelResult, study: StudyResult) -> bool:
         and result.accuracy is not None
         and result.cost is not None
         and result.cost.recipe == study.recipe
+        and result.variant is None
     )
