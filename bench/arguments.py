@@ -97,6 +97,13 @@ def build_parser() -> argparse.ArgumentParser:
         "everything on every model, in process and over HTTP, then the report; resumable",
     )
     whole.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
+    whole.add_argument(
+        "--full",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="measure these in every way, besides those that are worth it (bench/plan.py)",
+    )
     whole.add_argument("--quick", action="store_true", help="short, to see that all works")
     whole.add_argument(
         "--resume", action="store_true", help="go on with the newest session: skip what it has"

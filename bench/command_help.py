@@ -78,8 +78,9 @@ examples:
 """,
     "all": """\
 examples:
-  python -m bench all                               every model, everything, then the report
+  python -m bench all                               every model, then the report
   python -m bench all --resume                      go on with the newest session
+  python -m bench all --full compact_seed1          that one in every way too
   python -m bench all --models simple_cnn --quick
 """,
     "agree": """\

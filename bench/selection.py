@@ -22,6 +22,7 @@ from bench.measurements import (
     VerifyMeasurement,
 )
 from bench.pareto import Candidate, pareto_front
+from bench.plan_measurements import PlanMeasurement
 from bench.results import DatasetReference, Row, newest
 from bench.statistics import median, percentile
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
@@ -65,6 +66,8 @@ class ModelResult:
     training: TrainingMeasurement | None = None
     offered: tuple[LoadMeasurement, ...] = ()
     """Loads at a given rate, an open loop."""
+    plan: PlanMeasurement | None = None
+    """What its newest session decided to measure of it; None outside of one."""
 
     def latency_ms(self, percent: float, batch_size: int = 1) -> float | None:
         """A percentile of the time of one call, in ms; None where it was not measured."""
@@ -161,6 +164,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         robustness=tuple(_of(mine, RobustnessMeasurement)),
         resources=_last(mine, ResourceMeasurement),
         training=_last(mine, TrainingMeasurement),
+        plan=_last(mine, PlanMeasurement),
     )
 
 
