@@ -8,6 +8,8 @@ import keras
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from training.backbone_models import build_backbone, describe_backbone_preprocessing
+from training.backbones import Backbone
 from training.recipes import Phase, Recipe, SimpleCnn
 
 
@@ -17,7 +19,21 @@ def build_model(recipe: Recipe) -> keras.Model:
     Raises:
         RecipeError: it does not have the parameters that the recipe expects.
     """
-    model = _simple_cnn(recipe.architecture, recipe.name)
+    match recipe.architecture:
+        case Backbone():
+            model = build_backbone(recipe.architecture, recipe.name).model
+        case SimpleCnn():
+            model = _simple_cnn(recipe.architecture, recipe.name)
+    check_parameters(model, recipe)
+    return model
+
+
+def check_parameters(model: keras.Model, recipe: Recipe) -> None:
+    """Compare ``model``, trainable as in the last phase, with what ``recipe`` promises.
+
+    Raises:
+        RecipeError: it does not have the parameters that the recipe expects.
+    """
     found = count_parameters(model)
     if found != recipe.expected_parameters:
         message = (
@@ -25,7 +41,6 @@ def build_model(recipe: Recipe) -> keras.Model:
             f"{recipe.expected_parameters}: the architecture is not the one the recipe describes"
         )
         raise RecipeError(message)
-    return model
 
 
 def compile_model(model: keras.Model, phase: Phase) -> None:
@@ -54,6 +69,8 @@ def describe_preprocessing(recipe: Recipe) -> str:
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"
+        case Backbone():
+            return describe_backbone_preprocessing(recipe.architecture)
 
 
 def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:
