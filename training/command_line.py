@@ -15,12 +15,14 @@ from rich.table import Table
 from cifar10.accuracy import Accuracy
 from cifar10.card import TrainingRecord
 from cifar10.dataset import Dataset, load_dataset
-from cifar10.environment import models_dir
+from cifar10.environment import models_dir, weights_dir
 from cifar10.errors import Cifar10Error
 from cifar10.sources import RawArrays
 from cifar10.store import ModelStore
+from training.backbones import WeightsChoice
+from training.catalogue import RECIPES, find_recipe
 from training.progress import decoding_progress, training_progress
-from training.recipes import RECIPES, Recipe, find_recipe, smoke_form, with_epochs
+from training.recipes import Recipe, smoke_form, with_epochs
 from training.smoke import smoke_dataset
 
 _EXAMPLES = """\
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
     )
+    _add_weights(train)
     train.add_argument(
         "--smoke",
         action="store_true",
@@ -97,6 +100,25 @@ def _parser() -> argparse.ArgumentParser:
         "--restart", action="store_true", help="discard what was trained so far and begin anew"
     )
     return parser
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--weights-dir",
+        type=Path,
+        metavar="PATH",
+        help="a folder of BACKBONE.weights.h5, or of Keras' own files "
+        "(default: CIFAR10_WEIGHTS, else Keras' cache and its download)",
+    )
+    command.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="no pretrained weights: to measure a backbone's cost; there will be no accuracy",
+    )
+
+
+def _weights(options: argparse.Namespace) -> WeightsChoice:
+    return WeightsChoice(options.weights_dir or weights_dir(), random=options.random_weights)
 
 
 def _epochs(text: str) -> int:
@@ -179,6 +201,7 @@ def _train(console: Console, options: argparse.Namespace) -> None:
             name=name,
             seed=options.seed,
             restart=options.restart,
+            weights=_weights(options),
             observer=observer,
         )
     folder = store.folder(name)
@@ -198,6 +221,9 @@ def _summary(console: Console, record: TrainingRecord) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if record.accuracy is None:
+        console.print("  accuracy  none: random weights, for measuring cost only")
+        return
     for name, accuracy in (
         ("train", record.accuracy.train),
         ("validation", record.accuracy.validation),

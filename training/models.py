@@ -8,6 +8,8 @@ import keras
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from training.backbone_models import build_backbone, describe_backbone_preprocessing
+from training.backbones import Backbone
 from training.recipes import Phase, Recipe, ResidualNetwork, SimpleCnn
 from training.residual import FusedBatchNormalization, residual_network
 
@@ -24,10 +26,22 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
         RecipeError: it does not have the parameters that the recipe expects.
     """
     match recipe.architecture:
+        case Backbone():
+            model = build_backbone(recipe.architecture, recipe.name).model
         case SimpleCnn():
             model = _simple_cnn(recipe.architecture, recipe.name)
         case ResidualNetwork():
             model = residual_network(recipe.architecture, recipe.name, for_training=for_training)
+    check_parameters(model, recipe)
+    return model
+
+
+def check_parameters(model: keras.Model, recipe: Recipe) -> None:
+    """Compare ``model``, trainable as in the last phase, with what ``recipe`` promises.
+
+    Raises:
+        RecipeError: it does not have the parameters that the recipe expects.
+    """
     found = count_parameters(model)
     if found != recipe.expected_parameters:
         message = (
@@ -35,7 +49,6 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
             f"{recipe.expected_parameters}: the architecture is not the one the recipe describes"
         )
         raise RecipeError(message)
-    return model
 
 
 def compile_model(model: keras.Model, phase: Phase, label_smoothing: float = 0.0) -> None:
@@ -91,6 +104,8 @@ def describe_preprocessing(recipe: Recipe) -> str:
             return "cast to float32 and divided by 255, giving 0–1"
         case ResidualNetwork():
             return "cast to float32, divided by 127.5, minus 1, giving -1–1"
+        case Backbone():
+            return describe_backbone_preprocessing(recipe.architecture)
 
 
 def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:

@@ -65,6 +65,11 @@ class _Drawing(Observer):
     def resumed(self, history: Sequence[EpochRow]) -> None:
         self._console.print(f"going on after epoch {history[-1].epoch}")
 
+    def features_extracted(self, done: int, total: int) -> None:
+        self._bar.update(
+            self._task, total=total, completed=done, description="extracting features", note=""
+        )
+
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         self._bar.reset(self._task, total=steps, description=f"epoch {epoch} ({phase.name})")
 

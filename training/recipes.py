@@ -1,7 +1,7 @@
-"""The recipes: everything that decides what a training produces, in one table.
+"""What a recipe is: everything that decides what a training produces.
 
 A recipe states where it comes from, what accuracy it should reach and what it costs, next to its
-numbers. To add one, add it to :data:`RECIPES`; the tests then build it and check its parameters.
+numbers. The table of them all is :mod:`training.catalogue`.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
+from training.backbones import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +117,14 @@ class Recipe:
     """Lowest and highest that is no surprise, as fractions, on the JPEG or the official images."""
     cost: str
     """What a training takes, and where that was measured."""
-    architecture: SimpleCnn | ResidualNetwork
+    architecture: SimpleCnn | ResidualNetwork | Backbone
     expected_parameters: Parameters
     """Checked whenever the model is built."""
     batch_size: int
     phases: tuple[Phase, ...]
     smoke: Smoke
     augmentation: Augmentation | None = None
+    """Of images; a phase that trains on the features of a frozen backbone goes without."""
     label_smoothing: float = 0.0
     """The share of the target that is spread evenly over all classes, 0–1."""
 
@@ -139,6 +141,16 @@ class Recipe:
                     f"are {numbers}, learning rate {phase.learning_rate}; all must be positive"
                 )
                 raise RecipeError(message)
+        self._check_shares()
+        architecture = self.architecture
+        if isinstance(architecture, Backbone) and len(architecture.trained_layers) != len(names):
+            message = (
+                f"recipe {self.name!r}: it has {len(names)} phases, but says for "
+                f"{len(architecture.trained_layers)} how many layers are trained"
+            )
+            raise RecipeError(message)
+
+    def _check_shares(self) -> None:
         shares = [self.label_smoothing]
         if self.augmentation is not None:
             drawn = self.augmentation
@@ -190,25 +202,8 @@ COMPACT: Final = Recipe(
     label_smoothing=0.05,
 )
 
-RECIPES: Final[tuple[Recipe, ...]] = (SIMPLE_CNN, COMPACT)
-"""All there are; the order is the one they are listed in."""
-
 _DESCRIPTIVE: Final = ("name", "source", "expected_test_accuracy", "cost", "smoke")
 """Fields that can be reworded without changing what is trained."""
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe called ``name``.
-
-    Raises:
-        RecipeError: there is none; the message lists those there are.
-    """
-    for recipe in RECIPES:
-        if recipe.name == name:
-            return recipe
-    there = ", ".join(recipe.name for recipe in RECIPES)
-    message = f"no recipe {name!r}; there are: {there}"
-    raise RecipeError(message)
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
