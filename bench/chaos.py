@@ -38,7 +38,7 @@ RECOVERY_SECONDS: Final = 2.0
 MEMORY_GROWTH: Final = 0.05
 """The promise: from the second quarter of a soak to its last, memory grows by less than this."""
 
-DEFAULT_MODEL: Final = "simple_cnn"
+DEFAULT_MODEL: Final = "compact"
 
 _ADMINISTRATOR: Final = "chaos"
 _BETWEEN_SECONDS: Final = 4.0

@@ -3,9 +3,9 @@
 | variable                   | is                                            | otherwise        |
 |----------------------------|-----------------------------------------------|------------------|
 | `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                       | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`      | `simple_cnn`     |
+| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`      | `compact`        |
 | `CIFAR10_LOAD`             | the models to load, separated by commas       | all in the store |
-| `CIFAR10_ALIASES`          | other names of theirs: `best=simple_cnn,...`  | none             |
+| `CIFAR10_ALIASES`          | other names of theirs: `best=compact,...`     | none             |
 | `CIFAR10_WORKERS`          | worker processes                              | one a core       |
 | `CIFAR10_THREADS`          | ONNX Runtime threads in each worker           | 1                |
 | `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                     | 10 MiB           |
@@ -47,7 +47,7 @@ from service.processors import usable_cores
 
 PREFIX: Final = "CIFAR10_"
 
-DEFAULT_MODEL: Final = "simple_cnn"
+DEFAULT_MODEL: Final = "compact"
 
 MOST_WORKERS: Final = 256
 
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
 
     device: Device = "auto"
     default_model: str | None = None
-    """None: ``simple_cnn``, or the store's only model."""
+    """None: ``compact``, or the store's only model."""
     load: Annotated[tuple[str, ...], NoDecode] = ()
     """Empty: all in the store."""
     workers: int = Field(
