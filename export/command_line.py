@@ -12,19 +12,23 @@ from cifar10.card import ModelCard
 from cifar10.dataset import load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import Cifar10Error
-from cifar10.store import ModelStore
+from cifar10.store import TRAINING_FILE, ModelStore
 
 _EXAMPLES = """\
 examples:
   python -m export simple_cnn
   python -m export simple_cnn --data pictures.tar.xz          parity on a copy of your own
+  python -m export --all                                      whatever has been trained
   python -m export simple_cnn_smoke --data synthetic          after a smoke training
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the models named; returns the exit status: 0, or 1 when one of them failed."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.names) == options.all:
+        parser.error("name the trainings to export, or say --all")
     _set_environment()
     console, errors = Console(), Console(stderr=True)
     store = ModelStore(options.models_dir or models_dir())
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from export.run import export_model  # imports TensorFlow: seconds
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-        for name in options.names:
+        for name in options.names or trained_names(store):
             try:
                 card = export_model(name, store, dataset)
             except Cifar10Error as error:
@@ -48,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def trained_names(store: ModelStore) -> list[str]:
+    """The names of all finished trainings in ``store``, sorted."""
+    return sorted(path.parent.name for path in store.root.glob(f"*/{TRAINING_FILE}"))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -56,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help="a finished training's name")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a finished training's name")
+    parser.add_argument("--all", action="store_true", help="all finished trainings in the store")
     parser.add_argument(
         "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
     )
