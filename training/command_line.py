@@ -1,4 +1,4 @@
-"""The command line: ``python -m training data | train | list``.
+"""The command line: ``python -m training data | list | train | study``.
 
 Keras is imported only by the commands that need it, after the environment has been told to keep
 TensorFlow's own log lines out of the way.
@@ -32,6 +32,8 @@ examples:
   python -m training data --data pictures.tar.xz              ... from a copy of your own
   python -m training train simple_cnn                         train, or go on where it was stopped
   python -m training train simple_cnn --seed 1 --restart      from the beginning, another seed
+  python -m training study                                    everything, resumable
+  python -m training study mobilenetv2_frozen mobilenetv2_finetuned --seeds 0,1,2
   python -m training train simple_cnn --smoke --data synthetic  walk the path in seconds
 """
 
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _list(console)
         elif options.command == "data":
             _data(console, options.data)
+        elif options.command == "study":
+            return 0 if _study(console, options) else 1
         else:
             _train(console, options)
     except Cifar10Error as error:
@@ -87,10 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--epochs", type=_epochs, metavar="N", help="at most N in each phase (default: recipe's)"
     )
-    train.add_argument(
-        "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
-    )
-    _add_weights(train)
+    _add_places(train)
     train.add_argument(
         "--smoke",
         action="store_true",
@@ -99,10 +100,30 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--restart", action="store_true", help="discard what was trained so far and begin anew"
     )
+    study = commands.add_parser(
+        "study",
+        help="train many recipes, one after another, with a table at the end",
+        description="Train recipes one after another; a failure is a row, and the exit status is "
+        "then 1. Killed at any moment, the same command goes on; finished models are left alone.",
+    )
+    study.add_argument("recipes", nargs="*", metavar="RECIPE", help="which (default: all)")
+    study.add_argument("--data", metavar="PATH", help=_DATA_HELP)
+    study.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=(0,),
+        metavar="N,N...",
+        help="each recipe with each of them; models of other seeds than 0 are called RECIPE_seedN",
+    )
+    _add_places(study)
+    study.add_argument("--smoke", action="store_true", help="the recipes' tiny forms")
     return parser
 
 
-def _add_weights(command: argparse.ArgumentParser) -> None:
+def _add_places(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
+    )
     command.add_argument(
         "--weights-dir",
         type=Path,
@@ -127,6 +148,14 @@ def _epochs(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _at_least(0, text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = tuple(_seed(part) for part in text.split(","))
+    if len(set(seeds)) != len(seeds):
+        message = f"expected each seed once, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seeds
 
 
 def _at_least(lowest: int, text: str) -> int:
@@ -170,6 +199,23 @@ def _data(console: Console, source: str | None) -> None:
         f"images       {record.train_count:,} train, {record.validation_count:,} validation, "
         f"{record.test_count:,} test",
         highlight=False,
+    )
+
+
+def _study(console: Console, options: argparse.Namespace) -> bool:
+    names = dict.fromkeys(options.recipes)  # each once, in the order given
+    recipes = tuple(find_recipe(name) for name in names) or RECIPES
+    dataset = _load(console, options.data)
+    from training.study_command import study
+
+    return study(
+        console,
+        recipes,
+        options.seeds,
+        dataset,
+        options.models_dir or models_dir(),
+        smoke=options.smoke,
+        weights=_weights(options),
     )
 
 
