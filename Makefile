@@ -68,6 +68,7 @@ reproduce: $(VENV)/all.stamp ## the whole study for real: train, export, measure
 	@status=0; set -x; \
 	$(bin)/python -m training study || status=1; \
 	$(bin)/python -m export --all || status=1; \
+	$(bin)/python -m export --all --int8 || status=1; \
 	$(bin)/python -m bench all || status=1; \
 	exit $$status
 
