@@ -3,6 +3,9 @@
 Not a copy of the card's figure: the file that is served is the file that is measured.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,12 +18,17 @@ from bench.results import DatasetReference
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import ModelCard
 from cifar10.labels import CLASS_COUNT
+from cifar10.predictor import CPU_PROVIDER
 
 BATCH_SIZE = 250
 
 
 def predict_classes(
-    executor: Executor, images: NDArray[np.uint8], progress: Progress = silent
+    executor: Executor,
+    images: NDArray[np.uint8],
+    progress: Progress = silent,
+    *,
+    workers: int = 1,
 ) -> NDArray[np.int64]:
     """The most probable class of each image.
 
@@ -28,16 +36,22 @@ def predict_classes(
         executor: what runs the model.
         images: uint8 (N, 32, 32, 3), RGB.
         progress: told how many images are done.
+        workers: as for :func:`predict_probabilities`.
 
     Returns:
         int64 (N,), 0–9.
     """
-    classes: NDArray[np.int64] = predict_probabilities(executor, images, progress).argmax(axis=1)
+    probabilities = predict_probabilities(executor, images, progress, workers=workers)
+    classes: NDArray[np.int64] = probabilities.argmax(axis=1)
     return classes
 
 
 def predict_probabilities(
-    executor: Executor, images: NDArray[np.uint8], progress: Progress = silent
+    executor: Executor,
+    images: NDArray[np.uint8],
+    progress: Progress = silent,
+    *,
+    workers: int = 1,
 ) -> NDArray[np.float32]:
     """The probability of each class for each image, in batches of :data:`BATCH_SIZE`.
 
@@ -45,17 +59,31 @@ def predict_probabilities(
         executor: what runs the model.
         images: uint8 (N, 32, 32, 3), RGB.
         progress: told how many images are done.
+        workers: batches in flight at the same time. The answers are the same; where nothing is
+            timed and a session uses one core, the other cores are put to use.
 
     Returns:
         float32 (N, 10).
     """
+    starts = range(0, len(images), BATCH_SIZE)
     found = np.empty((len(images), CLASS_COUNT), np.float32)
-    for start in range(0, len(images), BATCH_SIZE):
-        progress("accuracy", start, len(images))
-        stop = start + BATCH_SIZE
-        found[start:stop] = executor.predict(images[start:stop])
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            batches = (images[start : start + BATCH_SIZE] for start in starts)
+            answers = pool.map(executor.predict, batches)
+            for start, answer in zip(starts, answers, strict=True):
+                progress("accuracy", start, len(images))
+                found[start : start + BATCH_SIZE] = answer
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     progress("accuracy", len(images), len(images))
     return found
+
+
+def untimed_workers(executor: Executor) -> int:
+    """How many batches to have in flight where nothing is timed: one for each core of the CPU."""
+    return (os.cpu_count() or 1) if executor.provider == CPU_PROVIDER else 1
 
 
 def compare_with_labels(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.async_generator import Sent, closed_loop, run
 from bench.http_client import HttpClient
 from bench.latency import Executor
-from bench.measurements import BulkMeasurement
+from bench.peer_measurements import BulkMeasurement
 from bench.peers.measuring import Cores, choose_cores, pinned
 from bench.peers.questions import V2_HEADER_LENGTH
 from bench.progress import Progress, labelled, silent

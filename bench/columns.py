@@ -65,6 +65,8 @@ class Entry:
         found = [failure_reason(failure) for failure in self.result.failures]
         if self.result.cost is not None and self.result.cost.random_weights:
             found.append("random weights: cost only")
+        elif self.result.plan is not None and self.result.plan.left_out:
+            found.append(f"{self.result.plan.reason}: not all was measured")
         variant = self.result.variant
         if variant is not None and variant.refused is not None:
             found.append(f"refused: it {variant.refused}")
@@ -150,6 +152,15 @@ def _seed_accuracies(result: ModelResult, results: Sequence[ModelResult]) -> tup
         ):
             found.setdefault(other.cost.seed, other.accuracy.top1.accuracy)
     return tuple(found.values())
+
+
+def _accuracy_text(entry: Entry) -> str:
+    """The accuracy; of a model that has none for lack of weights, what is missing and what fills
+    it."""
+    cost = entry.result.cost
+    if entry.result.accuracy is None and cost is not None and cost.random_weights:
+        return f"no pretrained weights here; with them: `python -m training train {cost.recipe}`"
+    return accuracy_with_interval(entry.result.accuracy.top1 if entry.result.accuracy else None)
 
 
 def _seeds(entry: Entry) -> str:
@@ -246,7 +257,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ),
     Column(
         "Accuracy, % (95 % interval)", "right",
-        lambda e: accuracy_with_interval(e.result.accuracy.top1 if e.result.accuracy else None),
+        _accuracy_text,
         _top1("accuracy"),
         (("accuracy", _top1("accuracy")), ("accuracy_low", _top1("low")),
          ("accuracy_high", _top1("high"))),

@@ -22,11 +22,13 @@ class Stage:
     """One command of the session."""
 
     name: str
-    needs: tuple[Callable[[Row], bool], ...]
-    """Which rows a model has that was measured: one for each of these. A row that an interruption
-    cut short is not such a row."""
+    is_done: Callable[[Sequence[Row]], bool]
+    """Whether a model with these rows was measured. Rows that an interruption cut short do not
+    count."""
     measure: Callable[[Sequence[str]], RunOutcome]
     """Measures the models named."""
+    names: Callable[[], Sequence[str]] | None = None
+    """Which models it is for, asked when its turn has come; None: all."""
 
 
 @dataclass
@@ -59,8 +61,9 @@ def run_stages(
     outcome = SessionOutcome()
     for number, stage in enumerate(stages, start=1):
         have = rows()
-        skipped = [name for name, digest in digests.items() if _has(stage, name, digest, have)]
-        todo = [name for name in digests if name not in skipped]
+        concerned = list(digests) if stage.names is None else list(stage.names())
+        skipped = [name for name in concerned if _has(stage, name, digests[name], have)]
+        todo = [name for name in concerned if name not in skipped]
         outcome.skipped[stage.name] = skipped
         if not todo:
             tell(f"{number}/{len(stages)} {stage.name}: nothing left to do")
@@ -99,5 +102,4 @@ def new_session_id() -> str:
 
 
 def _has(stage: Stage, name: str, digest: str, rows: Sequence[Row]) -> bool:
-    mine = [row for row in rows if (row.model, row.digest) == (name, digest)]
-    return all(any(is_it(row) for row in mine) for is_it in stage.needs)
+    return stage.is_done([row for row in rows if (row.model, row.digest) == (name, digest)])

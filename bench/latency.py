@@ -58,6 +58,8 @@ class LatencyPlan:
     block_calls: int = 100
     block_calls_least: int = 3
     block_ns: int = 300_000_000
+    call_ns_most: int | None = None
+    """A batch size whose calls take longer is left out, but never the smallest; None: no bound."""
     threads: int = 1
     """That the predictors were made with: stated in the rows."""
 
@@ -106,6 +108,7 @@ class LatencySession:
         self._plan = plan
         self._clock = clock
         self._cells: dict[tuple[str, int], _Cell] = {}
+        self._too_slow: set[tuple[str, int]] = set()
         self.failures: dict[str, Exception] = {}
         """Model name → why its measurement stopped. The other models go on."""
 
@@ -119,7 +122,7 @@ class LatencySession:
                 for name in self._executors:
                     progress(f"{what}: {name}, batch {size}", done, steps)
                     done += 1
-                    if name not in self.failures:
+                    if name not in self.failures and (name, size) not in self._too_slow:
                         self._step(name, size, warm_up=round_number == 0)
         progress("latency", steps, steps)
 
@@ -159,22 +162,30 @@ class LatencySession:
         try:
             if warm_up:
                 cell = self._cells[name, size] = _Cell(executor.provider, size)
-                self._warm_up(executor, cell)
+                call_ns = self._warm_up(executor, cell)
+                most = self._plan.call_ns_most
+                if most is not None and call_ns > most and size != min(self._batches):
+                    self._too_slow |= {(name, other) for other in self._batches if other >= size}
             else:
                 self._block(executor, self._cells[name, size])
         except Exception as error:  # whatever a runtime raises becomes that model's failure row
             logger.warning("%s at batch %d: %s", name, size, error)
             self.failures[name] = error
 
-    def _warm_up(self, executor: Executor, cell: _Cell) -> None:
-        """At least one call; then until the plan's calls or one block's time are used up."""
-        start = self._clock()
+    def _warm_up(self, executor: Executor, cell: _Cell) -> int:
+        """At least one call; then until the plan's calls or one block's time are used up.
+
+        Returns:
+            How long the last call took, in ns.
+        """
+        start = before = self._clock()
         while True:
             executor.predict(self._batches[cell.batch_size])
             cell.warm_up_calls += 1
-            used = self._clock() - start
+            now = self._clock()
+            used, call_ns, before = now - start, now - before, now
             if cell.warm_up_calls >= self._plan.warm_up_calls or used >= self._plan.block_ns:
-                return
+                return call_ns
 
     def _block(self, executor: Executor, cell: _Cell) -> None:
         plan, clock, batch = self._plan, self._clock, self._batches[cell.batch_size]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.accuracy import predict_classes
+from bench.accuracy import predict_classes, untimed_workers
 from bench.generator import LoadPlan
 from bench.load import Served, ask_what_is_served, measure_load
 from bench.progress import Progress, labelled
@@ -99,8 +99,12 @@ def verify_models(
                 f"{store.root} {stored.card.sha256}: they are different models"
             )
             raise BenchError(message)
+        executor = open_model(stored)
         in_process = predict_classes(
-            open_model(stored), test.images, labelled(f"in process: {served.model}", progress)
+            executor,
+            test.images,
+            labelled(f"in process: {served.model}", progress),
+            workers=untimed_workers(executor),
         )
         from_server = classes_from_server(
             url,

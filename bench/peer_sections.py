@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.markdown import NOTHING, count, markdown_table, numbers_after_name, significant
-from bench.measurements import BulkMeasurement, PeerMeasurement
+from bench.peer_measurements import BulkMeasurement, PeerMeasurement
 from bench.peer_statistics import (
     Comparison,
     Spread,

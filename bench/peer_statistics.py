@@ -7,7 +7,7 @@ round slows both; the median of the ratios is not the ratio of the medians.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.measurements import PeerFailureMeasurement, PeerMeasurement
+from bench.peer_measurements import PeerFailureMeasurement, PeerMeasurement
 from bench.results import Row
 from bench.statistics import median
 

@@ -24,6 +24,7 @@ from bench.markdown import (
 )
 from bench.measurements import LoadMeasurement
 from bench.peer_sections import bulk, peers
+from bench.plan_section import missing, what_was_measured
 from bench.results import MachineResults
 from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
@@ -259,25 +260,38 @@ def machine_and_versions(
     )
 
 
+def _and_what_is_missing(render: Section, what: str) -> Section:
+    """``render``, and below it the models of which a session left ``what`` out."""
+
+    def both(
+        results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
+    ) -> str:
+        parts = (render(results, models, pictures).rstrip(), missing(models, what))
+        return "\n\n".join(part for part in parts if part)
+
+    return both
+
+
 SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Accuracy against cost", trade_offs),
     ("Variants at another precision", variants),
-    ("Latency in process", latency),
-    ("Throughput in process", throughput),
-    ("Over HTTP, under load", load),
+    ("Latency in process", _and_what_is_missing(latency, "latency")),
+    ("Throughput in process", _and_what_is_missing(throughput, "throughput")),
+    ("Over HTTP, under load", _and_what_is_missing(load, "HTTP load")),
     *SCENARIO_SECTIONS,
     ("Would `compare` notice?", sensitivity),
     ("The service when it is hurt", chaos),
-    ("Memory, start-up and energy", evidence.resources),
+    ("Memory, start-up and energy", _and_what_is_missing(evidence.resources, "memory")),
     ("Training", evidence.training),
     ("Are the differences real?", evidence.paired),
     ("Accuracy by class", per_class),
     ("Confusion", confusion),
     ("Calibration", evidence.calibration),
-    ("Robustness", evidence.robustness),
+    ("Robustness", _and_what_is_missing(evidence.robustness, "robustness")),
     ("The reference study beside ours", study),
     ("The peers beside us", peers),
     ("Many images in one request", bulk),
+    ("What was measured", what_was_measured),
     ("Method and limits", method),
     ("Machine and versions", machine_and_versions),
 )

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy import predict_classes
+from bench.accuracy import predict_classes, untimed_workers
 from bench.corruptions import CORRUPTIONS, SEED, SEVERITIES, Corruption, corrupt
 from bench.latency import Executor
 from bench.measurements import RobustnessMeasurement
@@ -132,4 +132,5 @@ def mean_corrupted_accuracy(found: Sequence[RobustnessMeasurement]) -> float | N
 
 
 def _correct(executor: Executor, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> int:
-    return int((predict_classes(executor, images) == labels).sum())
+    workers = untimed_workers(executor)
+    return int((predict_classes(executor, images, workers=workers) == labels).sum())

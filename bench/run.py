@@ -7,7 +7,7 @@ as soon as they are known; an interruption loses only what it hit.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.accuracy import compare_with_labels, predict_probabilities
+from bench.accuracy import compare_with_labels, predict_probabilities, untimed_workers
 from bench.cost import measure_cost
 from bench.latency import Executor, LatencyPlan, LatencySession
 from bench.progress import Progress, labelled, silent
@@ -49,7 +49,7 @@ def measure_models(
     recorder: Recorder,
     *,
     open_model: Open,
-    plan: LatencyPlan,
+    plan: LatencyPlan | None,
     quick: bool = False,
     session: Callable[..., LatencySession] = LatencySession,
     progress: Progress = silent,
@@ -62,7 +62,7 @@ def measure_models(
         dataset: its test images are the ones measured on.
         recorder: gets the rows.
         open_model: makes a model ready; what it raises becomes a failure row.
-        plan: how much latency is measured.
+        plan: how much latency is measured; None: none, nor any throughput.
         quick: only :data:`QUICK_IMAGES` images.
         session: makes the latency session: tests give it a clock.
         progress: told how far this is.
@@ -105,7 +105,10 @@ def measure_models(
                 continue
             try:
                 probabilities = predict_probabilities(
-                    model.executor, test.images, labelled(f"accuracy: {name}", progress)
+                    model.executor,
+                    test.images,
+                    labelled(f"accuracy: {name}", progress),
+                    workers=untimed_workers(model.executor),
                 )
             except Exception as error:  # as above
                 fail(name, model.card.sha256, "accuracy", error)
@@ -119,7 +122,8 @@ def measure_models(
                 whole_test_set=not quick,
             )
             recorder.add(name, model.card.sha256, reference, accuracy)
-        _measure_latency(opened, test, recorder, session, plan, progress, fail)
+        if plan is not None:
+            _measure_latency(opened, test, recorder, session, plan, progress, fail)
     except KeyboardInterrupt:
         outcome.interrupted = True
     outcome.measured = [name for name in opened if name not in outcome.failed]

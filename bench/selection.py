@@ -22,6 +22,7 @@ from bench.measurements import (
     VerifyMeasurement,
 )
 from bench.pareto import Candidate, pareto_front
+from bench.plan_measurements import PlanMeasurement
 from bench.results import DatasetReference, Row, newest
 from bench.statistics import median, percentile
 from bench.variant_measurements import VariantMeasurement
@@ -68,6 +69,8 @@ class ModelResult:
     """Loads at a given rate, an open loop."""
     variant: VariantMeasurement | None = None
     """What it was made from, where it is a variant; of one that was refused, all that is known."""
+    plan: PlanMeasurement | None = None
+    """What its newest session decided to measure of it; None outside of one."""
 
     def latency_ms(self, percent: float, batch_size: int = 1) -> float | None:
         """A percentile of the time of one call, in ms; None where it was not measured."""
@@ -165,6 +168,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         resources=_last(mine, ResourceMeasurement),
         training=_last(mine, TrainingMeasurement),
         variant=_last(mine, VariantMeasurement),
+        plan=_last(mine, PlanMeasurement),
     )
 
 

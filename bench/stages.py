@@ -1,6 +1,10 @@
-"""The stages of ``python -m bench all``, in order: what each measures and which rows it leaves."""
+"""The stages of ``python -m bench all``, in order: what each measures and which rows it leaves.
 
-from collections.abc import Callable
+In process first: no server is running then. What the first stages find decides, by
+:mod:`bench.plan`, which models the later ones are for.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.agreement import AgreementPlan
@@ -11,20 +15,29 @@ from bench.generator import LoadPlan
 from bench.latency import LatencyPlan
 from bench.measurements import LatencyMeasurement, LoadMeasurement, RobustnessMeasurement
 from bench.over_http import Target, load_models, verify_models
+from bench.plan import Lengths, Role, decide, first_roles, latency_plan_for
+from bench.plan_measurements import PlanMeasurement
 from bench.progress import Progress
 from bench.resources import measure_resources
 from bench.results import Recorder, Row
 from bench.robustness import DEFAULT_IMAGES, measure_robustness
-from bench.run import Open, measure_models
+from bench.run import Open, RunOutcome, measure_models
 from bench.scenario_measurements import ScenarioMeasurement
 from bench.scenario_runs import scenarios_in_process, scenarios_over_http
-from bench.scenarios import SCENARIOS, ScenarioPlan
+from bench.scenarios import SCENARIOS
+from bench.selection import select
+from cifar10.card import ModelCard
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
 
 _LATE_START_SECONDS = 2.0
 """Locust's own start is part of its time; a load run that lacks more than this was cut short."""
 _QUICK_ROBUSTNESS_IMAGES = 100
+_GROUP_BYTES = 300_000_000
+"""Models without an accuracy are timed in groups whose files are not larger than this together, so
+that dozens of large ones need not be in memory at once."""
+
+IsDone = Callable[[Sequence[Row]], bool]
 
 
 @dataclass(frozen=True)
@@ -37,41 +50,152 @@ class Everything:
     open_model: Open
     progress: Progress
     quick: bool
-    latency: LatencyPlan
-    scenarios: ScenarioPlan
-    load: LoadPlan
+    rows: Callable[[], Sequence[Row]]
+    """Those of this session so far."""
+    named: Sequence[str]
+    """Models to be measured in full, whatever they are."""
+    quick_latency: LatencyPlan | None
+    """Instead of the plan that the number of models gives."""
+    lengths: Callable[[int], Lengths]
+    """How long the runs over few models take, by their number."""
     agreement: AgreementPlan
 
 
-def stages_of(session: Everything) -> list[Stage]:
-    """In process first: no server is running then."""
+@dataclass(frozen=True)
+class _Parts:
+    """Which models a stage is for."""
+
+    session: Everything
+    cards: dict[str, ModelCard]
+
+    def first(self, role: Role) -> list[str]:
+        """As far as the cards tell."""
+        roles = first_roles(list(self.cards.values()), self.session.named)
+        return [name for name, found in roles.items() if found == role]
+
+    def in_process(self) -> list[str]:
+        """All that have an accuracy of their own."""
+        return self.first("in process")
+
+    def full(self) -> list[str]:
+        """As the session's rows have it."""
+        return [name for name in self.cards if self._role(name) == "full"]
+
+    def _role(self, name: str) -> str | None:
+        found = [
+            row.measurement.role
+            for row in self.session.rows()
+            if row.model == name and isinstance(row.measurement, PlanMeasurement)
+        ]
+        return found[-1] if found else None
+
+    def one(self) -> list[str]:
+        """The first of :meth:`full`: for what is about the instruments, not about a model."""
+        return self.full()[:1]
+
+    def record(self) -> RunOutcome:
+        """Decide what each model gets."""
+        cards = list(self.cards.values())
+        found = decide(cards, select(self.session.rows()), self.session.named)
+        for name, part in found.items():
+            self.session.recorder.add(name, self.cards[name].sha256, None, part)
+        return RunOutcome(list(found))
+
+
+def stages_of(session: Everything, cards: Sequence[ModelCard]) -> list[Stage]:
+    """The stages for the models that have these cards."""
+    parts = _Parts(session, {card.name: card for card in cards})
+    return [*_on_each(session, parts), *_on_few(session, parts)]
+
+
+def _on_each(session: Everything, parts: _Parts) -> list[Stage]:
+    """What every model gets, and what decides which get more."""
+    store = ModelStore(session.target.models)
+
+    def run(names: Sequence[str], plan: LatencyPlan | None) -> RunOutcome:
+        return measure_models(
+            store,
+            names,
+            session.dataset,
+            session.recorder,
+            open_model=session.open_model,
+            plan=plan,
+            quick=session.quick,
+            progress=session.progress,
+        )
+
+    def plan_for(role: Role) -> LatencyPlan:
+        short = role == "cost only"
+        return session.quick_latency or latency_plan_for(len(parts.first(role)), short=short)
+
+    def cost_only(names: Sequence[str]) -> RunOutcome:
+        whole = RunOutcome()
+        for group in groups_of(names, {name: parts.cards[name].size_bytes for name in names}):
+            found = run(group, plan_for("cost only"))
+            whole.measured += found.measured
+            whole.failed |= found.failed
+            whole.interrupted = found.interrupted
+            if found.interrupted:
+                break
+        return whole
+
+    return [
+        Stage(
+            "accuracy and speed",
+            _are_whole_latencies(plan_for("in process")),
+            lambda names: run(names, plan_for("in process")),
+            parts.in_process,
+        ),
+        Stage(
+            "other seeds",
+            _one_of_each(_is("cost"), _is("accuracy")),
+            lambda names: run(names, None),
+            lambda: parts.first("other seed"),
+        ),
+        Stage(
+            "cost only",
+            _are_whole_latencies(plan_for("cost only")),
+            cost_only,
+            lambda: parts.first("cost only"),
+        ),
+        Stage("who gets more", _one_of_each(_is("plan")), lambda _: parts.record()),
+        Stage(
+            "resources",
+            _one_of_each(_is("resources")),
+            lambda names: measure_resources(
+                store,
+                names,
+                session.recorder,
+                open_model=session.open_model,
+                device=session.target.device,
+                progress=session.progress,
+            ),
+            parts.in_process,
+        ),
+    ]
+
+
+def _on_few(session: Everything, parts: _Parts) -> list[Stage]:
+    """What only those worth considering get."""
     store = ModelStore(session.target.models)
     shared = (session.dataset, session.recorder)
     target, progress = session.target, session.progress
+
+    def lengths() -> Lengths:
+        return session.lengths(len(parts.full()))
+
     return [
-        Stage(
-            "run",
-            (_is("cost"), _is_whole_latency(session.latency)),
-            lambda names: measure_models(
-                store,
-                names,
-                *shared,
-                open_model=session.open_model,
-                plan=session.latency,
-                quick=session.quick,
-                progress=progress,
-            ),
-        ),
         Stage(
             "scenarios in process",
             _are_scenarios("in process"),
             lambda names: scenarios_in_process(
-                store, names, *shared, session.open_model, session.scenarios, progress
+                store, names, *shared, session.open_model, lengths().scenarios, progress
             ),
+            parts.full,
         ),
         Stage(
             "robustness",
-            tuple(_is_robustness(corruption.name) for corruption in CORRUPTIONS),
+            _one_of_each(*(_is_robustness(corruption.name) for corruption in CORRUPTIONS)),
             lambda names: measure_robustness(
                 store,
                 names,
@@ -80,40 +204,53 @@ def stages_of(session: Everything) -> list[Stage]:
                 images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
                 progress=progress,
             ),
-        ),
-        Stage(
-            "resources",
-            (_is("resources"),),
-            lambda names: measure_resources(
-                store,
-                names,
-                session.recorder,
-                open_model=session.open_model,
-                device=target.device,
-                progress=progress,
-            ),
+            lambda: [name for name in parts.full() if name not in parts.first("cost only")],
         ),
         Stage(
             "scenarios over http",
             _are_scenarios("http"),
-            lambda names: scenarios_over_http(target, names, *shared, session.scenarios, progress),
+            lambda names: scenarios_over_http(
+                target, names, *shared, lengths().scenarios, progress
+            ),
+            parts.full,
         ),
         Stage(
             "load",
-            (_is_whole_load(session.load),),
-            lambda names: load_models(target, names, *shared, session.load, progress),
+            lambda rows: any(_is_whole_load(row, lengths().load) for row in rows),
+            lambda names: load_models(target, names, *shared, lengths().load, progress),
+            parts.full,
         ),
         Stage(
             "verify",
-            (_is("verify"),),
+            _one_of_each(_is("verify")),
             lambda names: verify_models(target, names, *shared, session.open_model, progress),
+            parts.full,
         ),
         Stage(
             "agree",
-            (_is("agreement"),),
+            _one_of_each(_is("agreement")),
             lambda names: agree_on_models(target, names, *shared, session.agreement, progress),
+            parts.one,
         ),
     ]
+
+
+def groups_of(names: Iterable[str], sizes: dict[str, int]) -> list[list[str]]:
+    """The names, in order, in groups of at most :data:`_GROUP_BYTES` (or of one)."""
+    groups: list[list[str]] = []
+    room = 0
+    for name in names:
+        if not groups or sizes[name] > room:
+            groups.append([])
+            room = _GROUP_BYTES
+        groups[-1].append(name)
+        room -= sizes[name]
+    return groups
+
+
+def _one_of_each(*wanted: Callable[[Row], bool]) -> IsDone:
+    """Whether there is a row for each of these."""
+    return lambda rows: all(any(is_it(row) for row in rows) for is_it in wanted)
 
 
 def _is(kind: str) -> Callable[[Row], bool]:
@@ -128,32 +265,25 @@ def _is_robustness(corruption: str) -> Callable[[Row], bool]:
     return check
 
 
-def _is_whole_latency(plan: LatencyPlan) -> Callable[[Row], bool]:
-    """The largest batch comes last in every round."""
+def _are_whole_latencies(plan: LatencyPlan) -> IsDone:
+    """Whether there are some, and each has all the plan's rounds: batches that are too slow to be
+    measured have no row."""
 
-    def check(row: Row) -> bool:
-        found = row.measurement
-        return (
-            isinstance(found, LatencyMeasurement)
-            and found.batch_size == max(plan.batch_sizes)
-            and found.rounds >= plan.rounds
-        )
+    def check(rows: Sequence[Row]) -> bool:
+        found = [row.measurement for row in rows if isinstance(row.measurement, LatencyMeasurement)]
+        return bool(found) and all(one.rounds >= plan.rounds for one in found)
 
     return check
 
 
-def _is_whole_load(plan: LoadPlan) -> Callable[[Row], bool]:
-    def check(row: Row) -> bool:
-        found = row.measurement
-        return (
-            isinstance(found, LoadMeasurement)
-            and found.seconds >= plan.seconds - _LATE_START_SECONDS
-        )
-
-    return check
+def _is_whole_load(row: Row, plan: LoadPlan) -> bool:
+    found = row.measurement
+    return (
+        isinstance(found, LoadMeasurement) and found.seconds >= plan.seconds - _LATE_START_SECONDS
+    )
 
 
-def _are_scenarios(via: str) -> tuple[Callable[[Row], bool], ...]:
+def _are_scenarios(via: str) -> IsDone:
     def check(scenario: str) -> Callable[[Row], bool]:
         def is_it(row: Row) -> bool:
             found = row.measurement
@@ -164,4 +294,4 @@ def _are_scenarios(via: str) -> tuple[Callable[[Row], bool], ...]:
 
         return is_it
 
-    return tuple(check(scenario) for scenario in SCENARIOS)
+    return _one_of_each(*(check(scenario) for scenario in SCENARIOS))

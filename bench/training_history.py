@@ -24,6 +24,7 @@ def read_training(store: ModelStore, card: ModelCard) -> TrainingMeasurement:
         validation_accuracy=accuracy.validation.accuracy if accuracy else None,
         test_accuracy=accuracy.test.accuracy if accuracy else None,
         epochs=_epochs(store, card),
+        recipe_fields=card.recipe_fields,
     )
 
 

@@ -114,7 +114,8 @@ class TrainingRecord:
     parameters: Parameters
     weights: WeightsRecord | None
     dataset: DatasetRecord
-    accuracy: AccuracyRecord
+    accuracy: AccuracyRecord | None
+    """None for a model whose weights are random: it has a cost and no accuracy."""
     training: TrainingCost
     keras_sha256: str
     versions: dict[str, str]

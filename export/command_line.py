@@ -12,12 +12,13 @@ from cifar10.card import ModelCard, RefusedVariant
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import Cifar10Error, ExportError
-from cifar10.store import ModelStore
+from cifar10.store import TRAINING_FILE, ModelStore
 
 _EXAMPLES = """\
 examples:
   python -m export simple_cnn
   python -m export simple_cnn --data pictures.tar.xz          parity on a copy of your own
+  python -m export --all                                      whatever has been trained
   python -m export simple_cnn_smoke --data synthetic          after a smoke training
   python -m export simple_cnn --int8                          models/simple_cnn_int8, for CPUs
   python -m export --all --int8                               of every exported model
@@ -34,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if bool(options.names) == options.all:
-        parser.error("name models, or say --all")
-    if options.all and not (options.int8 or options.fp16):
-        parser.error("--all goes with --int8 or --fp16")
+        parser.error("name what to export, or say --all")
     _set_environment()
     console, errors = Console(), Console(stderr=True)
     store = ModelStore(options.models_dir or models_dir())
@@ -57,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def trained_names(store: ModelStore) -> list[str]:
+    """The names of all finished trainings in ``store``, sorted."""
+    return sorted(path.parent.name for path in store.root.glob(f"*/{TRAINING_FILE}"))
+
+
 def _jobs(
     options: argparse.Namespace, store: ModelStore, dataset: Dataset
 ) -> Iterator[tuple[str, Callable[[], _Made]]]:
@@ -65,7 +69,7 @@ def _jobs(
         from export.run import export_model  # imports TensorFlow: seconds
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-        for name in options.names:
+        for name in options.names or trained_names(store):
             yield name, lambda name=name: export_model(name, store, dataset)  # type: ignore[misc]
         return
     from export.variants import VariantPrecision, make_variant, sources, variant_name
@@ -99,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a finished training's name")
-    parser.add_argument("--all", action="store_true", help="every exported model, for variants")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="all finished trainings in the store; for variants, all exported models",
+    )
     parser.add_argument(
         "--int8",
         action="store_true",

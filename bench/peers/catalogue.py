@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.measurements import PeerRole
+from bench.peer_measurements import PeerRole
 from bench.peers.questions import Base64Image, Form, FormImage, RawImage, V2Base64Image, V2Pixels
 from bench.server import SERVE
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench.async_generator import Sent, closed_loop, open_loop, run_timed
 from bench.http_client import HttpClient
-from bench.measurements import PeerMeasurement
+from bench.peer_measurements import PeerMeasurement
 from bench.peers.catalogue import FOLDER, OURS, Peer
 from bench.peers.environments import programs_of, version_of
 from bench.peers.questions import check_same

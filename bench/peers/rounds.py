@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from bench.measurements import PeerFailureMeasurement, PeerMeasurement
+from bench.peer_measurements import PeerFailureMeasurement, PeerMeasurement
 from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of
 from bench.peers.measuring import Cores, PeerPlan, Subject, choose_cores, measure_peer, title_of

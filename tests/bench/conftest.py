@@ -17,7 +17,6 @@ from bench.measurements import (
     LatencyMeasurement,
     LoadMeasurement,
     Measurement,
-    PeerMeasurement,
     ResourceMeasurement,
     RobustnessMeasurement,
     StartSample,
@@ -26,6 +25,7 @@ from bench.measurements import (
     VerifyMeasurement,
 )
 from bench.paired import pack_classes, pack_hits
+from bench.peer_measurements import PeerMeasurement
 from bench.results import DatasetReference, Recorder
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from bench.bulk import BulkPlan, in_process, in_rounds, npy
-from bench.measurements import BulkMeasurement
+from bench.peer_measurements import BulkMeasurement
 from bench.report import prepare, render_report
 from bench.results import Recorder, read_results
 from service.classify import read_npy

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as command_line
+from bench import measuring_commands
 from bench.accuracy import predict_classes
 from bench.cost import accuracy_per_million_parameters
 from bench.latency import LatencyPlan, LatencySession
@@ -29,8 +30,8 @@ def bench(monkeypatch: pytest.MonkeyPatch, tiny_store: Path, results: Path):
     monkeypatch.setenv("CIFAR10_MODELS", str(tiny_store))
     monkeypatch.setenv("COLUMNS", "200")
     plan = LatencyPlan(batch_sizes=(1, 8), rounds=2, warm_up_calls=1, block_calls=5)
-    monkeypatch.setattr(command_line, "QUICK_PLAN", plan)
-    monkeypatch.setattr(command_line, "LatencyPlan", lambda threads: plan)
+    monkeypatch.setattr(measuring_commands, "QUICK_PLAN", plan)
+    monkeypatch.setattr(measuring_commands, "LatencyPlan", lambda threads: plan)
 
     def run(*arguments: str) -> int:
         command, *rest = arguments

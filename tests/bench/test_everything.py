@@ -49,7 +49,7 @@ class Session:
                 outcome.measured.append(model)
             return outcome
 
-        return Stage(name, (lambda row: row.kind == kind,), measure)
+        return Stage(name, lambda rows: any(row.kind == kind for row in rows), measure)
 
     def run(self, digests=DIGESTS):
         stages = [self.stage("first", "cost"), self.stage("second", "load")]

@@ -133,3 +133,20 @@ def test_an_interruption_keeps_what_was_measured(clock: FakeClock) -> None:
 def test_too_few_images(clock: FakeClock) -> None:
     with pytest.raises(ValueError, match="too few"):
         LatencySession({}, IMAGES[:4], LatencyPlan(), clock)
+
+
+def test_batches_whose_calls_are_too_slow_are_left_out(clock: FakeClock) -> None:
+    calls: list = []
+    executors = {
+        "slow": FakeExecutor("slow", clock, calls, ns_per_image=1_000),
+        "fast": FakeExecutor("fast", clock, calls, ns_per_image=1),
+    }
+    plan = LatencyPlan(
+        batch_sizes=(1, 8, 32), rounds=1, warm_up_calls=2, block_calls=3, call_ns_most=500
+    )
+    session = LatencySession(executors, IMAGES, plan, clock)
+    session.run()
+    assert [one.batch_size for one in session.latencies("fast")] == [1, 8, 32]
+    assert [one.batch_size for one in session.latencies("slow")] == [1]  # the smallest always
+    assert calls.count(("slow", 8)) == 2  # its warm-up
+    assert ("slow", 32) not in calls

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.http_client import BrokenAnswerError, chunks_are_whole, parse_head
-from bench.measurements import PeerFailureMeasurement, PeerMeasurement
+from bench.peer_measurements import PeerFailureMeasurement, PeerMeasurement
 from bench.peer_statistics import comparisons, requests_per_second
 from bench.peers import environments
 from bench.peers.catalogue import CATALOGUE, FOLDER, Peer

@@ -80,8 +80,9 @@ Parameters | Trainable | MACs, M | Size, MB | Accuracy per M parameters | Latenc
 cifar10-jpeg75 | CPU | latency, MACs |
 | wasteful | fp32, big | 60.00 (59.04–60.96) | none | 1 | 17.4 | 4,000,000 | 4,000,000 | 400 | \
 16.0 | 15.0 | 1.90 / 1.95 | – | – | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU | – |
-| heavy | fp32, heavy | – | – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – \
-| 5.00 on 2 cores | – | – | random weights: cost only |
+| heavy | fp32, heavy | no pretrained weights here; with them: `python -m training train heavy` \
+| – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – | 5.00 on 2 cores \
+| – | – | random weights: cost only |
 | broken | fp32, broken | – | – | – | – | 2,122,186 | 2,122,186 | 11.9 | 8.50 | – | – | – | – | \
 5.00 on 2 cores | – | – | failed at latency: RuntimeError: out of memory \\| at node 7 |
 | unreadable | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | failed at open: \

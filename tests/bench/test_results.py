@@ -7,7 +7,9 @@ import pytest
 
 from bench.chaos_measurements import ChaosMeasurement
 from bench.fingerprint import Machine, read_machine, read_versions
-from bench.measurements import ADDED_LATER, KINDS, BulkMeasurement, PeerFailureMeasurement
+from bench.measurements import ADDED_LATER, KINDS
+from bench.peer_measurements import BulkMeasurement, PeerFailureMeasurement
+from bench.plan_measurements import PlanMeasurement
 from bench.rate_search import RateTry
 from bench.report import prepare, render_html
 from bench.results import DatasetReference, Recorder, newest, read_results, read_rows
@@ -64,9 +66,11 @@ CHAOS = ChaosMeasurement(
     True,
 )
 
+PLAN = PlanMeasurement("full", "the baseline", (), "the rule")
+
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
        SCENARIO, AGREEMENT, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
-       PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
+       PLAN, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
        BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)),
        VariantMeasurement("int8", "tiny", 1_000, VariantRecord("tiny", "a" * 64, "static", 100,
            PairedTest(100, 2, 1, 1.0, "exact binomial", 0.01, -0.02, 0.04)),
@@ -201,7 +205,7 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
 
 
 def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
-    for measurement in (accuracy(6_806), cost(), load()):
+    for measurement in (accuracy(6_806), cost(), load(), TRAINED):
         recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
     for kind, fields in ADDED_LATER.items():
         path = recorder.folder / f"{kind}.jsonl"

@@ -27,8 +27,8 @@ from export.macs import count_macs
 from export.parity import ParityLimits
 from export.run import export_model
 from tests.training.tiny import TINY, tiny_dataset
+from training.catalogue import RECIPES
 from training.models import build_model
-from training.recipes import RECIPES
 from training.run import train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

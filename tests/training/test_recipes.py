@@ -10,13 +10,12 @@ import pytest
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
 from cifar10.records import to_json
+from training.catalogue import RECIPES, find_recipe
 from training.models import build_model, compile_model, count_parameters, describe_preprocessing
 from training.recipes import (
-    RECIPES,
     SIMPLE_CNN,
     Phase,
     Recipe,
-    find_recipe,
     recipe_fields,
     smoke_form,
     training_fields,
