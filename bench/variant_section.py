@@ -92,7 +92,7 @@ def _change(test: PairedTest | None) -> tuple[str, str]:
         return NOTHING, NOTHING
     interval = f"{-test.high * 100:+.2f} to {-test.low * 100:+.2f}"
     p = "< 0.0001" if test.p_value < 1e-4 else significant(test.p_value, 2)
-    return f"{-test.difference * 100:+.2f} ({interval})", p
+    return f"{0.0 - test.difference * 100:+.2f} ({interval})", p
 
 
 def _agreement(source: ModelResult | None, variant: ModelResult) -> float | None:

@@ -149,7 +149,7 @@ def _summary(console: Console, made: _Made, store: ModelStore) -> None:
     if card.variant is not None and card.variant.validation is not None:
         paired = card.variant.validation
         console.print(
-            f"accuracy against {card.variant.source}: {-paired.difference * 100:+.2f} points "
+            f"accuracy against {card.variant.source}: {0.0 - paired.difference * 100:+.2f} points "
             f"({-paired.high * 100:+.2f} to {-paired.low * 100:+.2f}), "
             f"McNemar p = {paired.p_value:.2g}",
             highlight=False,

@@ -423,7 +423,7 @@ def test_the_command_says_what_it_needs(
     store: ModelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = ["--models-dir", str(store.root), "--data", "synthetic"]
-    for arguments in ([], ["--all"], ["tiny", "--all", "--int8"]):
+    for arguments in ([], ["--int8"], ["tiny", "--all", "--int8"]):
         with pytest.raises(SystemExit, match="2"):
             main([*arguments, *place])
     capsys.readouterr()
