@@ -5,8 +5,11 @@ between classes. Of the options of ``onnxruntime.quantization`` these were the f
 network on x86 (one image, one thread): signed activations took 2.3 times as long as unsigned ones,
 for their nodes are not fused, and symmetric ones 1.4 times, for the ReLU is no longer free.
 
-u8 × s8 products saturate on x86 processors without VNNI (before about 2019). Such a machine gives
-other answers than the golden ones on the card, and a server there refuses the model.
+Weights keep to 7 bits: with 8, sums of two u8 × s8 products saturate on x86 processors without VNNI
+(many before 2019, and later ones too), which then answer otherwise. On the compact model that costs
+nothing that validation shows: −0.06 points against −0.14 with 8 bits (5,000 images); on simple_cnn
+−0.34 against −0.02. ONNX Runtime documents the saturation and this remedy ("Quantize ONNX models",
+reduce_range); no such processor was at hand to see it.
 """
 
 import tempfile
@@ -35,7 +38,7 @@ from export.prepare import IntegerInput, prepare
 CALIBRATION_IMAGES: Final = 1_000
 
 METHOD: Final = (
-    "static QDQ int8 by onnxruntime.quantization: activations u8, weights s8 per output channel, "
+    "static QDQ int8 by onnxruntime.quantization: activations u8, weights s8 of 7 bits per output channel, "
     "ranges by the least and the greatest value; the last dense layer and the softmax in float32"
 )
 
@@ -91,6 +94,7 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
                 _Images(images[:CALIBRATION_IMAGES]),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
+                reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
