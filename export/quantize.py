@@ -38,8 +38,9 @@ from export.prepare import IntegerInput, prepare
 CALIBRATION_IMAGES: Final = 1_000
 
 METHOD: Final = (
-    "static QDQ int8 by onnxruntime.quantization: activations u8, weights s8 of 7 bits per output channel, "
-    "ranges by the least and the greatest value; the last dense layer and the softmax in float32"
+    "static QDQ int8 by onnxruntime.quantization: activations u8, weights s8 (7 bits) per output "
+    "channel, ranges by the least and the greatest value; the last dense layer and the softmax in "
+    "float32"
 )
 
 _BATCH_SIZE: Final = 100
