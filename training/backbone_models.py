@@ -173,7 +173,8 @@ def _application(architecture: Backbone, x: Any) -> keras.Model:
     base = constructor(weights=None, include_top=False, input_tensor=x, input_shape=(size, size, 3))
     if architecture.backbone.startswith("efficientnet"):
         base = _as_for_imagenet(base)
-    return base
+    # Some take a list of one input, and then warn at every call with the input itself.
+    return keras.Model(base.inputs[0], base.outputs[0], name=base.name)
 
 
 def _as_for_imagenet(base: keras.Model) -> keras.Model:
@@ -187,8 +188,7 @@ def _as_for_imagenet(base: keras.Model) -> keras.Model:
         return x
 
     # New layers, not the same ones: a layer used in two graphs has two outputs.
-    copied = keras.models.clone_model(base, call_function=call)
-    return keras.Model(copied.inputs[0], copied.outputs[0], name=base.name)
+    return keras.models.clone_model(base, call_function=call)
 
 
 def _head(x: Any, head: Head) -> Any:
