@@ -22,6 +22,7 @@ from bench.markdown import (
     significant,
 )
 from bench.measurements import FailureMeasurement
+from bench.seeds import one_of_each
 from bench.selection import ModelResult, TradeOff, fronts
 
 FLOORS: Final = ((0.94, "DAWNBench"), (0.85, "MLPerf Tiny"))
@@ -103,15 +104,18 @@ class Column:
 
 def entries(results: Sequence[ModelResult]) -> list[Entry]:
     """The lines of the table, in the order given."""
-    on_front = fronts(results)
+    main = one_of_each(results)
+    on_front = {
+        name: [main[position] for position in front] for name, front in fronts(main).items()
+    }
     return [
         Entry(
             result,
-            tuple(name for name, front in on_front.items() if position in front),
+            tuple(name for name, front in on_front.items() if any(one is result for one in front)),
             _seed_accuracies(result, results),
             _source_changed(result, results),
         )
-        for position, result in enumerate(results)
+        for result in results
     ]
 
 

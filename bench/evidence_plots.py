@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.calibration import expected_calibration_error
 from bench.corruptions import SEVERITIES
 from bench.plot_style import COLOURS, INK, LINES, MARKERS, MOST_LINES, label_of
+from bench.seeds import one_of_each
 from bench.selection import ModelResult
 from cifar10.accuracy import wilson_interval
 
@@ -19,7 +20,8 @@ LEAST_IN_BIN: Final = 20
 
 def draw_calibration(results: Sequence[ModelResult]) -> Figure:
     """Reliability: the share right in each bin of confidence, and how many fall into it."""
-    shown = [one for one in results if one.accuracy and one.accuracy.reliability][:MOST_LINES]
+    shown = [one for one in one_of_each(results) if one.accuracy and one.accuracy.reliability]
+    shown = shown[:MOST_LINES]
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 100], [0, 100], color=INK, linewidth=1, alpha=0.6, label="perfectly calibrated")
@@ -115,7 +117,13 @@ def draw_robustness(results: Sequence[ModelResult]) -> Figure:
 
 def draw_training(results: Sequence[ModelResult]) -> Figure:
     """Training and validation accuracy, epoch by epoch; a ring marks the weights kept."""
-    by_name = {one.model: one for one in results if one.training and one.training.epochs}
+    by_name = {
+        one.model: one
+        for one in one_of_each(results)
+        if one.training
+        and one.training.epochs
+        and (one.cost is None or one.cost.precision == "fp32")
+    }
     shown = list(by_name.values())[:MOST_LINES]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -21,6 +21,7 @@ from bench.recommend import comparable, paired_test, pick_for_budgets, reaches, 
 from bench.resources import images_per_joule
 from bench.results import MachineResults
 from bench.robustness import mean_corrupted_accuracy
+from bench.seeds import one_of_each
 from bench.selection import ModelResult
 from bench.statistics import median
 from cifar10.accuracy import wilson_interval
@@ -56,7 +57,7 @@ def paired(
 ) -> str:
     """McNemar's test between the most accurate models."""
     rows = []
-    for first, second in combinations(comparable(models)[:MOST_PAIRED], 2):
+    for first, second in combinations(one_of_each(comparable(models))[:MOST_PAIRED], 2):
         test = paired_test(first, second)
         if test is not None:
             rows.append(

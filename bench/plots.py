@@ -6,7 +6,7 @@ from, so that a stale one is noticed.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -29,18 +29,29 @@ from bench.plot_style import (
     readable_axis,
     svg,
 )
-from bench.selection import TRADE_OFFS, ModelResult, TradeOff, fronts
+from bench.reference_study import STUDY
+from bench.seeds import one_of_each
+from bench.selection import TRADE_OFFS, ModelResult, fronts
+from bench.study_front import placed, repeats
+from bench.study_plots import (
+    draw_backbones,
+    draw_cnn_and_transfer,
+    draw_gaps,
+    draw_study_front,
+    has_backbones,
+    has_both_kinds,
+    with_gap,
+)
+from bench.trade_off_axes import COST_AXES
 from cifar10.labels import LABELS
-
-_COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
-    "latency": ("latency of one image, p50 (ms)", 1),
-    "size": ("file size (MB)", 1e-6),
-    "MACs": ("multiply-accumulates (millions)", 1e-6),
-}
-"""Axis label, and what turns the cost into its unit."""
 
 _LABELS_APART: Final = 0.15
 """Two figures nearer than this many powers of ten would lie over each other."""
+
+MOST_MATRICES: Final = 3
+
+BEATEN: Final = "#8a9ba8"
+"""Of models on no front, where there are too many for a colour each."""
 
 _DIGEST_KEY: Final = "Rows"
 
@@ -50,10 +61,14 @@ DESCRIPTIONS: Final = {
     "throughput": "Images per second against batch size",
     "throughput_latency": "Images per second against the time of one call, by batch size",
     "load": "Distribution of response times over HTTP",
-    "confusion": "Confusion matrix of the most accurate model",
+    "confusion": "Confusion matrix of the most accurate model, and of the study's that we have",
     "calibration": "Share of right answers against confidence",
     "robustness": "Accuracy on damaged copies against the severity of the damage",
     "training": "Accuracy on training and validation images, epoch by epoch",
+    "study_front": "The reference study's models among ours: accuracy against each cost",
+    "cnn_and_transfer": "Validation accuracy by epoch and test accuracy, CNN and transfer learning",
+    "backbones": "Accuracy and file size of each backbone, ours and the study's",
+    "gaps": "Accuracy on training and on test images, and the gap between them",
 }
 """What each picture shows; the tables beside them hold the figures."""
 
@@ -126,17 +141,27 @@ def _pictures(
         shown["robustness.png"] = draw_robustness
     if any(result.training is not None and result.training.epochs for result in results):
         shown["training.png"] = draw_training
+    if any(one.ours.accuracy is not None for one in placed(results)) and len(results) > 1:
+        shown["study_front.png"] = draw_study_front
+    if has_both_kinds(results):
+        shown["cnn_and_transfer.png"] = draw_cnn_and_transfer
+    if has_backbones(results):
+        shown["backbones.png"] = draw_backbones
+    if len(with_gap(results)) > 1:
+        shown["gaps.png"] = draw_gaps
     return shown
 
 
 def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
     """Accuracy, with its interval, against latency, size and multiply-accumulates."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    results = one_of_each(results)
+    many = len(results) > MOST_LINES
+    figure = Figure(figsize=(10, 4.2 if many else 3.6), layout="constrained")
     all_axes = figure.subplots(1, len(TRADE_OFFS), sharey=True)
     on_front = fronts(results)
     counts = sorted({r.accuracy.top1.count for r in results if r.accuracy is not None})
     for axes, trade_off in zip(all_axes, TRADE_OFFS, strict=True):
-        label, scale = _COST_AXES[trade_off]
+        label, scale = COST_AXES[trade_off]
         for position, result in enumerate(results):
             cost = result.cost_in(trade_off)
             if result.accuracy is None or cost is None:
@@ -144,15 +169,16 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
             cost *= scale
             top1 = result.accuracy.top1
             best = position in on_front[trade_off]
+            many_and_beaten = many and not best
             axes.errorbar(
                 cost,
                 top1.accuracy * 100,
                 yerr=[[(top1.accuracy - top1.low) * 100], [(top1.high - top1.accuracy) * 100]],
-                fmt=MARKERS[(position + position // len(COLOURS)) % len(MARKERS)],
-                color=COLOURS[position % len(COLOURS)],
+                fmt="." if many_and_beaten else _marker(position),
+                color=BEATEN if many_and_beaten else COLOURS[position % len(COLOURS)],
                 markerfacecolor=COLOURS[position % len(COLOURS)] if best else "none",
                 capsize=3,
-                label=label_of(result, results),
+                label="on no front there" if many_and_beaten else label_of(result, results),
             )
         axes.margins(x=0.15, y=0.15)
         readable_axis(axes, axes.xaxis)
@@ -172,7 +198,10 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
         for axes in all_axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(entries.values(), entries.keys(), fontsize=8, loc="outside right upper")
+    place: dict[str, Any] = {"loc": "outside right upper"}
+    if many:
+        place = {"loc": "outside lower center", "ncols": 4}
+    figure.legend(entries.values(), entries.keys(), fontsize=8, **place)
     images = ", ".join(f"{number:,}" for number in counts)
     figure.suptitle(
         f"Accuracy against cost (bars: 95 % Wilson interval, n = {images} test images; "
@@ -182,9 +211,13 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
     return figure
 
 
+def _marker(position: int) -> str:
+    return MARKERS[(position + position // len(COLOURS)) % len(MARKERS)]
+
+
 def draw_latency(results: Sequence[ModelResult]) -> Figure:
     """The distribution of single calls at batch 1, up to the 99.5th percentile."""
-    shown = [result for result in results if 1 in result.latency][:MOST_LINES]
+    shown = [result for result in one_of_each(results) if 1 in result.latency][:MOST_LINES]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     for position, result in enumerate(shown):
@@ -198,7 +231,7 @@ def draw_latency(results: Sequence[ModelResult]) -> Figure:
 
 def draw_throughput(results: Sequence[ModelResult]) -> Figure:
     """Images per second against batch size, with the middle half of the blocks."""
-    shown = [result for result in results if result.throughput][:MOST_LINES]
+    shown = [result for result in one_of_each(results) if result.throughput][:MOST_LINES]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     for position, result in enumerate(shown):
@@ -287,27 +320,31 @@ def draw_load(results: Sequence[ModelResult]) -> Figure:
 
 
 def draw_confusion(results: Sequence[ModelResult]) -> Figure:
-    """What the most accurate model takes for what."""
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
-    axes = figure.subplots()
-    best = next(result for result in results if result.accuracy is not None)
-    if best.accuracy is None:
-        return figure
-    counts = np.asarray(best.accuracy.confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 100
-    picture = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
-    for row in range(len(LABELS)):
-        for column in range(len(LABELS)):
-            light = shares[row, column] < 55
-            axes.text(
-                column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
-                color="white" if light else "black",
-            )  # fmt: skip
-    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
-    axes.set_yticks(range(len(LABELS)), LABELS)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.grid(visible=False)
-    figure.colorbar(picture, label="share of the true class (%)", shrink=0.8)
-    figure.suptitle(f"Confusion of {best.model}, n = {counts.sum():,} test images", fontsize=10)
+    """What the most accurate model takes for what; beside it the study's models that we have."""
+    right = [result for result in one_of_each(results) if result.accuracy is not None]
+    repeated = [result for result in right if any(repeats(result, one) for one in STUDY)]
+    shown = [right[0], *(one for one in repeated if one is not right[0])][:MOST_MATRICES]
+    figure = Figure(figsize=(5.2 * len(shown) + 0.8, 5.4), layout="constrained")
+    all_axes = figure.subplots(1, len(shown), squeeze=False).ravel()
+    for axes, result in zip(all_axes, shown, strict=True):
+        if result.accuracy is None:
+            continue
+        counts = np.asarray(result.accuracy.confusion)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 100
+        picture = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+        for row in range(len(LABELS)):
+            for column in range(len(LABELS)):
+                light = shares[row, column] < 55
+                axes.text(
+                    column, row, f"{shares[row, column]:.0f}", ha="center", va="center",
+                    fontsize=8, color="white" if light else "black",
+                )  # fmt: skip
+        axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
+        axes.set_yticks(range(len(LABELS)), LABELS)
+        axes.set_xlabel("predicted")
+        axes.grid(visible=False)
+        axes.set_title(f"{result.model}, n = {counts.sum():,} test images", fontsize=9)
+    all_axes[0].set_ylabel("true")
+    figure.colorbar(picture, ax=list(all_axes), label="share of the true class (%)", shrink=0.8)
+    figure.suptitle("Confusion", fontsize=10)
     return figure

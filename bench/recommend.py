@@ -12,6 +12,7 @@ from typing import Final
 from bench.columns import FLOORS
 from bench.markdown import accuracy_with_interval, millions, percent, short_provider, significant
 from bench.paired import unpack_hits
+from bench.seeds import one_of_each
 from bench.selection import ModelResult, TradeOff
 from cifar10.paired import PairedTest, mcnemar
 from cifar10.predictor import CPU_PROVIDER
@@ -55,7 +56,7 @@ def pick_for_budgets(results: Sequence[ModelResult]) -> list[Pick]:
     Args:
         results: as :func:`bench.selection.select` orders them.
     """
-    rivals = comparable(results)
+    rivals = one_of_each(comparable(results))
     return [_pick(budget, rivals) for budget in BUDGETS]
 
 

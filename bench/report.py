@@ -20,13 +20,13 @@ from bench.peer_sections import readme_peers
 from bench.report_sections import SECTIONS, machine_line
 from bench.results import MachineResults, newest
 from bench.selection import ModelResult, select
+from bench.study_sections import study_table
 from bench.table import (
     LEGEND,
     efficiency_csv,
     efficiency_records,
     efficiency_table,
     gpu_line,
-    study_table,
 )
 from bench.verdict import verdict
 from cifar10.environment import EFFICIENCY_FILE

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from bench import analysis_sections as analysis
 from bench import evidence_sections as evidence
 from bench.chaos_section import chaos
 from bench.load import (
@@ -30,7 +31,7 @@ from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
 from bench.sensitivity_section import sensitivity
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
-from bench.table import study_table
+from bench.study_sections import study, study_front
 from bench.variant_section import variants
 from cifar10.labels import LABELS
 
@@ -204,16 +205,6 @@ def _loop(found: LoadMeasurement) -> str:
     return f"open, {found.shape}, {found.rate_per_s:g}/s offered"
 
 
-def study(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
-    """The reference study beside ours."""
-    return (
-        "The study's figures as it printed them, ~ where it rounded. Its test set also served as "
-        "its validation set; here no choice was made on the test set.\n\n" + study_table(models)
-    )
-
-
 def trade_offs(
     results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
 ) -> str:
@@ -260,6 +251,11 @@ def machine_and_versions(
     )
 
 
+def _picture(name: str) -> Section:
+    """A section that is one picture, where it could be drawn."""
+    return lambda results, models, pictures: pictures.get(name, "")
+
+
 def _and_what_is_missing(render: Section, what: str) -> Section:
     """``render``, and below it the models of which a session left ``what`` out."""
 
@@ -274,6 +270,7 @@ def _and_what_is_missing(render: Section, what: str) -> Section:
 
 SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Accuracy against cost", trade_offs),
+    ("The study's models, and what dominates each", study_front),
     ("Variants at another precision", variants),
     ("Latency in process", _and_what_is_missing(latency, "latency")),
     ("Throughput in process", _and_what_is_missing(throughput, "throughput")),
@@ -283,12 +280,19 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("The service when it is hurt", chaos),
     ("Memory, start-up and energy", _and_what_is_missing(evidence.resources, "memory")),
     ("Training", evidence.training),
+    ("Seconds per epoch, and convergence", analysis.convergence),
+    ("Overfitting", analysis.overfitting),
+    ("The same recipe, another seed", analysis.seeds),
     ("Are the differences real?", evidence.paired),
     ("Accuracy by class", per_class),
     ("Confusion", confusion),
     ("Calibration", evidence.calibration),
     ("Robustness", _and_what_is_missing(evidence.robustness, "robustness")),
     ("The reference study beside ours", study),
+    ("CNN against transfer learning", _picture("cnn_and_transfer")),
+    ("Backbones: accuracy and size", _picture("backbones")),
+    ("What each change does", analysis.ablation),
+    ("The study's conclusions, held against the rows", analysis.conclusions),
     ("The peers beside us", peers),
     ("Many images in one request", bulk),
     ("What was measured", what_was_measured),

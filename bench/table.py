@@ -1,4 +1,4 @@
-"""The efficiency table as Markdown, CSV and records; the reference study's figures beside ours."""
+"""The efficiency table as Markdown, CSV and records."""
 
 import csv
 import io
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bench.columns import COLUMNS, entries
-from bench.markdown import NOTHING, Align, accuracy_with_interval, markdown_table, points
-from bench.reference_study import STUDY, StudyResult
+from bench.markdown import markdown_table
 from bench.selection import ModelResult
 from cifar10.predictor import CUDA_PROVIDER
 
@@ -64,49 +63,3 @@ def efficiency_records(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
 def gpu_line(results: Sequence[ModelResult]) -> str:
     """What to do about missing GPU rows; empty where there are some."""
     return "" if any(result.provider == CUDA_PROVIDER for result in results) else _NO_GPU
-
-
-def study_table(results: Sequence[ModelResult]) -> str:
-    """The study's models, each with the most accurate of ours that repeats it."""
-    rows = []
-    for study in STUDY:
-        ours = next((result for result in results if _repeats(result, study)), None)
-        accuracy = ours.accuracy if ours else None
-        rows.append(
-            [
-                study.model,
-                f"~ {study.test_percent:.0f}" if study.rounded else f"{study.test_percent:.2f}",
-                NOTHING if study.train_percent is None else f"{study.train_percent:.1f}",
-                NOTHING if study.gap_points is None else f"{study.gap_points:.1f}",
-                NOTHING if study.epochs is None else str(study.epochs),
-                ours.model if ours else NOTHING,
-                accuracy_with_interval(accuracy.top1 if accuracy else None),
-                points(accuracy.overfitting_gap if accuracy else None),
-                str(ours.cost.training_epochs) if ours and ours.cost else NOTHING,
-            ]
-        )
-    header = [
-        "Reference study",
-        "Test, %",
-        "Train, %",
-        "Gap, points",
-        "Epochs",
-        "Here",
-        "Test, % (95 % interval)",
-        "Gap, points",
-        "Epochs",
-    ]
-    sides: list[Align] = [
-        "left" if title in ("Reference study", "Here") else "right" for title in header
-    ]
-    return markdown_table(header, rows, sides)
-
-
-def _repeats(result: ModelResult, study: StudyResult) -> bool:
-    return (
-        study.recipe is not None
-        and result.accuracy is not None
-        and result.cost is not None
-        and result.cost.recipe == study.recipe
-        and result.variant is None
-    )

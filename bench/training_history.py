@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 def read_training(store: ModelStore, card: ModelCard) -> TrainingMeasurement:
     """The card's figures, and ``history.csv`` epoch by epoch where it is there.
 
-    A history that cannot be read is reported and left out: it is not what is being measured.
+    What a model with random weights got right while it trained is no one's business: left out. A
+    history that cannot be read is reported and left out: it is not what is being measured.
     """
     accuracy = card.accuracy
     return TrainingMeasurement(
@@ -23,7 +24,7 @@ def read_training(store: ModelStore, card: ModelCard) -> TrainingMeasurement:
         train_accuracy=accuracy.train.accuracy if accuracy else None,
         validation_accuracy=accuracy.validation.accuracy if accuracy else None,
         test_accuracy=accuracy.test.accuracy if accuracy else None,
-        epochs=_epochs(store, card),
+        epochs=() if card.weights is not None and card.weights.random else _epochs(store, card),
         recipe_fields=card.recipe_fields,
     )
 

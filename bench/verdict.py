@@ -7,6 +7,7 @@ from bench.columns import FLOORS, failure_reason
 from bench.load import generator_was_limit, request_rate
 from bench.markdown import accuracy_with_interval, count, millions, percent, significant
 from bench.recommend import paired_test, reaches_a_floor
+from bench.seeds import one_of_each
 from bench.selection import ModelResult
 from bench.verify import is_verified
 
@@ -25,7 +26,7 @@ def verdict(results: Sequence[ModelResult]) -> list[str]:
         results: as :func:`bench.selection.select` orders them.
     """
     sentences = []
-    right = [result for result in results if result.accuracy is not None]
+    right = [result for result in one_of_each(results) if result.accuracy is not None]
     if right:
         sentences += _accuracy_sentences(right)
         sentences += _cost_sentences(right)
