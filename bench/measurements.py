@@ -12,6 +12,7 @@ from bench.chaos_measurements import ChaosMeasurement
 from bench.peer_measurements import BulkMeasurement, PeerFailureMeasurement, PeerMeasurement
 from bench.plan_measurements import PlanMeasurement
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
+from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement
 from cifar10.accuracy import Accuracy
 
@@ -241,6 +242,7 @@ Measurement = (
     | AgreementMeasurement
     | SensitivityMeasurement
     | RobustnessMeasurement
+    | SendingMeasurement
     | ResourceMeasurement
     | TrainingMeasurement
     | PeerMeasurement
@@ -262,6 +264,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "agreement": AgreementMeasurement,
     "sensitivity": SensitivityMeasurement,
     "robustness": RobustnessMeasurement,
+    "sending": SendingMeasurement,
     "resources": ResourceMeasurement,
     "training": TrainingMeasurement,
     "peer": PeerMeasurement,
@@ -310,6 +313,8 @@ def key_of(measurement: Measurement) -> str:
             return measurement.key
         case RobustnessMeasurement():
             return f"provider={measurement.provider} corruption={measurement.corruption}"
+        case SendingMeasurement():
+            return f"provider={measurement.provider} way={measurement.way}"
         case ResourceMeasurement():
             return f"provider={measurement.provider} threads={measurement.threads}"
         case ChaosMeasurement():
