@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from statistics import fmean
 
-from bench.paired import PairedTest
 from bench.recipe_facts import TITLES, RecipeFacts, differing, facts_of
 from bench.recommend import comparable, paired_test
 from bench.seeds import one_of_each
 from bench.selection import ModelResult
+from cifar10.paired import PairedTest
 
 
 @dataclass(frozen=True)

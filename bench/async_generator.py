@@ -6,6 +6,8 @@ the server look worse, never better (coordinated omission: G. Tene, "How NOT to 
 """
 
 import asyncio
+import errno
+import os
 import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +24,8 @@ Send = Callable[[int], Awaitable[int]]
 
 OK: Final = 200
 _CHECK_EVERY_SECONDS: Final = 0.5
+_MOST_DESCRIPTORS: Final = 1_024
+"""FD_SETSIZE: the C library fixes it, and Python does not say it."""
 T = TypeVar("T")
 
 
@@ -161,12 +165,21 @@ async def _checked(work: Coroutine[Any, Any, None], check: Callable[[], None]) -
             await asyncio.wait([task])
 
 
+class _ExactSelector(selectors.SelectSelector):
+    """Refuses a descriptor that ``select`` cannot watch, where the standard one takes it and then
+    fails at every wait: the event loop would be dead, and could not even cancel its tasks."""
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if descriptor >= _MOST_DESCRIPTORS:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().register(fileobj, events, data)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run it on a loop whose timers are exact: epoll's, asyncio's default, wait whole
     milliseconds, and a request sent late would be counted against the server."""
-    with asyncio.Runner(
-        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
-    ) as runner:
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
         return runner.run(work)
 
 

@@ -38,7 +38,7 @@ RECOVERY_SECONDS: Final = 2.0
 MEMORY_GROWTH: Final = 0.05
 """The promise: from the second quarter of a soak to its last, memory grows by less than this."""
 
-DEFAULT_MODEL: Final = "simple_cnn"
+DEFAULT_MODEL: Final = "compact"
 
 _ADMINISTRATOR: Final = "chaos"
 _BETWEEN_SECONDS: Final = 4.0
@@ -225,6 +225,8 @@ async def soak(trial: Trial) -> ChaosMeasurement:
             left, part = left - seconds, part + 1
     finally:
         watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
         client.close()
     trial.weigh()
     sizes = [size for _, size in trial.memory]

@@ -65,11 +65,12 @@ async def large(trial: Trial) -> ChaosMeasurement:
                 count += 1
             return count
 
-        posters = [asyncio.ensure_future(poster(first)) for first in range(_POSTERS)]
-        sent = await open_loop(send, _SMALL_PER_SECOND, plan.large_seconds, seed=seed)
+        async with asyncio.TaskGroup() as tasks:
+            posters = [tasks.create_task(poster(first)) for first in range(_POSTERS)]
+            sent = await open_loop(send, _SMALL_PER_SECOND, plan.large_seconds, seed=seed)
+            going = False
         beside.append(sent.times_ms)
-        going = False
-        answered += sum(await asyncio.gather(*posters))
+        answered += sum(one.result() for one in posters)
     small.close()
     big.close()
     whole_ms, reduced_ms, same = await asyncio.to_thread(_compare_decoding, photos, trial)

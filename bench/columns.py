@@ -45,6 +45,8 @@ class Entry:
     on_fronts: tuple[TradeOff, ...]
     seed_accuracies: tuple[float, ...]
     """Of this recipe at this precision, one for each training seed measured here, itself first."""
+    source_changed: bool = False
+    """A variant of a file that its source no longer is."""
 
     @property
     def accuracy(self) -> float | None:
@@ -66,7 +68,24 @@ class Entry:
             found.append("random weights: cost only")
         elif self.result.plan is not None and self.result.plan.left_out:
             found.append(f"{self.result.plan.reason}: not all was measured")
+        variant = self.result.variant
+        if variant is not None and variant.refused is not None:
+            found.append(f"refused: it {variant.refused}")
+        elif variant is not None and self.source_changed:
+            found.append(f"made from an older {variant.record.source}")
         return found
+
+    @property
+    def precision(self) -> str | None:
+        """``fp32``, ``int8`` or ``fp16``."""
+        known = self.result.cost or self.result.variant
+        return known.precision if known else None
+
+    @property
+    def recipe(self) -> str | None:
+        """Of the training."""
+        known = self.result.cost or self.result.variant
+        return known.recipe if known else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,7 @@ def entries(results: Sequence[ModelResult]) -> list[Entry]:
             result,
             tuple(name for name, front in on_front.items() if any(one is result for one in front)),
             _seed_accuracies(result, results),
+            _source_changed(result, results),
         )
         for result in results
     ]
@@ -105,6 +125,22 @@ def failure_reason(failure: FailureMeasurement) -> str:
     if len(message) > _REASON_LENGTH:
         message = message[: _REASON_LENGTH - 1] + "…"
     return f"failed at {failure.stage}: {failure.error}: {message}"
+
+
+def _source_changed(result: ModelResult, results: Sequence[ModelResult]) -> bool:
+    if result.variant is None:
+        return False
+    record = result.variant.record
+    here = [other.digest for other in results if other.model == record.source]
+    return bool(here) and record.source_sha256 not in here
+
+
+def _variant(entry: Entry) -> str | None:
+    """Precision, and what it is of: the recipe, or the model that a variant was made from."""
+    variant = entry.result.variant
+    if variant is not None:
+        return f"{entry.precision} of {variant.record.source}, {entry.recipe}"
+    return f"{entry.precision}, {entry.recipe}" if entry.precision else None
 
 
 def _seed_accuracies(result: ModelResult, results: Sequence[ModelResult]) -> tuple[float, ...]:
@@ -219,10 +255,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ),
     Column(
         "Variant", "left",
-        lambda e: f"{e.result.cost.precision}, {e.result.cost.recipe}"
-        if e.result.cost else NOTHING,
-        lambda e: f"{e.result.cost.precision}, {e.result.cost.recipe}" if e.result.cost else None,
-        (("precision", _cost("precision")), ("recipe", _cost("recipe"))),
+        lambda e: _variant(e) or NOTHING,
+        _variant,
+        (("precision", lambda e: e.precision), ("recipe", lambda e: e.recipe)),
     ),
     Column(
         "Accuracy, % (95 % interval)", "right",

@@ -16,6 +16,10 @@ from cifar10.errors import BenchError
 NO_ANSWER: Final = 0
 """The status of a request that got none."""
 TIMEOUT_SECONDS: Final = 30.0
+"""For the wait for a connection and the answer together."""
+MOST_CONNECTIONS: Final = 512
+"""Of one client: an open loop that falls behind must not run this process out of the descriptors
+that its event loop can watch (:func:`bench.async_generator.run`)."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -135,7 +139,8 @@ class _Place:
 
 
 class HttpClient:
-    """Posts bodies to one route. Connections are opened as needed and kept.
+    """Posts bodies to one route. Connections are opened as needed and kept, up to a bound; a
+    request that finds all of them busy waits for one.
 
     Args:
         url: ``http://host:port``.
@@ -143,6 +148,7 @@ class HttpClient:
         bodies: what is posted, in turn.
         content_type: of the bodies.
         headers: more of them, the same for all bodies.
+        most_connections: busy at one time.
 
     Raises:
         BenchError: not an ``http`` URL: TLS would measure the generator.
@@ -155,6 +161,7 @@ class HttpClient:
         bodies: Sequence[bytes],
         content_type: str = "image/png",
         headers: Mapping[str, str] | None = None,
+        most_connections: int = MOST_CONNECTIONS,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
@@ -171,6 +178,8 @@ class HttpClient:
             for body in bodies
         ]
         self._idle: list[_Connection] = []
+        self._most_connections = most_connections
+        self._free = asyncio.Semaphore(most_connections)
 
     async def send(self, number: int) -> int:
         """Post body ``number`` (modulo how many there are); its status, or :data:`NO_ANSWER`."""
@@ -180,9 +189,11 @@ class HttpClient:
         """Send a whole request of another's making; its status, or :data:`NO_ANSWER`."""
         connection = None
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS), self._free:
                 connection = await self._connect()
                 status = await connection.ask(request)
+                if connection.usable:
+                    self._idle.append(connection)
         except (OSError, BrokenAnswerError, TimeoutError):
             if connection is not None:
                 connection.close()
@@ -191,8 +202,6 @@ class HttpClient:
             if connection is not None:
                 connection.close()
             raise
-        if connection.usable:
-            self._idle.append(connection)
         return status
 
     async def open_connections(self, count: int) -> None:
@@ -208,9 +217,10 @@ class HttpClient:
             raise BenchError(message) from error
 
     def close(self) -> None:
-        """End all idle connections."""
+        """End all idle connections; the client may be used again, on another event loop too."""
         while self._idle:
             self._idle.pop().close()
+        self._free = asyncio.Semaphore(self._most_connections)  # one belongs to one loop
 
     async def _connect(self) -> _Connection:
         while self._idle:

@@ -14,6 +14,7 @@ from bench.plan_measurements import PlanMeasurement
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
 from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement
+from bench.variant_measurements import VariantMeasurement
 from cifar10.accuracy import Accuracy
 
 
@@ -234,6 +235,7 @@ class FailureMeasurement:
 Measurement = (
     AccuracyMeasurement
     | CostMeasurement
+    | VariantMeasurement
     | LatencyMeasurement
     | ThroughputMeasurement
     | LoadMeasurement
@@ -256,6 +258,7 @@ Measurement = (
 KINDS: Final[dict[str, type[Measurement]]] = {
     "accuracy": AccuracyMeasurement,
     "cost": CostMeasurement,
+    "variant": VariantMeasurement,
     "latency": LatencyMeasurement,
     "throughput": ThroughputMeasurement,
     "load": LoadMeasurement,
@@ -327,5 +330,5 @@ def key_of(measurement: Measurement) -> str:
             return f"device={measurement.device} images={measurement.images}"
         case FailureMeasurement():
             return measurement.stage
-        case CostMeasurement() | TrainingMeasurement() | PlanMeasurement():
+        case CostMeasurement() | TrainingMeasurement() | PlanMeasurement() | VariantMeasurement():
             return ""

@@ -11,9 +11,10 @@ from typing import Final
 
 from bench.columns import FLOORS
 from bench.markdown import accuracy_with_interval, millions, percent, short_provider, significant
-from bench.paired import PairedTest, mcnemar, unpack_hits
+from bench.paired import unpack_hits
 from bench.seeds import one_of_each
 from bench.selection import ModelResult, TradeOff
+from cifar10.paired import PairedTest, mcnemar
 from cifar10.predictor import CPU_PROVIDER
 
 

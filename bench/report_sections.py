@@ -33,6 +33,7 @@ from bench.sending_section import as_sent
 from bench.sensitivity_section import sensitivity
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
 from bench.study_sections import study, study_front
+from bench.variant_section import variants
 from cifar10.labels import LABELS
 
 Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]
@@ -271,6 +272,7 @@ def _and_what_is_missing(render: Section, what: str) -> Section:
 SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Accuracy against cost", trade_offs),
     ("The study's models, and what dominates each", study_front),
+    ("Variants at another precision", variants),
     ("Latency in process", _and_what_is_missing(latency, "latency")),
     ("Throughput in process", _and_what_is_missing(throughput, "throughput")),
     ("Over HTTP, under load", _and_what_is_missing(load, "HTTP load")),

@@ -13,6 +13,7 @@ from bench.latency import Executor, LatencyPlan, LatencySession
 from bench.progress import Progress, labelled, silent
 from bench.results import DatasetReference, Recorder
 from bench.training_history import read_training
+from bench.variant_measurements import refused_variant, variant_of
 from cifar10.card import ModelCard
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore, StoredModel
@@ -79,6 +80,7 @@ def measure_models(
         recorder.add_failure(name, digest, stage, error)
         outcome.failed[name] = f"failed at {stage}: {type(error).__name__}: {error}"
 
+    record_refused(store, names, recorder)
     opened: dict[str, _Opened] = {}
     try:
         for position, name in enumerate(names):
@@ -94,6 +96,9 @@ def measure_models(
                 continue
             recorder.add(name, digest, None, cost)
             recorder.add(name, digest, None, read_training(store, stored.card))
+            variant = variant_of(stored.card)
+            if variant is not None:
+                recorder.add(name, digest, None, variant)
             opened[name] = _Opened(stored.card, executor, not cost.random_weights)
         for name, model in opened.items():
             if not model.shows_accuracy:
@@ -123,6 +128,19 @@ def measure_models(
         outcome.interrupted = True
     outcome.measured = [name for name in opened if name not in outcome.failed]
     return outcome
+
+
+def record_refused(store: ModelStore, sources: Sequence[str], recorder: Recorder) -> None:
+    """The variants of ``sources`` that were refused when they were made: rows that say why.
+
+    Raises:
+        InvalidCardError: a ``refused.json`` that cannot be read.
+        BenchError: a row could not be written.
+    """
+    for refused in store.refused():
+        found = refused_variant(refused)
+        if found is not None and found.record.source in sources:
+            recorder.add(refused.card.name, refused.card.sha256, None, found)
 
 
 def _measure_latency(

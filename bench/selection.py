@@ -26,6 +26,7 @@ from bench.plan_measurements import PlanMeasurement
 from bench.results import DatasetReference, Row, newest
 from bench.sending_measurements import SendingMeasurement
 from bench.statistics import median, percentile
+from bench.variant_measurements import VariantMeasurement
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
 
 TradeOff = Literal["latency", "size", "MACs"]
@@ -69,6 +70,8 @@ class ModelResult:
     training: TrainingMeasurement | None = None
     offered: tuple[LoadMeasurement, ...] = ()
     """Loads at a given rate, an open loop."""
+    variant: VariantMeasurement | None = None
+    """What it was made from, where it is a variant; of one that was refused, all that is known."""
     plan: PlanMeasurement | None = None
     """What its newest session decided to measure of it; None outside of one."""
 
@@ -168,6 +171,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         sendings=tuple(_of(mine, SendingMeasurement)),
         resources=_last(mine, ResourceMeasurement),
         training=_last(mine, TrainingMeasurement),
+        variant=_last(mine, VariantMeasurement),
         plan=_last(mine, PlanMeasurement),
     )
 
@@ -210,5 +214,6 @@ def _last(rows: Iterable[Row], kind: type[M]) -> M | None:
 
 def _rank(result: ModelResult) -> tuple[int, float, str, str]:
     if result.accuracy is None:
-        return (2 if result.failures else 1), 0.0, result.model, result.provider or ""
+        refused = result.variant is not None and result.variant.refused is not None
+        return (2 if result.failures or refused else 1), 0.0, result.model, result.provider or ""
     return 0, -result.accuracy.top1.accuracy, result.model, result.provider or ""

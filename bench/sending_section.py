@@ -5,13 +5,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 from bench.markdown import NOTHING, count, markdown_table, numbers_after_name
-from bench.paired import mcnemar, unpack_hits
+from bench.paired import unpack_hits
 from bench.plan import BASELINE
 from bench.results import MachineResults
 from bench.selection import ModelResult
 from bench.sending_measurements import SendingMeasurement
 from bench.statistics import Interval
 from cifar10.accuracy import Z_95
+from cifar10.paired import mcnemar
 
 _ABOUT = (
     "Copies of {images} test images as users send them: the tile itself as a file, or enlarged to "

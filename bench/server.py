@@ -42,7 +42,9 @@ class Server:
         device: ``auto``, ``cpu`` or ``cuda``.
         command: what starts it; ``{port}`` stands for the port, ``{port_2}`` and ``{port_3}`` for
             two more.
-        settings: environment variables besides, in which the same stand for the same.
+        settings: environment variables besides, in which the same stand for the same. Without
+            ``CIFAR10_WORKERS`` among them, there is one worker, whatever the machine has: rows of
+            two machines are about one worker each.
         folder: where it runs.
         ready: whether the service at this URL is ready.
         start_timeout_seconds: how long it may take to be ready.
@@ -73,7 +75,11 @@ class Server:
             return text
 
         self._command = [with_ports(part) for part in command]
-        self._settings = {"CIFAR10_MODELS": str(models.resolve()), "CIFAR10_DEVICE": device}
+        self._settings = {
+            "CIFAR10_MODELS": str(models.resolve()),
+            "CIFAR10_DEVICE": device,
+            "CIFAR10_WORKERS": "1",
+        }
         self._folder = folder
         self._ready = ready or is_ready
         self.ready_seconds = 0.0

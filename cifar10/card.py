@@ -7,14 +7,18 @@ last. Both are validated on reading.
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from cifar10.accuracy import Accuracy
 from cifar10.errors import InvalidCardError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
 
 SCHEMA_VERSION: Final = 1
+
+Precision = Literal["fp32", "int8", "fp16"]
+"""Of the weights and of most of the arithmetic; input and output are the same for all."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class AccuracyRecord:
-    """Top-1 accuracy of the kept weights on each split, through Keras."""
+    """Top-1 accuracy of the kept weights on each split: through Keras, or, for a variant, of its
+    own file through ONNX Runtime."""
 
     train: Accuracy
     validation: Accuracy
@@ -109,7 +114,8 @@ class TrainingRecord:
     parameters: Parameters
     weights: WeightsRecord | None
     dataset: DatasetRecord
-    accuracy: AccuracyRecord
+    accuracy: AccuracyRecord | None
+    """None for a model whose weights are random: it has a cost and no accuracy."""
     training: TrainingCost
     keras_sha256: str
     versions: dict[str, str]
@@ -117,7 +123,8 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class Parity:
-    """How closely ONNX Runtime repeats Keras on the same images."""
+    """How closely ONNX Runtime repeats Keras on the same images; for a variant, how closely it
+    repeats the model that it was made from."""
 
     images: str
     image_count: int
@@ -137,6 +144,23 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class VariantRecord:
+    """What a variant at another precision was made from, and what that changed."""
+
+    source: str
+    """The model's name."""
+    source_sha256: str
+    """Of the ``model.onnx`` that it was made from."""
+    method: str
+    """In words."""
+    calibration_images: int
+    """Training images from which the ranges of activations were taken; 0: none needed."""
+    validation: PairedTest | None
+    """On all validation images: the source is the first, the variant the second. None for a model
+    whose weights are random."""
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """``card.json``: the one description of a servable model."""
 
@@ -151,8 +175,7 @@ class ModelCard:
     input: TensorSpec
     output: TensorSpec
     preprocessing: str
-    precision: str
-    """``fp32``, ``int8`` or ``fp16``."""
+    precision: Precision
     parameters: Parameters
     macs: int
     """Multiply-accumulates for one image."""
@@ -168,7 +191,24 @@ class ModelCard:
     accuracy: AccuracyRecord | None
     """None for a model whose weights are random: it has a cost and no accuracy."""
     training: TrainingCost
+    """Of a variant: its source's, for it was not trained again."""
     versions: dict[str, str]
+    variant: VariantRecord | None = None
+    """None for a model as it was trained."""
+
+
+@dataclass(frozen=True)
+class RefusedVariant:
+    """``refused.json``: a variant that was made, measured and not kept."""
+
+    reason: str
+    """On one line."""
+    card: ModelCard
+    """What its card would have been, its accuracy left out: it is not to be shown."""
+
+
+_ADDED_LATER: Final[dict[str, Any]] = {"variant": None}
+"""Fields of a card that older ones lack → what stands for them."""
 
 
 def read_training_record(text: str | bytes) -> TrainingRecord:
@@ -186,7 +226,27 @@ def read_card(text: str | bytes) -> ModelCard:
     Raises:
         InvalidCardError: naming the field that is wrong.
     """
-    card = _read(ModelCard, text)
+    card = _read(ModelCard, text, _ADDED_LATER)
+    _check_contract(card)
+    return card
+
+
+def read_refused(text: str | bytes) -> RefusedVariant:
+    """Validate ``refused.json``.
+
+    Raises:
+        InvalidCardError: naming the field that is wrong.
+    """
+    try:
+        refused = from_json(RefusedVariant, text)
+    except RecordError as error:
+        message = f"{error}. Make it again: python -m export NAME --int8 (or --fp16)"
+        raise InvalidCardError(message) from error
+    _check_contract(refused.card)
+    return refused
+
+
+def _check_contract(card: ModelCard) -> None:
     if card.labels != LABELS:
         message = f"card of {card.name!r}: labels are {card.labels}, expected {LABELS}"
         raise InvalidCardError(message)
@@ -197,15 +257,14 @@ def read_card(text: str | bytes) -> ModelCard:
     if not re.fullmatch(r"[0-9a-f]{64}", card.sha256):
         message = f"card of {card.name!r}: sha256 is {card.sha256!r}, expected 64 hex digits"
         raise InvalidCardError(message)
-    return card
 
 
 R = TypeVar("R", ModelCard, TrainingRecord)
 
 
-def _read(kind: type[R], text: str | bytes) -> R:
+def _read(kind: type[R], text: str | bytes, added_later: dict[str, Any] | None = None) -> R:
     try:
-        record = from_json(kind, text)
+        record = from_json(kind, text, added_later)
     except RecordError as error:
         message = f"{error}. Make the file again with `python -m export` or `python -m training`."
         raise InvalidCardError(message) from error

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, WebPImagePlugin  # noqa: F401 — importing it is what registers it
 
 from cifar10.errors import (
     ImageError,
@@ -25,6 +25,10 @@ from cifar10.errors import (
     UnsupportedImageError,
 )
 from cifar10.labels import IMAGE_SIZE
+
+# The three types, before a request asks for one: for a type that is not loaded, as WebP is not,
+# Pillow loads all it knows, in the middle of that request.
+Image.preinit()
 
 _ORIENTATION: Final = ExifTags.Base.Orientation.value
 _TRANSPOSES: Final = {

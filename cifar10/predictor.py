@@ -41,6 +41,16 @@ class PredictorOptions:
     cuda_device_id: int = 0
 
 
+def likely_device(device: Device) -> Literal["cpu", "cuda"]:
+    """Where a session for ``device`` will execute, as far as can be told without making one: for
+    ``auto``, CUDA where ONNX Runtime has it and there is an NVIDIA driver. Starts nothing, so that
+    a process which forks may ask."""
+    if device != "auto":
+        return device
+    has_cuda = CUDA_PROVIDER in ort.get_available_providers() and _nvidia_driver_present()
+    return "cuda" if has_cuda else "cpu"
+
+
 class Predictor:
     """One loaded model.
 

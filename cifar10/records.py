@@ -8,6 +8,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,8 +23,15 @@ def to_json(record: Any) -> str:
     return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False) + "\n"
 
 
-def from_json(record_type: type[T], text: str | bytes) -> T:
+def from_json(
+    record_type: type[T], text: str | bytes, added_later: Mapping[str, Any] | None = None
+) -> T:
     """Read one ``record_type`` (a dataclass) from JSON.
+
+    Args:
+        record_type: the dataclass.
+        text: the JSON.
+        added_later: fields of the outermost object that older files lack → what stands for them.
 
     Raises:
         RecordError: not JSON, or a field is missing, unknown or of the wrong type.
@@ -33,6 +41,8 @@ def from_json(record_type: type[T], text: str | bytes) -> T:
     except ValueError as error:
         message = f"not JSON: {error}"
         raise RecordError(message) from error
+    if isinstance(value, dict):
+        value = {**(added_later or {}), **value}
     result: T = _read(record_type, value, record_type.__name__)
     return result
 
@@ -57,6 +67,10 @@ def _read(expected: Any, value: Any, where: str) -> Any:
             _read(kind, item, f"{where}[{index}]")
             for index, (kind, item) in enumerate(zip(kinds, value, strict=True))
         )
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise _wrong(where, f"one of {', '.join(map(str, arguments))}", value)
+        return value
     if origin is dict:
         if not isinstance(value, dict):
             raise _wrong(where, "an object", value)

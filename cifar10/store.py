@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cifar10.card import ModelCard, read_card
+from cifar10.card import ModelCard, RefusedVariant, read_card, read_refused
 from cifar10.errors import (
     DigestMismatchError,
     InvalidCardError,
@@ -25,6 +25,8 @@ ONNX_FILE: Final = "model.onnx"
 KERAS_FILE: Final = "model.keras"
 TRAINING_FILE: Final = "training.json"
 HISTORY_FILE: Final = "history.csv"
+REFUSED_FILE: Final = "refused.json"
+"""In place of a card: a variant that loses too much to be served."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -64,6 +66,29 @@ class ModelStore:
             if _NAME.fullmatch(entry.name) and (entry / CARD_FILE).is_file()
         )
 
+    def refused(self) -> list[RefusedVariant]:
+        """The variants that were made and refused, by name.
+
+        Raises:
+            InvalidCardError: a file that does not say so, or that is another variant's.
+        """
+        if not self.root.is_dir():
+            return []
+        found = []
+        for path in sorted(self.root.glob(f"*/{REFUSED_FILE}")):
+            if (path.parent / CARD_FILE).is_file():
+                continue
+            try:
+                variant = read_refused(path.read_bytes())
+            except InvalidCardError as error:
+                message = f"{path}: {error}"
+                raise InvalidCardError(message) from error
+            if variant.card.name != path.parent.name:
+                message = f"{path} is about {variant.card.name!r}, not {path.parent.name!r}"
+                raise InvalidCardError(message)
+            found.append(variant)
+        return found
+
     def card(self, name: str) -> ModelCard:
         """The card of ``name``, validated.
 
@@ -74,12 +99,7 @@ class ModelStore:
         try:
             card = read_card(path.read_bytes())
         except FileNotFoundError:
-            there = ", ".join(self.names()) or "none"
-            message = (
-                f"no model {name!r} in {self.root} (there are: {there}). "
-                f"Make it: python -m training train {name} && python -m export {name}"
-            )
-            raise ModelNotFoundError(message) from None
+            raise ModelNotFoundError(self._not_found(name)) from None
         except InvalidCardError as error:
             message = f"{path}: {error}"
             raise InvalidCardError(message) from error
@@ -87,6 +107,16 @@ class ModelStore:
             message = f"{path} is the card of {card.name!r}, not of {name!r}"
             raise InvalidCardError(message)
         return card
+
+    def _not_found(self, name: str) -> str:
+        refused = {variant.card.name: variant for variant in self.refused()}
+        if name in refused:
+            return f"{name!r} cannot be used: it was refused, for it {refused[name].reason}"
+        there = ", ".join(self.names()) or "none"
+        return (
+            f"no model {name!r} in {self.root} (there are: {there}). "
+            f"Make it: python -m training train {name} && python -m export {name}"
+        )
 
     def load(self, name: str) -> StoredModel:
         """The card of ``name`` and the ONNX file that it describes.

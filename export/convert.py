@@ -4,12 +4,16 @@ Of the ways there are, tf2onnx over a ``tf.function`` is the one that works: Ker
 a float input with a random name, and ``tf2onnx.convert.from_keras`` does not know Keras 3.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import keras
+import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
+from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
 from cifar10.card import INPUT, OUTPUT
 from cifar10.errors import ExportError
@@ -41,19 +45,55 @@ def convert(model: keras.Model) -> onnx.ModelProto:
             "set KERAS_BACKEND=tensorflow (.keras files move between backends)"
         )
         raise ExportError(message)
+    _freeze_normalisation(model)
     signature = (tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT.name),)
 
     def answer(image: Any) -> Any:
         return model(image, training=False)
 
     try:
-        converted, _ = tf2onnx.convert.from_function(
-            tf.function(answer, input_signature=signature), input_signature=signature, opset=OPSET
-        )
+        with _scalar_adds_pushed():
+            converted, _ = tf2onnx.convert.from_function(
+                tf.function(answer, input_signature=signature),
+                input_signature=signature,
+                opset=OPSET,
+            )
     except Exception as error:  # tf2onnx raises whatever its rewriters stumble over
         message = f"tf2onnx cannot convert the model: {error}"
         raise ExportError(message) from error
     return _keep_contract(converted)
+
+
+def _freeze_normalisation(model: keras.Model) -> None:
+    """Make mean and variance constants: tf2onnx turns the tensors they are into graph inputs."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+        elif isinstance(layer, keras.Model):
+            _freeze_normalisation(layer)
+
+
+@contextmanager
+def _scalar_adds_pushed() -> Iterator[None]:
+    """Let tf2onnx move transposes past the addition of a scalar.
+
+    Its optimiser takes any constant added to a convolution for a bias and asks for its longest
+    dimension, which a scalar does not have (MobileNetV3's hard swish adds 3). It then gives up on
+    the whole graph, which keeps over a hundred transposes.
+    """
+    handle = TransposeOptimizer._add_handler
+
+    def handle_scalars_too(optimizer: Any, transpose: Any, node: Any) -> Any:
+        added = node.inputs[1]
+        if added.is_const() and added.get_tensor_value(as_list=False).ndim == 0:
+            return optimizer._handle_node_having_branches(transpose, node)
+        return handle(optimizer, transpose, node)
+
+    TransposeOptimizer._add_handler = handle_scalars_too
+    try:
+        yield
+    finally:
+        TransposeOptimizer._add_handler = handle
 
 
 def _keep_contract(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -40,17 +40,17 @@ from cifar10.store import (
 )
 from export.convert import OPSET, convert
 from export.macs import count_macs
-from export.parity import ParityLimits, check_parity
+from export.parity import ParityLimits, check_parity, limits_for
 
 logger = logging.getLogger(__name__)
 
-GOLDEN_TOLERANCE: Final = 1e-3
-"""Ten times the parity limit: room for another processor's or a GPU's arithmetic, and still far
-from what a wrong file, a wrong input layout or a broken kernel gives."""
+GOLDEN_ROOM: Final = 10
+"""How many parity limits a golden answer may be off: room for another processor's or a GPU's
+arithmetic, and still far from what a wrong file, input layout or broken kernel gives."""
 
 
 def export_model(
-    name: str, store: ModelStore, dataset: Dataset, limits: ParityLimits = ParityLimits()
+    name: str, store: ModelStore, dataset: Dataset, limits: ParityLimits | None = None
 ) -> ModelCard:
     """Export ``name``: leaves ``model.onnx``, then ``card.json``.
 
@@ -58,7 +58,7 @@ def export_model(
         name: of a finished training in ``store``.
         store: the model store.
         dataset: its validation images are the ones on which parity is checked.
-        limits: how exactly ONNX Runtime must repeat Keras.
+        limits: how exactly ONNX Runtime must repeat Keras; None takes those of its architecture.
 
     Raises:
         ModelNotFoundError: there is no finished training of that name.
@@ -67,6 +67,8 @@ def export_model(
         ExportError: the graph breaks the contract or parity. What was in the store stays as it was.
     """
     record = _training_record(name, store)
+    limits = limits or limits_for(record)
+    tolerance = GOLDEN_ROOM * limits_for(record).max_absolute_difference
     keras_file = store.folder(name) / KERAS_FILE
     logger.info("%s: converting to ONNX, opset %d", name, OPSET)
     model = keras.saving.load_model(keras_file, compile=False)
@@ -97,7 +99,7 @@ def export_model(
         opset=OPSET,
         sha256=hashlib.sha256(onnx_bytes).hexdigest(),
         parity=parity,
-        golden=Golden(tuple(tuple(row) for row in answers.tolist()), GOLDEN_TOLERANCE),
+        golden=Golden(tuple(tuple(row) for row in answers.tolist()), tolerance),
         weights=record.weights,
         dataset=record.dataset,
         accuracy=None if random_weights else record.accuracy,

@@ -6,6 +6,7 @@ worker that BentoML starts becomes the supervisor of ours (:mod:`service.supervi
 BentoML's workers serve by themselves.
 """
 
+import os
 from typing import Any
 
 import bentoml
@@ -22,7 +23,7 @@ from service.logs import configure_logging
 from service.models import ModelSet
 from service.preflight import check_before_start
 from service.rate_limit import new_key
-from service.settings import Settings, read_settings
+from service.settings import PREFIX, Settings, read_settings
 from service.supervisor import CAN_FORK, Supervisor
 
 
@@ -87,4 +88,6 @@ class Cifar10:
             check_before_start(SETTINGS, ModelStore(models_dir()))
         except Cifar10Error as error:
             raise BentoMLException(str(error)) from error
+        # What this process found holds for all that it starts, whenever they look.
+        os.environ[f"{PREFIX}WORKERS"] = str(SETTINGS.workers)
         leave_board(SETTINGS.workers)

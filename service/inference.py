@@ -1,10 +1,14 @@
 """Image bytes → probabilities, without ever holding up the event loop for long.
 
 Short work (a small tile's decoding) is done where it stands. Long work goes to the preparing
-thread, behind a bounded queue: what does not fit is refused at once. Prediction is the batcher's.
+thread, and photos to one of their own, where none holds up what is shorter; each behind a bounded
+queue: what does not fit is refused at once. Prediction is the batcher's.
 """
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
@@ -30,17 +34,32 @@ INLINE: Final = DecodeLimits(16 * 1024, 64 * 64, 64 * 64)
 """What is decoded on the event loop: about half a millisecond at most. The pixels are bounded
 too, because a few bytes of PNG can unpack to a large picture."""
 
-MAX_PREPARING: Final = 64
-"""Requests that wait for the preparing thread or are in it. Each holds its body, which may be as
+PHOTO_BYTES: Final = 256 * 1024
+"""From here on an image is a photo: tens of milliseconds of decoding, for which others need not
+wait. In a photo's thread nearly all of the time is the decoder's, which leaves Python alone."""
+
+PHOTO_NICENESS: Final = 10
+"""The photos' thread gives way to the event loop, where both want one core (Linux only)."""
+
+MAX_PREPARING: Final = 32
+"""Requests that wait for either thread or are in it. Each holds its body, which may be as
 large as is accepted, so this and not the queue of images bounds the memory that they take."""
 
 
 class BoundedThread:
-    """One thread, and at most ``bound`` calls waiting for it or running in it."""
+    """One thread, and at most ``bound`` calls waiting for it or running in it.
 
-    def __init__(self, name: str, bound: int) -> None:
+    Args:
+        name: of the thread.
+        bound: more calls than that are refused.
+        niceness: how much less than the rest of the process it counts with the scheduler.
+    """
+
+    def __init__(self, name: str, bound: int, niceness: int = 0) -> None:
         self._bound = bound
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(
+            1, thread_name_prefix=name, initializer=_give_way, initargs=(niceness,)
+        )
         self._places = BoundedSemaphore(bound)
 
     async def run(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
@@ -69,6 +88,14 @@ class BoundedThread:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
+def _give_way(niceness: int) -> None:
+    """Linux has a niceness for each thread, and names a thread as it does a process."""
+    if niceness and sys.platform == "linux":
+        thread = threading.get_native_id()
+        now = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, now + niceness)
+
+
 class Inference:
     """Decoding and prediction for one worker process."""
 
@@ -77,6 +104,7 @@ class Inference:
         self._limits = settings.decode_limits
         self._metrics = metrics
         self._preparing = BoundedThread("prepare", MAX_PREPARING)
+        self._photos = BoundedThread("photos", MAX_PREPARING, PHOTO_NICENESS)
         self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
         # A model that another has replaced goes, with its queue, when its last request is answered.
         self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
@@ -94,7 +122,8 @@ class Inference:
             except Problem as problem:
                 if problem.kind is not Kind.TOO_MANY_PIXELS:
                     raise
-        return await self.prepare(deadline, self._decode, body, content_type, self._limits)
+        thread = self._photos if len(body) >= PHOTO_BYTES else self._preparing
+        return await thread.run(deadline, self._decode, body, content_type, self._limits)
 
     async def decode_form(
         self, body: bytes, content_type: bytes, deadline: float
@@ -176,8 +205,9 @@ class Inference:
         return tile[np.newaxis]
 
     def stop(self) -> None:
-        """End both threads; what has not started is dropped."""
+        """End all threads; what has not started is dropped."""
         self._preparing.stop()
+        self._photos.stop()
         self._predicting.shutdown(wait=False, cancel_futures=True)
 
 

@@ -3,10 +3,10 @@
 | variable                   | is                                            | otherwise        |
 |----------------------------|-----------------------------------------------|------------------|
 | `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                       | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`      | `simple_cnn`     |
+| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`      | `compact`        |
 | `CIFAR10_LOAD`             | the models to load, separated by commas       | all in the store |
-| `CIFAR10_ALIASES`          | other names of theirs: `best=simple_cnn,...`  | none             |
-| `CIFAR10_WORKERS`          | worker processes                              | 1                |
+| `CIFAR10_ALIASES`          | other names of theirs: `best=compact,...`     | none             |
+| `CIFAR10_WORKERS`          | worker processes                              | one a core       |
 | `CIFAR10_THREADS`          | ONNX Runtime threads in each worker           | 1                |
 | `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                     | 10 MiB           |
 | `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                     | 64,000,000       |
@@ -24,6 +24,9 @@
 | `CIFAR10_CORS_ORIGINS`     | whose pages may ask: `https://a.org,...`, `*` | only our own     |
 | `CIFAR10_ACCESS_LOG`       | the share of requests that are logged, 0 to 1 | 0                |
 
+Cores are those that this process may use (:mod:`service.processors`); where the models run on CUDA
+the default is one worker, which keeps one GPU busy, for each has its own copy of them there.
+
 (Where the models are, `CIFAR10_MODELS`, and the page's efficiency table, `CIFAR10_RESULTS`, is the
 kernel's: see `cifar10/environment.py`.)
 """
@@ -39,11 +42,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cifar10.errors import SettingsError
 from cifar10.images import DecodeLimits
-from cifar10.predictor import Device
+from cifar10.predictor import Device, likely_device
+from service.processors import usable_cores
 
 PREFIX: Final = "CIFAR10_"
 
-DEFAULT_MODEL: Final = "simple_cnn"
+DEFAULT_MODEL: Final = "compact"
+
+MOST_WORKERS: Final = 256
 
 _KERNEL_VARIABLES: Final = {
     "CIFAR10_DATA",
@@ -61,6 +67,11 @@ _ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 _ORIGIN: Final = re.compile(r"https?://[^/?#\s]+")
 
 
+def default_workers(device: Device) -> int:
+    """How many worker processes fit this machine."""
+    return 1 if likely_device(device) == "cuda" else min(usable_cores(), MOST_WORKERS)
+
+
 class Settings(BaseSettings):
     """What the server does, in one frozen record."""
 
@@ -68,10 +79,14 @@ class Settings(BaseSettings):
 
     device: Device = "auto"
     default_model: str | None = None
-    """None: ``simple_cnn``, or the store's only model."""
+    """None: ``compact``, or the store's only model."""
     load: Annotated[tuple[str, ...], NoDecode] = ()
     """Empty: all in the store."""
-    workers: int = Field(default=1, ge=1, le=256)
+    workers: int = Field(
+        default_factory=lambda earlier: default_workers(earlier.get("device", "auto")),
+        ge=1,
+        le=MOST_WORKERS,
+    )
     threads: int = Field(default=1, ge=1, le=256)
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
     max_pixels: int = Field(default=64_000_000, ge=1024)

@@ -138,7 +138,7 @@ def test_bentoml_build(tmp_path):
     """In a copy: a build must not depend on, or leave anything in, the checkout."""
     copy = tmp_path / "checkout"
     names = (
-        "bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/simple_cnn",
+        "bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/compact",
         "results/efficiency.json",
     )  # fmt: skip
     for name in names:
@@ -156,7 +156,7 @@ def test_bentoml_build(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     (bento,) = (path.parent for path in (tmp_path / "bentoml").rglob("bento.yaml"))
     kept = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.*")}
-    assert {"models/simple_cnn/card.json", "models/simple_cnn/model.onnx"} <= kept
+    assert {"models/compact/card.json", "models/compact/model.onnx"} <= kept
     assert "results/efficiency.json" in kept
     static = {str(path.relative_to(ROOT)) for path in (ROOT / "service/static").iterdir()}
     assert static <= kept

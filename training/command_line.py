@@ -1,4 +1,4 @@
-"""The command line: ``python -m training data | train | list``.
+"""The command line: ``python -m training data | list | train | study``.
 
 Keras is imported only by the commands that need it, after the environment has been told to keep
 TensorFlow's own log lines out of the way.
@@ -15,12 +15,14 @@ from rich.table import Table
 from cifar10.accuracy import Accuracy
 from cifar10.card import TrainingRecord
 from cifar10.dataset import Dataset, load_dataset
-from cifar10.environment import models_dir
+from cifar10.environment import models_dir, weights_dir
 from cifar10.errors import Cifar10Error
 from cifar10.sources import RawArrays
 from cifar10.store import ModelStore
+from training.backbones import WeightsChoice
+from training.catalogue import RECIPES, find_recipe
 from training.progress import decoding_progress, training_progress
-from training.recipes import RECIPES, Recipe, find_recipe, smoke_form, with_epochs
+from training.recipes import Recipe, smoke_form, with_epochs
 from training.smoke import smoke_dataset
 
 _EXAMPLES = """\
@@ -30,6 +32,8 @@ examples:
   python -m training data --data pictures.tar.xz              ... from a copy of your own
   python -m training train simple_cnn                         train, or go on where it was stopped
   python -m training train simple_cnn --seed 1 --restart      from the beginning, another seed
+  python -m training study                                    everything, resumable
+  python -m training study mobilenetv2_frozen mobilenetv2_finetuned --seeds 0,1,2
   python -m training train simple_cnn --smoke --data synthetic  walk the path in seconds
 """
 
@@ -50,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _list(console)
         elif options.command == "data":
             _data(console, options.data)
+        elif options.command == "study":
+            return 0 if _study(console, options) else 1
         else:
             _train(console, options)
     except Cifar10Error as error:
@@ -85,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--epochs", type=_epochs, metavar="N", help="at most N in each phase (default: recipe's)"
     )
-    train.add_argument(
-        "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
-    )
+    _add_places(train)
     train.add_argument(
         "--smoke",
         action="store_true",
@@ -96,7 +100,46 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--restart", action="store_true", help="discard what was trained so far and begin anew"
     )
+    study = commands.add_parser(
+        "study",
+        help="train many recipes, one after another, with a table at the end",
+        description="Train recipes one after another; a failure is a row, and the exit status is "
+        "then 1. Killed at any moment, the same command goes on; finished models are left alone.",
+    )
+    study.add_argument("recipes", nargs="*", metavar="RECIPE", help="which (default: all)")
+    study.add_argument("--data", metavar="PATH", help=_DATA_HELP)
+    study.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=(0,),
+        metavar="N,N...",
+        help="each recipe with each of them; models of other seeds than 0 are called RECIPE_seedN",
+    )
+    _add_places(study)
+    study.add_argument("--smoke", action="store_true", help="the recipes' tiny forms")
     return parser
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--models-dir", type=Path, help="the model store (default: CIFAR10_MODELS, else models/)"
+    )
+    command.add_argument(
+        "--weights-dir",
+        type=Path,
+        metavar="PATH",
+        help="a folder of BACKBONE.weights.h5, or of Keras' own files "
+        "(default: CIFAR10_WEIGHTS, else Keras' cache and its download)",
+    )
+    command.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="no pretrained weights: to measure a backbone's cost; there will be no accuracy",
+    )
+
+
+def _weights(options: argparse.Namespace) -> WeightsChoice:
+    return WeightsChoice(options.weights_dir or weights_dir(), random=options.random_weights)
 
 
 def _epochs(text: str) -> int:
@@ -105,6 +148,14 @@ def _epochs(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _at_least(0, text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = tuple(_seed(part) for part in text.split(","))
+    if len(set(seeds)) != len(seeds):
+        message = f"expected each seed once, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seeds
 
 
 def _at_least(lowest: int, text: str) -> int:
@@ -151,6 +202,23 @@ def _data(console: Console, source: str | None) -> None:
     )
 
 
+def _study(console: Console, options: argparse.Namespace) -> bool:
+    names = dict.fromkeys(options.recipes)  # each once, in the order given
+    recipes = tuple(find_recipe(name) for name in names) or RECIPES
+    dataset = _load(console, options.data)
+    from training.study_command import study
+
+    return study(
+        console,
+        recipes,
+        options.seeds,
+        dataset,
+        options.models_dir or models_dir(),
+        smoke=options.smoke,
+        weights=_weights(options),
+    )
+
+
 def _train(console: Console, options: argparse.Namespace) -> None:
     recipe: Recipe = find_recipe(options.recipe)
     store = ModelStore(options.models_dir or models_dir())
@@ -179,6 +247,7 @@ def _train(console: Console, options: argparse.Namespace) -> None:
             name=name,
             seed=options.seed,
             restart=options.restart,
+            weights=_weights(options),
             observer=observer,
         )
     folder = store.folder(name)
@@ -198,6 +267,9 @@ def _summary(console: Console, record: TrainingRecord) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if record.accuracy is None:
+        console.print("  accuracy  none: random weights, for measuring cost only")
+        return
     for name, accuracy in (
         ("train", record.accuracy.train),
         ("validation", record.accuracy.validation),

@@ -8,16 +8,40 @@ import keras
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
-from training.recipes import Phase, Recipe, SimpleCnn
+from training.backbone_models import build_backbone, describe_backbone_preprocessing
+from training.backbones import Backbone
+from training.recipes import Phase, Recipe, ResidualNetwork, SimpleCnn
+from training.residual import FusedBatchNormalization, residual_network
 
 
-def build_model(recipe: Recipe) -> keras.Model:
+def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
     """The untrained model, its weights drawn from Keras' current random state.
+
+    Args:
+        recipe: what to build.
+        for_training: layers that compute the same faster may stand in for Keras' own; the weights
+            are the same ones, in the same order.
 
     Raises:
         RecipeError: it does not have the parameters that the recipe expects.
     """
-    model = _simple_cnn(recipe.architecture, recipe.name)
+    match recipe.architecture:
+        case Backbone():
+            model = build_backbone(recipe.architecture, recipe.name).model
+        case SimpleCnn():
+            model = _simple_cnn(recipe.architecture, recipe.name)
+        case ResidualNetwork():
+            model = residual_network(recipe.architecture, recipe.name, for_training=for_training)
+    check_parameters(model, recipe)
+    return model
+
+
+def check_parameters(model: keras.Model, recipe: Recipe) -> None:
+    """Compare ``model``, trainable as in the last phase, with what ``recipe`` promises.
+
+    Raises:
+        RecipeError: it does not have the parameters that the recipe expects.
+    """
     found = count_parameters(model)
     if found != recipe.expected_parameters:
         message = (
@@ -25,20 +49,35 @@ def build_model(recipe: Recipe) -> keras.Model:
             f"{recipe.expected_parameters}: the architecture is not the one the recipe describes"
         )
         raise RecipeError(message)
-    return model
 
 
-def compile_model(model: keras.Model, phase: Phase) -> None:
+def compile_model(model: keras.Model, phase: Phase, label_smoothing: float = 0.0) -> None:
     """Give ``model`` a fresh optimizer for ``phase``.
 
-    The sparse loss takes class ids; the study's one-hot encoding is inside it. Whether to compile
+    The sparse loss takes class ids; the study's one-hot encoding is inside it. Smoothed targets
+    are no longer class ids, so those are given as (N, 10) by the caller. Whether to compile
     with XLA is left to Keras: on TensorFlow's CPU backend it declines, and is right (forcing it
     made an epoch of the simple CNN twice as long).
     """
     model.compile(
-        optimizer=keras.optimizers.Adam(phase.learning_rate),
-        loss="sparse_categorical_crossentropy",
+        optimizer=_optimizer(phase),
+        loss=(
+            keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+            if label_smoothing
+            else "sparse_categorical_crossentropy"
+        ),
         metrics=["accuracy"],
+    )
+
+
+def _optimizer(phase: Phase) -> keras.optimizers.Optimizer:
+    if phase.schedule is None:
+        return keras.optimizers.Adam(phase.learning_rate)
+    return keras.optimizers.SGD(
+        phase.learning_rate,
+        momentum=phase.schedule.momentum,
+        nesterov=True,
+        weight_decay=phase.schedule.weight_decay,
     )
 
 
@@ -49,11 +88,24 @@ def count_parameters(model: keras.Model) -> Parameters:
     return Parameters(trainable + non_trainable, trainable, non_trainable)
 
 
+def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """``model`` with Keras' own layers only, as whoever loads its file expects."""
+    if not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
+        return model
+    plain = build_model(recipe)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
 def describe_preprocessing(recipe: Recipe) -> str:
     """In words, for the card: what the layers inside the model do to the pixels."""
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"
+        case ResidualNetwork():
+            return "cast to float32, divided by 127.5, minus 1, giving -1–1"
+        case Backbone():
+            return describe_backbone_preprocessing(recipe.architecture)
 
 
 def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:

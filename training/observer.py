@@ -12,6 +12,9 @@ class Observer:
     def resumed(self, history: Sequence[EpochRow]) -> None:
         """The training goes on after the last epoch of ``history``."""
 
+    def features_extracted(self, done: int, total: int) -> None:
+        """A frozen network has been run over ``done`` of ``total`` images, for the cache."""
+
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         """Epoch ``epoch`` (1-based, over all phases) starts; it has ``steps`` batches."""
 

@@ -19,7 +19,8 @@ from training.recipes import Phase
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Progress]:
+def progress_bar(console: Console) -> Iterator[Progress]:
+    """A bar that disappears when done, and is not drawn where output is not a terminal."""
     # Where output is a file or a pipe, a bar would be thousands of lines.
     with Progress(
         TextColumn("{task.description}"),
@@ -37,7 +38,7 @@ def _bar(console: Console) -> Iterator[Progress]:
 @contextmanager
 def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar for decoding the dataset; it appears with the first image decoded."""
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         task: TaskID | None = None
 
         def advance(done: int, expected: int) -> None:
@@ -52,7 +53,7 @@ def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def training_progress(console: Console) -> Iterator[Observer]:
     """An observer that draws what it is told."""
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         yield _Drawing(console, bar)
 
 
@@ -64,6 +65,11 @@ class _Drawing(Observer):
 
     def resumed(self, history: Sequence[EpochRow]) -> None:
         self._console.print(f"going on after epoch {history[-1].epoch}")
+
+    def features_extracted(self, done: int, total: int) -> None:
+        self._bar.update(
+            self._task, total=total, completed=done, description="extracting features", note=""
+        )
 
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         self._bar.reset(self._task, total=steps, description=f"epoch {epoch} ({phase.name})")

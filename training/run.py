@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar10.accuracy import Accuracy, measure_accuracy
 from cifar10.card import (
@@ -31,6 +32,7 @@ from cifar10.card import (
 )
 from cifar10.dataset import Dataset, Split
 from cifar10.errors import InvalidCardError, RecipeError, StoreError
+from cifar10.labels import CLASS_COUNT
 from cifar10.records import to_json
 from cifar10.store import (
     HISTORY_FILE,
@@ -40,12 +42,16 @@ from cifar10.store import (
     file_sha256,
     write_atomic,
 )
+from training.augmentation import augment
+from training.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
-from training.models import build_model, compile_model, count_parameters, describe_preprocessing
+from training.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions
 from training.recipes import Phase, Recipe, recipe_fields, training_fields
+from training.schedule import learning_rate
+from training.stages import Inputs, Kept, Stages, make_stages, weights_file
 
 CHECKPOINT_FOLDER: Final = "checkpoint"
 
@@ -70,6 +76,7 @@ def train(
     name: str | None = None,
     seed: int = 0,
     restart: bool = False,
+    weights: WeightsChoice = WeightsChoice(),
     observer: Observer = Observer(),
 ) -> Outcome:
     """Train ``recipe``, or go on with it, or find it finished.
@@ -81,30 +88,43 @@ def train(
         seed: of the weights, the order of the images and all other random numbers.
         restart: forget what was trained so far. An exported ``model.onnx`` and its card stay: they
             are a whole model of their own until the next export replaces them.
+        weights: of the recipe's backbone; nothing to a recipe that has none.
 
     Raises:
-        RecipeError: the folder holds another training (recipe, seed or dataset), or the model does
-            not have the recipe's parameters.
+        RecipeError: the folder holds another training (recipe, seed, dataset or weights), or the
+            model does not have the recipe's parameters.
+        WeightsError: the backbone's weights cannot be had. Nothing was written.
         InvalidModelNameError: ``name`` could not be a model's.
         StoreError: the folder is damaged.
     """
     name = name or recipe.name
     folder = store.folder(name)
     checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER)
-    if restart:
-        _forget(folder, checkpoint)
-    identity = _identity(recipe_fields(recipe), seed, dataset.record)
-    finished = _finished(folder)
+    random = weights.random if isinstance(recipe.architecture, Backbone) else None
+    identity = _identity(recipe_fields(recipe), seed, dataset.record, random)
+    finished = None if restart else _finished(folder)
     if finished is not None:
-        found = _identity(finished.recipe_fields, finished.seed, finished.dataset)
+        found = _identity(
+            finished.recipe_fields,
+            finished.seed,
+            finished.dataset,
+            finished.weights.random if finished.weights is not None else None,
+        )
         check_identity(folder, found, identity)
         checkpoint.remove()  # a kill between the record and this leaves it over
         return Outcome(finished, already_there=True)
     commit = git_commit()  # before the hours in which someone may edit the code
-    job = _Job(name, recipe, dataset, seed, folder, checkpoint, identity, commit, observer)
-    state = checkpoint.read()
+    file = weights_file(recipe, weights)
+    if file is not None:
+        identity["weights_sha256"] = file.sha256
+    state = None if restart else checkpoint.read()
     if state is not None:
         check_identity(checkpoint.folder, state.identity, identity)
+    stages = make_stages(recipe, dataset, seed, file, observer)
+    job = _Job(name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer)
+    if restart:  # only now: what stops the new training before it starts must not cost the old one
+        _forget(folder, checkpoint)
+    if state is not None:
         state = checkpoint.mark_resumed(state)
         observer.resumed(state.history)
     return Outcome(_finish(job, _run_phases(job, state)), already_there=False)
@@ -120,17 +140,23 @@ class _Job:
     checkpoint: Checkpoint
     identity: dict[str, Any]
     commit: str
+    stages: Stages
     observer: Observer
 
 
-def _identity(fields: dict[str, Any], seed: int, dataset: DatasetRecord) -> dict[str, Any]:
-    """What makes two trainings the same one."""
-    return training_fields(fields) | {
+def _identity(
+    fields: dict[str, Any], seed: int, dataset: DatasetRecord, random_weights: bool | None
+) -> dict[str, Any]:
+    """What makes two trainings the same one; ``random_weights`` is None without a backbone."""
+    identity = training_fields(fields) | {
         "seed": seed,
         "dataset": {
             key: value for key, value in dataclasses.asdict(dataset).items() if key != "source"
         },
     }
+    if random_weights is not None:
+        identity["random_weights"] = random_weights
+    return identity
 
 
 def _finished(folder: Path) -> TrainingRecord | None:
@@ -167,17 +193,15 @@ def _run_phases(job: _Job, state: State | None) -> State:
         history = state.history if state is not None else ()
         if phase_is_over(history, phase):
             continue
-        if state is None:
-            keras.utils.set_random_seed(job.seed)
-            model = build_model(job.recipe)
-            compile_model(model, phase)
-        elif history[-1].phase == phase.name:
+        if state is not None and history[-1].phase == phase.name:
             model = checkpoint.load(state.latest, compiled=True)
         else:
-            model = checkpoint.load(state.best, compiled=False)
-            compile_model(model, phase)
+            kept = _kept(job, state) if state is not None else None
+            model = job.stages.begin(phase, kept)
+            compile_model(model, phase, job.recipe.label_smoothing)
+        inputs = job.stages.inputs(phase)
         while not phase_is_over(history, phase):
-            row = _run_epoch(job, model, phase, len(history) + 1)
+            row = _run_epoch(job, model, inputs, phase, history)
             history = (*history, row)
             state = checkpoint.save(model, job.identity, history, state)
             job.observer.epoch_finished(row, best=best_epoch(history) == row.epoch)
@@ -187,25 +211,49 @@ def _run_phases(job: _Job, state: State | None) -> State:
     return state
 
 
-def _run_epoch(job: _Job, model: keras.Model, phase: Phase, epoch: int) -> EpochRow:
+def _first_epoch(history: tuple[EpochRow, ...], phase: Phase) -> int:
+    """The number of the phase's first epoch, the next one where it has none yet."""
+    return next((row.epoch for row in history if row.phase == phase.name), len(history) + 1)
+
+
+def _kept(job: _Job, state: State) -> Kept:
+    """The best weights so far, and the phase that they are of."""
+    phase = state.history[best_epoch(state.history) - 1].phase
+    return Kept(job.checkpoint.load(state.best, compiled=False), phase)
+
+
+def _run_epoch(
+    job: _Job,
+    model: keras.Model,
+    inputs: Inputs,
+    phase: Phase,
+    history: tuple[EpochRow, ...],
+) -> EpochRow:
     train, validation = job.dataset.train, job.dataset.validation
+    epoch = len(history) + 1
     started = time.perf_counter()
     random = np.random.default_rng((job.seed, epoch))
     order = random.permutation(len(train.labels))
     keras.utils.set_random_seed(int(random.integers(2**31)))
-    job.observer.epoch_started(phase, epoch, math.ceil(len(order) / job.recipe.batch_size))
+    images = inputs.train[order]
+    if job.recipe.augmentation is not None and inputs.are_pixels:
+        images = augment(images, job.recipe.augmentation, random)
+    steps = math.ceil(len(order) / job.recipe.batch_size)
+    before = (epoch - _first_epoch(history, phase)) * steps
+    rates = _LearningRate(phase, before, phase.epochs * steps)
+    job.observer.epoch_started(phase, epoch, steps)
     fitted = model.fit(
-        train.images[order],
-        train.labels[order],
+        images,
+        _targets(job.recipe, train.labels[order]),
         batch_size=job.recipe.batch_size,
         epochs=1,
         shuffle=False,
         verbose=0,
-        callbacks=[_StepCallback(job.observer)],
+        callbacks=[rates, _StepCallback(job.observer)],
     ).history
     evaluated = model.evaluate(
-        validation.images,
-        validation.labels,
+        np.asarray(inputs.validation),
+        _targets(job.recipe, validation.labels),
         batch_size=_EVALUATION_BATCH,
         verbose=0,
         return_dict=True,
@@ -217,9 +265,30 @@ def _run_epoch(job: _Job, model: keras.Model, phase: Phase, epoch: int) -> Epoch
         validation_loss=float(evaluated["loss"]),
         validation_accuracy=float(evaluated["accuracy"]),
         seconds=time.perf_counter() - started,
-        learning_rate=phase.learning_rate,
+        learning_rate=rates.first,
         phase=phase.name,
     )
+
+
+def _targets(recipe: Recipe, labels: NDArray[np.uint8]) -> NDArray[Any]:
+    """What the loss takes: class ids, or one-hot float32 (N, 10) where it smooths them."""
+    if not recipe.label_smoothing:
+        return labels
+    return np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+
+
+class _LearningRate(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the phase's learning rate before each step, where it has a schedule."""
+
+    def __init__(self, phase: Phase, done: int, steps: int) -> None:
+        super().__init__()
+        self._phase, self._done, self._steps = phase, done, steps
+        self.first = learning_rate(phase, done, steps)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._phase.schedule is not None:
+            rate = learning_rate(self._phase, self._done + batch, self._steps)
+            self.model.optimizer.learning_rate.assign(rate)
 
 
 class _StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -235,11 +304,9 @@ class _StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
 def _finish(job: _Job, state: State) -> TrainingRecord:
     """Evaluate the best weights and write the three files, the record last."""
     recipe, folder, checkpoint = job.recipe, job.folder, job.checkpoint
-    model = checkpoint.load(state.best, compiled=False)
-    accuracy = {}
-    for name in ("train", "validation", "test"):
-        job.observer.evaluating(name)
-        accuracy[name] = _evaluate(model, getattr(job.dataset, name))
+    kept = _kept(job, state)
+    model = job.stages.whole(kept)
+    random_weights = job.stages.weights is not None and job.stages.weights.random
     seconds = tuple(row.seconds for row in state.history)
     record = TrainingRecord(
         schema_version=SCHEMA_VERSION,
@@ -251,11 +318,9 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         preprocessing=describe_preprocessing(recipe),
         parameters=count_parameters(model),
-        weights=None,
+        weights=job.stages.weights,
         dataset=job.dataset.record,
-        accuracy=AccuracyRecord(
-            **accuracy, overfitting_gap=accuracy["train"].accuracy - accuracy["test"].accuracy
-        ),
+        accuracy=None if random_weights else _measure(job, kept, model),
         training=TrainingCost(
             epochs=len(state.history),
             best_epoch=best_epoch(state.history),
@@ -268,12 +333,31 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
         versions=library_versions(),
     )
-    write_atomic(folder / HISTORY_FILE, history_csv(state.history))
+    if not random_weights:  # its accuracies would be read as results
+        write_atomic(folder / HISTORY_FILE, history_csv(state.history))
     write_atomic(folder / TRAINING_FILE, to_json(record))
     checkpoint.remove()
     return record
 
 
-def _evaluate(model: keras.Model, split: Split) -> Accuracy:
-    probabilities = model.predict(split.images, batch_size=_EVALUATION_BATCH, verbose=0)
+def _measure(job: _Job, kept: Kept, whole: keras.Model) -> AccuracyRecord:
+    """Accuracy of the kept weights.
+
+    On training and validation images by the part that was trained, on what it was trained on; on
+    test images, by the whole model on pixels, as whoever uses the model will have it.
+    """
+    dataset = job.dataset
+    phase = next(phase for phase in job.recipe.phases if phase.name == kept.phase)
+    inputs = job.stages.inputs(phase)
+    job.observer.evaluating("train")
+    train = _evaluate(kept.model, inputs.train, dataset.train)
+    job.observer.evaluating("validation")
+    validation = _evaluate(kept.model, inputs.validation, dataset.validation)
+    job.observer.evaluating("test")
+    test = _evaluate(whole, dataset.test.images, dataset.test)
+    return AccuracyRecord(train, validation, test, train.accuracy - test.accuracy)
+
+
+def _evaluate(model: keras.Model, inputs: NDArray[Any], split: Split) -> Accuracy:
+    probabilities = model.predict(np.asarray(inputs), batch_size=_EVALUATION_BATCH, verbose=0)
     return measure_accuracy(np.argmax(probabilities, axis=1), split.labels)

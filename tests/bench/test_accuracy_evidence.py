@@ -13,15 +13,8 @@ from bench.calibration import (
     measure_reliability,
     overconfidence,
 )
-from bench.paired import (
-    _approximate,
-    _exact,
-    mcnemar,
-    pack_classes,
-    pack_hits,
-    unpack_classes,
-    unpack_hits,
-)
+from bench.paired import pack_classes, pack_hits, unpack_classes, unpack_hits
+from cifar10.paired import _approximate, _exact, mcnemar
 
 
 def probabilities(*tops: tuple[int, float]) -> np.ndarray:

@@ -22,8 +22,11 @@ from bench.scenario_measurements import (
 from bench.selection import select
 from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement, Trial
+from bench.variant_measurements import VariantMeasurement
+from cifar10.card import Parity, VariantRecord
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
+from cifar10.paired import PairedTest
 from tests.bench.conftest import (
     TRAINED,
     VERIFIED,
@@ -71,7 +74,10 @@ SENDING = SendingMeasurement("CPUExecutionProvider", "tile, PNG", 8, 0, "/w==", 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
        SCENARIO, AGREEMENT, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
        PLAN, SENDING, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
-       BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)))  # fmt: skip
+       BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)),
+       VariantMeasurement("int8", "tiny", 1_000, VariantRecord("tiny", "a" * 64, "static", 100,
+           PairedTest(100, 2, 1, 1.0, "exact binomial", 0.01, -0.02, 0.04)),
+           Parity("validation images, against tiny", 100, 0.01, 0.97), None))  # fmt: skip
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -27,9 +28,12 @@ from export.macs import count_macs
 from export.parity import ParityLimits
 from export.run import export_model
 from tests.training.tiny import TINY, tiny_dataset
+from training.backbone_models import build_backbone
+from training.backbones import Backbone, Head
+from training.catalogue import RECIPES
 from training.models import build_model
-from training.recipes import RECIPES
 from training.run import train
+from training.weights import calibrate_random
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -210,6 +214,38 @@ def test_macs_of_the_simple_cnn_are_the_published_ones() -> None:
     assert count_macs(convert(build_model(recipe))) == 7_705_600
 
 
+@pytest.mark.parametrize(
+    ("backbone", "resolution", "macs"),
+    [
+        ("resnet50", 32, 79.2e6),  # BGR
+        ("mobilenetv2", 96, None),  # resized inside
+        ("mobilenetv3large", 32, 6.09e6),  # adds scalars
+        ("efficientnetb0", 32, 8.79e6),  # normalises with constants
+    ],
+)
+def test_backbones_convert(backbone: str, resolution: int, macs: float | None) -> None:
+    """On calibrated random weights and pictures: each kind of backbone that needs its own care."""
+    architecture = Backbone(
+        backbone=backbone,
+        resolution=resolution,
+        preprocessing="native",
+        head=Head(pooling="average", dense_units=(256,), dropout=(0.5,)),
+        trained_layers=(0,),
+    )
+    keras.utils.set_random_seed(0)
+    built = build_backbone(architecture, "backbone")
+    images = tiny_dataset().train.images[:64]
+    calibrate_random(built, architecture, images)
+    graph = convert(built.model)
+    found = Predictor(graph.SerializeToString(), CPU).predict(images)
+    expected = np.asarray(built.model(images, training=False))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert expected.std(axis=0).max() > 1e-2, "near-constant answers would prove nothing"
+    assert sum(node.op_type == "Transpose" for node in graph.graph.node) <= 2
+    if macs is not None:
+        assert count_macs(graph) == pytest.approx(macs, rel=0.01)
+
+
 def test_macs_need_known_shapes() -> None:
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["image", "weight"], ["answer"])],
@@ -274,6 +310,20 @@ def test_the_command_goes_on_after_a_failure(
     assert "top-1 agreement 100.00%" in output.out
     assert store.names() == ["tiny"]
     assert main(["tiny", *arguments]) == 0
+
+
+def test_the_command_exports_all_that_is_trained(
+    store: ModelStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")
+    store.folder("unfinished").mkdir()
+    assert main(["--all", "--models-dir", str(store.root), "--data", "synthetic"]) == 0
+    assert store.names() == ["tiny"]
+    for arguments in ([], ["tiny", "--all"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "or say --all" in capsys.readouterr().err
 
 
 def test_the_command_says_that_data_is_missing(

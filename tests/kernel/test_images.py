@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import (
     ImageError,
     ImageTooLargeError,
@@ -206,3 +209,18 @@ def test_damage_never_raises_anything_else(kind, edits, cut):
     except ImageError:
         return
     assert tile.shape == (32, 32, 3)
+
+
+def test_no_image_makes_pillow_load_all_the_types_it_knows(tmp_path):
+    """Some 40 modules, at the first WebP: tens of milliseconds of some client's request."""
+    for kind in ("PNG", "JPEG", "WEBP"):
+        (tmp_path / kind).write_bytes(saved(Image.fromarray(TILE), kind))
+    program = (
+        "import sys; from pathlib import Path; from cifar10.images import decode_image\n"
+        "before = set(sys.modules)\n"
+        "for kind in ('PNG', 'JPEG', 'WEBP'): decode_image(Path(sys.argv[1], kind).read_bytes())\n"
+        "print([name for name in set(sys.modules) - before if name.startswith('PIL.')])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    found = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -6,15 +6,17 @@ import re
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cifar10.card import ModelCard, read_card
+from cifar10.card import ModelCard, RefusedVariant, VariantRecord, read_card
 from cifar10.errors import (
     DigestMismatchError,
     InvalidCardError,
     InvalidModelNameError,
     ModelNotFoundError,
 )
+from cifar10.paired import mcnemar
 from cifar10.records import RecordError, from_json, to_json
 from cifar10.store import ModelStore, write_atomic
 from tests.conftest import add_model, linear_onnx
@@ -34,6 +36,42 @@ def change_card(store: ModelStore, **changes: object) -> None:
 def test_a_card_survives_the_round_trip(store):
     card = store.card("one")
     assert read_card(to_json(card)) == card
+
+
+def test_a_card_from_before_variants_is_of_none(store):
+    document = json.loads(to_json(store.card("one")))
+    assert document.pop("variant") is None
+    (store.folder("one") / "card.json").write_text(json.dumps(document))
+    assert store.card("one").variant is None
+
+
+def test_a_variant_is_wholly_described(store):
+    validation = mcnemar(np.arange(100) < 70, np.arange(100) < 69)
+    record = VariantRecord("one", "0" * 64, "static int8", 1_000, validation)
+    card = dataclasses.replace(store.card("one"), precision="int8", variant=record)
+    assert read_card(to_json(card)) == card
+    for wrong, message in (
+        (to_json(dataclasses.replace(card, precision="int4")), "one of fp32, int8, fp16"),
+        (to_json(card).replace("exact binomial", "a coin"), "method: expected one of exact"),
+    ):
+        with pytest.raises(InvalidCardError, match=message):
+            read_card(wrong)
+
+
+def test_a_refusal_is_no_model_and_says_why(store):
+    card = dataclasses.replace(store.card("one"), name="one_int8")
+    path = store.folder("one_int8") / "refused.json"
+    write_atomic(path, to_json(RefusedVariant("loses 2 points", card)))
+    assert store.refused() == [RefusedVariant("loses 2 points", card)]
+    assert store.names() == ["one"]
+    with pytest.raises(ModelNotFoundError, match="it was refused, for it loses 2 points"):
+        store.card("one_int8")
+    path.write_text("{}")
+    with pytest.raises(InvalidCardError, match=r"refused.json: .*missing fields \['reason'"):
+        store.refused()
+    write_atomic(path, to_json(RefusedVariant("loses 2 points", store.card("one"))))
+    with pytest.raises(InvalidCardError, match="about 'one', not 'one_int8'"):
+        store.refused()
 
 
 def test_a_card_is_plain_json_with_tuples_as_lists(store):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 import threading
 
 import httpx
@@ -270,6 +272,41 @@ def test_too_many_large_photos_are_503(tiny_store, monkeypatch):
     busy, statuses = asyncio.run(main())
     assert_refused(Case("", 503, "queue-full"), busy)
     assert sorted(statuses) == [200, 200, 503]
+
+
+def test_a_photo_holds_up_no_smaller_image_and_its_thread_gives_way(tiny_store, monkeypatch):
+    decode, release = inference_module.decode_image, threading.Event()
+    threads: dict[int, tuple[str, int]] = {}
+
+    def note_and_decode(image, limits):
+        here = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, here)
+        threads[len(image)] = threading.current_thread().name.partition("_")[0], niceness
+        if len(image) >= inference_module.PHOTO_BYTES:
+            release.wait(30)
+        return decode(image, limits)
+
+    monkeypatch.setattr(inference_module, "decode_image", note_and_decode)
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    photo, picture = encode(noise, "JPEG"), encode(noise[:200, :200], "JPEG")
+    assert inference_module.INLINE.max_bytes < len(picture) < inference_module.PHOTO_BYTES
+
+    async def main():
+        async with running(make_edge(tiny_store)) as client:
+            large = asyncio.create_task(client.post("/classify", content=photo))
+            while len(photo) not in threads:
+                await asyncio.sleep(0)
+            small = await client.post("/classify", content=picture)
+            still_there = not large.done()
+            release.set()
+            return small.status_code, still_there, (await large).status_code
+
+    assert asyncio.run(main()) == (200, True, 200)
+    assert (threads[len(photo)][0], threads[len(picture)][0]) == ("photos", "prepare")
+    if sys.platform == "linux":
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert threads[len(picture)][1] == own
+        assert threads[len(photo)][1] == min(own + inference_module.PHOTO_NICENESS, 19)
 
 
 def test_a_defect_is_a_500_problem_and_a_log_line_without_the_image(run, monkeypatch, caplog):

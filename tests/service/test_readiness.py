@@ -103,7 +103,7 @@ def test_the_supervisor_refuses_a_file_that_its_card_does_not_describe(store):
 def test_the_default_model(store):
     assert choose(Settings(default_model="tiny_b"), ModelStore(store)).default == "tiny_b"
     assert choose(Settings(load=("tiny_b",)), ModelStore(store)).default == "tiny_b"
-    with pytest.raises(ModelNotFoundError, match=r"'simple_cnn'.*tiny_a, tiny_b"):
+    with pytest.raises(ModelNotFoundError, match=r"'compact'.*tiny_a, tiny_b"):
         choose(Settings(), ModelStore(store))
     with pytest.raises(ModelNotFoundError, match=r"'other'.*tiny_a, tiny_b"):
         choose(Settings(load=("other",)), ModelStore(store))

@@ -46,6 +46,7 @@ class Server:
             "CIFAR10_MODELS": str(store),
             "CIFAR10_DEFAULT_MODEL": "tiny_a",
             "CIFAR10_DEVICE": "cpu",
+            "CIFAR10_WORKERS": "1",
             **settings,
         }
         command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1"]

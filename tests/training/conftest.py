@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cifar10.store import ModelStore
-from tests.training.tiny import TINY, tiny_dataset
+from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training.run import train
 
 
@@ -15,3 +15,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("uninterrupted")
     train(TINY, tiny_dataset(), ModelStore(root))
     return root / "tiny"
+
+
+@pytest.fixture(scope="session")
+def uninterrupted_scheduled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Likewise of ``TINY_SCHEDULED``."""
+    root = tmp_path_factory.mktemp("uninterrupted_scheduled")
+    train(TINY_SCHEDULED, tiny_dataset(), ModelStore(root))
+    return root / "tiny_scheduled"

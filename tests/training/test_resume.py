@@ -15,7 +15,7 @@ from cifar10.dataset import Dataset
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import Cifar10Error, RecipeError, StoreError
 from cifar10.store import ModelStore
-from tests.training.tiny import TINY, tiny_dataset
+from tests.training.tiny import TINY, TINY_RECIPES, tiny_dataset
 from training.history import EpochRow
 from training.observer import Observer
 from training.recipes import with_epochs
@@ -41,8 +41,12 @@ def same_training(found: Path, expected: Path) -> None:
     assert numbers[0] == numbers[1]
 
 
-def test_killed_twice_in_the_middle_of_an_epoch(tmp_path: Path, uninterrupted: Path) -> None:
-    for epoch, step in ((2, 5), (4, 3)):  # in either phase
+@pytest.mark.parametrize("name", ["tiny", "tiny_scheduled"])
+def test_killed_twice_in_the_middle_of_an_epoch(
+    name: str, tmp_path: Path, uninterrupted: Path, uninterrupted_scheduled: Path
+) -> None:
+    recipe = TINY_RECIPES[name]
+    for epoch, step in ((2, 5), (4, 3)):  # in either phase, where there are two
         command = [
             sys.executable,
             "-m",
@@ -50,14 +54,16 @@ def test_killed_twice_in_the_middle_of_an_epoch(tmp_path: Path, uninterrupted: P
             str(tmp_path),
             f"{epoch}",
             f"{step}",
+            name,
         ]
         killed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert not (tmp_path / "tiny" / "training.json").exists()
-    record = train(TINY, DATASET, ModelStore(tmp_path)).record
+        assert not (tmp_path / name / "training.json").exists()
+    record = train(recipe, DATASET, ModelStore(tmp_path)).record
     assert record.training.resumed == 2
-    same_training(tmp_path / "tiny", uninterrupted)
-    assert sorted(entry.name for entry in (tmp_path / "tiny").iterdir()) == [
+    expected = uninterrupted if recipe is TINY else uninterrupted_scheduled
+    same_training(tmp_path / name, expected)
+    assert sorted(entry.name for entry in (tmp_path / name).iterdir()) == [
         "history.csv",
         "model.keras",
         "training.json",

@@ -9,7 +9,15 @@ from cifar10.card import Parameters
 from cifar10.dataset import Dataset, split_dataset, synthetic_arrays
 from cifar10.store import ModelStore
 from training.observer import Observer
-from training.recipes import Phase, Recipe, SimpleCnn, Smoke
+from training.recipes import (
+    Augmentation,
+    OneCycle,
+    Phase,
+    Recipe,
+    ResidualNetwork,
+    SimpleCnn,
+    Smoke,
+)
 
 TINY = Recipe(
     name="tiny",
@@ -25,6 +33,31 @@ TINY = Recipe(
     ),
     smoke=Smoke(epochs=1, train_images=64, evaluation_images=20),
 )
+
+TINY_SCHEDULED = Recipe(
+    name="tiny_scheduled",
+    source="these tests",
+    expected_test_accuracy=(0.0, 1.0),
+    cost="seconds",
+    architecture=ResidualNetwork(widths=(4, 8), blocks=(1, 1)),
+    expected_parameters=Parameters(1_526, 1_454, 72),
+    batch_size=32,
+    phases=(
+        Phase(
+            name="all",
+            epochs=4,
+            learning_rate=0.1,
+            patience=4,
+            schedule=OneCycle(rise=0.25, momentum=0.9, weight_decay=1e-3),
+        ),
+    ),
+    smoke=Smoke(epochs=1, train_images=64, evaluation_images=20),
+    augmentation=Augmentation(shift=2, flip=True, jpeg=0.3, resize=0.3, light=0.3),
+    label_smoothing=0.1,
+)
+"""All that :data:`TINY` does without: a schedule, batch normalization, changed images."""
+
+TINY_RECIPES = {recipe.name: recipe for recipe in (TINY, TINY_SCHEDULED)}
 
 
 def tiny_dataset() -> Dataset:
@@ -52,4 +85,5 @@ if __name__ == "__main__":
     from training.run import train
 
     models, epoch, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    train(TINY, tiny_dataset(), ModelStore(models), observer=KilledAt(epoch, step))
+    recipe = TINY_RECIPES[sys.argv[4]]
+    train(recipe, tiny_dataset(), ModelStore(models), observer=KilledAt(epoch, step))

@@ -1,0 +1,122 @@
+"""Read and change an ONNX graph: who makes a value, who reads it, nodes in the place of others."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from cifar10.errors import ExportError
+
+
+class GraphEditor:
+    """A copy of a model that can be changed; :meth:`finish` gives it back, checked.
+
+    Small graphs are meant: every look-up goes through all nodes.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = onnx.ModelProto()
+        self._model.CopyFrom(model)
+        self._graph = self._model.graph
+
+    @property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """All nodes, in the order of the graph."""
+        return list(self._graph.node)
+
+    def producer(self, value: str) -> onnx.NodeProto | None:
+        """The node that makes ``value``; None for an input or a constant."""
+        return next((node for node in self._graph.node if value in node.output), None)
+
+    def reader(self, value: str) -> onnx.NodeProto | None:
+        """The one node that reads ``value``; None where it is not exactly one, or where the value
+        is an output of the graph too."""
+        found = [node for node in self._graph.node if value in node.input]
+        if len(found) != 1 or any(value == output.name for output in self._graph.output):
+            return None
+        return found[0]
+
+    def constant(self, value: str) -> NDArray[Any] | None:
+        """The value of a constant; None where it is not one."""
+        for tensor in self._graph.initializer:
+            if tensor.name == value:
+                array: NDArray[Any] = numpy_helper.to_array(tensor)
+                return array
+        return None
+
+    def add_constant(self, name: str, value: NDArray[Any]) -> str:
+        """Store ``value`` under ``name``, made unique; returns the name it got."""
+        taken = {tensor.name for tensor in self._graph.initializer}
+        unique = next(
+            candidate
+            for candidate in (name, *(f"{name}_{number}" for number in range(2, len(taken) + 3)))
+            if candidate not in taken
+        )
+        self._graph.initializer.append(numpy_helper.from_array(value, unique))
+        return unique
+
+    def replace(self, old: Sequence[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
+        """Put ``new`` where the last of ``old`` was, so that all that they read is made before."""
+        names = [node.name for node in self._graph.node]
+        places = sorted(names.index(node.name) for node in old)
+        nodes = self.nodes
+        nodes[places[-1] : places[-1] + 1] = list(new)
+        for place in reversed(places[:-1]):
+            del nodes[place]
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+
+    def shape(self, value: str) -> tuple[int | str | None, ...] | None:
+        """The size of each dimension, or its name; None where nothing is known of it."""
+        for known in (*self._graph.value_info, *self._graph.input, *self._graph.output):
+            if known.name == value and known.type.tensor_type.HasField("shape"):
+                return tuple(
+                    dimension.dim_value
+                    if dimension.HasField("dim_value")
+                    else dimension.dim_param or None
+                    for dimension in known.type.tensor_type.shape.dim
+                )
+        return None
+
+    def finish(self) -> onnx.ModelProto:
+        """The changed model, without nodes and constants that nobody reads, its shapes inferred
+        anew.
+
+        Raises:
+            ExportError: it does not pass ONNX's own checks.
+        """
+        read = {output.name for output in self._graph.output}
+        kept_nodes = []
+        for node in reversed(self._graph.node):
+            if read.intersection(node.output):
+                read.update(node.input)
+                kept_nodes.append(node)
+        del self._graph.node[:]
+        self._graph.node.extend(reversed(kept_nodes))
+        kept = [tensor for tensor in self._graph.initializer if tensor.name in read]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+        del self._graph.value_info[:]
+        return checked(self._model)
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by name."""
+    return {found.name: helper.get_attribute_value(found) for found in node.attribute}
+
+
+def checked(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with its shapes inferred, after ONNX's full check.
+
+    Raises:
+        ExportError: it does not pass.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        message = f"the graph does not pass ONNX's own checks: {error}"
+        raise ExportError(message) from error
+    return inferred

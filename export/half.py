@@ -1,0 +1,50 @@
+"""float16 inside, for GPUs: the same input and output, the softmax in float32.
+
+On a CPU ONNX Runtime casts back and forth, which is slower than float32.
+"""
+
+from typing import Final
+
+import onnx
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+from cifar10.errors import ExportError
+from export.graph import checked
+
+METHOD: Final = "float16 weights and arithmetic by onnxruntime.transformers; the softmax in float32"
+
+
+def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with float16 inside; it still takes uint8 and gives float32.
+
+    Raises:
+        ExportError: it cannot be converted, or what comes out does not pass ONNX's checks.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    try:
+        half = convert_float_to_float16(
+            copy, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Softmax"]
+        )
+    except Exception as error:  # it raises whatever a node makes it stumble over
+        message = f"the graph cannot be converted to float16: {error}"
+        raise ExportError(message) from error
+    _sort(half.graph)
+    del half.graph.value_info[:]
+    return checked(half)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put every node after those that make what it reads: the converter appends its casts."""
+    known = {"", *(tensor.name for tensor in (*graph.initializer, *graph.input))}
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(node.input)]
+        if not ready:
+            message = f"nothing makes what {waiting[0].name!r} reads"
+            raise ExportError(message)
+        ordered.append(ready[0])
+        known.update(ready[0].output)
+        waiting.remove(ready[0])
+    del graph.node[:]
+    graph.node.extend(ordered)

@@ -1,0 +1,281 @@
+"""Make a model's int8 or float16 variant: a model of its own, or a record of why it was refused.
+
+A variant is made from ``model.onnx`` and its card, so that models whose Keras file is elsewhere
+have theirs too. Whether it is kept is decided on validation images; only then are the training and
+test images looked at, for its card.
+"""
+
+import hashlib
+import logging
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from cifar10.accuracy import measure_accuracy
+from cifar10.card import (
+    SCHEMA_VERSION,
+    AccuracyRecord,
+    Golden,
+    ModelCard,
+    Parity,
+    RefusedVariant,
+    VariantRecord,
+    read_card,
+    read_refused,
+)
+from cifar10.dataset import Dataset, Split
+from cifar10.errors import ExportError
+from cifar10.golden import golden_images
+from cifar10.paired import PairedTest, mcnemar
+from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.records import to_json
+from cifar10.store import CARD_FILE, ONNX_FILE, REFUSED_FILE, ModelStore, write_atomic
+from export import half, quantize
+from export.macs import count_macs
+
+logger = logging.getLogger(__name__)
+
+VariantPrecision = Literal["int8", "fp16"]
+
+_BATCH_SIZE: Final = 250
+
+
+@dataclass(frozen=True)
+class VariantLimits:
+    """What a variant may lose and still be kept. Models with random weights are not held to it:
+    their answers mean nothing."""
+
+    accuracy_loss: float = 0.01
+    """Accuracy of the source minus its own, on all validation images."""
+    top1_agreement: float = 0.95
+    """Lowest share of validation images on which it names the same class as its source."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How one precision is made."""
+
+    convert: Callable[[onnx.ModelProto, NDArray[np.uint8]], onnx.ModelProto]
+    """Of a float graph and the training images."""
+    method: str
+    calibration_images: int
+    golden_tolerance: float
+    """Several times what the same graph differs by when ONNX Runtime does not fuse its nodes, which
+    stands for another processor's kernels: 0.005 at int8, on 2,000 images. At float16 several times
+    the rounding itself, for the CPU computes it in float32."""
+
+
+_KINDS: Final[dict[VariantPrecision, _Kind]] = {
+    "int8": _Kind(
+        quantize.quantize_int8, quantize.METHOD, quantize.CALIBRATION_IMAGES, golden_tolerance=0.02
+    ),
+    "fp16": _Kind(lambda model, _: half.convert_fp16(model), half.METHOD, 0, golden_tolerance=0.01),
+}
+
+
+def variant_name(source: str, precision: VariantPrecision) -> str:
+    """The variant's name and folder: ``simple_cnn_int8``."""
+    return f"{source}_{precision}"
+
+
+def sources(store: ModelStore) -> list[str]:
+    """The models that variants are made of: all that are none themselves."""
+    return [name for name in store.names() if store.card(name).variant is None]
+
+
+def make_variant(
+    name: str,
+    precision: VariantPrecision,
+    store: ModelStore,
+    dataset: Dataset,
+    limits: VariantLimits = VariantLimits(),
+) -> ModelCard | RefusedVariant:
+    """Make ``NAME_int8`` or ``NAME_fp16`` of ``name``.
+
+    It leaves ``model.onnx`` and ``card.json`` in the variant's folder; or, when the variant loses
+    more than ``limits`` allow, ``refused.json`` alone, also where an earlier one was kept.
+
+    Args:
+        name: a model in ``store``, at fp32.
+        precision: of the variant.
+        store: the model store.
+        dataset: the one that the model was trained on: training images calibrate, validation
+            images decide.
+        limits: what it may lose.
+
+    Raises:
+        StoreError: there is no such model, or its file is not the one its card describes.
+        ExportError: it is a variant itself, was trained on other images, or cannot be converted.
+            What was in the store stays as it was.
+    """
+    source = store.load(name)
+    _check_source(source.card, dataset)
+    kind = _KINDS[precision]
+    logger.info("%s: making its %s variant", name, precision)
+    graph = kind.convert(onnx.load_from_string(source.onnx), dataset.train.images)
+    onnx_bytes: bytes = graph.SerializeToString()
+    options = PredictorOptions(device="cpu")
+    predictor = Predictor(onnx_bytes, options)
+    validation = dataset.validation
+    expected = _predict(Predictor(source.onnx, options), validation.images)
+    found = _predict(predictor, validation.images)
+    paired = mcnemar(
+        expected.argmax(axis=1) == validation.labels, found.argmax(axis=1) == validation.labels
+    )
+    description = f"validation images of {dataset.record.variant}, against {name}"
+    parity = Parity(
+        description,
+        len(found),
+        float(np.abs(found - expected).max()),
+        float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))),
+    )
+    random_weights = source.card.weights is not None and source.card.weights.random
+    card = _card(source.card, precision, kind, graph, onnx_bytes, predictor, parity)
+    if not random_weights and card.variant is not None:
+        card = replace(card, variant=replace(card.variant, validation=paired))
+    reason = _reason(parity, None if random_weights else paired, limits)
+    if reason:
+        refused = RefusedVariant(reason, card)
+        _write_refused(refused, store)
+        return refused
+    if not random_weights:
+        accuracy = _accuracy(predictor, dataset, found)
+        card = replace(card, accuracy=accuracy)
+    _write(card, onnx_bytes, store)
+    return card
+
+
+def _check_source(card: ModelCard, dataset: Dataset) -> None:
+    if card.variant is not None:
+        message = (
+            f"{card.name!r} is a variant itself, of {card.variant.source!r}: make another one of "
+            f"{card.variant.source!r}"
+        )
+        raise ExportError(message)
+    if card.dataset.fingerprint != dataset.record.fingerprint:
+        message = (
+            f"{card.name!r} was trained on {card.dataset.variant} "
+            f"({card.dataset.fingerprint[:12]}), but the data here is {dataset.record.variant} "
+            f"({dataset.record.fingerprint[:12]}), split otherwise: what is for validation here "
+            "may have been trained on. Name the same images with --data"
+        )
+        raise ExportError(message)
+
+
+def _predict(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities, float32 (N, 10)."""
+    return np.concatenate(
+        [
+            predictor.predict(images[start : start + _BATCH_SIZE])
+            for start in range(0, len(images), _BATCH_SIZE)
+        ]
+    )
+
+
+def _reason(parity: Parity, paired: PairedTest | None, limits: VariantLimits) -> str:
+    """Why it is refused, to be read after "it"; empty when it is not."""
+    if not np.isfinite(parity.max_absolute_difference):
+        return "gives probabilities that are no numbers"
+    if paired is None:
+        return ""
+    if paired.difference > limits.accuracy_loss:
+        return (
+            f"loses {paired.difference * 100:.2f} points on {paired.images:,} validation images "
+            f"(p = {paired.p_value:.2g}), more than {limits.accuracy_loss * 100:g}"
+        )
+    if parity.top1_agreement < limits.top1_agreement:
+        return (
+            f"names the class that its source names for only {parity.top1_agreement:.1%} of "
+            f"{paired.images:,} validation images, less than {limits.top1_agreement:.0%}"
+        )
+    return ""
+
+
+def _accuracy(
+    predictor: Predictor, dataset: Dataset, validation: NDArray[np.float32]
+) -> AccuracyRecord:
+    """Of the variant's own file; ``validation`` are its answers there, which are known already."""
+
+    def of(split: Split) -> NDArray[np.intp]:
+        classes: NDArray[np.intp] = _predict(predictor, split.images).argmax(axis=1)
+        return classes
+
+    train = measure_accuracy(of(dataset.train), dataset.train.labels)
+    test = measure_accuracy(of(dataset.test), dataset.test.labels)
+    return AccuracyRecord(
+        train=train,
+        validation=measure_accuracy(validation.argmax(axis=1), dataset.validation.labels),
+        test=test,
+        overfitting_gap=train.accuracy - test.accuracy,
+    )
+
+
+def _card(
+    source: ModelCard,
+    precision: VariantPrecision,
+    kind: _Kind,
+    graph: onnx.ModelProto,
+    onnx_bytes: bytes,
+    predictor: Predictor,
+    parity: Parity,
+) -> ModelCard:
+    """The variant's card, without what only the labels tell."""
+    answers = predictor.predict(golden_images())
+    return replace(
+        source,
+        schema_version=SCHEMA_VERSION,
+        name=variant_name(source.name, precision),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        precision=precision,
+        macs=count_macs(graph),
+        size_bytes=len(onnx_bytes),
+        opset=next(entry.version for entry in graph.opset_import if not entry.domain),
+        sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        parity=parity,
+        golden=Golden(tuple(tuple(row) for row in answers.tolist()), kind.golden_tolerance),
+        accuracy=None,
+        versions=source.versions
+        | {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        variant=VariantRecord(
+            source=source.name,
+            source_sha256=source.sha256,
+            method=kind.method,
+            calibration_images=kind.calibration_images,
+            validation=None,
+        ),
+    )
+
+
+def _write(card: ModelCard, onnx_bytes: bytes, store: ModelStore) -> None:
+    text = to_json(card)
+    if read_card(text) != card:
+        message = f"the card of {card.name!r} does not come back from its JSON as it was"
+        raise ExportError(message)
+    folder = store.folder(card.name)
+    (folder / CARD_FILE).unlink(missing_ok=True)
+    (folder / REFUSED_FILE).unlink(missing_ok=True)
+    write_atomic(folder / ONNX_FILE, onnx_bytes)
+    write_atomic(folder / CARD_FILE, text)
+
+
+def _write_refused(refused: RefusedVariant, store: ModelStore) -> None:
+    text = to_json(refused)
+    if read_refused(text) != refused:
+        message = f"the refusal of {refused.card.name!r} does not come back from its JSON as it was"
+        raise ExportError(message)
+    folder = store.folder(refused.card.name)
+    (folder / CARD_FILE).unlink(missing_ok=True)
+    (folder / ONNX_FILE).unlink(missing_ok=True)
+    write_atomic(folder / REFUSED_FILE, text)

@@ -1,0 +1,153 @@
+"""What the compact recipe adds: its layers, its learning rate, its images."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cifar10.errors import RecipeError
+from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
+from training.augmentation import augment
+from training.models import build_model, compile_model
+from training.recipes import COMPACT, Augmentation, Phase, recipe_fields
+from training.residual import FusedBatchNormalization
+from training.schedule import learning_rate
+
+# Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+NOTHING = Augmentation(shift=0, flip=False, jpeg=0.0, resize=0.0, light=0.0)
+
+
+def images(count: int = 64) -> np.ndarray:
+    found = tiny_dataset().train.images[:count]
+    assert len(found) == count
+    return found
+
+
+def test_the_finished_model_needs_none_of_our_code(uninterrupted_scheduled: Path) -> None:
+    """Keras loads it with nothing registered; its answers are those of the record."""
+    config = keras.saving.load_model(uninterrupted_scheduled / "model.keras").get_config()
+    assert {layer["module"] for layer in config["layers"]} <= {"keras.layers", None}
+    assert "FusedBatchNormalization" not in str(config)
+
+
+def test_compact_has_at_most_100_000_parameters() -> None:
+    assert COMPACT.expected_parameters.total <= 100_000
+
+
+def test_the_fused_layer_computes_what_keras_computes() -> None:
+    random = np.random.default_rng(0)
+    inputs = random.normal(2.0, 3.0, (16, 5, 5, 4)).astype(np.float32)
+    ours, theirs = (
+        kind(momentum=0.5) for kind in (FusedBatchNormalization, keras.layers.BatchNormalization)
+    )
+    for training in (True, False, True):
+        found, expected = (layer(inputs, training=training) for layer in (ours, theirs))
+        # The running variances differ by the factor below, and so do answers in inference.
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, rtol=1e-5)
+    unbiased = inputs.size / 4 / (inputs.size / 4 - 1)
+    assert unbiased > 1
+    batch_variance = inputs.var(axis=(0, 1, 2))
+    np.testing.assert_allclose(
+        ours.moving_variance, 0.25 + 0.75 * unbiased * batch_variance, rtol=1e-4
+    )
+
+
+def test_trained_with_either_layer_the_weights_are_the_same() -> None:
+    built = []
+    for for_training in (True, False):
+        keras.utils.set_random_seed(0)
+        built.append(build_model(TINY_SCHEDULED, for_training=for_training))
+    for ours, theirs in zip(*(model.get_weights() for model in built), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
+    (phase,) = COMPACT.phases
+    rates = [learning_rate(phase, step, 1_000) for step in range(1_000)]
+    top = int(np.argmax(rates))
+    assert top == pytest.approx(150, abs=1)
+    assert rates[top] == pytest.approx(phase.learning_rate)
+    assert all(np.diff(rates[: top + 1]) > 0)
+    assert all(np.diff(rates[top + 1 :]) < 0)
+    assert 0 < rates[0] < 0.01 * phase.learning_rate
+    assert 0 < rates[-1] < 1e-3 * phase.learning_rate
+    constant = Phase(name="all", epochs=2, learning_rate=0.3, patience=1)
+    assert {learning_rate(constant, step, 10) for step in range(10)} == {0.3}
+
+
+def test_the_optimizer_is_the_schedule_s() -> None:
+    model = build_model(TINY_SCHEDULED)
+    compile_model(model, TINY_SCHEDULED.phases[0], TINY_SCHEDULED.label_smoothing)
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+    assert (model.optimizer.momentum, model.optimizer.nesterov) == (0.9, True)
+    assert model.optimizer.weight_decay == 1e-3
+    assert model.loss.label_smoothing == 0.1
+
+
+def test_nothing_asked_for_nothing_changed() -> None:
+    before = images()
+    after = augment(before, NOTHING, np.random.default_rng(0))
+    np.testing.assert_array_equal(after, before)
+    assert not np.shares_memory(after, before)
+
+
+@pytest.mark.parametrize("kind", ["shift", "flip", "jpeg", "resize", "light"])
+def test_each_change_changes_and_is_drawn_from_the_seed(kind: str) -> None:
+    before = images()
+    kept = before.copy()
+    how = dataclasses.replace(NOTHING, **{kind: {"shift": 3, "flip": True}.get(kind, 1.0)})
+    after = augment(before, how, np.random.default_rng(1))
+    np.testing.assert_array_equal(before, kept)
+    assert (after.shape, after.dtype) == (before.shape, np.uint8)
+    changed = (after != before).any(axis=(1, 2, 3))
+    assert changed.mean() > 0.3
+    np.testing.assert_array_equal(after, augment(before, how, np.random.default_rng(1)))
+    assert (after != augment(before, how, np.random.default_rng(2))).any()
+    # Still the same pictures, in the same order: nearest to themselves of all.
+    if kind in ("jpeg", "resize", "light"):
+        flat = before.reshape(len(before), -1).astype(np.float32)
+        for index, picture in enumerate(after.reshape(len(before), -1).astype(np.float32)):
+            assert np.argmin(np.square(flat - picture).sum(axis=1)) == index
+
+
+def test_a_shift_moves_the_picture() -> None:
+    before = images(200)
+    how = dataclasses.replace(NOTHING, shift=2)
+    after = augment(before, how, np.random.default_rng(0))
+    seen = set()
+    for one, other in zip(before, after, strict=True):
+        for down in range(-2, 3):
+            for right in range(-2, 3):
+                moved = np.roll(one, (-down, -right), axis=(0, 1))[2:-2, 2:-2]
+                if (moved == other[2:-2, 2:-2]).all():
+                    seen.add((down, right))
+    assert len(seen) == 25
+
+
+def test_what_a_recipe_does_without_is_not_in_its_fields() -> None:
+    fields = recipe_fields(TINY)
+    assert not {"augmentation", "label_smoothing"} & fields.keys()
+    assert all("schedule" not in phase for phase in fields["phases"])
+    fields = recipe_fields(TINY_SCHEDULED)
+    assert fields["label_smoothing"] == 0.1
+    assert fields["augmentation"]["shift"] == 2
+    assert fields["phases"][0]["schedule"]["rise"] == 0.25
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"augmentation": dataclasses.replace(NOTHING, jpeg=1.5)},
+        {"augmentation": dataclasses.replace(NOTHING, shift=-1)},
+    ],
+)
+def test_shares_outside_their_range_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match="tiny_scheduled"):
+        dataclasses.replace(TINY_SCHEDULED, **change)

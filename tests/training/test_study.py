@@ -1,0 +1,93 @@
+"""A study goes on after a failure, and says at the end what came of each model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cifar10.dataset import Dataset
+from cifar10.errors import WeightsError
+from cifar10.store import ModelStore
+from tests.training.tiny import TINY, tiny_dataset
+from training.command_line import main
+from training.run import Outcome, train
+from training.study import plan, run_study
+from training.study_command import summary
+
+# Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def failing_on(name: str, error: Exception) -> Any:
+    def train_one(recipe: Any, dataset: Dataset, store: ModelStore, **options: Any) -> Outcome:
+        if options["name"] == name:
+            raise error
+        return train(recipe, dataset, store, **options)
+
+    return train_one
+
+
+def test_every_recipe_comes_with_every_seed() -> None:
+    names = [one.name for one in plan((TINY, TINY), (0, 1))]
+    assert names == ["tiny", "tiny", "tiny_seed1", "tiny_seed1"]
+    assert [one.name for one in plan((TINY,), (2,), smoke=True)] == ["tiny_smoke_seed2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (WeightsError("no weights for it"), "no weights for it"),
+        (MemoryError("too big"), "MemoryError: too big"),
+    ],
+)
+def test_a_failure_is_a_row(tmp_path: Path, error: Exception, shown: str) -> None:
+    planned = plan((TINY,), (0, 1))
+    rows = run_study(
+        planned,
+        tiny_dataset(),
+        ModelStore(tmp_path),
+        smoke=True,
+        train_one=failing_on("tiny", error),
+    )
+    assert [(row.name, row.error) for row in rows] == [("tiny", shown), ("tiny_seed1", None)]
+    assert rows[0].record is None
+    assert rows[1].record is not None
+    assert rows[1].record.seed == 1
+    console = Console(width=120, record=True, quiet=True)
+    console.print(summary(rows))
+    assert f"failed: {shown}" in console.export_text()
+
+
+def test_what_is_finished_is_left_alone(tmp_path: Path) -> None:
+    planned = plan((TINY,), (0,))
+    for already_there in (False, True):
+        (row,) = run_study(planned, tiny_dataset(), ModelStore(tmp_path), smoke=True)
+        assert row.already_there is already_there
+
+
+def test_the_command_reports_failures_by_its_exit_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # the command sets it: put it back afterwards
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    arguments = ["study", "mobilenetv2_frozen", "simple_cnn", "--smoke", "--data", "synthetic"]
+    arguments += ["--models-dir", str(tmp_path / "models"), "--weights-dir", str(weights)]
+    assert main(arguments) == 1
+    output = capsys.readouterr().out
+    assert "mobilenetv2_frozen_smoke: failed" in output
+    assert "simple_cnn_smoke: trained" in output
+    assert "1 of 2 failed: mobilenetv2_frozen_smoke" in output
+    assert [entry.name for entry in (tmp_path / "models").iterdir()] == ["simple_cnn_smoke"]
+    arguments.remove("mobilenetv2_frozen")
+    assert main(arguments) == 0
+    assert "simple_cnn_smoke: there" in capsys.readouterr().out
+
+
+def test_an_unknown_recipe_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "simple_cnn", "nothing", "--models-dir", str(tmp_path)]) == 1
+    assert "no recipe 'nothing'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,99 @@
+"""What a training image may look like in one epoch: the recipe's :class:`Augmentation`, drawn.
+
+On uint8 pixels in NumPy, before the images reach Keras: the same on every backend, and drawn from
+a generator that the caller seeds, so that a resumed training sees the same images.
+"""
+
+from typing import Final
+
+import numpy as np
+import simplejpeg  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar10.labels import IMAGE_SIZE
+from training.recipes import Augmentation
+
+_QUALITY: Final = (30, 96)
+_SIDE_BELOW: Final = (16, 29)
+_SIDE_ABOVE: Final = (48, 257)
+_SAMPLING: Final = ("444", "420")
+_FILTERS: Final = (
+    Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC,
+    Image.Resampling.LANCZOS,
+    Image.Resampling.BOX,
+)
+_LIGHT: Final = 0.2
+
+
+def augment(
+    images: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A changed copy of ``images``.
+
+    Args:
+        images: uint8 (N, 32, 32, 3), RGB.
+        augmentation: how.
+        random: decides everything that is drawn.
+
+    Returns:
+        uint8 (N, 32, 32, 3), RGB, in the same order.
+    """
+    count = len(images)
+    changed = _shifted(images, augmentation.shift, random)
+    if augmentation.flip:
+        flipped = random.random(count) < 0.5
+        changed[flipped] = changed[flipped, :, ::-1]
+    for index in np.flatnonzero(random.random(count) < augmentation.light):
+        changed[index] = _relit(changed[index], random)
+    for index in np.flatnonzero(random.random(count) < augmentation.resize):
+        changed[index] = _resized(changed[index], random)
+    for index in np.flatnonzero(random.random(count) < augmentation.jpeg):
+        changed[index] = _recompressed(changed[index], random)
+    return changed
+
+
+def _shifted(
+    images: NDArray[np.uint8], shift: int, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Each image moved by up to ``shift`` pixels both ways; the edges are mirrored."""
+    if not shift:
+        return images.copy()
+    around = ((0, 0), (shift, shift), (shift, shift), (0, 0))
+    padded = np.pad(images, around, mode="reflect")
+    offsets = random.integers(0, 2 * shift + 1, (len(images), 2))
+    changed = np.empty_like(images)
+    for down in range(2 * shift + 1):
+        for right in range(2 * shift + 1):
+            chosen = np.flatnonzero((offsets[:, 0] == down) & (offsets[:, 1] == right))
+            changed[chosen] = padded[chosen, down : down + IMAGE_SIZE, right : right + IMAGE_SIZE]
+    return changed
+
+
+def _relit(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    contrast, brightness = random.uniform(-_LIGHT, _LIGHT, 2)
+    pixels = image.astype(np.float32)
+    middle = pixels.mean()
+    pixels = (pixels - middle) * (1 + contrast) + middle * (1 + brightness)
+    relit: NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return relit
+
+
+def _resized(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    sides = _SIDE_BELOW if random.random() < 0.5 else _SIDE_ABOVE
+    side = int(random.integers(*sides))
+    there, back = random.integers(len(_FILTERS), size=2)
+    picture = Image.fromarray(image).resize((side, side), _FILTERS[there])
+    back_again = picture.resize((IMAGE_SIZE, IMAGE_SIZE), _FILTERS[back])
+    return np.array(back_again, np.uint8)
+
+
+def _recompressed(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    quality = int(random.integers(*_QUALITY))
+    sampling = _SAMPLING[int(random.integers(len(_SAMPLING)))]
+    data = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling=sampling
+    )
+    decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
+    return decoded

@@ -1,0 +1,164 @@
+"""The networks pretrained on ImageNet that recipes build on, and how a recipe uses one.
+
+No Keras here: the recipes are a table that can be read without it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from cifar10.errors import RecipeError
+
+Preprocessing = Literal["unit", "native"]
+"""``unit`` divides pixels by 255, as the reference study did for every backbone; ``native`` gives
+each backbone what it was trained on."""
+
+NativePixels = Literal["caffe", "symmetric", "raw"]
+"""What a backbone was trained on: ``caffe`` is BGR minus ImageNet's mean, about −124 to 151;
+``symmetric`` is −1 to 1; ``raw`` is 0–255, the scaling being inside the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A network in ``keras.applications``, without its classifier."""
+
+    title: str
+    """As in publications; also the name of its constructor."""
+    native: NativePixels
+    parameters: int
+    """Without a head; the published count."""
+    cached_weights: str
+    """What Keras calls the file in its cache; ``{pixels}`` is the resolution it was trained at."""
+    resolutions: tuple[int, ...] = ()
+    """At which separate weights were published; for all others those of 224 are used."""
+    shared_weights: str | None = None
+    """Another name under which the same weights are handed on, in Keras 3's own format."""
+
+
+BACKBONES: Final[dict[str, Pretrained]] = {
+    "resnet50": Pretrained(
+        title="ResNet50",
+        native="caffe",
+        parameters=23_587_712,
+        cached_weights="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "resnet101": Pretrained(
+        title="ResNet101",
+        native="caffe",
+        parameters=42_658_176,
+        cached_weights="resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "resnet152": Pretrained(
+        title="ResNet152",
+        native="caffe",
+        parameters=58_370_944,
+        cached_weights="resnet152_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "vgg16": Pretrained(
+        title="VGG16",
+        native="caffe",
+        parameters=14_714_688,
+        cached_weights="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "vgg19": Pretrained(
+        title="VGG19",
+        native="caffe",
+        parameters=20_024_384,
+        cached_weights="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "efficientnetb0": Pretrained(
+        title="EfficientNetB0",
+        native="raw",
+        parameters=4_049_571,
+        cached_weights="efficientnetb0_notop.h5",
+    ),
+    "efficientnetb3": Pretrained(
+        title="EfficientNetB3",
+        native="raw",
+        parameters=10_783_535,
+        cached_weights="efficientnetb3_notop.h5",
+    ),
+    "mobilenetv2": Pretrained(
+        title="MobileNetV2",
+        native="symmetric",
+        parameters=2_257_984,
+        cached_weights="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{pixels}_no_top.h5",
+        resolutions=(96, 128, 160, 192, 224),
+        shared_weights="mobilenet_v2_imagenet_no_top.weights.h5",
+    ),
+    "mobilenetv3large": Pretrained(
+        title="MobileNetV3Large",
+        native="raw",
+        parameters=2_996_352,
+        cached_weights="weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
+    ),
+}
+"""Name → network; the names are those in recipes and of ``<name>.weights.h5``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What is put on a backbone: pooling, then pairs of dense layer (ReLU) and dropout, softmax."""
+
+    pooling: Literal["flatten", "average"]
+    dense_units: tuple[int, ...] = ()
+    dropout: tuple[float, ...] = ()
+    """After each dense layer: the share of its outputs that is dropped, 0–1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A pretrained network with a new head.
+
+    Batch normalisation always uses its stored mean and variance, in training too; its scale and
+    offset are trained where its layer is.
+
+    Raises:
+        RecipeError: it could not be built or trained as described.
+    """
+
+    backbone: str
+    """A key of :data:`BACKBONES`."""
+    resolution: int
+    """Pixels per side that the backbone sees: the image is resized (bilinear) inside the model."""
+    preprocessing: Preprocessing
+    head: Head
+    trained_layers: tuple[int, ...]
+    """Of each phase: how many of the backbone's last layers are trained with the head. 0 keeps it
+    frozen. It never shrinks from one phase to the next."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            message = f"no backbone {self.backbone!r}; there are: {', '.join(BACKBONES)}"
+            raise RecipeError(message)
+        if self.resolution < 32:
+            message = f"a resolution of {self.resolution} is too small: at least 32 is needed"
+            raise RecipeError(message)
+        if len(self.head.dense_units) != len(self.head.dropout):
+            message = (
+                f"the head has {len(self.head.dense_units)} dense layers and "
+                f"{len(self.head.dropout)} dropouts, expected one for each"
+            )
+            raise RecipeError(message)
+        counts = self.trained_layers
+        if not counts or min(counts) < 0 or list(counts) != sorted(counts):
+            message = (
+                f"trained layers per phase are {counts}, expected one count for each phase, none "
+                "smaller than the one before it"
+            )
+            raise RecipeError(message)
+
+    @property
+    def pretrained(self) -> Pretrained:
+        """The network it builds on."""
+        return BACKBONES[self.backbone]
+
+
+@dataclass(frozen=True)
+class WeightsChoice:
+    """Which weights a backbone starts from."""
+
+    directory: Path | None = None
+    """Where to look; None means Keras' cache, and its download."""
+    random: bool = False
+    """No pretrained weights: the model's cost is real, its accuracy means nothing."""
