@@ -3,13 +3,13 @@
 Not a copy of the card's figure: the file that is served is the file that is measured.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.calibration import measure_reliability
+from bench.fingerprint import usable_cores
 from bench.latency import Executor
 from bench.measurements import AccuracyMeasurement
 from bench.paired import pack_classes, pack_hits
@@ -83,7 +83,7 @@ def predict_probabilities(
 
 def untimed_workers(executor: Executor) -> int:
     """How many batches to have in flight where nothing is timed: one for each core of the CPU."""
-    return (os.cpu_count() or 1) if executor.provider == CPU_PROVIDER else 1
+    return usable_cores() if executor.provider == CPU_PROVIDER else 1
 
 
 def compare_with_labels(

@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_server(verify)
 
     robustness = _command(
-        commands, "robustness", "accuracy on noisy, blurred, recompressed, bright and flat copies"
+        commands, "robustness", "accuracy on damaged copies, and on images as users send them"
     )
     robustness.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
     robustness.add_argument(

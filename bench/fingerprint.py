@@ -63,7 +63,7 @@ def read_machine() -> Machine:
     return Machine(
         cpu=_cpu_model(),
         physical_cores=int(psutil.cpu_count(logical=False) or 0),
-        logical_cores=_usable_cores(),
+        logical_cores=usable_cores(),
         memory_bytes=int(psutil.virtual_memory().total),
         operating_system=_operating_system(),
         kernel=platform.release(),
@@ -103,7 +103,8 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

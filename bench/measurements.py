@@ -12,6 +12,7 @@ from bench.chaos_measurements import ChaosMeasurement
 from bench.peer_measurements import BulkMeasurement, PeerFailureMeasurement, PeerMeasurement
 from bench.plan_measurements import PlanMeasurement
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
+from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement
 from bench.variant_measurements import VariantMeasurement
 from cifar10.accuracy import Accuracy
@@ -243,6 +244,7 @@ Measurement = (
     | AgreementMeasurement
     | SensitivityMeasurement
     | RobustnessMeasurement
+    | SendingMeasurement
     | ResourceMeasurement
     | TrainingMeasurement
     | PeerMeasurement
@@ -265,6 +267,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "agreement": AgreementMeasurement,
     "sensitivity": SensitivityMeasurement,
     "robustness": RobustnessMeasurement,
+    "sending": SendingMeasurement,
     "resources": ResourceMeasurement,
     "training": TrainingMeasurement,
     "peer": PeerMeasurement,
@@ -313,6 +316,8 @@ def key_of(measurement: Measurement) -> str:
             return measurement.key
         case RobustnessMeasurement():
             return f"provider={measurement.provider} corruption={measurement.corruption}"
+        case SendingMeasurement():
+            return f"provider={measurement.provider} way={measurement.way}"
         case ResourceMeasurement():
             return f"provider={measurement.provider} threads={measurement.threads}"
         case ChaosMeasurement():

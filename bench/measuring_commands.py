@@ -39,13 +39,14 @@ from bench.peers.rounds import (
 )
 from bench.resources import measure_resources
 from bench.robustness import measure_robustness
-from bench.run import measure_models
+from bench.run import RunOutcome, measure_models
 from bench.scenario_runs import (
     merged,
     scenario_plan,
     scenarios_in_process,
     scenarios_over_http,
 )
+from bench.sending_runs import measure_sendings
 from bench.sensitivity import Bench, SensitivityPlan, measure_sensitivity
 from bench.sensitivity_section import told
 from cifar10.environment import PROJECT_ROOT, models_dir
@@ -177,16 +178,21 @@ def robustness(options: argparse.Namespace, errors: Console) -> int:
     store = ModelStore(models_dir())
     names = chosen_models(store, options.models)
     with progress_bar(errors) as progress:
-        outcome = measure_robustness(
-            store,
-            names,
-            chosen_dataset(options, progress),
-            new_recorder(options),
-            open_model=lambda stored: open_model(stored, options.device, 1),
-            images=options.images,
-            progress=progress,
-        )
-    return conclude(outcome, errors, options)
+        dataset, recorder = chosen_dataset(options, progress), new_recorder(options)
+        outcomes: list[RunOutcome] = []
+        for measure in (measure_robustness, measure_sendings):
+            if not any(done.interrupted for done in outcomes):
+                found = measure(
+                    store,
+                    names,
+                    dataset,
+                    recorder,
+                    open_model=lambda stored: open_model(stored, options.device, 1),
+                    images=options.images,
+                    progress=progress,
+                )
+                outcomes.append(found)
+    return conclude(merged(outcomes), errors, options)
 
 
 def resources(options: argparse.Namespace, errors: Console) -> int:

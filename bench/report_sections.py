@@ -29,6 +29,7 @@ from bench.plan_section import missing, what_was_measured
 from bench.results import MachineResults
 from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
+from bench.sending_section import as_sent
 from bench.sensitivity_section import sensitivity
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
 from bench.study_sections import study, study_front
@@ -288,6 +289,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("Confusion", confusion),
     ("Calibration", evidence.calibration),
     ("Robustness", _and_what_is_missing(evidence.robustness, "robustness")),
+    ("Images as users send them", as_sent),
     ("The reference study beside ours", study),
     ("CNN against transfer learning", _picture("cnn_and_transfer")),
     ("Backbones: accuracy and size", _picture("backbones")),

@@ -24,6 +24,7 @@ from bench.measurements import (
 from bench.pareto import Candidate, pareto_front
 from bench.plan_measurements import PlanMeasurement
 from bench.results import DatasetReference, Row, newest
+from bench.sending_measurements import SendingMeasurement
 from bench.statistics import median, percentile
 from bench.variant_measurements import VariantMeasurement
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
@@ -63,6 +64,8 @@ class ModelResult:
     """Some of this comes from a quick run."""
     robustness: tuple[RobustnessMeasurement, ...] = ()
     """One for each corruption, as they were measured."""
+    sendings: tuple[SendingMeasurement, ...] = ()
+    """One for each way of sending, as they were measured."""
     resources: ResourceMeasurement | None = None
     training: TrainingMeasurement | None = None
     offered: tuple[LoadMeasurement, ...] = ()
@@ -165,6 +168,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         failures=tuple(_of(failures, FailureMeasurement)),
         quick=any(row.quick for row in mine),
         robustness=tuple(_of(mine, RobustnessMeasurement)),
+        sendings=tuple(_of(mine, SendingMeasurement)),
         resources=_last(mine, ResourceMeasurement),
         training=_last(mine, TrainingMeasurement),
         variant=_last(mine, VariantMeasurement),
@@ -180,6 +184,7 @@ def _provider(row: Row) -> str | None:
             | LatencyMeasurement()
             | ThroughputMeasurement()
             | RobustnessMeasurement()
+            | SendingMeasurement()
             | ResourceMeasurement()
         ):
             return row.measurement.provider

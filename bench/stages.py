@@ -26,6 +26,9 @@ from bench.scenario_measurements import ScenarioMeasurement
 from bench.scenario_runs import scenarios_in_process, scenarios_over_http
 from bench.scenarios import SCENARIOS
 from bench.selection import select
+from bench.sending_measurements import SendingMeasurement
+from bench.sending_runs import measure_sendings
+from bench.sendings import SENDINGS
 from cifar10.card import ModelCard
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
@@ -207,6 +210,19 @@ def _on_few(session: Everything, parts: _Parts) -> list[Stage]:
             lambda: [name for name in parts.full() if name not in parts.first("cost only")],
         ),
         Stage(
+            "images as users send them",
+            _one_of_each(*(_is_sending(sending.name) for sending in SENDINGS)),
+            lambda names: measure_sendings(
+                store,
+                names,
+                *shared,
+                open_model=session.open_model,
+                images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
+                progress=progress,
+            ),
+            lambda: [name for name in parts.full() if name not in parts.first("cost only")],
+        ),
+        Stage(
             "scenarios over http",
             _are_scenarios("http"),
             lambda names: scenarios_over_http(
@@ -261,6 +277,14 @@ def _is_robustness(corruption: str) -> Callable[[Row], bool]:
     def check(row: Row) -> bool:
         found = row.measurement
         return isinstance(found, RobustnessMeasurement) and found.corruption == corruption
+
+    return check
+
+
+def _is_sending(way: str) -> Callable[[Row], bool]:
+    def check(row: Row) -> bool:
+        found = row.measurement
+        return isinstance(found, SendingMeasurement) and found.way == way
 
     return check
 

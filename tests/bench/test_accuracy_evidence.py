@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.calibration import (
@@ -91,6 +91,7 @@ def test_other_images_cannot_be_paired() -> None:
         mcnemar(np.zeros(3, bool), np.zeros(4, bool))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_both_forms_of_the_test_agree_and_are_symmetric(first: int, second: int) -> None:
     exact = _exact(first, second)
@@ -100,6 +101,7 @@ def test_both_forms_of_the_test_agree_and_are_symmetric(first: int, second: int)
         assert exact == pytest.approx(_approximate(first, second), abs=0.01)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=50))
 def test_predictions_and_hits_come_back(classes: list[int]) -> None:
     predicted = np.array(classes)

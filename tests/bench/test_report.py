@@ -248,10 +248,10 @@ def test_write_then_check_then_measure_again(
     written = write_report(reports(recorder), tmp_path)
     assert [path.name for path in written] == [
         "trade_offs.png", "latency.png", "throughput.png", "throughput_latency.png", "load.png",
-        "confusion.png", "calibration.png", "table.csv", "efficiency.json", "REPORT.md",
-        "README.md", "report.html",
+        "confusion.png", "calibration.png", "study_front.png", "gaps.png", "table.csv",
+        "efficiency.json", "REPORT.md", "README.md", "report.html",
     ]  # fmt: skip
-    for path in written[:7]:
+    for path in written[:9]:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
     text = readme.read_text()

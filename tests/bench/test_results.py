@@ -20,6 +20,7 @@ from bench.scenario_measurements import (
     ScenarioMeasurement,
 )
 from bench.selection import select
+from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement, Trial
 from bench.variant_measurements import VariantMeasurement
 from cifar10.card import Parity, VariantRecord
@@ -68,9 +69,11 @@ CHAOS = ChaosMeasurement(
 
 PLAN = PlanMeasurement("full", "the baseline", (), "the rule")
 
+SENDING = SendingMeasurement("CPUExecutionProvider", "tile, PNG", 8, 0, "/w==", "/w==")
+
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
        SCENARIO, AGREEMENT, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
-       PLAN, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
+       PLAN, SENDING, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
        BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)),
        VariantMeasurement("int8", "tiny", 1_000, VariantRecord("tiny", "a" * 64, "static", 100,
            PairedTest(100, 2, 1, 1.0, "exact binomial", 0.01, -0.02, 0.04)),
