@@ -23,7 +23,7 @@ import psutil  # type: ignore[import-untyped]
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 
-START_TIMEOUT_SECONDS: Final = 90.0
+START_TIMEOUT_SECONDS: Final = 180.0
 STOP_TIMEOUT_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.02
 _SHOWN_LINES: Final = 15

@@ -6,18 +6,20 @@ import random
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bench.arguments import CHAOS_TRIALS
-from bench.chaos import TRIALS, hurt_service
+from bench.chaos import TRIALS, _growth, hurt_service
 from bench.chaos_inputs import Fuzzer, bombs, damage
 from bench.chaos_large import HEIGHT, WIDTH, decode_whole, photos_of
 from bench.chaos_measurements import ChaosMeasurement
 from bench.chaos_section import chaos
-from bench.chaos_trial import ChaosPlan
+from bench.chaos_trial import ChaosPlan, Trial
 from bench.results import Recorder, read_results, read_rows
 from cifar10.errors import BenchError
 from cifar10.images import decode_image
@@ -68,6 +70,19 @@ def test_photos_have_twelve_megapixels_and_the_tile_s_content() -> None:
         assert abs(found[:, 18:].mean() - 200) < 10
 
 
+def test_growth_is_from_the_second_quarter_to_the_last() -> None:
+    """What is fetched once, at the beginning, is not growth; what comes with each input is."""
+
+    def growth_of(*sizes: int) -> float:
+        memory = [(float(at), size) for at, size in enumerate(sizes)]
+        return _growth(cast(Trial, SimpleNamespace(memory=memory)))
+
+    assert growth_of(100, 200, 300, 300, 300, 300, 300, 300) == 0
+    assert growth_of(100, 110, 120, 130, 140, 150, 160, 170) == pytest.approx(0.32)
+    assert growth_of(100) == 0
+    assert growth_of(100, 150) == pytest.approx(0)
+
+
 def test_an_unknown_trial_is_named(tiny_store: Path, recorder: Recorder) -> None:
     with pytest.raises(BenchError, match="no trial 'flood'; there are: kill"):
         hurt_service(tiny_store, "tiny_a", ["flood"], recorder, QUICK)
@@ -77,7 +92,7 @@ def test_an_unknown_trial_is_named(tiny_store: Path, recorder: Recorder) -> None
 def test_trials_leave_rows_that_the_report_shows(tiny_store: Path, recorder: Recorder) -> None:
     trials = ["kill", "reload", "fuzz", "soak"]
     outcome = hurt_service(tiny_store, "tiny_a", trials, recorder, QUICK, device="cpu")
-    assert outcome.measured == trials
+    assert outcome.measured == trials, outcome.failed
     rows = {
         row.measurement.trial: row.measurement
         for row in read_rows(recorder.folder / "chaos.jsonl")
