@@ -1,5 +1,6 @@
 """A study goes on after a failure, and says at the end what came of each model."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def test_a_failure_is_a_row(tmp_path: Path, error: Exception, shown: str) -> Non
     assert rows[0].record is None
     assert rows[1].record is not None
     assert rows[1].record.seed == 1
-    console = Console(width=120, record=True, quiet=True)
+    console = Console(width=200, file=io.StringIO())
     console.print(summary(rows))
-    assert f"failed: {shown}" in console.export_text()
+    assert f"failed: {shown}" in console.file.getvalue()
 
 
 def test_what_is_finished_is_left_alone(tmp_path: Path) -> None:
