@@ -215,16 +215,22 @@ def test_macs_of_the_simple_cnn_are_the_published_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "resolution", "macs"),
+    ("backbone", "resolution", "macs", "transposes"),
     [
-        ("resnet50", 32, 79.2e6),  # BGR
-        ("mobilenetv2", 96, None),  # resized inside
-        ("mobilenetv3large", 32, 6.09e6),  # adds scalars
-        ("efficientnetb0", 32, 8.79e6),  # normalises with constants
+        ("resnet50", 32, 79.2e6, 2),  # BGR
+        ("mobilenetv2", 96, None, 2),  # resized inside
+        ("mobilenetv3large", 32, 6.09e6, 2),  # adds scalars
+        ("efficientnetb0", 32, 8.79e6, 12),  # normalises with constants
     ],
 )
-def test_backbones_convert(backbone: str, resolution: int, macs: float | None) -> None:
-    """On calibrated random weights and pictures: each kind of backbone that needs its own care."""
+def test_backbones_convert(
+    backbone: str, resolution: int, macs: float | None, transposes: int
+) -> None:
+    """On calibrated random weights and pictures: each kind of backbone that needs its own care.
+
+    Channels are last in Keras and first in ONNX: tf2onnx removes nearly all transpositions between
+    the two, or, where its optimiser fails, none of a hundred or more.
+    """
     architecture = Backbone(
         backbone=backbone,
         resolution=resolution,
@@ -241,7 +247,7 @@ def test_backbones_convert(backbone: str, resolution: int, macs: float | None) -
     expected = np.asarray(built.model(images, training=False))
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert expected.std(axis=0).max() > 1e-2, "near-constant answers would prove nothing"
-    assert sum(node.op_type == "Transpose" for node in graph.graph.node) <= 2
+    assert sum(node.op_type == "Transpose" for node in graph.graph.node) <= transposes
     if macs is not None:
         assert count_macs(graph) == pytest.approx(macs, rel=0.01)
 

@@ -207,5 +207,5 @@ def test_training_on_features_is_training_the_whole(tmp_path: Path) -> None:
         predicted = model.predict(split.images, verbose=0).argmax(axis=1)
         found = float(np.mean(predicted == split.labels))
         assert found == pytest.approx(accuracy.accuracy, abs=2 / len(split.labels))
-    history = store.folder(recipe.name) / "history.csv"
-    assert [row["phase"] for row in csv.DictReader(history.open())] == ["head"]
+    history = (store.folder(recipe.name) / "history.csv").read_text()
+    assert [row["phase"] for row in csv.DictReader(history.splitlines())] == ["head"]
