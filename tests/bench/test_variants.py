@@ -11,7 +11,8 @@ from bench.report import prepare, render_report
 from bench.results import Recorder, read_results
 from bench.run import measure_models
 from bench.selection import select
-from bench.table import efficiency_csv, efficiency_table, study_table
+from bench.study_sections import study_table
+from bench.table import efficiency_csv, efficiency_table
 from bench.variant_measurements import VariantMeasurement
 from bench.variant_section import variants
 from cifar10.card import Parity, RefusedVariant, VariantRecord
