@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from cifar10.bound import BucketedRuns
 from cifar10.card import INPUT, OUTPUT, Golden
 from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
 from cifar10.golden import golden_images
@@ -39,6 +40,13 @@ class PredictorOptions:
     threads: int = 1
     """Threads inside one operator. One per worker process serves most requests per core."""
     cuda_device_id: int = 0
+    cuda_buckets: tuple[int, ...] = ()
+    """On CUDA, the batch sizes that are run, ascending; smaller batches are filled up, larger ones
+    split (:mod:`cifar10.bound`). Empty: batches run as they come, and each new size is slow once.
+    On the CPU no size is slow, and they always run as they come."""
+    cuda_memory_bytes: int | None = None
+    """The most that the memory arena of one session takes on CUDA; each bucket has one. cuDNN's
+    and CUDA's own memory is not in it. None: no bound."""
 
 
 def likely_device(device: Device) -> Literal["cpu", "cuda"]:
@@ -78,8 +86,25 @@ class Predictor:
         self.provider: str = self.providers[0]
         """What executes."""
         _check_contract(self._session)
+        self._bucketed: BucketedRuns | None = None
+        if self.device == "cuda" and options.cuda_buckets:
+            self._bucketed = self._bucketed_runs(onnx, "cuda")
         if options.device == "auto":
             logger.info("device auto: executing on %s", self.provider)
+
+    def _bucketed_runs(self, onnx: bytes, device: str) -> BucketedRuns:
+        """A session for each bucket: the first is the one there is, all on the same provider."""
+        there = [self._session]
+
+        def open_session() -> ort.InferenceSession:
+            session = there.pop() if there else _create_session(onnx, self.options)
+            if session.get_providers()[0] != self.provider:
+                message = f"a second session has {session.get_providers()}, not {self.provider}"
+                raise ProviderUnavailableError(message)
+            return session
+
+        options = self.options
+        return BucketedRuns(open_session, options.cuda_buckets, device, options.cuda_device_id)
 
     @property
     def device(self) -> str:
@@ -103,6 +128,8 @@ class Predictor:
                 f"expected uint8 images of shape (N, 32, 32, 3), got {images.dtype} {images.shape}"
             )
             raise ValueError(message)
+        if self._bucketed is not None:
+            return self._bucketed.run(images)
         (probabilities,) = self._session.run([OUTPUT.name], {INPUT.name: images})
         result: NDArray[np.float32] = probabilities
         return result
@@ -133,7 +160,7 @@ class Predictor:
 def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSession:
     if options.device == "cpu" or (options.device == "auto" and not _nvidia_driver_present()):
         return _session(onnx, options, [CPU_PROVIDER])
-    cuda = (CUDA_PROVIDER, {"device_id": options.cuda_device_id})
+    cuda = (CUDA_PROVIDER, cuda_options(options))
     if options.device == "auto":
         _preload_cuda()
         return _session(onnx, options, [cuda, CPU_PROVIDER])
@@ -151,6 +178,22 @@ def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSess
     if session.get_providers()[0] != CUDA_PROVIDER:
         raise ProviderUnavailableError(_no_cuda(f"the session has {session.get_providers()}"))
     return session
+
+
+def cuda_options(options: PredictorOptions) -> dict[str, str]:
+    """What the CUDA provider is told (onnxruntime.ai, "CUDA Execution Provider")."""
+    told = {
+        "device_id": str(options.cuda_device_id),
+        # Grown by what is needed: doubled each time, the arena takes up to twice that, for ever.
+        "arena_extend_strategy": "kSameAsRequested",
+        # No trying of every algorithm at the start, whose winner would differ from run to run.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # Full float32, so that a GPU's answers are those that the card's golden answers came from.
+        "use_tf32": "0",
+    }
+    if options.cuda_memory_bytes is not None:
+        told["gpu_mem_limit"] = str(options.cuda_memory_bytes)
+    return told
 
 
 def _no_cuda(reason: str) -> str:

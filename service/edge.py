@@ -19,7 +19,7 @@ from service.exchange import Answer, Application, Receive, Request, Route, Scope
 from service.inference import Inference
 from service.logs import Journal
 from service.metrics import Metrics, forget_dead_workers, forget_this_worker
-from service.models import ModelSet
+from service.models import LoadedModel, ModelSet
 from service.page import Page
 from service.problems import MEDIA_TYPE, Kind, Problem, method_not_allowed
 from service.protocol import PREFIX as PROTOCOL_PREFIX
@@ -81,7 +81,9 @@ class Edge:
         )
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)
-        self._reloader = Reloader(settings, models, place, self._metrics)
+        self._reloader = Reloader(
+            settings, models, place, self._metrics, self._inference.get_used_to
+        )
         self._reload_route = Route(ADMINISTRATION, "POST", self._reloader.answer)
         # What is off costs a request nothing but to see that it is.
         access = Access(settings, place.board, rate_key)
@@ -132,7 +134,11 @@ class Edge:
                 self._spans.stop()
 
     def _load(self) -> None:
-        self._models.load_all(self._metrics.model_loaded)
+        def on_loaded(model: LoadedModel) -> None:
+            self._inference.get_used_to(model)
+            self._metrics.model_loaded(model)
+
+        self._models.load_all(on_loaded)
         self._place.set_ready(self.is_fit())
 
     def _catch_up(self, _: object) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 from threading import BoundedSemaphore
 from time import perf_counter
 from typing import Any, Final, TypeVar
@@ -23,7 +24,7 @@ from cifar10.errors import ImageTooLargeError, UndecodableImageError, Unsupporte
 from cifar10.images import DecodeLimits, decode_image
 from service.batcher import Batcher, Run, past_deadline
 from service.metrics import Metrics
-from service.models import LoadedModel
+from service.models import LoadedModel, batch_sizes
 from service.problems import Kind, Problem, try_later
 from service.settings import Settings
 from service.upload import extract_image, extract_images
@@ -164,10 +165,20 @@ class Inference:
             batcher = self._batchers[model] = self._batcher_of(model)
         return await batcher.predict(images, deadline, told)
 
+    def get_used_to(self, model: LoadedModel) -> None:
+        """Let the thread that will run ``model`` do so before a request needs it: CUDA's libraries
+        keep handles for each thread, made at its first run. Not for that thread or the event loop.
+        """
+        if model.predictor.device == "cuda":
+            sizes = batch_sizes(self._settings.max_batch)
+            self._predicting.submit(model.predictor.warm_up, sizes).result()
+
     def _batcher_of(self, model: LoadedModel) -> Batcher:
+        # The event loop has better things to do than to wait for a GPU, however fast it is.
+        on_gpu = model.predictor.device == "cuda"
         return Batcher(
             model.predictor.predict,
-            seconds_per_image=model.seconds_per_image,
+            seconds_per_image=inf if on_gpu else model.seconds_per_image,
             thread=self._predicting,
             max_batch=self._settings.max_batch,
             bound=self._settings.queue_bound,

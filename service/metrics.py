@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.gpu import GpuCollector, find_gpus, register_gpus
 from service.models import LoadedModel
 
 _SECONDS: Final = (
@@ -45,6 +46,9 @@ class Metrics:
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
+        self._gpus: GpuCollector | None = None
+        self._asked_for_gpus = False
+        """Not before a worker is asked for its metrics: NVML is the driver's, and does not fork."""
         self._answers: dict[tuple[str, int], Counter] = {}
         self._times: dict[str, Histogram] = {}
         self._models: dict[str, ModelMetrics] = {}
@@ -158,10 +162,15 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format, over all workers."""
+        if not self._asked_for_gpus:
+            self._asked_for_gpus = True
+            self._gpus = find_gpus()
+            register_gpus(self._registry, self._gpus)
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        register_gpus(registry, self._gpus)  # the same for all workers, so not added up
         return generate_latest(registry)
 
 

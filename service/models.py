@@ -86,10 +86,26 @@ def batch_sizes(max_batch: int) -> list[int]:
     """The sizes that are run before a model is ready: the powers of two up to ``max_batch``, and
     that itself.
 
-    Not every size: ONNX Runtime's kernels are not compiled for a shape. What a first run costs is
-    memory for that much data, which the largest size has fetched for all below it."""
+    Not every size: ONNX Runtime's CPU kernels are not compiled for a shape. What a first run costs
+    is memory for that much data, which the largest size has fetched for all below it. On CUDA these
+    fill every bucket there is (:func:`predictor_options`), and no other size is ever run."""
     sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power < max_batch]
     return [*sizes, max_batch]
+
+
+CUDA_BUCKETS: Final = (1, 8)
+"""On CUDA, the batch sizes below the largest. Few, because each has a copy of the model there."""
+
+
+def predictor_options(settings: Settings) -> PredictorOptions:
+    """How every model of this server runs."""
+    below = tuple(size for size in CUDA_BUCKETS if size < settings.max_batch)
+    return PredictorOptions(
+        settings.device,
+        settings.threads,
+        cuda_buckets=(*below, settings.max_batch),
+        cuda_memory_bytes=settings.cuda_memory_bytes,
+    )
 
 
 def load_model(
@@ -137,7 +153,7 @@ class ModelSet:
         self.unfit: dict[str, str] = dict.fromkeys(choice.names, _LOADING)
         """Model → why it cannot answer. Empty when the server is ready."""
         self._store = store
-        self._options = PredictorOptions(settings.device, settings.threads)
+        self._options = predictor_options(settings)
         self._max_batch = settings.max_batch
 
     def load_all(self, on_loaded: Callable[[LoadedModel], None] = lambda _: None) -> None:
@@ -146,6 +162,7 @@ class ModelSet:
         for name in self.names:
             try:
                 model = load_model(self._store, name, self._options, self._max_batch)
+                on_loaded(model)
             except Cifar10Error as error:
                 self.unfit[name] = str(error)
                 logger.error("model %s cannot be served: %s", name, error)
@@ -154,7 +171,6 @@ class ModelSet:
                 logger.exception("model %s cannot be served", name)
             else:
                 self.loaded[name] = model
-                on_loaded(model)
                 del self.unfit[name]
                 logger.info(
                     "model %s is ready on %s (%s), %.2f ms an image",

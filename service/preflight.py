@@ -11,9 +11,8 @@ import sys
 
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.errors import Cifar10Error, ProviderUnavailableError
-from cifar10.predictor import PredictorOptions
 from cifar10.store import ModelStore
-from service.models import choose, load_model
+from service.models import choose, load_model, predictor_options
 from service.settings import Settings, read_settings
 from service.tracing import check_exporter, is_configured
 
@@ -51,7 +50,7 @@ def main() -> None:
     store = ModelStore(models_dir())
     try:
         default = choose(settings, store).default
-        load_model(store, default, PredictorOptions(settings.device, settings.threads))
+        load_model(store, default, predictor_options(settings))
     except Cifar10Error as error:
         sys.exit(str(error))
 

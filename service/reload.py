@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
 from typing import Final
 
 from cifar10.errors import Cifar10Error
@@ -36,11 +37,18 @@ class Reloader:
         models: what is changed.
         place: this worker's among the others.
         metrics: told of the change.
+        before_swap: what is done with a new model before it answers, in a thread.
     """
 
     def __init__(
-        self, settings: Settings, models: ModelSet, place: Place, metrics: Metrics
+        self,
+        settings: Settings,
+        models: ModelSet,
+        place: Place,
+        metrics: Metrics,
+        before_swap: Callable[[LoadedModel], None],
     ) -> None:
+        self._before_swap = before_swap
         self._token = settings.admin_token
         # Workers that BentoML starts by itself do not know of each other.
         self._cannot_reach_others = settings.workers > place.board.wanted
@@ -123,6 +131,7 @@ class Reloader:
             await asyncio.shield(self._first_load)
         try:
             model = await asyncio.to_thread(self._models.load_again, name)
+            await asyncio.to_thread(self._before_swap, model)
         except Cifar10Error as error:
             raise self._refusal(name, str(error)) from error
         except Exception as error:  # of the runtime, from a file that is none of ours

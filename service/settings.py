@@ -1,28 +1,29 @@
 """The server's own settings, read from the environment once.
 
-| variable                   | is                                            | otherwise        |
-|----------------------------|-----------------------------------------------|------------------|
-| `CIFAR10_DEVICE`           | `auto`, `cpu` or `cuda`                       | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`    | the model that answers without `?model=`      | `compact`        |
-| `CIFAR10_LOAD`             | the models to load, separated by commas       | all in the store |
-| `CIFAR10_ALIASES`          | other names of theirs: `best=compact,...`     | none             |
-| `CIFAR10_WORKERS`          | worker processes                              | one a core       |
-| `CIFAR10_THREADS`          | ONNX Runtime threads in each worker           | 1                |
-| `CIFAR10_MAX_BODY_BYTES`   | the largest body accepted                     | 10 MiB           |
-| `CIFAR10_MAX_PIXELS`       | the most pixels of a JPEG                     | 64,000,000       |
-| `CIFAR10_MAX_PIXELS_WHOLE` | ... of a PNG, WebP or progressive JPEG        | 24,000,000       |
-| `CIFAR10_DEADLINE_SECONDS` | from a request's headers to its answer        | 10               |
-| `CIFAR10_HEADER_SECONDS`   | from a request's first byte to its body's     | 10               |
-| `CIFAR10_DRAIN_SECONDS`    | for accepted work to end after SIGTERM        | 30               |
-| `CIFAR10_QUEUE_BOUND`      | images of one model waiting or running        | 1,024            |
-| `CIFAR10_MAX_BATCH`        | images in one run of a model, at most         | 32               |
-| `CIFAR10_MAX_IMAGES`       | images in one request, at most                | 512              |
-| `CIFAR10_MAX_CONNECTIONS`  | open connections of each worker, at most      | 1,000            |
-| `CIFAR10_TOKEN`            | what clients must send as a bearer token      | none asked for   |
-| `CIFAR10_ADMIN_TOKEN`      | what allows `POST /models/{name}/reload`      | nobody may       |
-| `CIFAR10_RATE_LIMIT`       | requests per second from one address          | no limit         |
-| `CIFAR10_CORS_ORIGINS`     | whose pages may ask: `https://a.org,...`, `*` | only our own     |
-| `CIFAR10_ACCESS_LOG`       | the share of requests that are logged, 0 to 1 | 0                |
+| variable                    | is                                            | otherwise        |
+|-----------------------------|-----------------------------------------------|------------------|
+| `CIFAR10_DEVICE`            | `auto`, `cpu` or `cuda`                       | `auto`           |
+| `CIFAR10_DEFAULT_MODEL`     | the model that answers without `?model=`      | `compact`        |
+| `CIFAR10_LOAD`              | the models to load, separated by commas       | all in the store |
+| `CIFAR10_ALIASES`           | other names of theirs: `best=compact,...`     | none             |
+| `CIFAR10_WORKERS`           | worker processes                              | one a core       |
+| `CIFAR10_THREADS`           | ONNX Runtime threads in each worker           | 1                |
+| `CIFAR10_CUDA_MEMORY_BYTES` | of each model and batch size on CUDA, at most | 2 GiB            |
+| `CIFAR10_MAX_BODY_BYTES`    | the largest body accepted                     | 10 MiB           |
+| `CIFAR10_MAX_PIXELS`        | the most pixels of a JPEG                     | 64,000,000       |
+| `CIFAR10_MAX_PIXELS_WHOLE`  | ... of a PNG, WebP or progressive JPEG        | 24,000,000       |
+| `CIFAR10_DEADLINE_SECONDS`  | from a request's headers to its answer        | 10               |
+| `CIFAR10_HEADER_SECONDS`    | from a request's first byte to its body's     | 10               |
+| `CIFAR10_DRAIN_SECONDS`     | for accepted work to end after SIGTERM        | 30               |
+| `CIFAR10_QUEUE_BOUND`       | images of one model waiting or running        | 1,024            |
+| `CIFAR10_MAX_BATCH`         | images in one run of a model, at most         | 32               |
+| `CIFAR10_MAX_IMAGES`        | images in one request, at most                | 512              |
+| `CIFAR10_MAX_CONNECTIONS`   | open connections of each worker, at most      | 1,000            |
+| `CIFAR10_TOKEN`             | what clients must send as a bearer token      | none asked for   |
+| `CIFAR10_ADMIN_TOKEN`       | what allows `POST /models/{name}/reload`      | nobody may       |
+| `CIFAR10_RATE_LIMIT`        | requests per second from one address          | no limit         |
+| `CIFAR10_CORS_ORIGINS`      | whose pages may ask: `https://a.org,...`, `*` | only our own     |
+| `CIFAR10_ACCESS_LOG`        | the share of requests that are logged, 0 to 1 | 0                |
 
 Cores are those that this process may use (:mod:`service.processors`); where the models run on CUDA
 the default is one worker, which keeps one GPU busy, for each has its own copy of them there.
@@ -88,6 +89,8 @@ class Settings(BaseSettings):
         le=MOST_WORKERS,
     )
     threads: int = Field(default=1, ge=1, le=256)
+    cuda_memory_bytes: int = Field(default=2 << 30, ge=64 << 20)
+    """Of ONNX Runtime's arena, one for each model and each of its batch sizes."""
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
     max_pixels: int = Field(default=64_000_000, ge=1024)
     max_pixels_whole: int = Field(default=24_000_000, ge=1024)

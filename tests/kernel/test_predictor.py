@@ -8,10 +8,17 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cifar10 import bound as bound_module
 from cifar10 import predictor as predictor_module
 from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
 from cifar10.golden import golden_images
-from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER, Predictor, PredictorOptions
+from cifar10.predictor import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    Predictor,
+    PredictorOptions,
+    cuda_options,
+)
 from cifar10.store import ModelStore
 from tests.conftest import linear_onnx
 
@@ -127,7 +134,69 @@ def test_cuda_is_believed_only_from_the_session(monkeypatch, reported, accepted)
     else:
         with pytest.raises(ProviderUnavailableError, match="not what would execute"):
             Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
-    assert asked == [([(CUDA_PROVIDER, {"device_id": 0})], False)]
+    ((providers, cpu_fallback),) = asked
+    assert providers == [(CUDA_PROVIDER, cuda_options(PredictorOptions(device="cuda")))]
+    assert not cpu_fallback
+
+
+def test_what_cuda_is_told():
+    told = cuda_options(PredictorOptions("cuda", cuda_device_id=1, cuda_memory_bytes=1 << 30))
+    assert told["device_id"] == "1"
+    assert told["gpu_mem_limit"] == str(1 << 30)
+    assert told["arena_extend_strategy"] == "kSameAsRequested"
+    assert "gpu_mem_limit" not in cuda_options(PredictorOptions("cuda"))
+
+
+def bind_memory_of_the_cpu(monkeypatch):
+    memory = bound_module._memory
+    monkeypatch.setattr(
+        bound_module, "_memory", lambda shape, kind, *_: memory(shape, kind, "cpu", 0)
+    )
+
+
+def test_on_cuda_each_bucket_has_a_session_that_sees_no_other_size(monkeypatch):
+    """Sessions that say CUDA and are the CPU's: all but the device is the real path."""
+    plain = Predictor(linear_onnx(0), PredictorOptions("cpu"))
+    sizes = {}
+
+    class CountedSession(FakeSession):
+        def run_with_iobinding(self, binding):
+            self.real.run_with_iobinding(binding)
+            (output,) = binding.get_outputs()
+            sizes.setdefault(id(self), []).append(output.shape()[0])
+
+    opened = []
+
+    def fake(*_, **__):
+        opened.append(CountedSession([CUDA_PROVIDER]))
+        return opened[-1]
+
+    bind_memory_of_the_cpu(monkeypatch)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
+    monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
+    monkeypatch.setattr(predictor_module, "_session", fake)
+    predictor = Predictor(linear_onnx(0), PredictorOptions("cuda", cuda_buckets=(1, 4)))
+    for count in (1, 3, 4, 5):
+        found = predictor.predict(IMAGES[:count])
+        assert found.shape == (count, 10)
+        assert np.allclose(found, plain.predict(IMAGES[:count]), atol=1e-6)
+    assert len(opened) == 2
+    assert sorted(sizes.values()) == [[1, 1], [4, 4, 4]]
+
+
+def test_a_second_session_elsewhere_is_an_error(monkeypatch):
+    monkeypatch.setattr(predictor_module, "_nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
+    sessions = iter([FakeSession([CUDA_PROVIDER]), FakeSession([CPU_PROVIDER])])
+    monkeypatch.setattr(predictor_module, "_session", lambda *_, **__: next(sessions))
+    bind_memory_of_the_cpu(monkeypatch)
+    with pytest.raises(ProviderUnavailableError, match="a second session"):
+        Predictor(linear_onnx(0), PredictorOptions("auto", cuda_buckets=(1, 4)))
+
+
+def test_on_the_cpu_batches_run_as_they_come():
+    predictor = Predictor(linear_onnx(0), PredictorOptions("cpu", cuda_buckets=(1, 4)))
+    assert predictor._bucketed is None
 
 
 def test_cuda_that_was_not_built_in(monkeypatch):

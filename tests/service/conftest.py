@@ -64,7 +64,7 @@ async def is_loading(client: httpx.AsyncClient) -> bool:
 
 
 def make_edge(store: Path, **settings: Any) -> Edge:
-    """An edge over ``store``, on the CPU."""
+    """An edge over ``store``, on the CPU, of a server with one worker."""
     chosen = Settings(**{"device": "cpu", "workers": 1, "default_model": "tiny_a", **settings})
     return Edge(nothing_behind, chosen, ModelSet(chosen, ModelStore(store)))
 
