@@ -63,7 +63,8 @@ class MachineReport:
 
 
 def prepare(found: Sequence[MachineResults], results: Path) -> list[MachineReport]:
-    """Select what is shown of each machine.
+    """Select what is shown of each machine: first the one on which most models were measured, of
+    equals the one measured last, so that the first screen is the best answer there is.
 
     Raises:
         BenchError: there is nothing to report.
@@ -76,6 +77,9 @@ def prepare(found: Sequence[MachineResults], results: Path) -> list[MachineRepor
     if not reports:
         message = f"there are no rows in {results}. Measure first: python -m bench run"
         raise BenchError(message)
+    reports.sort(
+        key=lambda report: (len(report.models), report.results.rows[-1].created), reverse=True
+    )
     return reports
 
 

@@ -306,3 +306,12 @@ def test_an_open_loop_is_shown_as_one_and_is_not_the_rate_of_the_table(
     text = load_section(read_results(tmp_path / "results")[0], [found], {})
     assert "| simple_cnn | 16 | closed | 2,000 |" in text
     assert "| simple_cnn | 16 | open, poisson, 200/s offered | 200 |" in text
+
+
+def test_the_machine_with_most_models_comes_first(tmp_path: Path, machine: Machine) -> None:
+    for cpu, models in (("a", ["one"]), ("b", ["one", "two"]), ("c", ["three"])):
+        there = Recorder(tmp_path, replace(machine, cpu=cpu), {})
+        for model in models:
+            there.add(model, "a" * 64, None, latency(400_000))
+    shown = [report.results.machine.cpu for report in prepare(read_results(tmp_path), tmp_path)]
+    assert shown == ["b", "c", "a"]
