@@ -260,7 +260,7 @@ def training(
         found = model.training
         if found is None:
             continue
-        if not found.epochs:
+        if not found.epochs and not (model.cost and model.cost.random_weights):
             without.append(f"`{model.model}`")
         rows.append(
             [

@@ -5,7 +5,7 @@ and are not mixed with those of the newer one.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
 from bench.measurements import (
@@ -170,9 +170,19 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         robustness=tuple(_of(mine, RobustnessMeasurement)),
         sendings=tuple(_of(mine, SendingMeasurement)),
         resources=_last(mine, ResourceMeasurement),
-        training=_last(mine, TrainingMeasurement),
+        training=_training(mine),
         variant=_last(mine, VariantMeasurement),
         plan=_last(mine, PlanMeasurement),
+    )
+
+
+def _training(rows: Sequence[Row]) -> TrainingMeasurement | None:
+    """Without its curve where the weights were random: no such accuracy is shown."""
+    cost, found = _last(rows, CostMeasurement), _last(rows, TrainingMeasurement)
+    if cost is None or found is None or not cost.random_weights:
+        return found
+    return replace(
+        found, epochs=(), train_accuracy=None, validation_accuracy=None, test_accuracy=None
     )
 
 

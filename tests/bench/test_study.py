@@ -9,6 +9,7 @@ from PIL import Image
 from bench import analysis_sections as analysis
 from bench.ablation import single_changes, way_to_the_best
 from bench.columns import entries
+from bench.plots import expected_pictures
 from bench.recipe_facts import differing, facts_of
 from bench.recommend import pick_for_budgets
 from bench.report import prepare, stale_files, write_report
@@ -147,11 +148,16 @@ def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Record
 
 
 def test_without_such_rows_there_is_no_section(recorder: Recorder) -> None:
-    add_all(recorder, "heavy", "h" * 64, cost("heavy", random_weights=True), latency(9_000_000))
+    add_all(
+        recorder, "heavy", "h" * 64, cost("heavy", random_weights=True), latency(9_000_000),
+        trained(0.5, fields()),
+    )  # fmt: skip
     models = select(read_results(recorder.folder.parent)[0].rows)
     for section in (analysis.seeds, analysis.overfitting, analysis.convergence,
                     analysis.ablation, analysis.conclusions):  # fmt: skip
         assert section(None, models, {}) == ""
+    assert (models[0].training.epochs, models[0].training.test_accuracy) == ((), None)
+    assert "training" not in {path.stem for path in expected_pictures(models, Path())}
 
 
 def test_gap_convergence_and_phases(models: list[ModelResult]) -> None:
