@@ -58,6 +58,7 @@ examples:
     "chaos": """\
 examples:
   python -m bench chaos                             all trials; the soak alone takes half an hour
+  python -m bench chaos --resume                    go on with the newest session
   python -m bench chaos kill reload bombs large     a few minutes
   python -m bench chaos fuzz --inputs 100000
   python -m bench chaos soak --minutes 30
@@ -75,6 +76,8 @@ CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
     "bulk": """\
 examples:
   python -m bench bulk                              256 images a request, every model in the store
+  python -m bench bulk --resume                     go on with the newest session
+  python -m bench bulk --quick                      half a second each: to see that all works
   python -m bench bulk --models simple_cnn --images 64 --rounds 3
 """,
     "report": """\
@@ -214,9 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
     whole.add_argument("--quick", action="store_true", help="short, to see that all works")
-    whole.add_argument(
-        "--resume", action="store_true", help="go on with the newest session: skip what it has"
-    )
+    _add_resume(whole)
     _add_output(whole)
     _add_data(whole)
     _add_device(whole)
@@ -264,6 +265,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     chaos.add_argument("--minutes", type=float, default=30.0, help="of the soak (default: 30)")
     chaos.add_argument("--quick", action="store_true", help="little of each, to see that it works")
+    _add_resume(chaos)
     _add_device(chaos)
 
     beside = _command(
@@ -275,9 +277,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     beside.add_argument("--rounds", type=_positive, help="interleaved (default: 5, quick: 2)")
     beside.add_argument("--quick", action="store_true", help="short, to see that all works")
-    beside.add_argument(
-        "--resume", action="store_true", help="go on with the newest session: skip what it has"
-    )
+    _add_resume(beside)
     _add_data(beside)
 
     bulk = _command(
@@ -285,10 +285,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bulk.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
     bulk.add_argument("--images", type=_positive, default=256, help="in a request (default: 256)")
-    bulk.add_argument("--rounds", type=_positive, default=5, help="interleaved (default: 5)")
+    bulk.add_argument("--rounds", type=_positive, help="interleaved (default: 5, quick: 2)")
     bulk.add_argument(
-        "--seconds", type=float, default=3.0, help="of each way in each round (default: 3)"
+        "--seconds", type=float, help="of each way in each round (default: 3, quick: 0.5)"
     )
+    bulk.add_argument("--quick", action="store_true", help="short, to see that all works")
+    _add_resume(bulk)
     _add_data(bulk)
 
     report = _command(
@@ -341,6 +343,12 @@ def _command(
     )
     parser.add_argument("--json", action="store_true", help="tell the outcome as JSON")
     return parser
+
+
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the newest session: skip what it has"
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from bench.measurements import BulkMeasurement
 from bench.peers.measuring import Cores, choose_cores, pinned
 from bench.peers.questions import V2_HEADER_LENGTH
 from bench.progress import Progress, labelled, silent
-from bench.results import Recorder
+from bench.results import Recorder, Row
 from bench.run import Open, RunOutcome
 from bench.server import SERVE, Server
 from cifar10.card import INPUT, OUTPUT
@@ -49,6 +49,14 @@ class BulkPlan:
     rounds: int = 5
     seconds: float = 3.0
     """Of each way in each round."""
+
+
+QUICK_BULK_PLAN: Final = BulkPlan(rounds=2, seconds=0.5)
+
+
+def measured_in(rows: Sequence[Row]) -> set[tuple[str, str]]:
+    """(model, digest) of each that has been measured."""
+    return {(row.model, row.digest) for row in rows if isinstance(row.measurement, BulkMeasurement)}
 
 
 def measure_bulk(
