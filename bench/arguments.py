@@ -105,9 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure these in every way, besides those that are worth it (bench/plan.py)",
     )
     whole.add_argument("--quick", action="store_true", help="short, to see that all works")
-    whole.add_argument(
-        "--resume", action="store_true", help="go on with the newest session: skip what it has"
-    )
+    _add_resume(whole)
     _add_output(whole)
     _add_data(whole)
     _add_device(whole)
@@ -155,6 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     chaos.add_argument("--minutes", type=float, default=30.0, help="of the soak (default: 30)")
     chaos.add_argument("--quick", action="store_true", help="little of each, to see that it works")
+    _add_resume(chaos)
     _add_device(chaos)
 
     beside = _command(
@@ -166,9 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     beside.add_argument("--rounds", type=_positive, help="interleaved (default: 5, quick: 2)")
     beside.add_argument("--quick", action="store_true", help="short, to see that all works")
-    beside.add_argument(
-        "--resume", action="store_true", help="go on with the newest session: skip what it has"
-    )
+    _add_resume(beside)
     _add_data(beside)
 
     bulk = _command(
@@ -176,10 +173,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     bulk.add_argument("--models", nargs="+", metavar="NAME", help="only these (default: all)")
     bulk.add_argument("--images", type=_positive, default=256, help="in a request (default: 256)")
-    bulk.add_argument("--rounds", type=_positive, default=5, help="interleaved (default: 5)")
+    bulk.add_argument("--rounds", type=_positive, help="interleaved (default: 5, quick: 2)")
     bulk.add_argument(
-        "--seconds", type=float, default=3.0, help="of each way in each round (default: 3)"
+        "--seconds", type=float, help="of each way in each round (default: 3, quick: 0.5)"
     )
+    bulk.add_argument("--quick", action="store_true", help="short, to see that all works")
+    _add_resume(bulk)
     _add_data(bulk)
 
     report = _command(
@@ -232,6 +231,12 @@ def _command(
     )
     parser.add_argument("--json", action="store_true", help="tell the outcome as JSON")
     return parser
+
+
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the newest session: skip what it has"
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

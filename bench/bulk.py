@@ -22,7 +22,7 @@ from bench.peer_measurements import BulkMeasurement
 from bench.peers.measuring import Cores, choose_cores, pinned
 from bench.peers.questions import V2_HEADER_LENGTH
 from bench.progress import Progress, labelled, silent
-from bench.results import Recorder
+from bench.results import Recorder, Row
 from bench.run import Open, RunOutcome
 from bench.server import SERVE, Server
 from cifar10.card import INPUT, OUTPUT
@@ -36,6 +36,14 @@ CHUNK_IMAGES: Final = 32
 _CONNECTIONS: Final = 2
 """One request is on its way while the other is answered."""
 _WARM_UP_RUNS: Final = 2
+_PATIENCE_SECONDS: Final = 600.0
+"""For one request: 256 images are a minute's work for the largest models. What is measured is how
+much is answered, and not when the service's deadline would have ended it."""
+
+_SETTINGS: Final = {
+    "CIFAR10_WORKERS": "1",
+    "CIFAR10_DEADLINE_SECONDS": f"{_PATIENCE_SECONDS:g}",
+}
 
 Way = Callable[[float], float]
 """Runs one way for some seconds; its images per second."""
@@ -49,6 +57,14 @@ class BulkPlan:
     rounds: int = 5
     seconds: float = 3.0
     """Of each way in each round."""
+
+
+QUICK_BULK_PLAN: Final = BulkPlan(rounds=2, seconds=0.5)
+
+
+def measured_in(rows: Sequence[Row]) -> set[tuple[str, str]]:
+    """(model, digest) of each that has been measured."""
+    return {(row.model, row.digest) for row in rows if isinstance(row.measurement, BulkMeasurement)}
 
 
 def measure_bulk(
@@ -115,7 +131,9 @@ def _measure(
     pinned_command = ["taskset", "--cpu-list", str(cores.server), *command]
     with (
         pinned(cores.generator),
-        Server(models, load=(name,), device="cpu", command=pinned_command) as server,
+        Server(
+            models, load=(name,), device="cpu", command=pinned_command, settings=_SETTINGS
+        ) as server,
     ):
         ways: dict[str, Way] = {
             "in_process": lambda s: in_process(executor, images, len(images), s, cores.server),
@@ -124,7 +142,13 @@ def _measure(
             ),
             "classify_batch": lambda s: _over_http(
                 server,
-                HttpClient(server.url, "/classify/batch", [npy(images)], "application/x-npy"),
+                HttpClient(
+                    server.url,
+                    "/classify/batch",
+                    [npy(images)],
+                    "application/x-npy",
+                    timeout_seconds=_PATIENCE_SECONDS,
+                ),
                 len(images),
                 s,
             ),
@@ -206,6 +230,7 @@ def _v2_client(url: str, name: str, images: NDArray[np.uint8]) -> HttpClient:
         [header + images.tobytes()],
         "application/octet-stream",
         {V2_HEADER_LENGTH: str(len(header))},
+        timeout_seconds=_PATIENCE_SECONDS,
     )
 
 

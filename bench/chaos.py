@@ -26,7 +26,7 @@ from bench.chaos_measurements import ChaosMeasurement
 from bench.chaos_trial import USERS, ChaosPlan, Trial, traffic
 from bench.http_client import NO_ANSWER, HttpClient
 from bench.progress import Progress, silent
-from bench.results import Recorder
+from bench.results import Recorder, Row
 from bench.run import RunOutcome
 from bench.server import Server
 from cifar10.errors import BenchError
@@ -287,11 +287,7 @@ def hurt_service(
             message = f"no trial {name!r}; there are: {', '.join(TRIALS)}"
             raise BenchError(message)
     store, outcome = ModelStore(models), RunOutcome()
-    there = store.names()
-    if not there:
-        message = f"there is no model in {models}"
-        raise BenchError(message)
-    chosen = model or (DEFAULT_MODEL if DEFAULT_MODEL in there else there[0])
+    chosen = model_of(store, model)
     card = store.card(chosen)
     try:
         for name in names or TRIALS:
@@ -308,6 +304,29 @@ def hurt_service(
     except KeyboardInterrupt:
         outcome.interrupted = True
     return outcome
+
+
+def model_of(store: ModelStore, wanted: str | None) -> str:
+    """The model that is served: the one wanted, else the server's own default, else the first.
+
+    Raises:
+        BenchError: there is none.
+    """
+    there = store.names()
+    if not there:
+        message = f"there is no model in {store.root}"
+        raise BenchError(message)
+    return wanted or (DEFAULT_MODEL if DEFAULT_MODEL in there else there[0])
+
+
+def trials_in(rows: Sequence[Row], model: str, workers: int) -> set[str]:
+    """Those that have been carried out on that."""
+    return {
+        row.measurement.trial
+        for row in rows
+        if isinstance(row.measurement, ChaosMeasurement)
+        and (row.model, row.measurement.workers) == (model, workers)
+    }
 
 
 def run_trial(

@@ -52,6 +52,7 @@ examples:
     "chaos": """\
 examples:
   python -m bench chaos                             all trials; the soak alone takes half an hour
+  python -m bench chaos --resume                    go on with the newest session
   python -m bench chaos kill reload bombs large     a few minutes
   python -m bench chaos fuzz --inputs 100000
   python -m bench chaos soak --minutes 30
@@ -69,6 +70,8 @@ CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
     "bulk": """\
 examples:
   python -m bench bulk                              256 images a request, every model in the store
+  python -m bench bulk --resume                     go on with the newest session
+  python -m bench bulk --quick                      half a second each: to see that all works
   python -m bench bulk --models simple_cnn --images 64 --rounds 3
 """,
     "report": """\

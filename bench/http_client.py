@@ -16,7 +16,6 @@ from cifar10.errors import BenchError
 NO_ANSWER: Final = 0
 """The status of a request that got none."""
 TIMEOUT_SECONDS: Final = 30.0
-"""For the wait for a connection and the answer together."""
 MOST_CONNECTIONS: Final = 512
 """Of one client: an open loop that falls behind must not run this process out of the descriptors
 that its event loop can watch (:func:`bench.async_generator.run`)."""
@@ -149,6 +148,7 @@ class HttpClient:
         content_type: of the bodies.
         headers: more of them, the same for all bodies.
         most_connections: busy at one time.
+        timeout_seconds: for the wait for a connection and the answer together.
 
     Raises:
         BenchError: not an ``http`` URL: TLS would measure the generator.
@@ -162,6 +162,7 @@ class HttpClient:
         content_type: str = "image/png",
         headers: Mapping[str, str] | None = None,
         most_connections: int = MOST_CONNECTIONS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
@@ -178,6 +179,7 @@ class HttpClient:
             for body in bodies
         ]
         self._idle: list[_Connection] = []
+        self._timeout_seconds = timeout_seconds
         self._most_connections = most_connections
         self._free = asyncio.Semaphore(most_connections)
 
@@ -189,7 +191,7 @@ class HttpClient:
         """Send a whole request of another's making; its status, or :data:`NO_ANSWER`."""
         connection = None
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._free:
+            async with asyncio.timeout(self._timeout_seconds), self._free:
                 connection = await self._connect()
                 status = await connection.ask(request)
                 if connection.usable:

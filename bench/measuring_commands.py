@@ -7,9 +7,9 @@ from rich.console import Console
 
 from bench.agreement import AgreementPlan
 from bench.agreement_runs import agree_on_models
-from bench.bulk import BulkPlan, measure_bulk
+from bench.bulk import QUICK_BULK_PLAN, BulkPlan, measure_bulk, measured_in
 from bench.ceiling import measure_ceilings
-from bench.chaos import hurt_service
+from bench.chaos import TRIALS, hurt_service, model_of, trials_in
 from bench.chaos_trial import ChaosPlan
 from bench.choices import (
     chosen_dataset,
@@ -38,6 +38,7 @@ from bench.peers.rounds import (
     session_of_file,
 )
 from bench.resources import measure_resources
+from bench.resumable import Session, new_session, newest_session
 from bench.robustness import measure_robustness
 from bench.run import RunOutcome, measure_models
 from bench.scenario_runs import (
@@ -242,13 +243,22 @@ def bulk(options: argparse.Namespace, errors: Console) -> int:
     """Many images in one request."""
     store = ModelStore(models_dir())
     names = chosen_models(store, options.models)
-    plan = BulkPlan(images=options.images, rounds=options.rounds, seconds=options.seconds)
+    plan = QUICK_BULK_PLAN if options.quick else BulkPlan()
+    plan = replace(
+        plan,
+        images=options.images,
+        rounds=options.rounds or plan.rounds,
+        seconds=options.seconds or plan.seconds,
+    )
+    session = _session("bulk", options, errors)
+    done = measured_in(session.rows)
+    names = [name for name in names if (name, store.card(name).sha256) not in done]
     with progress_bar(errors) as progress:
         outcome = measure_bulk(
             store,
             names,
             chosen_dataset(options, progress),
-            new_recorder(options),
+            new_recorder(options, session.run_id),
             open_model=lambda stored: open_model(stored, "cpu", 1),
             plan=plan,
             progress=progress,
@@ -291,14 +301,31 @@ def chaos(options: argparse.Namespace, errors: Console) -> int:
         plan = ChaosPlan(options.workers, 1, 1, 700, 6.0, large_images=2, large_rounds=1)
     else:
         plan = ChaosPlan(options.workers, inputs=options.inputs, soak_seconds=options.minutes * 60)
+    session = _session("chaos", options, errors)
+    model = model_of(ModelStore(models_dir()), options.model)
+    done = trials_in(session.rows, model, plan.workers)
+    trials = [name for name in options.trials or TRIALS if name not in done]
+    if not trials:
+        return conclude(RunOutcome(), errors, options)
     with progress_bar(errors) as progress:
         outcome = hurt_service(
             models_dir(),
-            options.model,
-            options.trials,
-            new_recorder(options),
+            model,
+            trials,
+            new_recorder(options, session.run_id),
             plan,
             device=options.device,
             progress=progress,
         )
     return conclude(outcome, errors, options)
+
+
+def _session(command: str, options: argparse.Namespace, errors: Console) -> Session:
+    """A new one, or the one to go on with."""
+    session = new_session(command)
+    if options.resume:
+        session = newest_session(command, rows_here(options.results), quick=options.quick)
+    errors.print(
+        f"session {session.run_id}; Ctrl-C, then --resume, goes on with it", highlight=False
+    )
+    return session

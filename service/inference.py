@@ -213,6 +213,7 @@ class Inference:
         except UndecodableImageError as error:
             raise Problem(Kind.UNDECODABLE, str(error)) from error
         self._metrics.decode_seconds.observe(perf_counter() - started)
+        self._metrics.image_bytes.inc(len(image))
         return tile[np.newaxis]
 
     def stop(self) -> None:

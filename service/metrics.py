@@ -83,6 +83,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.image_bytes = Counter(
+            "cifar10_image_bytes",
+            "Bytes of the images that were decoded; cifar10_decode_seconds has their number.",
+            registry=registry,
+        )
         self._inference_seconds = Histogram(
             "cifar10_inference_seconds",
             "One run of a model.",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.async_generator import open_loop, run
-from bench.http_client import HttpClient
+from bench.http_client import NO_ANSWER, HttpClient
 
 FIRST_UNWATCHABLE = 1_024
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -116,6 +116,15 @@ def test_an_open_loop_that_is_cancelled_leaves_no_task() -> None:
             return tasks_of_the_loop()
 
     assert run(work()) == 0
+
+
+def test_patience_ends() -> None:
+    async def work() -> list[int]:
+        async with SlowServer(at_once=False) as server:
+            client = HttpClient(server.url, "/", [b"x"], most_connections=1, timeout_seconds=0.05)
+            return await asyncio.gather(client.send(0), client.send(1))
+
+    assert run(work()) == [NO_ANSWER] * 2
 
 
 @pytest.fixture

@@ -388,6 +388,7 @@ def test_refusals_are_counted_by_reason(run):
     text = run(ask)
     assert 'cifar10_rejected_total{reason="malformed"} 1.0' in text
     assert 'cifar10_images_classified_total{model="tiny_a"} 1.0' in text
+    assert f"cifar10_image_bytes_total {len(PNG):.1f}" in text
     assert 'cifar10_requests_total{code="400",route="/classify"} 1.0' in text
     assert 'provider="CPUExecutionProvider"' in text
 
