@@ -16,8 +16,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
     """Keras' batch normalization through TensorFlow's fused kernel while training.
 
     Keras 3 computes mean, variance and the rest in operations of their own; on a CPU, where each
-    is a pass over memory, that was half of a training step: with this layer a step took 0.63 to
-    0.78 of its time (batch 128, two cores of an Intel Xeon, 12 steps each). Same weights,
+    is a pass over memory, that was half of a training step: with this layer a step took 0.62 to
+    0.78 of its time where the channels are multiples of 16 (docs/experiments.md). Same weights,
     same order, same result to rounding; the running variance is the unbiased one. On other
     backends, and in inference, it is Keras' own layer.
     """

@@ -28,7 +28,7 @@ def images(count: int = 64) -> np.ndarray:
 
 
 def test_the_finished_model_needs_none_of_our_code(uninterrupted_scheduled: Path) -> None:
-    """Keras loads it with nothing registered; its answers are those of the record."""
+    """A file whose layers are all Keras' own is one that Keras loads anywhere."""
     config = keras.saving.load_model(uninterrupted_scheduled / "model.keras").get_config()
     assert {layer["module"] for layer in config["layers"]} <= {"keras.layers", None}
     assert "FusedBatchNormalization" not in str(config)
@@ -50,7 +50,6 @@ def test_the_fused_layer_computes_what_keras_computes() -> None:
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
     np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, rtol=1e-5)
     unbiased = inputs.size / 4 / (inputs.size / 4 - 1)
-    assert unbiased > 1
     batch_variance = inputs.var(axis=(0, 1, 2))
     np.testing.assert_allclose(
         ours.moving_variance, 0.25 + 0.75 * unbiased * batch_variance, rtol=1e-4
