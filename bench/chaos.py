@@ -24,6 +24,7 @@ from bench.chaos_inputs import Fuzzer, HostileRequest, bombs
 from bench.chaos_large import large
 from bench.chaos_measurements import ChaosMeasurement
 from bench.chaos_trial import USERS, ChaosPlan, Trial, traffic
+from bench.choices import model_of
 from bench.http_client import NO_ANSWER, HttpClient
 from bench.progress import Progress, silent
 from bench.results import Recorder, Row
@@ -41,8 +42,6 @@ first, workers make pages their own that they shared with the process which fork
 what each kind of input needs."""
 MEMORY_INPUTS: Final = 10_000
 """So many inputs a trial must have for that to be judged."""
-
-DEFAULT_MODEL: Final = "compact"
 
 _PROMISED_GROWTH: Final = (
     f"memory grows by less than {MEMORY_GROWTH:.0%} from the second quarter to the last"
@@ -304,19 +303,6 @@ def hurt_service(
     except KeyboardInterrupt:
         outcome.interrupted = True
     return outcome
-
-
-def model_of(store: ModelStore, wanted: str | None) -> str:
-    """The model that is served: the one wanted, else the server's own default, else the first.
-
-    Raises:
-        BenchError: there is none.
-    """
-    there = store.names()
-    if not there:
-        message = f"there is no model in {store.root}"
-        raise BenchError(message)
-    return wanted or (DEFAULT_MODEL if DEFAULT_MODEL in there else there[0])
 
 
 def trials_in(rows: Sequence[Row], model: str, workers: int) -> set[str]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Final
 
 from bench.fingerprint import read_machine, read_versions
 from bench.latency import Executor
@@ -12,6 +13,9 @@ from cifar10.environment import models_dir
 from cifar10.errors import BenchError
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel
+
+DEFAULT_MODEL: Final = "compact"
+"""Of commands that take one; the server's own default."""
 
 
 def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
@@ -28,6 +32,19 @@ def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
         )
         raise BenchError(message)
     return names
+
+
+def model_of(store: ModelStore, wanted: str | None) -> str:
+    """The model that is served: the one wanted, else the server's own default, else the first.
+
+    Raises:
+        BenchError: there is none.
+    """
+    there = store.names()
+    if not there:
+        message = f"there is no model in {store.root}"
+        raise BenchError(message)
+    return wanted or (DEFAULT_MODEL if DEFAULT_MODEL in there else there[0])
 
 
 def served_models(options: argparse.Namespace) -> Sequence[str | None]:

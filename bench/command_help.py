@@ -94,7 +94,7 @@ examples:
 """,
     "sensitivity": """\
 examples:
-  python -m bench sensitivity                       the store's only model; ten minutes
+  python -m bench sensitivity                       the server's default model; ten minutes
   python -m bench sensitivity --model simple_cnn --rounds 80
 
 The rows of every run stay in tmp/sensitivity, one folder a side:

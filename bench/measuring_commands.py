@@ -9,12 +9,13 @@ from bench.agreement import AgreementPlan
 from bench.agreement_runs import agree_on_models
 from bench.bulk import QUICK_BULK_PLAN, BulkPlan, measure_bulk, measured_in
 from bench.ceiling import measure_ceilings
-from bench.chaos import TRIALS, hurt_service, model_of, trials_in
+from bench.chaos import TRIALS, hurt_service, trials_in
 from bench.chaos_trial import ChaosPlan
 from bench.choices import (
     chosen_dataset,
     chosen_models,
     each_served_model,
+    model_of,
     new_recorder,
     open_model,
     served_models,
@@ -51,7 +52,6 @@ from bench.sending_runs import measure_sendings
 from bench.sensitivity import Bench, SensitivityPlan, measure_sensitivity
 from bench.sensitivity_section import told
 from cifar10.environment import PROJECT_ROOT, models_dir
-from cifar10.errors import BenchError
 from cifar10.store import ModelStore
 
 
@@ -269,10 +269,8 @@ def bulk(options: argparse.Namespace, errors: Console) -> int:
 def sensitivity(options: argparse.Namespace, errors: Console) -> int:
     """Would ``compare`` notice?"""
     store = ModelStore(models_dir())
-    names = chosen_models(store, [options.model] if options.model else None)
-    if len(names) > 1:
-        message = f"name one with --model: {', '.join(names)}"
-        raise BenchError(message)
+    name = model_of(store, options.model)
+    digest = store.card(name).sha256
     recorder = new_recorder(options)
     plan = SensitivityPlan(rounds=options.rounds, repeats=options.repeats, seconds=options.seconds)
     with progress_bar(errors) as progress:
@@ -285,8 +283,8 @@ def sensitivity(options: argparse.Namespace, errors: Console) -> int:
             versions=read_versions(),
             rows=PROJECT_ROOT / "tmp" / "sensitivity",
         )
-        measurement = measure_sensitivity(bench, names[0], plan, progress)
-    recorder.add(names[0], store.card(names[0]).sha256, reference_to(dataset), measurement)
+        measurement = measure_sensitivity(bench, name, plan, progress)
+    recorder.add(name, digest, reference_to(dataset), measurement)
     if options.json:
         record = {**asdict(measurement), "holds": measurement.holds}
         print(as_json(record))  # noqa: T201 - as above

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.choices import DEFAULT_MODEL, model_of
 from bench.compare import Comparison, Finding
 from bench.fingerprint import Machine
 from bench.measurements import LoadMeasurement
@@ -32,6 +33,9 @@ from cifar10.dataset import Dataset
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.store import ModelStore
+from service.models import choose
+from service.settings import Settings
 from tests.bench.conftest import REFERENCE, cost
 
 FAKE = (sys.executable, "-m", "tests.bench.fake_server", "{port}")
@@ -155,3 +159,16 @@ def test_the_report_shows_every_trial(recorder: Recorder, tmp_path: Path) -> Non
         "20% more CPU a request: reported.",
         "3.00 points less accuracy: NOT reported.",
     ]
+
+
+def test_without_a_name_it_is_the_server_s_own_model_or_the_first(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    with pytest.raises(BenchError, match="there is no model"):
+        model_of(store, None)
+    for name, expected in (("wide", "wide"), ("deep", "deep"), ("compact", "compact")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card.json").touch()
+        assert model_of(store, None) == expected
+    assert model_of(store, "wide") == "wide"
+    # What a server that is told nothing answers with.
+    assert choose(Settings(), ModelStore(tmp_path)).default == DEFAULT_MODEL
