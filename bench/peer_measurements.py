@@ -49,6 +49,11 @@ class PeerMeasurement:
     half_load_p50_ms: float | None
     """From when a request was due."""
     half_load_p99_ms: float | None
+    common_rate_per_s: float | None
+    """Of another open loop, whose rate is the same for all; None for a server whose own rate
+    is below it."""
+    common_rate_p50_ms: float | None
+    common_rate_p99_ms: float | None
     generator_cpu_share: float | None
     """CPU time over wall time of the load generator in the closed loop, on its own core."""
 

@@ -32,7 +32,8 @@ _HOW: Final = (
     "core. The servers take turns in rounds; figures are medians over the rounds with the least "
     "and the most, and a ratio is of figures of the same round. *Decoder*: whose code makes pixels "
     "of the picture; none where the request holds pixels. *Half load*: Poisson arrivals at half of "
-    "the server's own rate, timed from when a request was due. *CPU*: of the whole process tree. "
+    "the server's own rate, timed from when a request was due; then at a rate that is the same for "
+    "all. *CPU*: of the whole process tree. "
     "*Memory*: of the tree, shared pages once, after the load. *Ready*: from the start, on that "
     "one core, to the first answer."
 )
@@ -59,11 +60,19 @@ def readme_peers(results: MachineResults) -> str:
                 _text(comparison.spread(name, requests_per_second), count),
                 _ratio(comparison, name),
                 _text(comparison.spread(name, lambda one: one.half_load_p99_ms)),
+                _text(comparison.spread(name, lambda one: one.common_rate_p99_ms)),
             ]
             for name, found in _servers(comparison)
         ]
-        header = ["Server", "Decoder", "Requests/s", "Ours is", "p99 at half load, ms"]
-        parts.append(markdown_table(header, rows, ["left", "left", "right", "right", "right"]))
+        header = [
+            "Server",
+            "Decoder",
+            "Requests/s",
+            "Ours is",
+            "p99 at half its rate, ms",
+            f"p99 at {_common_rate(comparison)}, ms",
+        ]
+        parts.append(markdown_table(header, rows, numbers_after_name(header, ("Decoder",))))
         parts.append(_sentences(comparison))
     return "\n".join(part for part in parts if part).strip()
 
@@ -83,6 +92,8 @@ def _one_model(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str
             _text(spread(name, lambda one: one.saturated_p99_ms)),
             _text(spread(name, lambda one: one.half_load_p50_ms)),
             _text(spread(name, lambda one: one.half_load_p99_ms)),
+            _text(spread(name, lambda one: one.common_rate_p50_ms)),
+            _text(spread(name, lambda one: one.common_rate_p99_ms)),
             _text(spread(name, lambda one: one.resident_bytes / 1e6), count),
             _text(spread(name, lambda one: one.ready_seconds)),
         ]
@@ -100,6 +111,8 @@ def _one_model(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str
         "p99 at saturation, ms",
         "p50 at half load, ms",
         "p99 at half load, ms",
+        f"p50 at {_common_rate(comparison)}, ms",
+        f"p99 at {_common_rate(comparison)}, ms",
         "Memory, MB",
         "Ready, s",
     ]
@@ -148,20 +161,47 @@ def _sentences(comparison: Comparison) -> str:
                 f"Asked in the same way, with pixels over v2, this service is "
                 f"{_times(ratio)} {comparison.first(name).server}."
             )
+    lines.append(_tails(comparison, "half of each server's own rate", _half_load_p99))
+    lines.append(_tails(comparison, _common_rate(comparison), _common_rate_p99))
+    return " ".join(line for line in lines if line)
+
+
+def _half_load_p99(found: PeerMeasurement) -> float | None:
+    return found.half_load_p99_ms
+
+
+def _common_rate_p99(found: PeerMeasurement) -> float | None:
+    return found.common_rate_p99_ms
+
+
+def _tails(
+    comparison: Comparison, load: str, p99: Callable[[PeerMeasurement], float | None]
+) -> str:
+    """Our tail beside the best of the others'."""
     tails = {
         name: spread.median
         for name, found in _servers(comparison)
-        if (spread := comparison.spread(name, lambda one: one.half_load_p99_ms)) is not None
+        if (spread := comparison.spread(name, p99)) is not None
         and (found.role == "peer" or name == OURS)
     }
     others = {name: tail for name, tail in tails.items() if name != OURS}
-    if OURS in tails and others:
-        best = min(others, key=others.__getitem__)
-        lines.append(
-            f"p99 at half load: {significant(tails[OURS])} ms here, {significant(others[best])} ms "
-            f"for the best of the others ({comparison.first(best).server})."
-        )
-    return " ".join(lines)
+    if OURS not in tails or not others:
+        return ""
+    best = min(others, key=others.__getitem__)
+    return (
+        f"p99 at {load}: {significant(tails[OURS])} ms here, {significant(others[best])} ms for "
+        f"the best of the others ({comparison.first(best).server})."
+    )
+
+
+def _common_rate(comparison: Comparison) -> str:
+    rates = {
+        one.common_rate_per_s
+        for rounds in comparison.rounds.values()
+        for one in rounds.values()
+        if one.common_rate_per_s is not None
+    }
+    return " or ".join(f"{rate:g}" for rate in sorted(rates)) + " requests/s"
 
 
 def _starts(comparison: Comparison) -> str:

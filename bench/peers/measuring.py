@@ -52,12 +52,24 @@ class PeerPlan:
     one_client_seconds: float = 1.0
     half_load_seconds: float = 4.0
     half_load_warm_up_seconds: float = 0.5
+    common_rate_per_s: float = 200.0
+    """Of a second open loop, as long as the first: most can do that."""
+    open_connections: int = 256
+    """Of the open loop, made before it starts: a server that is behind for a moment has more
+    requests out than callers, and is not to be measured by how fast it accepts connections."""
     checked_images: int = 20
     """Whose answers must be the same before anything is measured."""
     seed: int = 0
 
 
-QUICK_PEER_PLAN: Final = PeerPlan(2, 32, 0.5, 1.0, 0.5, 1.0, 0.2)
+QUICK_PEER_PLAN: Final = PeerPlan(
+    rounds=2,
+    warm_up_seconds=0.5,
+    seconds=1.0,
+    one_client_seconds=0.5,
+    half_load_seconds=1.0,
+    half_load_warm_up_seconds=0.2,
+)
 
 _NO_LOAD: Final[Mapping[str, Any]] = {
     "connections": 0,
@@ -72,6 +84,9 @@ _NO_LOAD: Final[Mapping[str, Any]] = {
     "half_load_requests": 0,
     "half_load_p50_ms": None,
     "half_load_p99_ms": None,
+    "common_rate_per_s": None,
+    "common_rate_p50_ms": None,
+    "common_rate_p99_ms": None,
     "generator_cpu_share": None,
 }
 """Of a server that is only started."""
@@ -267,6 +282,17 @@ def _drive(
         )
         return found
 
+    def open_for(rate: float) -> Sent:
+        total = plan.half_load_warm_up_seconds + plan.half_load_seconds
+        whole: Sent
+        whole, _ = run(
+            lambda client: open_loop(
+                client.send, rate, total, seed=plan.seed + round_number, check=server.check_alive
+            ),
+            plan.open_connections,
+        )
+        return whole.after(plan.half_load_warm_up_seconds)
+
     warm, _ = closed(plan.connections, plan.warm_up_seconds)
     cpu_before = server.cpu_seconds()
     full, cpu_share = closed(plan.connections, plan.seconds)
@@ -280,15 +306,10 @@ def _drive(
     rate = answered / plan.seconds / 2
     if peer.role == "ceiling":
         rate = min(rate, _MOST_CEILING_RATE)
-    total = plan.half_load_warm_up_seconds + plan.half_load_seconds
-    whole, _ = run(
-        lambda client: open_loop(
-            client.send, rate, total, seed=plan.seed + round_number, check=server.check_alive
-        ),
-        plan.connections,
-    )
-    half = whole.after(plan.half_load_warm_up_seconds)
-    failed = sum(int((~sent.succeeded).sum()) for sent in (warm, full, alone, whole))
+    half = open_for(rate)
+    common = open_for(plan.common_rate_per_s) if rate > plan.common_rate_per_s / 2 else None
+    sent = [warm, full, alone, half, *([common] if common else [])]
+    failed = sum(int((~one.succeeded).sum()) for one in sent)
     load = {
         "connections": plan.connections,
         "seconds": plan.seconds,
@@ -302,6 +323,9 @@ def _drive(
         "half_load_requests": int(half.succeeded.sum()),
         "half_load_p50_ms": _milliseconds(half, 50),
         "half_load_p99_ms": _milliseconds(half, 99),
+        "common_rate_per_s": plan.common_rate_per_s if common else None,
+        "common_rate_p50_ms": _milliseconds(common, 50) if common else None,
+        "common_rate_p99_ms": _milliseconds(common, 99) if common else None,
         "generator_cpu_share": round(cpu_share, 3),
     }
     return _describe(peer, server, round_number, load)

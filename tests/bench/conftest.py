@@ -176,6 +176,9 @@ def peer(
         half_load_requests=2_000,
         half_load_p50_ms=1.0,
         half_load_p99_ms=3.0,
+        common_rate_per_s=200.0,
+        common_rate_p50_ms=0.9,
+        common_rate_p99_ms=2.0,
         generator_cpu_share=0.3,
     )
     return replace(measured, **changes)

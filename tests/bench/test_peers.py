@@ -173,7 +173,7 @@ def test_the_newest_session_counts_and_a_whole_one_before_a_quick_one(recorder: 
 def compared(recorder: Recorder) -> Recorder:
     ours = peer(
         "ours", 12_000, role="ours", decoder="ours", server="This service",
-        half_load_p99_ms=2.5, ready_seconds=2.4,
+        half_load_p99_ms=2.5, common_rate_p99_ms=1.5, ready_seconds=2.4,
     )  # fmt: skip
     same = {"decoder": "none", "sends": "pixels"}
     add_all(
@@ -195,7 +195,8 @@ def test_the_report_says_all_of_it(compared: Recorder) -> None:
         "1,000 (1,000–1,000) |" in text
     )
     assert "with pixels over v2, this service is 4.00× (4.00–4.00) Triton 1.0." in text
-    assert "p99 at half load: 2.50 ms here, 3.00 ms for the best of the others" in text
+    assert "p99 at half of each server's own rate: 2.50 ms here, 3.00 ms for the best" in text
+    assert "p99 at 200 requests/s: 1.50 ms here, 2.00 ms for the best of the others" in text
     assert "Hello 1.0 (no model, no picture) is ready after 2.00" in text
     assert "this service's rate is 30% of it" in text
     assert "Ray Serve 9 could not be measured: PeerUnavailableError: no wheels" in text

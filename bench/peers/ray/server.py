@@ -1,8 +1,10 @@
 """Ray Serve as its documentation has it: a deployment that is called with the request.
 
 docs.ray.io/en/latest/serve/tutorials/serve-ml-models.html ("Serve a PyTorch model": the image is
-the body) and .../serve/http-guide.html (``http_options``). Without the
-dashboard, which would share the one core.
+the body) and .../serve/http-guide.html (``http_options``). ``max_ongoing_requests`` as
+.../serve/advanced-guides/performance.html advises: with its default of 5, requests beyond those
+wait in the router in steps of up to half a second, and 32 callers get 15 answers a second. Without
+the dashboard, which would share the one core.
 
     python server.py PORT
 """
@@ -17,7 +19,7 @@ from starlette.requests import Request
 from bench.peers.classifier import Classifier, decode
 
 
-@serve.deployment(num_replicas=1)
+@serve.deployment(num_replicas=1, max_ongoing_requests=100)
 class Cifar10:
     """One model in one replica."""
 
