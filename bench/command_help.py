@@ -74,6 +74,12 @@ examples:
   python -m bench bulk --quick                      half a second each: to see that all works
   python -m bench bulk --models simple_cnn --images 64 --rounds 3
 """,
+    "settings": """\
+examples:
+  python -m bench settings                          the default model on one core and on all
+  python -m bench settings --model simple_cnn --rounds 5
+  python -m bench settings --device cuda
+""",
     "report": """\
 examples:
   python -m bench report                            REPORT.md, report.html, README's table, CSV
