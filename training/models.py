@@ -10,7 +10,7 @@ from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.backbone_models import build_backbone, describe_backbone_preprocessing
 from training.backbones import Backbone
-from training.recipes import Phase, Recipe, ResidualNetwork, SimpleCnn
+from training.recipes import AdamOneCycle, OneCycle, Phase, Recipe, ResidualNetwork, SimpleCnn
 from training.residual import FusedBatchNormalization, residual_network
 
 
@@ -71,14 +71,20 @@ def compile_model(model: keras.Model, phase: Phase, label_smoothing: float = 0.0
 
 
 def _optimizer(phase: Phase) -> keras.optimizers.Optimizer:
-    if phase.schedule is None:
-        return keras.optimizers.Adam(phase.learning_rate)
-    return keras.optimizers.SGD(
-        phase.learning_rate,
-        momentum=phase.schedule.momentum,
-        nesterov=True,
-        weight_decay=phase.schedule.weight_decay,
-    )
+    match phase.schedule:
+        case None:
+            return keras.optimizers.Adam(phase.learning_rate)
+        case AdamOneCycle():
+            return keras.optimizers.AdamW(
+                phase.learning_rate, weight_decay=phase.schedule.weight_decay
+            )
+        case OneCycle():
+            return keras.optimizers.SGD(
+                phase.learning_rate,
+                momentum=phase.schedule.momentum,
+                nesterov=True,
+                weight_decay=phase.schedule.weight_decay,
+            )
 
 
 def count_parameters(model: keras.Model) -> Parameters:

@@ -58,6 +58,17 @@ class OneCycle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdamOneCycle:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101); the learning rate as :class:`OneCycle` has
+    it."""
+
+    rise: float
+    """The share of the steps in which it rises, 0–1."""
+    weight_decay: float
+    """Decoupled: each step takes this times the learning rate off every weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What is done to training images, each drawn anew for every image and epoch.
 
@@ -89,7 +100,7 @@ class Phase:
     epochs: int
     learning_rate: float
     patience: int
-    schedule: OneCycle | None = None
+    schedule: OneCycle | AdamOneCycle | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +241,8 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
     for phase in fields["phases"]:
         if phase["schedule"] is None:
             del phase["schedule"]
+    if fields["architecture"].get("batch_statistics") is False:
+        del fields["architecture"]["batch_statistics"]
     fields["architecture"] = {"type": type(recipe.architecture).__name__} | fields["architecture"]
     result: dict[str, Any] = fields
     return result
