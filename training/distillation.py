@@ -115,7 +115,7 @@ def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[
 def _read(path: Path, count: int) -> NDArray[np.float32] | None:
     """What was kept; None where that is nothing, or not what it should be."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as kept:
             answers: NDArray[np.float32] = kept["answers"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
