@@ -59,7 +59,7 @@ examples:
 """,
     "peers": """\
 examples:
-  python -m bench peers                             every peer, five rounds, about 20 minutes
+  python -m bench peers                             every peer, five rounds, about half an hour
   python -m bench peers --resume                    go on with the newest session
   python -m bench peers --peers ours fastapi triton --rounds 3
   python -m bench peers --quick                     a second each, two rounds: to see that all works
