@@ -190,9 +190,9 @@ MOBILENETV2_TUNED: Final = Recipe(
         Phase(name="head", epochs=5, learning_rate=1e-3, patience=5),
         Phase(
             name="from_block_6",
-            epochs=3,
+            epochs=2,
             learning_rate=5e-4,
-            patience=3,
+            patience=2,
             schedule=AdamOneCycle(rise=0.1, weight_decay=0.02),
         ),
         Phase(
