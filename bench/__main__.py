@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "chaos": measuring_commands.chaos,
     "peers": measuring_commands.peers,
     "bulk": measuring_commands.bulk,
+    "settings": measuring_commands.settings,
     "all": measure_everything,
     "report": reading_commands.report,
     "compare": reading_commands.compare_rows,

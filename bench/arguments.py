@@ -181,6 +181,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_resume(bulk)
     _add_data(bulk)
 
+    settings = _command(
+        commands, "settings", "which workers, threads and batch size serve most requests here"
+    )
+    settings.add_argument("--model", metavar="NAME", help="(default: the server's own default)")
+    settings.add_argument("--rounds", type=_positive, help="interleaved (default: 3, quick: 1)")
+    settings.add_argument("--quick", action="store_true", help="short, to see that all works")
+    _add_data(settings)
+    _add_device(settings)
+
     report = _command(
         commands, "report", "render REPORT.md, report.html and the README's table from the rows"
     )

@@ -6,12 +6,14 @@ Traffic comes from this process, on the same machine, so rates here are not the 
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +28,11 @@ from bench.chaos_measurements import ChaosMeasurement
 from bench.chaos_trial import USERS, ChaosPlan, Trial, traffic
 from bench.choices import model_of
 from bench.http_client import NO_ANSWER, HttpClient
+from bench.peers.measuring import pinned
 from bench.progress import Progress, silent
 from bench.results import Recorder, Row
 from bench.run import RunOutcome
-from bench.server import Server
+from bench.server import SERVE, Server
 from cifar10.errors import BenchError
 from cifar10.store import ONNX_FILE, ModelStore
 
@@ -247,6 +250,9 @@ async def soak(trial: Trial) -> ChaosMeasurement:
         "failed_requests": float(failed),
         "p50_ms": float(np.percentile(every, 50)),
         "p99_ms": float(np.percentile(every, 99)),
+        "worst_minute_p99_ms": max(
+            (float(np.percentile(minute, 99)) for minute in times if minute.size), default=0.0
+        ),
         "memory_growth_percent": 100 * growth,
         "memory_last_mb": trial.memory[-1][1] / 1e6,
     }
@@ -306,12 +312,13 @@ def hurt_service(
 
 
 def trials_in(rows: Sequence[Row], model: str, workers: int) -> set[str]:
-    """Those that have been carried out on that."""
+    """Those that have been carried out on that; the soak may have had to do with fewer workers."""
     return {
-        row.measurement.trial
+        found.trial
         for row in rows
-        if isinstance(row.measurement, ChaosMeasurement)
-        and (row.model, row.measurement.workers) == (model, workers)
+        if isinstance(found := row.measurement, ChaosMeasurement)
+        and row.model == model
+        and (found.workers == workers or (found.trial == "soak" and found.workers < workers))
     }
 
 
@@ -329,6 +336,13 @@ def run_trial(
     Raises:
         BenchError: the server does not start.
     """
+    command: Sequence[str] = SERVE
+    own_core: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if name == "soak" and (apart := _apart()) is not None:
+        server_cores, generator_core = apart
+        command = ("taskset", "--cpu-list", ",".join(map(str, server_cores)), *SERVE)
+        own_core = pinned(generator_core)
+        plan = replace(plan, workers=min(plan.workers, len(server_cores)))
     with tempfile.TemporaryDirectory(prefix="bench-chaos-") as folder:
         store = Path(folder)
         shutil.copytree(models / model, store / model)
@@ -336,8 +350,22 @@ def run_trial(
             "CIFAR10_WORKERS": str(plan.workers),
             "CIFAR10_ADMIN_TOKEN": _ADMINISTRATOR,
         }
-        with Server(store, load=[model], device=device, settings=settings) as server:
+        server = Server(store, load=[model], device=device, command=command, settings=settings)
+        with own_core, server:
             return run(TRIALS[name](Trial(name, server, store, model, plan, progress)))
+
+
+def _apart() -> tuple[list[int], int] | None:
+    """The server's cores and the load generator's own; None where there are none to part.
+
+    For half an hour at a steady rate: a generator that shares the server's cores takes the more
+    from it the further both fall behind.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = sorted(affinity(0)) if affinity is not None else []
+    if len(cores) < 2 or shutil.which("taskset") is None:
+        return None
+    return cores[:-1], cores[-1]
 
 
 def _bytes(trial: Trial, request: HostileRequest) -> bytes:

@@ -216,10 +216,16 @@ def _floor_text(entry: Entry) -> str:
 
 
 def _training_text(entry: Entry) -> str:
-    cost = entry.result.cost
-    if cost is None:
+    cost, seconds = entry.result.cost, _training_seconds(entry)
+    if cost is None or seconds is None:
         return NOTHING
-    return f"{significant(cost.training_seconds / 60)} on {cost.training_hardware}"
+    return f"{significant(seconds / 60)} on {cost.training_hardware}"
+
+
+def _training_seconds(entry: Entry) -> float | None:
+    """With random weights, only a few images were trained on: that is not what a training takes."""
+    cost = entry.result.cost
+    return None if cost is None or cost.random_weights else cost.training_seconds
 
 
 def _cost(field: str) -> Callable[[Entry], Value]:
@@ -307,8 +313,8 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ),
     _one("HTTP, requests/s", "right", _rate_text, "http_requests_per_second", _rate),
     Column(
-        "Training, minutes", "right", _training_text, _cost("training_seconds"),
-        (("training_seconds", _cost("training_seconds")),
+        "Training, minutes", "right", _training_text, _training_seconds,
+        (("training_seconds", _training_seconds),
          ("training_hardware", _cost("training_hardware"))),
     ),
     Column(

@@ -59,7 +59,7 @@ examples:
 """,
     "peers": """\
 examples:
-  python -m bench peers                             every peer, five rounds, about 20 minutes
+  python -m bench peers                             every peer, five rounds, about half an hour
   python -m bench peers --resume                    go on with the newest session
   python -m bench peers --peers ours fastapi triton --rounds 3
   python -m bench peers --quick                     a second each, two rounds: to see that all works
@@ -73,6 +73,12 @@ examples:
   python -m bench bulk --resume                     go on with the newest session
   python -m bench bulk --quick                      half a second each: to see that all works
   python -m bench bulk --models simple_cnn --images 64 --rounds 3
+""",
+    "settings": """\
+examples:
+  python -m bench settings                          the default model on one core and on all
+  python -m bench settings --model simple_cnn --rounds 5
+  python -m bench settings --device cuda
 """,
     "report": """\
 examples:

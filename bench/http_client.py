@@ -20,6 +20,11 @@ MOST_CONNECTIONS: Final = 512
 """Of one client: an open loop that falls behind must not run this process out of the descriptors
 that its event loop can watch (:func:`bench.async_generator.run`)."""
 
+IDLE_SECONDS: Final = 4.0
+"""A connection that has been idle for longer is not used again. Servers close idle connections,
+after five seconds where uvicorn does it, and a request that meets the end of its connection is lost
+without either side being at fault (RFC 9112, 9.3.1 lets only idempotent ones be sent again)."""
+
 _HEAD_END: Final = b"\r\n\r\n"
 
 
@@ -149,6 +154,7 @@ class HttpClient:
         headers: more of them, the same for all bodies.
         most_connections: busy at one time.
         timeout_seconds: for the wait for a connection and the answer together.
+        idle_seconds: after which an idle connection is not used again.
 
     Raises:
         BenchError: not an ``http`` URL: TLS would measure the generator.
@@ -163,6 +169,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         most_connections: int = MOST_CONNECTIONS,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
@@ -178,7 +185,9 @@ class HttpClient:
             + body
             for body in bodies
         ]
-        self._idle: list[_Connection] = []
+        self._idle: list[tuple[_Connection, float]] = []
+        """Each with when it became idle, on the event loop's clock; the latest last."""
+        self._idle_seconds = idle_seconds
         self._timeout_seconds = timeout_seconds
         self._most_connections = most_connections
         self._free = asyncio.Semaphore(most_connections)
@@ -195,7 +204,7 @@ class HttpClient:
                 connection = await self._connect()
                 status = await connection.ask(request)
                 if connection.usable:
-                    self._idle.append(connection)
+                    self._idle.append((connection, asyncio.get_running_loop().time()))
         except (OSError, BrokenAnswerError, TimeoutError):
             if connection is not None:
                 connection.close()
@@ -213,22 +222,29 @@ class HttpClient:
             BenchError: nobody listens there.
         """
         try:
-            self._idle = [await self._connect() for _ in range(count)]
+            opened = [await self._open() for _ in range(count)]
         except OSError as error:
             message = f"no connection to {self._place.host}:{self._place.port}: {error}"
             raise BenchError(message) from error
+        now = asyncio.get_running_loop().time()
+        self._idle += [(connection, now) for connection in opened]
 
     def close(self) -> None:
         """End all idle connections; the client may be used again, on another event loop too."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
         self._free = asyncio.Semaphore(self._most_connections)  # one belongs to one loop
 
     async def _connect(self) -> _Connection:
+        oldest = asyncio.get_running_loop().time() - self._idle_seconds
         while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
+            connection, since = self._idle.pop()
+            if connection.usable and since >= oldest:
                 return connection
+            connection.close()
+        return await self._open()
+
+    async def _open(self) -> _Connection:
         loop = asyncio.get_running_loop()
         _, made = await loop.create_connection(_Connection, self._place.host, self._place.port)
         return made

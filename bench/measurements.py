@@ -14,6 +14,7 @@ from bench.plan_measurements import PlanMeasurement
 from bench.scenario_measurements import AgreementMeasurement, ScenarioMeasurement
 from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement
+from bench.settings_measurements import SettingsMeasurement
 from bench.variant_measurements import VariantMeasurement
 from cifar10.accuracy import Accuracy
 
@@ -251,6 +252,7 @@ Measurement = (
     | ChaosMeasurement
     | PeerFailureMeasurement
     | BulkMeasurement
+    | SettingsMeasurement
     | PlanMeasurement
     | FailureMeasurement
 )
@@ -274,6 +276,7 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "chaos": ChaosMeasurement,
     "peer_failure": PeerFailureMeasurement,
     "bulk": BulkMeasurement,
+    "settings": SettingsMeasurement,
     "plan": PlanMeasurement,
     "failure": FailureMeasurement,
 }
@@ -328,6 +331,12 @@ def key_of(measurement: Measurement) -> str:
             return f"peer={measurement.name}"
         case BulkMeasurement():
             return f"device={measurement.device} images={measurement.images}"
+        case SettingsMeasurement():
+            return (
+                f"device={measurement.device} cores={measurement.cores} "
+                f"workers={measurement.workers} threads={measurement.threads} "
+                f"batch={measurement.max_batch}"
+            )
         case FailureMeasurement():
             return measurement.stage
         case CostMeasurement() | TrainingMeasurement() | PlanMeasurement() | VariantMeasurement():

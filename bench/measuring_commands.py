@@ -30,6 +30,7 @@ from bench.listing import (
 from bench.outcomes import MODEL_FAILED, OK, conclude, rows_here, standard_output
 from bench.over_http import Target, load_models, reference_to, verify_models
 from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
+from bench.peers.questions import encode_jpeg
 from bench.peers.rounds import (
     choose_peers,
     done_in,
@@ -51,6 +52,13 @@ from bench.scenario_runs import (
 from bench.sending_runs import measure_sendings
 from bench.sensitivity import Bench, SensitivityPlan, measure_sensitivity
 from bench.sensitivity_section import told
+from bench.serving_settings import (
+    QUICK_SETTINGS_PLAN,
+    SENT_IMAGES,
+    SettingsPlan,
+    choices,
+    measure_settings,
+)
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.store import ModelStore
 
@@ -261,6 +269,27 @@ def bulk(options: argparse.Namespace, errors: Console) -> int:
             new_recorder(options, session.run_id),
             open_model=lambda stored: open_model(stored, "cpu", 1),
             plan=plan,
+            progress=progress,
+        )
+    return conclude(outcome, errors, options)
+
+
+def settings(options: argparse.Namespace, errors: Console) -> int:
+    """The service with several numbers of workers, threads and images in a batch."""
+    store = ModelStore(models_dir())
+    name = model_of(store, options.model)
+    device = "cuda" if options.device == "cuda" else "cpu"
+    plan = QUICK_SETTINGS_PLAN if options.quick else SettingsPlan()
+    with progress_bar(errors) as progress:
+        images = chosen_dataset(options, progress).test.images[:SENT_IMAGES]
+        outcome = measure_settings(
+            Target(store.root, device=device),
+            name,
+            store.card(name).sha256,
+            [encode_jpeg(image) for image in images],
+            new_recorder(options),
+            tried=choices(device),
+            plan=replace(plan, rounds=options.rounds or plan.rounds),
             progress=progress,
         )
     return conclude(outcome, errors, options)

@@ -37,6 +37,8 @@ class RecipeFacts:
     """Pixels a side, after resizing in the graph."""
     trained_layers: tuple[int, ...]
     """Of the base, its last ones, in each phase."""
+    batch_statistics: bool
+    """Whether batch normalisation that is trained uses each batch's own statistics."""
     phase_epochs: tuple[int, ...]
     """At most, in each phase."""
     head: str
@@ -50,7 +52,8 @@ class RecipeFacts:
             return f"{self.resolution} px"
         if factor == "base":
             most = max(self.trained_layers, default=0)
-            return f"last {most} layers trained" if most else "frozen"
+            how = " with each batch's statistics" if self.batch_statistics else ""
+            return f"last {most} layers trained{how}" if most else "frozen"
         if factor == "epochs":
             return f"{' + '.join(map(str, self.phase_epochs))} epochs"
         if factor == "preprocessing":
@@ -63,7 +66,8 @@ class RecipeFacts:
             case "resolution":
                 return float(self.resolution), ""
             case "base":
-                return float(max(self.trained_layers, default=0)), ""
+                most = max(self.trained_layers, default=0)
+                return float(most), str(self.batch_statistics)
             case "epochs":
                 return float(sum(self.phase_epochs)), ""
             case "preprocessing":
@@ -87,6 +91,7 @@ def facts_of(result: ModelResult) -> RecipeFacts | None:
         preprocessing=str(architecture.get("preprocessing")),
         resolution=int(architecture.get("resolution", 32)),
         trained_layers=tuple(int(count) for count in architecture.get("trained_layers", ())),
+        batch_statistics=bool(architecture.get("batch_statistics", False)),
         phase_epochs=tuple(int(phase.get("epochs", 0)) for phase in phases),
         head=_head(architecture.get("head")),
         augmentation=_augmentation(fields.get("augmentation")),
@@ -110,7 +115,10 @@ def differing(first: RecipeFacts, second: RecipeFacts) -> tuple[str, ...]:
         for factor in ("preprocessing", "resolution", "head", "augmentation", "optimisation")
         if getattr(first, factor) != getattr(second, factor)
     ]
-    if max(first.trained_layers, default=0) != max(second.trained_layers, default=0):
+    bases = [
+        (max(facts.trained_layers, default=0), facts.batch_statistics) for facts in (first, second)
+    ]
+    if bases[0] != bases[1]:
         found.append("base")
     common = min(len(first.phase_epochs), len(second.phase_epochs))
     if first.phase_epochs[:common] != second.phase_epochs[:common]:

@@ -31,6 +31,7 @@ from bench.scenario_sections import SCENARIO_SECTIONS
 from bench.selection import ModelResult
 from bench.sending_section import as_sent
 from bench.sensitivity_section import sensitivity
+from bench.settings_section import settings
 from bench.statistics import bootstrap_interval, interquartile_range, percentile
 from bench.study_sections import study, study_front
 from bench.variant_section import variants
@@ -297,6 +298,7 @@ SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("The study's conclusions, held against the rows", analysis.conclusions),
     ("The peers beside us", peers),
     ("Many images in one request", bulk),
+    ("Workers, threads and batch size", settings),
     ("What was measured", what_was_measured),
     ("Method and limits", method),
     ("Machine and versions", machine_and_versions),

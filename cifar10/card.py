@@ -98,6 +98,15 @@ class WeightsRecord:
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """The model whose answers another was trained on."""
+
+    name: str
+    sha256: str
+    """Of its ``model.onnx``."""
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """``training.json``: everything known about a trained model before it is exported."""
 
@@ -119,6 +128,7 @@ class TrainingRecord:
     training: TrainingCost
     keras_sha256: str
     versions: dict[str, str]
+    teacher: TeacherRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +205,8 @@ class ModelCard:
     versions: dict[str, str]
     variant: VariantRecord | None = None
     """None for a model as it was trained."""
+    teacher: TeacherRecord | None = None
+    """None for a model that was trained on the true classes alone."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +219,10 @@ class RefusedVariant:
     """What its card would have been, its accuracy left out: it is not to be shown."""
 
 
-_ADDED_LATER: Final[dict[str, Any]] = {"variant": None}
+_ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None}
 """Fields of a card that older ones lack → what stands for them."""
+
+_ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
 
 
 def read_training_record(text: str | bytes) -> TrainingRecord:
@@ -217,7 +231,7 @@ def read_training_record(text: str | bytes) -> TrainingRecord:
     Raises:
         InvalidCardError: naming the field that is wrong.
     """
-    return _read(TrainingRecord, text)
+    return _read(TrainingRecord, text, _ADDED_TO_TRAINING_LATER)
 
 
 def read_card(text: str | bytes) -> ModelCard:

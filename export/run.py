@@ -105,6 +105,7 @@ def export_model(
         accuracy=None if random_weights else record.accuracy,
         training=record.training,
         versions=record.versions | _converter_versions(),
+        teacher=record.teacher,
     )
     _write(card, onnx_bytes, store)
     return card

@@ -25,6 +25,8 @@ _FILTERS: Final = (
     Image.Resampling.BOX,
 )
 _LIGHT: Final = 0.2
+_GREY: Final = 120
+"""About the mean of CIFAR-10's training images."""
 
 
 def augment(
@@ -51,6 +53,8 @@ def augment(
         changed[index] = _resized(changed[index], random)
     for index in np.flatnonzero(random.random(count) < augmentation.jpeg):
         changed[index] = _recompressed(changed[index], random)
+    if augmentation.cutout:
+        _cut_out(changed, augmentation.cutout, random)
     return changed
 
 
@@ -69,6 +73,16 @@ def _shifted(
             chosen = np.flatnonzero((offsets[:, 0] == down) & (offsets[:, 1] == right))
             changed[chosen] = padded[chosen, down : down + IMAGE_SIZE, right : right + IMAGE_SIZE]
     return changed
+
+
+def _cut_out(images: NDArray[np.uint8], side: int, random: np.random.Generator) -> None:
+    """Make a square of each image grey, in place; its centre is anywhere in the image."""
+    centres = random.integers(0, IMAGE_SIZE, (len(images), 2))
+    for image, (row, column) in zip(images, centres, strict=True):
+        top, left = max(0, row - side // 2), max(0, column - side // 2)
+        image[top : max(0, row - side // 2 + side), left : max(0, column - side // 2 + side)] = (
+            _GREY
+        )
 
 
 def _relit(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

@@ -110,8 +110,8 @@ class Head:
 class Backbone:
     """A pretrained network with a new head.
 
-    Batch normalisation always uses its stored mean and variance, in training too; its scale and
-    offset are trained where its layer is.
+    Batch normalisation uses its stored mean and variance, in training too, unless
+    ``batch_statistics``; its scale and offset are trained where its layer is.
 
     Raises:
         RecipeError: it could not be built or trained as described.
@@ -126,6 +126,9 @@ class Backbone:
     trained_layers: tuple[int, ...]
     """Of each phase: how many of the backbone's last layers are trained with the head. 0 keeps it
     frozen. It never shrinks from one phase to the next."""
+    batch_statistics: bool = False
+    """Batch normalisation that is trained uses each batch's own mean and variance, and keeps a
+    running mean of them for inference: Keras' way unless told otherwise."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:

@@ -6,10 +6,11 @@ To add one, add it to :data:`RECIPES`; the tests then build it and check its par
 from typing import Final
 
 from cifar10.errors import RecipeError
+from training.ablation_recipes import ABLATION_RECIPES
 from training.recipes import COMPACT, SIMPLE_CNN, Recipe
 from training.study_recipes import STUDY_RECIPES
 
-RECIPES: Final[tuple[Recipe, ...]] = (SIMPLE_CNN, COMPACT, *STUDY_RECIPES)
+RECIPES: Final[tuple[Recipe, ...]] = (SIMPLE_CNN, COMPACT, *STUDY_RECIPES, *ABLATION_RECIPES)
 """All there are; the order is the one they are listed in."""
 
 

@@ -22,8 +22,8 @@ from cifar10.store import ModelStore
 from training.backbones import WeightsChoice
 from training.catalogue import RECIPES, find_recipe
 from training.progress import decoding_progress, training_progress
-from training.recipes import Recipe, smoke_form, with_epochs
-from training.smoke import smoke_dataset
+from training.recipes import Recipe, with_epochs
+from training.smoke import cut_down
 
 _EXAMPLES = """\
 examples:
@@ -134,7 +134,8 @@ def _add_places(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--random-weights",
         action="store_true",
-        help="no pretrained weights: to measure a backbone's cost; there will be no accuracy",
+        help="no pretrained weights: to measure a backbone's cost; trained on a few images only, "
+        "and without an accuracy",
     )
 
 
@@ -222,10 +223,9 @@ def _study(console: Console, options: argparse.Namespace) -> bool:
 def _train(console: Console, options: argparse.Namespace) -> None:
     recipe: Recipe = find_recipe(options.recipe)
     store = ModelStore(options.models_dir or models_dir())
-    dataset = _load(console, options.data)
-    if options.smoke:
-        dataset = smoke_dataset(dataset, recipe.smoke)
-        recipe = smoke_form(recipe)
+    recipe, dataset = cut_down(
+        recipe, _load(console, options.data), smoke=options.smoke, weights=_weights(options)
+    )
     # A smoke model must not take the place of a real one.
     name = options.name or f"{recipe.name}{'_smoke' if options.smoke else ''}"
     if options.epochs is not None:

@@ -10,7 +10,7 @@ from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.backbone_models import build_backbone, describe_backbone_preprocessing
 from training.backbones import Backbone
-from training.recipes import Phase, Recipe, ResidualNetwork, SimpleCnn
+from training.recipes import AdamOneCycle, OneCycle, Phase, Recipe, ResidualNetwork, SimpleCnn
 from training.residual import FusedBatchNormalization, residual_network
 
 
@@ -51,11 +51,14 @@ def check_parameters(model: keras.Model, recipe: Recipe) -> None:
         raise RecipeError(message)
 
 
-def compile_model(model: keras.Model, phase: Phase, label_smoothing: float = 0.0) -> None:
+def compile_model(
+    model: keras.Model, phase: Phase, label_smoothing: float = 0.0, *, soft_targets: bool = False
+) -> None:
     """Give ``model`` a fresh optimizer for ``phase``.
 
     The sparse loss takes class ids; the study's one-hot encoding is inside it. Smoothed targets
-    are no longer class ids, so those are given as (N, 10) by the caller. Whether to compile
+    and those with a teacher's part are no longer class ids, so those are given as (N, 10) by the
+    caller. Whether to compile
     with XLA is left to Keras: on TensorFlow's CPU backend it declines, and is right (forcing it
     made an epoch of the simple CNN twice as long).
     """
@@ -63,7 +66,7 @@ def compile_model(model: keras.Model, phase: Phase, label_smoothing: float = 0.0
         optimizer=_optimizer(phase),
         loss=(
             keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
-            if label_smoothing
+            if label_smoothing or soft_targets
             else "sparse_categorical_crossentropy"
         ),
         metrics=["accuracy"],
@@ -71,14 +74,20 @@ def compile_model(model: keras.Model, phase: Phase, label_smoothing: float = 0.0
 
 
 def _optimizer(phase: Phase) -> keras.optimizers.Optimizer:
-    if phase.schedule is None:
-        return keras.optimizers.Adam(phase.learning_rate)
-    return keras.optimizers.SGD(
-        phase.learning_rate,
-        momentum=phase.schedule.momentum,
-        nesterov=True,
-        weight_decay=phase.schedule.weight_decay,
-    )
+    match phase.schedule:
+        case None:
+            return keras.optimizers.Adam(phase.learning_rate)
+        case AdamOneCycle():
+            return keras.optimizers.AdamW(
+                phase.learning_rate, weight_decay=phase.schedule.weight_decay
+            )
+        case OneCycle():
+            return keras.optimizers.SGD(
+                phase.learning_rate,
+                momentum=phase.schedule.momentum,
+                nesterov=True,
+                weight_decay=phase.schedule.weight_decay,
+            )
 
 
 def count_parameters(model: keras.Model) -> Parameters:

@@ -15,6 +15,9 @@ class Observer:
     def features_extracted(self, done: int, total: int) -> None:
         """A frozen network has been run over ``done`` of ``total`` images, for the cache."""
 
+    def teacher_asked(self, done: int, total: int) -> None:
+        """A recipe's teacher has answered for ``done`` of ``total`` images."""
+
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         """Epoch ``epoch`` (1-based, over all phases) starts; it has ``steps`` batches."""
 

@@ -71,6 +71,11 @@ class _Drawing(Observer):
             self._task, total=total, completed=done, description="extracting features", note=""
         )
 
+    def teacher_asked(self, done: int, total: int) -> None:
+        self._bar.update(
+            self._task, total=total, completed=done, description="asking the teacher", note=""
+        )
+
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         self._bar.reset(self._task, total=steps, description=f"epoch {epoch} ({phase.name})")
 

@@ -58,6 +58,17 @@ class OneCycle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdamOneCycle:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101); the learning rate as :class:`OneCycle` has
+    it."""
+
+    rise: float
+    """The share of the steps in which it rises, 0–1."""
+    weight_decay: float
+    """Decoupled: each step takes this times the learning rate off every weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What is done to training images, each drawn anew for every image and epoch.
 
@@ -75,6 +86,25 @@ class Augmentation:
     can do to it."""
     light: float
     """Brightness and contrast changed by up to a fifth."""
+    cutout: int = 0
+    """Pixels a side of a square, anywhere, that is made grey in every image (DeVries and Taylor,
+    arXiv 1708.04552); 0 does without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """A larger model's answers as part of the target (Hinton et al., arXiv 1503.02531).
+
+    It is asked once about each training image and its mirror image; the mean of both is the answer.
+    """
+
+    teacher: str
+    """A model in the store, exported."""
+    share: float
+    """Of the target, 0–1; the rest is the true class."""
+    temperature: float
+    """Its probabilities are raised to one over this, and brought to a sum of 1 again: above 1, the
+    less likely classes count for more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +119,7 @@ class Phase:
     epochs: int
     learning_rate: float
     patience: int
-    schedule: OneCycle | None = None
+    schedule: OneCycle | AdamOneCycle | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +157,7 @@ class Recipe:
     """Of images; a phase that trains on the features of a frozen backbone goes without."""
     label_smoothing: float = 0.0
     """The share of the target that is spread evenly over all classes, 0–1."""
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -152,15 +183,21 @@ class Recipe:
 
     def _check_shares(self) -> None:
         shares = [self.label_smoothing]
+        if self.distillation is not None:
+            shares.append(self.distillation.share)
+            if not self.distillation.temperature > 0:
+                message = f"recipe {self.name!r}: a temperature must be positive"
+                raise RecipeError(message)
         if self.augmentation is not None:
             drawn = self.augmentation
             shares += [drawn.jpeg, drawn.resize, drawn.light]
         if not (0 <= self.label_smoothing < 1 and all(0 <= share <= 1 for share in shares)) or (
-            self.augmentation is not None and self.augmentation.shift < 0
+            self.augmentation is not None
+            and min(self.augmentation.shift, self.augmentation.cutout) < 0
         ):
             message = (
                 f"recipe {self.name!r}: label smoothing {self.label_smoothing} and augmentation "
-                f"{self.augmentation}; shares must be 0–1 (smoothing below 1), a shift at least 0"
+                f"{self.augmentation}; shares must be 0–1 (smoothing below 1), pixels at least 0"
             )
             raise RecipeError(message)
 
@@ -213,8 +250,9 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def smoke_form(recipe: Recipe) -> Recipe:
-    """The recipe with its smoke form's epochs."""
-    return with_epochs(recipe, recipe.smoke.epochs)
+    """The recipe with its smoke form's epochs, and without a teacher, which would have to be
+    trained first."""
+    return dataclasses.replace(with_epochs(recipe, recipe.smoke.epochs), distillation=None)
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:
@@ -224,12 +262,16 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
     of every recipe that does without it.
     """
     fields = _as_json(dataclasses.asdict(recipe))
-    for key in ("augmentation", "label_smoothing"):
+    for key in ("augmentation", "label_smoothing", "distillation"):
         if not fields[key]:
             del fields[key]
+    if not fields.get("augmentation", {"cutout": True})["cutout"]:
+        del fields["augmentation"]["cutout"]
     for phase in fields["phases"]:
         if phase["schedule"] is None:
             del phase["schedule"]
+    if fields["architecture"].get("batch_statistics") is False:
+        del fields["architecture"]["batch_statistics"]
     fields["architecture"] = {"type": type(recipe.architecture).__name__} | fields["architecture"]
     result: dict[str, Any] = fields
     return result

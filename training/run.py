@@ -26,11 +26,13 @@ from cifar10.card import (
     SCHEMA_VERSION,
     AccuracyRecord,
     DatasetRecord,
+    TeacherRecord,
     TrainingCost,
     TrainingRecord,
     read_training_record,
 )
 from cifar10.dataset import Dataset, Split
+from cifar10.environment import cache_dir
 from cifar10.errors import InvalidCardError, RecipeError, StoreError
 from cifar10.labels import CLASS_COUNT
 from cifar10.records import to_json
@@ -45,6 +47,7 @@ from cifar10.store import (
 from training.augmentation import augment
 from training.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
+from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
 from training.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
@@ -92,7 +95,7 @@ def train(
 
     Raises:
         RecipeError: the folder holds another training (recipe, seed, dataset or weights), or the
-            model does not have the recipe's parameters.
+            model does not have the recipe's parameters, or its teacher is not in the store.
         WeightsError: the backbone's weights cannot be had. Nothing was written.
         InvalidModelNameError: ``name`` could not be a model's.
         StoreError: the folder is damaged.
@@ -117,11 +120,22 @@ def train(
     file = weights_file(recipe, weights)
     if file is not None:
         identity["weights_sha256"] = file.sha256
+    teacher = find_teacher(recipe, store)
+    if teacher is not None:
+        identity["teacher_sha256"] = teacher.record.sha256
     state = None if restart else checkpoint.read()
     if state is not None:
         check_identity(checkpoint.folder, state.identity, identity)
     stages = make_stages(recipe, dataset, seed, file, observer)
-    job = _Job(name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer)
+    taught = None
+    if teacher is not None and recipe.distillation is not None:
+        taught = teacher.targets(
+            recipe.distillation, dataset, cache_dir() / "targets", observer.teacher_asked
+        )
+    job = _Job(
+        name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer,
+        teacher.record if teacher is not None else None, taught,
+    )  # fmt: skip
     if restart:  # only now: what stops the new training before it starts must not cost the old one
         _forget(folder, checkpoint)
     if state is not None:
@@ -142,6 +156,9 @@ class _Job:
     commit: str
     stages: Stages
     observer: Observer
+    teacher: TeacherRecord | None
+    taught: NDArray[np.float32] | None
+    """The teacher's part of the targets, in the order of the training images."""
 
 
 def _identity(
@@ -198,7 +215,8 @@ def _run_phases(job: _Job, state: State | None) -> State:
         else:
             kept = _kept(job, state) if state is not None else None
             model = job.stages.begin(phase, kept)
-            compile_model(model, phase, job.recipe.label_smoothing)
+            soft_targets = job.recipe.distillation is not None
+            compile_model(model, phase, job.recipe.label_smoothing, soft_targets=soft_targets)
         inputs = job.stages.inputs(phase)
         while not phase_is_over(history, phase):
             row = _run_epoch(job, model, inputs, phase, history)
@@ -244,7 +262,7 @@ def _run_epoch(
     job.observer.epoch_started(phase, epoch, steps)
     fitted = model.fit(
         images,
-        _targets(job.recipe, train.labels[order]),
+        _targets(job.recipe, train.labels[order], job.taught, order),
         batch_size=job.recipe.batch_size,
         epochs=1,
         shuffle=False,
@@ -270,11 +288,22 @@ def _run_epoch(
     )
 
 
-def _targets(recipe: Recipe, labels: NDArray[np.uint8]) -> NDArray[Any]:
-    """What the loss takes: class ids, or one-hot float32 (N, 10) where it smooths them."""
-    if not recipe.label_smoothing:
+def _targets(
+    recipe: Recipe,
+    labels: NDArray[np.uint8],
+    taught: NDArray[np.float32] | None = None,
+    order: NDArray[np.int64] | slice = slice(None),
+) -> NDArray[Any]:
+    """What the loss takes: class ids, or float32 (N, 10) where it smooths them or there is a
+    teacher; of ``taught``, which is in the dataset's order, the rows ``order``."""
+    if not recipe.label_smoothing and recipe.distillation is None:
         return labels
-    return np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+    true = np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+    if recipe.distillation is None or taught is None:
+        return true
+    share = np.float32(recipe.distillation.share)
+    mixed: NDArray[np.float32] = (1 - share) * true + share * taught[order]
+    return mixed
 
 
 class _LearningRate(keras.callbacks.Callback):  # type: ignore[misc]
@@ -332,6 +361,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         ),
         keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
         versions=library_versions(),
+        teacher=job.teacher,
     )
     if not random_weights:  # its accuracies would be read as results
         write_atomic(folder / HISTORY_FILE, history_csv(state.history))

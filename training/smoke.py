@@ -3,7 +3,19 @@
 import dataclasses
 
 from cifar10.dataset import Dataset, Split
-from training.recipes import Smoke
+from training.backbones import Backbone, WeightsChoice
+from training.recipes import Recipe, Smoke, smoke_form
+
+
+def cut_down(
+    recipe: Recipe, dataset: Dataset, *, smoke: bool, weights: WeightsChoice
+) -> tuple[Recipe, Dataset]:
+    """What is really trained, and on what: the smoke form where it is asked for, and where a
+    backbone's weights are random, for what such a model costs does not depend on its training."""
+    random = weights.random and isinstance(recipe.architecture, Backbone)
+    if not smoke and not random:
+        return recipe, dataset
+    return smoke_form(recipe), smoke_dataset(dataset, recipe.smoke)
 
 
 def smoke_dataset(dataset: Dataset, smoke: Smoke) -> Dataset:

@@ -142,10 +142,12 @@ class BackboneStages(Stages):
         return Inputs(features.train, features.validation)
 
     def begin(self, phase: Phase, kept: Kept | None) -> keras.Model:
-        """What comes after the frozen part: a copy, in which stored statistics are used."""
+        """What comes after the frozen part; as a copy, in which stored statistics are used, unless
+        the recipe wants those of each batch."""
         if kept is not None:
             self._take(kept)
-        return with_stored_statistics(self._trained_part(phase.name))
+        part = self._trained_part(phase.name)
+        return part if self._architecture.batch_statistics else with_stored_statistics(part)
 
     def whole(self, kept: Kept) -> keras.Model:
         """The backbone and the head as they were trained, in one model.

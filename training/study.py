@@ -17,9 +17,9 @@ from cifar10.errors import Cifar10Error
 from cifar10.store import ModelStore
 from training.backbones import WeightsChoice
 from training.observer import Observer
-from training.recipes import Recipe, smoke_form
+from training.recipes import Recipe
 from training.run import Outcome, train
-from training.smoke import smoke_dataset
+from training.smoke import cut_down
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +99,7 @@ def run_study(
         record, error, already_there = None, None, False
         try:
             outcome = train_one(
-                smoke_form(one.recipe) if smoke else one.recipe,
-                smoke_dataset(dataset, one.recipe.smoke) if smoke else dataset,
+                *cut_down(one.recipe, dataset, smoke=smoke, weights=weights),
                 store,
                 name=one.name,
                 seed=one.seed,

@@ -105,6 +105,9 @@ class _Drawing(StudyObserver):
             self._steps, total=total, completed=done, description="extracting features"
         )
 
+    def teacher_asked(self, done: int, total: int) -> None:
+        self._bar.update(self._steps, total=total, completed=done, description="asking the teacher")
+
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         self._bar.reset(self._steps, total=steps, description=f"epoch {epoch} ({phase.name})")
 

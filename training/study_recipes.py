@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from cifar10.card import Parameters
 from training.backbones import BACKBONES, Backbone, Head, Preprocessing
-from training.recipes import Phase, Recipe, Smoke
+from training.recipes import AdamOneCycle, Augmentation, Phase, Recipe, Smoke
 
 _LINEAR_PARAMETERS: Final = 1_280 * 10 + 10
 """Of the one dense layer on MobileNetV2's flattened 1 × 1 × 1,280."""
@@ -177,8 +177,8 @@ MOBILENETV2_TUNED: Final = Recipe(
         resolution=96,
         preprocessing="native",
         head=Head(pooling="average", dense_units=(256, 128), dropout=(0.5, 0.3)),
-        # The head; from block_13 on; from block_6 on; everything.
-        trained_layers=(0, 38, 100, 153),
+        # The head; from block_6 on; everything.
+        trained_layers=(0, 100, 153),
     ),
     expected_parameters=Parameters(
         total=2_257_984 + _TUNED_HIDDEN,
@@ -187,11 +187,23 @@ MOBILENETV2_TUNED: Final = Recipe(
     ),
     batch_size=64,
     phases=(
-        Phase(name="head", epochs=6, learning_rate=1e-3, patience=2),
-        Phase(name="from_block_13", epochs=4, learning_rate=3e-4, patience=2),
-        Phase(name="from_block_6", epochs=3, learning_rate=1e-4, patience=2),
-        Phase(name="everything", epochs=3, learning_rate=5e-5, patience=2),
+        Phase(name="head", epochs=5, learning_rate=1e-3, patience=5),
+        Phase(
+            name="from_block_6",
+            epochs=2,
+            learning_rate=5e-4,
+            patience=2,
+            schedule=AdamOneCycle(rise=0.1, weight_decay=0.02),
+        ),
+        Phase(
+            name="everything",
+            epochs=5,
+            learning_rate=3e-4,
+            patience=5,
+            schedule=AdamOneCycle(rise=0.1, weight_decay=0.02),
+        ),
     ),
+    augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
     smoke=Smoke(epochs=1, train_images=200, evaluation_images=100),
 )
 

@@ -24,7 +24,7 @@ class SlowServer:
         self.answer = asyncio.Event()
         if at_once:
             self.answer.set()
-        self.open = self.most = self.asked = 0
+        self.open = self.most = self.asked = self.accepted = 0
 
     async def __aenter__(self) -> "SlowServer":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -38,6 +38,7 @@ class SlowServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
+        self.accepted += 1
         self.most = max(self.most, self.open)
         try:
             while await reader.readuntil(b"\r\n\r\nx"):
@@ -60,6 +61,22 @@ def test_requests_wait_for_one_of_the_connections_and_all_are_answered() -> None
             return statuses, server.most
 
     assert run(work()) == ([200] * 40, 3)
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(60.0, 1), (-1.0, 5)])
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    idle_seconds: float, connections: int
+) -> None:
+    """The server may be ending it at that moment."""
+
+    async def work() -> tuple[list[int], int]:
+        async with SlowServer() as server:
+            client = HttpClient(server.url, "/", [b"x"], idle_seconds=idle_seconds)
+            statuses = [await client.send(number) for number in range(5)]
+            client.close()
+            return statuses, server.accepted
+
+    assert run(work()) == ([200] * 5, connections)
 
 
 def test_a_closed_client_works_on_the_next_event_loop() -> None:

@@ -22,6 +22,7 @@ from bench.scenario_measurements import (
 from bench.selection import select
 from bench.sending_measurements import SendingMeasurement
 from bench.sensitivity_measurements import SensitivityMeasurement, Trial
+from bench.settings_measurements import SettingsMeasurement
 from bench.variant_measurements import VariantMeasurement
 from cifar10.card import Parity, VariantRecord
 from cifar10.environment import PROJECT_ROOT
@@ -75,6 +76,7 @@ ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VER
        SCENARIO, AGREEMENT, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
        PLAN, SENDING, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
        BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)),
+       SettingsMeasurement("cpu", 2, True, 2, 1, 32, 32, 3.0, (9.0,), (1.0,), (2.0,), (1.0,), (8,)),
        VariantMeasurement("int8", "tiny", 1_000, VariantRecord("tiny", "a" * 64, "static", 100,
            PairedTest(100, 2, 1, 1.0, "exact binomial", 0.01, -0.02, 0.04)),
            Parity("validation images, against tiny", 100, 0.01, 0.97), None))  # fmt: skip

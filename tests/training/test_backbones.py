@@ -27,6 +27,7 @@ from training.models import count_parameters
 from training.observer import Observer
 from training.recipes import with_epochs
 from training.run import train
+from training.stages import make_stages
 from training.weights import calibrate_random
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
@@ -95,6 +96,15 @@ def test_stored_statistics_are_used_in_training_too(built: BuiltBackbone) -> Non
     # What would happen without: the statistics of four pictures, and other answers.
     plain = np.asarray(cut.trained(features, training=True))
     assert np.abs(plain - expected).max() > 1e-4
+
+
+def test_batch_statistics_are_used_where_a_recipe_says_so() -> None:
+    recipe = find_recipe("mobilenetv2_unfrozen")
+    stages = make_stages(recipe, DATASET, 0, None, Observer())
+    model = stages.begin(recipe.phases[0], None)
+    assert not any(isinstance(layer, StoredStatistics) for layer in model.layers)
+    different = np.asarray(model(IMAGES, training=True)) - np.asarray(model(IMAGES))
+    assert np.abs(different).max() > 1e-4
 
 
 @pytest.mark.parametrize(

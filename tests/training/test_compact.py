@@ -114,6 +114,21 @@ def test_each_change_changes_and_is_drawn_from_the_seed(kind: str) -> None:
             assert np.argmin(np.square(flat - picture).sum(axis=1)) == index
 
 
+def test_a_square_of_each_image_is_made_grey_and_nothing_else() -> None:
+    before = images(64)
+    how = dataclasses.replace(NOTHING, cutout=8)
+    after = augment(before, how, np.random.default_rng(0))
+    changed = (after != before).any(axis=3)
+    for image, difference in zip(after, changed, strict=True):
+        rows, columns = np.nonzero(difference)
+        assert 0 < np.ptp(rows) + 1 <= 8
+        assert 0 < np.ptp(columns) + 1 <= 8
+        assert (image[difference] == 120).all()
+    sizes = changed.sum(axis=(1, 2))
+    assert sizes.max() == 64  # whole ones, and some that reach over the edge
+    assert sizes.min() < 64
+
+
 def test_a_shift_moves_the_picture() -> None:
     before = images(200)
     how = dataclasses.replace(NOTHING, shift=2)

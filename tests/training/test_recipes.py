@@ -14,6 +14,7 @@ from training.catalogue import RECIPES, find_recipe
 from training.models import build_model, compile_model, count_parameters, describe_preprocessing
 from training.recipes import (
     SIMPLE_CNN,
+    AdamOneCycle,
     Phase,
     Recipe,
     recipe_fields,
@@ -21,6 +22,7 @@ from training.recipes import (
     training_fields,
     with_epochs,
 )
+from training.schedule import learning_rate
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -152,3 +154,40 @@ def test_fields_are_what_json_gives_back() -> None:
 
     fields = recipe_fields(SIMPLE_CNN)
     assert json.loads(to_json(Holder(fields)))["fields"] == fields
+
+
+def test_a_schedule_chooses_the_optimizer() -> None:
+    model = build_model(SIMPLE_CNN)
+    phase = dataclasses.replace(
+        SIMPLE_CNN.phases[0], schedule=AdamOneCycle(rise=0.1, weight_decay=0.01)
+    )
+    compile_model(model, phase)
+    assert type(model.optimizer) is keras.optimizers.AdamW
+    assert model.optimizer.weight_decay == 0.01
+    assert learning_rate(phase, 0, 100) < learning_rate(phase, 9, 100) <= phase.learning_rate
+    assert learning_rate(phase, 99, 100) < 0.01 * phase.learning_rate
+
+
+def test_a_new_possibility_does_not_make_another_training_of_old_recipes() -> None:
+    """Fields that a recipe does without are not told, so what was trained before is recognised."""
+    told = recipe_fields(find_recipe("mobilenetv2_frozen"))
+    assert set(told["architecture"]) == {
+        "type", "backbone", "resolution", "preprocessing", "head", "trained_layers",
+    }  # fmt: skip
+    assert recipe_fields(find_recipe("mobilenetv2_unfrozen"))["architecture"]["batch_statistics"]
+
+
+def test_the_ablation_changes_one_thing_at_a_time() -> None:
+    def changed(one: str, other: str) -> set[str]:
+        first, second = (training_fields(recipe_fields(find_recipe(n))) for n in (one, other))
+        flat = [{**fields, **fields["architecture"]} for fields in (first, second)]
+        return {key for key in flat[0] if flat[0][key] != flat[1][key]} - {"architecture"}
+
+    native = "backbone_mobilenetv2_native"
+    assert changed("backbone_mobilenetv2", native) == {"preprocessing"}
+    assert changed(native, "mobilenetv2_96px") == {"resolution"}
+    assert changed("mobilenetv2_96px_x255", "mobilenetv2_96px") == {"preprocessing"}
+    assert changed("mobilenetv2_96px", "mobilenetv2_96px_long") == {"phases"}
+    assert changed("mobilenetv2_96px", "mobilenetv2_96px_finetuned") == {
+        "trained_layers", "phases", "expected_parameters",
+    }  # fmt: skip

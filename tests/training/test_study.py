@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cifar10.dataset import Dataset
+from cifar10.dataset import Dataset, split_dataset, synthetic_arrays
 from cifar10.errors import WeightsError
 from cifar10.store import ModelStore
 from tests.training.tiny import TINY, tiny_dataset
+from training.backbones import WeightsChoice
+from training.catalogue import find_recipe
 from training.command_line import main
 from training.run import Outcome, train
+from training.smoke import cut_down
 from training.study import plan, run_study
 from training.study_command import summary
 
@@ -92,3 +95,22 @@ def test_an_unknown_recipe_is_refused_before_anything_is_trained(
     assert main(["study", "simple_cnn", "nothing", "--models-dir", str(tmp_path)]) == 1
     assert "no recipe 'nothing'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "smoke", "random", "images"),
+    [
+        ("mobilenetv2_frozen", False, False, 900),
+        ("mobilenetv2_frozen", True, False, 400),
+        ("mobilenetv2_frozen", False, True, 400),
+        ("simple_cnn", False, True, 900),
+    ],
+)
+def test_random_weights_train_on_few_images_and_only_backbones(
+    name: str, smoke: bool, random: bool, images: int
+) -> None:
+    recipe, raw = find_recipe(name), synthetic_arrays(train_per_class=100, test_per_class=20)
+    dataset = split_dataset(raw, source="synthetic", variant="synthetic")
+    found, cut = cut_down(recipe, dataset, smoke=smoke, weights=WeightsChoice(random=random))
+    assert len(cut.train.labels) == cut.record.train_count == images
+    assert (found == recipe) == (images == 900)

@@ -1,0 +1,96 @@
+"""The report's section on workers, threads and batch sizes of the service."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+
+from bench.markdown import count, markdown_table, numbers_after_name, significant
+from bench.peer_statistics import spread_of
+from bench.results import MachineResults, newest
+from bench.selection import ModelResult
+from bench.settings_measurements import SettingsMeasurement
+from bench.statistics import median
+
+_DEFAULT_BATCH = 32
+
+
+def settings(
+    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
+) -> str:
+    """What each choice of workers, threads and batch size gives, and which is best."""
+    found = [
+        (row.model, row.measurement)
+        for row in newest(results.rows)
+        if isinstance(row.measurement, SettingsMeasurement)
+    ]
+
+    def place(entry: tuple[str, SettingsMeasurement]) -> tuple[str, str, int, bool]:
+        model, one = entry
+        return model, one.device, one.cores, one.generator_shares
+
+    groups = [list(group) for _, group in groupby(sorted(found, key=place), place)]
+    return "\n\n".join(_group(group[0][0], [one for _, one in group]) for group in groups)
+
+
+def _group(model: str, measured: Sequence[SettingsMeasurement]) -> str:
+    first = measured[0]
+    ranked = sorted(measured, key=lambda one: -median(one.requests_per_second))
+    best = ranked[0]
+    rows = [
+        [
+            str(one.workers),
+            str(one.threads),
+            str(one.max_batch),
+            _text(one.requests_per_second, count),
+            _text([a / b for a, b in _pairs(one, best)]),
+            _text(one.one_client_p50_ms),
+            _text(one.p50_ms),
+            _text(one.p99_ms),
+            count(median(one.resident_bytes) / 1e6),
+        ]
+        for one in ranked
+    ]
+    header = [
+        "Workers",
+        "Threads each",
+        "Batch, at most",
+        "Requests/s, median (range)",
+        "Of the best",
+        "One client p50, ms",
+        "p50 at saturation, ms",
+        "p99 at saturation, ms",
+        "Memory, MB",
+    ]
+    where = "one core" if first.cores == 1 else f"{first.cores} cores"
+    where += ", shared with the load generator" if first.generator_shares else ""
+    text = (
+        f"{model} on {first.device}, {where}; {first.connections} connections, one image a "
+        f"request, {len(first.requests_per_second)} interleaved rounds of {first.seconds:g} s. "
+        f"Most requests: {_named(best)}."
+    )
+    default = next((one for one in measured if _is_default(one)), None)
+    if default is not None and default is not best:
+        share = [a / b for a, b in _pairs(default, best)]
+        text += f" The service's own choice, {_named(default)}, reaches {_text(share)} of that."
+    return f"{text}\n\n{markdown_table(header, rows, numbers_after_name(header))}"
+
+
+def _pairs(one: SettingsMeasurement, other: SettingsMeasurement) -> list[tuple[float, float]]:
+    return list(zip(one.requests_per_second, other.requests_per_second, strict=True))
+
+
+def _is_default(one: SettingsMeasurement) -> bool:
+    wanted = 1 if one.device == "cuda" else one.cores
+    return (one.workers, one.threads, one.max_batch) == (wanted, 1, _DEFAULT_BATCH)
+
+
+def _named(one: SettingsMeasurement) -> str:
+    workers = "1 worker" if one.workers == 1 else f"{one.workers} workers"
+    threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
+    return f"{workers}, {threads}, batches of at most {one.max_batch}"
+
+
+def _text(values: Sequence[float], number: Callable[[float | None], str] = significant) -> str:
+    found = spread_of(values)
+    if found is None:
+        return ""
+    return f"{number(found.median)} ({number(found.low)}–{number(found.high)})"
