@@ -82,7 +82,7 @@ cifar10-jpeg75 | CPU | latency, MACs |
 | wasteful | fp32, big | 60.00 (59.04–60.96) | none | 1 | 17.4 | 4,000,000 | 4,000,000 | 400 | \
 16.0 | 15.0 | 1.90 / 1.95 | – | – | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU | – |
 | heavy | fp32, heavy | no pretrained weights here; with them: `python -m training train heavy` \
-| – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – | 5.00 on 2 cores \
+| – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – | – \
 | – | – | random weights: cost only |
 | broken | fp32, broken | – | – | – | – | 2,122,186 | 2,122,186 | 11.9 | 8.50 | – | – | – | – | \
 5.00 on 2 cores | – | – | failed at latency: RuntimeError: out of memory \\| at node 7 |
@@ -107,7 +107,7 @@ aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 wasteful,fp32,big,0.6,0.5903615437302925,0.6095616565955722,0.0,1,0,0.174,4000000,4000000,\
 400000000,16000000,15.0,1.9,1.949,,,,300.0,2 cores,10000,cifar10-jpeg75,CPUExecutionProvider,,,\
 dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
-heavy,fp32,heavy,,,,,,0,,138357544,138357544,11877888,8500000,,,,,,,300.0,2 cores,,,,,random \
+heavy,fp32,heavy,,,,,,0,,138357544,138357544,11877888,8500000,,,,,,,,2 cores,,,,,random \
 weights: cost only,eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
 broken,fp32,broken,,,,,,0,,2122186,2122186,11877888,8500000,,,,,,,300.0,2 cores,,,,,failed at \
 latency: RuntimeError: out of memory | at node 7,\
