@@ -16,23 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.async_generator import Sent, closed_loop, run
+from bench.cores import Cores, choose_cores, on_cores, pinned
 from bench.http_client import HttpClient
 from bench.latency import Executor
 from bench.peer_measurements import BulkMeasurement
-from bench.peers.measuring import Cores, choose_cores, pinned
 from bench.peers.questions import V2_HEADER_LENGTH
 from bench.progress import Progress, labelled, silent
 from bench.results import Recorder, Row
 from bench.run import Open, RunOutcome
-from bench.server import SERVE, Server
+from bench.server import DEFAULT_MAX_BATCH, SERVE, Server
 from cifar10.card import INPUT, OUTPUT
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.labels import IMAGE_SHAPE
 from cifar10.store import ModelStore
 
-CHUNK_IMAGES: Final = 32
-"""``CIFAR10_MAX_BATCH``'s default."""
 _CONNECTIONS: Final = 2
 """One request is on its way while the other is answered."""
 _WARM_UP_RUNS: Final = 2
@@ -128,7 +126,7 @@ def _measure(
     command: Sequence[str],
     progress: Progress,
 ) -> BulkMeasurement:
-    pinned_command = ["taskset", "--cpu-list", str(cores.server), *command]
+    pinned_command = [*on_cores((cores.server,)), *command]
     with (
         pinned(cores.generator),
         Server(
@@ -138,7 +136,7 @@ def _measure(
         ways: dict[str, Way] = {
             "in_process": lambda s: in_process(executor, images, len(images), s, cores.server),
             "in_process_chunks": lambda s: in_process(
-                executor, images, CHUNK_IMAGES, s, cores.server
+                executor, images, DEFAULT_MAX_BATCH, s, cores.server
             ),
             "classify_batch": lambda s: _over_http(
                 server,
@@ -164,7 +162,7 @@ def _measure(
         images=len(images),
         connections=_CONNECTIONS,
         seconds=plan.seconds,
-        chunk_images=CHUNK_IMAGES,
+        chunk_images=DEFAULT_MAX_BATCH,
         **{way: tuple(found) for way, found in rates.items()},
     )
 

@@ -6,7 +6,6 @@ Traffic comes from this process, on the same machine, so rates here are not the 
 
 import asyncio
 import contextlib
-import os
 import shutil
 import signal
 import tempfile
@@ -27,8 +26,8 @@ from bench.chaos_large import large
 from bench.chaos_measurements import ChaosMeasurement
 from bench.chaos_trial import USERS, ChaosPlan, Trial, traffic
 from bench.choices import model_of
+from bench.cores import on_cores, pinned, usable
 from bench.http_client import NO_ANSWER, HttpClient
-from bench.peers.measuring import pinned
 from bench.progress import Progress, silent
 from bench.results import Recorder, Row
 from bench.run import RunOutcome
@@ -338,11 +337,13 @@ def run_trial(
     """
     command: Sequence[str] = SERVE
     own_core: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if name == "soak" and (apart := _apart()) is not None:
-        server_cores, generator_core = apart
-        command = ("taskset", "--cpu-list", ",".join(map(str, server_cores)), *SERVE)
-        own_core = pinned(generator_core)
-        plan = replace(plan, workers=min(plan.workers, len(server_cores)))
+    cores = usable()
+    if name == "soak" and len(cores) > 1:
+        # At a steady rate, a generator that shares the server's cores takes the more from it the
+        # further both fall behind.
+        command = (*on_cores(cores[:-1]), *SERVE)
+        own_core = pinned(cores[-1])
+        plan = replace(plan, workers=min(plan.workers, len(cores) - 1))
     with tempfile.TemporaryDirectory(prefix="bench-chaos-") as folder:
         store = Path(folder)
         shutil.copytree(models / model, store / model)
@@ -353,19 +354,6 @@ def run_trial(
         server = Server(store, load=[model], device=device, command=command, settings=settings)
         with own_core, server:
             return run(TRIALS[name](Trial(name, server, store, model, plan, progress)))
-
-
-def _apart() -> tuple[list[int], int] | None:
-    """The server's cores and the load generator's own; None where there are none to part.
-
-    For half an hour at a steady rate: a generator that shares the server's cores takes the more
-    from it the further both fall behind.
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = sorted(affinity(0)) if affinity is not None else []
-    if len(cores) < 2 or shutil.which("taskset") is None:
-        return None
-    return cores[:-1], cores[-1]
 
 
 def _bytes(trial: Trial, request: HostileRequest) -> bytes:

@@ -57,10 +57,10 @@ def readme_peers(results: MachineResults) -> str:
             [
                 _server(found),
                 found.decoder,
-                _text(comparison.spread(name, requests_per_second), count),
+                spread_text(comparison.spread(name, requests_per_second), count),
                 _ratio(comparison, name),
-                _text(comparison.spread(name, lambda one: one.half_load_p99_ms)),
-                _text(comparison.spread(name, lambda one: one.common_rate_p99_ms)),
+                spread_text(comparison.spread(name, lambda one: one.half_load_p99_ms)),
+                spread_text(comparison.spread(name, lambda one: one.common_rate_p99_ms)),
             ]
             for name, found in _servers(comparison)
         ]
@@ -84,18 +84,18 @@ def _one_model(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str
             _server(found),
             found.sends,
             found.decoder,
-            _text(spread(name, requests_per_second), count),
+            spread_text(spread(name, requests_per_second), count),
             _ratio(comparison, name),
             str(len(comparison.rounds[name])),
-            _text(spread(name, lambda one: one.cpu_us_per_request), count),
-            _text(spread(name, lambda one: one.one_client_p50_ms)),
-            _text(spread(name, lambda one: one.saturated_p99_ms)),
-            _text(spread(name, lambda one: one.half_load_p50_ms)),
-            _text(spread(name, lambda one: one.half_load_p99_ms)),
-            _text(spread(name, lambda one: one.common_rate_p50_ms)),
-            _text(spread(name, lambda one: one.common_rate_p99_ms)),
-            _text(spread(name, lambda one: one.resident_bytes / 1e6), count),
-            _text(spread(name, lambda one: one.ready_seconds)),
+            spread_text(spread(name, lambda one: one.cpu_us_per_request), count),
+            spread_text(spread(name, lambda one: one.one_client_p50_ms)),
+            spread_text(spread(name, lambda one: one.saturated_p99_ms)),
+            spread_text(spread(name, lambda one: one.half_load_p50_ms)),
+            spread_text(spread(name, lambda one: one.half_load_p99_ms)),
+            spread_text(spread(name, lambda one: one.common_rate_p50_ms)),
+            spread_text(spread(name, lambda one: one.common_rate_p99_ms)),
+            spread_text(spread(name, lambda one: one.resident_bytes / 1e6), count),
+            spread_text(spread(name, lambda one: one.ready_seconds)),
         ]
         for name, found in _servers(comparison)
     ]
@@ -213,8 +213,8 @@ def _starts(comparison: Comparison) -> str:
             continue
         other = comparison.spread(name, lambda one: one.ready_seconds)
         lines.append(
-            f"{found.server} (no model, no picture) is ready after {_text(other)} s; this service "
-            f"with its default model after {_text(ours)} s."
+            f"{found.server} (no model, no picture) is ready after {spread_text(other)} s; this "
+            f"service with its default model after {spread_text(ours)} s."
         )
     return " ".join(lines)
 
@@ -229,7 +229,7 @@ def _generator(comparison: Comparison) -> str:
                 return ""
             return (
                 f"The load generator's own ceiling, against a server that does nothing: "
-                f"{_text(rate, count)} requests/s; this service's rate is "
+                f"{spread_text(rate, count)} requests/s; this service's rate is "
                 f"{fastest.median / rate.median:.0%} of it."
             )
     return ""
@@ -250,7 +250,8 @@ def _times(ratio: Spread) -> str:
     return f"{significant(ratio.median)}× ({significant(ratio.low)}–{significant(ratio.high)})"
 
 
-def _text(spread: Spread | None, number: Callable[[float | None], str] = significant) -> str:
+def spread_text(spread: Spread | None, number: Callable[[float | None], str] = significant) -> str:
+    """The median, with the least and the most."""
     if spread is None:
         return NOTHING
     return f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"
@@ -271,11 +272,11 @@ def bulk(
                 row.model,
                 str(found.images),
                 str(len(found.in_process)),
-                _text(spread_of(found.in_process), count),
-                f"{_text(spread_of(found.in_process_chunks), count)}",
-                f"{_text(spread_of(found.classify_batch), count)}",
+                spread_text(spread_of(found.in_process), count),
+                f"{spread_text(spread_of(found.in_process_chunks), count)}",
+                f"{spread_text(spread_of(found.classify_batch), count)}",
                 _share(found.classify_batch, best),
-                f"{_text(spread_of(found.v2_infer), count)}",
+                f"{spread_text(spread_of(found.v2_infer), count)}",
                 _share(found.v2_infer, best),
             ]
         )
@@ -302,4 +303,6 @@ def bulk(
 
 def _share(over_http: Sequence[float], in_process: Sequence[float]) -> str:
     shares = [mine / theirs for mine, theirs in zip(over_http, in_process, strict=True)]
-    return _text(spread_of(shares), lambda share: NOTHING if share is None else f"{share:.0%}"[:-1])
+    return spread_text(
+        spread_of(shares), lambda share: NOTHING if share is None else f"{share:.0%}"[:-1]
+    )

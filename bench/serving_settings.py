@@ -5,25 +5,23 @@ On one core, the load generator has another. On all cores it shares them, as the
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from bench.async_generator import Sent, closed_loop, run
+from bench.cores import choose_cores, on_cores, pinned, usable
 from bench.http_client import HttpClient
 from bench.over_http import Target
-from bench.peers.measuring import choose_cores, pinned
 from bench.progress import Progress, silent
 from bench.results import Recorder
 from bench.run import RunOutcome
-from bench.server import Server
+from bench.server import DEFAULT_MAX_BATCH, Server
 from bench.settings_measurements import SettingsMeasurement
 from bench.statistics import percentile
 
 SENT_IMAGES: Final = 500
 """Different pictures posted."""
-_DEFAULT_BATCH: Final = 32
 _BATCHES: Final = (1, 8, 128)
 """Beside the default."""
 
@@ -71,7 +69,7 @@ def choices(device: str) -> list[Choice]:
         BenchError: fewer than two CPUs, or a system that does not pin.
     """
     cores = choose_cores()
-    every = tuple(sorted(os.sched_getaffinity(0)))
+    every = usable()
     found = []
     if device == "cpu":
         found += _tried((cores.server,), cores.generator, ((1, 1), (2, 1), (1, 2)))
@@ -83,7 +81,7 @@ def _tried(
     cores: tuple[int, ...], generator: int | None, layouts: Sequence[tuple[int, int]]
 ) -> list[Choice]:
     """Workers × threads with the default batch; for the first of them, other batches too."""
-    sizes = [(layout, _DEFAULT_BATCH) for layout in layouts]
+    sizes = [(layout, DEFAULT_MAX_BATCH) for layout in layouts]
     sizes += [(layouts[0], batch) for batch in _BATCHES]
     return [Choice(cores, generator, *layout, batch) for layout, batch in sizes]
 
@@ -156,7 +154,7 @@ def _measure(
         "CIFAR10_THREADS": str(choice.threads),
         "CIFAR10_MAX_BATCH": str(choice.max_batch),
     }
-    on = ["taskset", "--cpu-list", ",".join(map(str, choice.cores)), *target.command]
+    on = [*on_cores(choice.cores), *target.command]
     server = Server(
         target.models, load=(name,), device=target.device, command=on, settings=settings
     )

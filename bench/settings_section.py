@@ -1,16 +1,16 @@
 """The report's section on workers, threads and batch sizes of the service."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from bench.markdown import count, markdown_table, numbers_after_name, significant
+from bench.markdown import count, markdown_table, numbers_after_name
+from bench.peer_sections import spread_text
 from bench.peer_statistics import spread_of
 from bench.results import MachineResults, newest
 from bench.selection import ModelResult
+from bench.server import DEFAULT_MAX_BATCH
 from bench.settings_measurements import SettingsMeasurement
 from bench.statistics import median
-
-_DEFAULT_BATCH = 32
 
 
 def settings(
@@ -40,11 +40,11 @@ def _group(model: str, measured: Sequence[SettingsMeasurement]) -> str:
             str(one.workers),
             str(one.threads),
             str(one.max_batch),
-            _text(one.requests_per_second, count),
-            _text([a / b for a, b in _pairs(one, best)]),
-            _text(one.one_client_p50_ms),
-            _text(one.p50_ms),
-            _text(one.p99_ms),
+            spread_text(spread_of(one.requests_per_second), count),
+            spread_text(spread_of(_shares(one, best))),
+            spread_text(spread_of(one.one_client_p50_ms)),
+            spread_text(spread_of(one.p50_ms)),
+            spread_text(spread_of(one.p99_ms)),
             count(median(one.resident_bytes) / 1e6),
         ]
         for one in ranked
@@ -69,28 +69,23 @@ def _group(model: str, measured: Sequence[SettingsMeasurement]) -> str:
     )
     default = next((one for one in measured if _is_default(one)), None)
     if default is not None and default is not best:
-        share = [a / b for a, b in _pairs(default, best)]
-        text += f" The service's own choice, {_named(default)}, reaches {_text(share)} of that."
+        share = spread_text(spread_of(_shares(default, best)))
+        text += f" The service's own choice, {_named(default)}, reaches {share} of that."
     return f"{text}\n\n{markdown_table(header, rows, numbers_after_name(header))}"
 
 
-def _pairs(one: SettingsMeasurement, other: SettingsMeasurement) -> list[tuple[float, float]]:
-    return list(zip(one.requests_per_second, other.requests_per_second, strict=True))
+def _shares(one: SettingsMeasurement, other: SettingsMeasurement) -> list[float]:
+    """What it serves of the other's requests, in each round."""
+    rates = zip(one.requests_per_second, other.requests_per_second, strict=True)
+    return [mine / others for mine, others in rates]
 
 
 def _is_default(one: SettingsMeasurement) -> bool:
     wanted = 1 if one.device == "cuda" else one.cores
-    return (one.workers, one.threads, one.max_batch) == (wanted, 1, _DEFAULT_BATCH)
+    return (one.workers, one.threads, one.max_batch) == (wanted, 1, DEFAULT_MAX_BATCH)
 
 
 def _named(one: SettingsMeasurement) -> str:
     workers = "1 worker" if one.workers == 1 else f"{one.workers} workers"
     threads = "1 thread" if one.threads == 1 else f"{one.threads} threads"
     return f"{workers}, {threads}, batches of at most {one.max_batch}"
-
-
-def _text(values: Sequence[float], number: Callable[[float | None], str] = significant) -> str:
-    found = spread_of(values)
-    if found is None:
-        return ""
-    return f"{number(found.median)} ({number(found.low)}–{number(found.high)})"

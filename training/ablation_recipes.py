@@ -101,14 +101,14 @@ ABLATION_RECIPES: Final[tuple[Recipe, ...]] = (
     _step(
         "mobilenetv2_96px_long",
         "mobilenetv2_96px, its head trained ten times as long",
-        "as mobilenetv2_96px, whose features it takes, and a few minutes",
+        "as mobilenetv2_96px, whose features it takes, and a few minutes: an estimate",
         (0.7, 0.88),
         epochs=50,
     ),
     _step(
         "mobilenetv2_96px_finetuned",
         "mobilenetv2_96px, its last 38 layers trained too (from block 13 on)",
-        "as mobilenetv2_96px, another pass, and about a minute an epoch",
+        "as mobilenetv2_96px, another pass, and about a minute an epoch: an estimate",
         (0.75, 0.92),
         finetuned=True,
     ),

@@ -55,8 +55,8 @@ class StoredStatistics(keras.layers.BatchNormalization):  # type: ignore[misc]
     on to every layer of a functional model, over what was said when the layer was put there.
 
     On TensorFlow through its fused kernel, which does in one pass over memory, forwards and
-    backwards, what Keras 3 does in several: a step of MobileNetV2 at 96 pixels took 0.6 of its time
-    (docs/experiments.md).
+    backwards, what Keras 3 does in several: a step of MobileNetV2 at 96 pixels took two thirds of
+    its time (docs/experiments.md).
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

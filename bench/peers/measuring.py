@@ -4,11 +4,9 @@ The server has one core and the load generator, which is this process, another, 
 takes time from the other.
 """
 
-import contextlib
 import os
-import shutil
 import sysconfig
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.async_generator import Sent, closed_loop, open_loop, run_timed
+from bench.cores import Cores, on_cores, pinned
 from bench.http_client import HttpClient
 from bench.peer_measurements import PeerMeasurement
 from bench.peers.catalogue import FOLDER, OURS, Peer
@@ -105,42 +104,6 @@ class Subject:
     """(N, 10): what this process makes of the first of them."""
 
 
-@dataclass(frozen=True)
-class Cores:
-    """Which logical CPU is whose."""
-
-    server: int
-    generator: int
-
-
-def choose_cores() -> Cores:
-    """The first and the last that this process may use.
-
-    Raises:
-        BenchError: fewer than two, or a system that does not pin.
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    available = sorted(affinity(0)) if affinity is not None else []
-    if len(available) < 2 or shutil.which("taskset") is None:
-        message = (
-            "comparing servers takes two CPUs, one for the server and one for the load generator, "
-            "and `taskset` (util-linux) to keep them apart"
-        )
-        raise BenchError(message)
-    return Cores(available[0], available[-1])
-
-
-@contextlib.contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """This process on one core."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def title_of(peer: Peer) -> str:
     """Its title, with the version where it is not ours."""
     if peer.folder is None or peer.package is None:
@@ -202,7 +165,7 @@ def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
         load=(subject.name,),
         device="cpu",
         command=[
-            *("taskset", "--cpu-list", str(cores.server)),
+            *on_cores((cores.server,)),
             *(part.replace("{bin}", programs) for part in peer.command),
         ],
         settings=settings | dict(peer.settings),

@@ -12,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
+from bench.cores import Cores, choose_cores
 from bench.peer_measurements import PeerFailureMeasurement, PeerMeasurement
 from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of
-from bench.peers.measuring import Cores, PeerPlan, Subject, choose_cores, measure_peer, title_of
+from bench.peers.measuring import PeerPlan, Subject, measure_peer, title_of
 from bench.peers.questions import encode_jpeg
 from bench.progress import Progress, silent
 from bench.results import DatasetReference, Recorder, Row, published

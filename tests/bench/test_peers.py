@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.cores import Cores, choose_cores
 from bench.http_client import BrokenAnswerError, chunks_are_whole, parse_head
 from bench.peer_measurements import PeerFailureMeasurement, PeerMeasurement
 from bench.peer_statistics import comparisons, requests_per_second
 from bench.peers import environments
 from bench.peers.catalogue import CATALOGUE, FOLDER, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of, version_of
-from bench.peers.measuring import Cores, PeerPlan, Subject, choose_cores, measure_peer, title_of
+from bench.peers.measuring import PeerPlan, Subject, measure_peer, title_of
 from bench.peers.questions import (
     Answer,
     Base64Image,

@@ -3,8 +3,8 @@
 docs.ray.io/en/latest/serve/tutorials/serve-ml-models.html ("Serve a PyTorch model": the image is
 the body) and .../serve/http-guide.html (``http_options``). ``max_ongoing_requests`` as
 .../serve/advanced-guides/performance.html advises: with its default of 5, requests beyond those
-wait in the router in steps of up to half a second, and 32 callers get 15 answers a second. Without
-the dashboard, which would share the one core.
+wait in the router in steps of up to half a second, and 32 callers got 12 to 16 answers a second.
+Without the dashboard, which would share the one core.
 
     python server.py PORT
 """
