@@ -29,6 +29,12 @@ from cifar10.accuracy import wilson_interval
 LEAST: Final = f"at least {percent(FLOORS[-1][0], 0)} %"
 """What a model must reach to be recommended."""
 
+HOW_TO_MAKE: Final = (
+    "More models are measured than `models/` holds. Any is made by `python -m training train NAME "
+    "&& python -m export NAME`, its int8 variant by `python -m export NAME --int8`."
+)
+"""Where a model that is recommended is to be had: rows are kept of more models than are shipped."""
+
 MOST_PAIRED: Final = 8
 """Models compared with each other, the most accurate ones: more pairs than theirs say nothing."""
 
@@ -49,7 +55,10 @@ def budgets(
         ]
         for pick in picks
     ]
-    return markdown_table(["Budget", f"Ship ({LEAST})", "Why", "Floor reached"], rows, ["left"] * 4)
+    table = markdown_table(
+        ["Budget", f"Ship ({LEAST})", "Why", "Floor reached"], rows, ["left"] * 4
+    )
+    return f"{table}\n\n{HOW_TO_MAKE}"
 
 
 def paired(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.columns import COLUMNS, FLOORS, Entry, Value, entries
-from bench.evidence_sections import LEAST
+from bench.evidence_sections import HOW_TO_MAKE, LEAST
 from bench.markdown import accuracy_with_interval, percent, significant
 from bench.markdown_html import inline, to_html
 from bench.recommend import Pick, pick_for_budgets, reaches, reaches_a_floor, ship
@@ -90,6 +90,7 @@ def answer(results: Sequence[ModelResult], machine: str) -> str:
     return (
         f'<section class="answer">{lead}<ul class="cards">{shown}</ul>'
         f'<h2 class="tight">For each budget</h2>{_budget_table(picks)}'
+        f'<p class="small">{inline(HOW_TO_MAKE)}</p>'
         f'<p class="small">{html.escape(machine)}</p></section>'
     )
 

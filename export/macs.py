@@ -15,15 +15,15 @@ _COUNTED: Final = ("Conv", "Gemm", "MatMul")
 
 
 def count_macs(model: onnx.ModelProto) -> int:
-    """MACs for one image.
+    """MACs for one image; a graph that makes two of it is counted for both.
 
     Args:
-        model: with inferred shapes; only the batch, the first dimension, may be unknown.
+        model: only the batch, the first dimension, may be unknown in its shapes.
 
     Raises:
         ExportError: a shape that is needed is not known.
     """
-    shapes = _shapes(model.graph)
+    shapes = _shapes(_of_one_image(model).graph)
     total = 0
     for node in model.graph.node:
         if node.op_type not in _COUNTED:
@@ -36,8 +36,18 @@ def count_macs(model: onnx.ModelProto) -> int:
             per_value = weight[-1]
         else:
             per_value = weight[-2]
-        total += math.prod(output[1:]) * per_value
+        total += math.prod(output) * per_value
     return total
+
+
+def _of_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for a batch of one, its shapes inferred anew."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]
+    for value in (*single.graph.input, *single.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return onnx.shape_inference.infer_shapes(single, data_prop=True)
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
@@ -56,10 +66,10 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
 def _known(
     shapes: dict[str, tuple[int | None, ...]], name: str, *, batched: bool
 ) -> tuple[int, ...]:
-    """The shape of ``name``, with a batch of 1 where it is ``batched``."""
+    """The shape of ``name``; where it is ``batched`` and the batch not known, that is 1."""
     shape = shapes.get(name)
-    if shape is not None and batched:
-        shape = (1, *shape[1:])
+    if shape and batched:
+        shape = (shape[0] or 1, *shape[1:])
     if shape is None or None in shape:
         message = f"cannot count MACs: the shape of {name!r} is {shape}, expected it to be known"
         raise ExportError(message)

@@ -39,8 +39,10 @@ _NHWC_TO_NCHW: Final = [0, 3, 1, 2]
 
 @dataclass(frozen=True)
 class IntegerInput:
-    """The chain from the image to the first convolution, where it is ``scale × (pixel − zero)``."""
+    """The chain from the pixels to the first convolution: ``scale × (pixel − zero)``."""
 
+    pixels: str
+    """Where it begins: the image, or the image and its mirror image as one batch."""
     nodes: tuple[str, ...]
     """Names of the nodes, from the cast to the transpose."""
     output: str
@@ -162,7 +164,8 @@ def _reshape_by_flatten(graph: GraphEditor, reshape: onnx.NodeProto) -> None:
 def _integer_input(graph: GraphEditor) -> IntegerInput | None:
     """Find the chain, and make its zero point whole: what that shifts all pixels by, at most half a
     grey level, goes into the bias of the convolution."""
-    chain = _chain(graph, INPUT.name, ("Cast", "Mul", "Add", "Transpose", "Conv"))
+    pixels = _pixels(graph)
+    chain = _chain(graph, pixels, ("Cast", "Mul", "Add", "Transpose", "Conv"))
     if chain is None:
         return None
     _, multiply, add, transpose, convolution = chain
@@ -188,7 +191,15 @@ def _integer_input(graph: GraphEditor) -> IntegerInput | None:
         add.input[1] = graph.add_constant(f"{add.input[1]}_whole", whole)
         _add_to_bias(graph, convolution, moved * weight.sum(axis=(1, 2, 3)))
     names = tuple(node.name for node in chain[:-1])
-    return IntegerInput(names, transpose.output[0], float(scale.item()), zero_point)
+    return IntegerInput(pixels, names, transpose.output[0], float(scale.item()), zero_point)
+
+
+def _pixels(graph: GraphEditor) -> str:
+    """The image's name, or that of the batch it makes with its mirror image."""
+    for node in graph.nodes:
+        if node.op_type == "Concat" and INPUT.name in node.input:
+            return node.output[0]
+    return INPUT.name
 
 
 def _chain(graph: GraphEditor, value: str, op_types: Sequence[str]) -> list[onnx.NodeProto] | None:

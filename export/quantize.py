@@ -149,7 +149,7 @@ def _read_pixels(graph: GraphEditor, pixels: IntegerInput) -> None:
         [*(by_name[name] for name in pixels.nodes), quantize, dequantize],
         [
             helper.make_node(
-                "Transpose", [INPUT.name], ["pixels_nchw"], "pixels_nchw", perm=[0, 3, 1, 2]
+                "Transpose", [pixels.pixels], ["pixels_nchw"], "pixels_nchw", perm=[0, 3, 1, 2]
             ),
             helper.make_node(
                 "DequantizeLinear",

@@ -40,6 +40,10 @@ class ResidualNetwork:
     """Channels of each stage."""
     blocks: tuple[int, ...]
     """Blocks of each stage."""
+    mirrored: bool = False
+    """The finished model sees the image and its mirror image, and answers for the mean of what it
+    pools of both: no more parameters, twice the work. It is trained without, on images mirrored at
+    random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,10 @@ class Phase:
     learning_rate: float
     patience: int
     schedule: OneCycle | AdamOneCycle | None = None
+    augmentation: Augmentation | None = None
+    """In place of the recipe's."""
+    taught: bool = True
+    """By the recipe's teacher, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +166,7 @@ class Recipe:
     label_smoothing: float = 0.0
     """The share of the target that is spread evenly over all classes, 0–1."""
     distillation: Distillation | None = None
+    """In the phases that are ``taught``."""
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -188,18 +197,30 @@ class Recipe:
             if not self.distillation.temperature > 0:
                 message = f"recipe {self.name!r}: a temperature must be positive"
                 raise RecipeError(message)
-        if self.augmentation is not None:
-            drawn = self.augmentation
-            shares += [drawn.jpeg, drawn.resize, drawn.light]
-        if not (0 <= self.label_smoothing < 1 and all(0 <= share <= 1 for share in shares)) or (
-            self.augmentation is not None
-            and min(self.augmentation.shift, self.augmentation.cutout) < 0
+        pixels = []
+        augmentations = [self.augmentation, *(phase.augmentation for phase in self.phases)]
+        for drawn in augmentations:
+            if drawn is not None:
+                shares += [drawn.jpeg, drawn.resize, drawn.light]
+                pixels += [drawn.shift, drawn.cutout]
+        if not (
+            0 <= self.label_smoothing < 1
+            and all(0 <= share <= 1 for share in shares)
+            and min(pixels, default=0) >= 0
         ):
             message = (
                 f"recipe {self.name!r}: label smoothing {self.label_smoothing} and augmentation "
-                f"{self.augmentation}; shares must be 0–1 (smoothing below 1), pixels at least 0"
+                f"{augmentations}; shares must be 0–1 (smoothing below 1), pixels at least 0"
             )
             raise RecipeError(message)
+
+    def augmentation_in(self, phase: Phase) -> Augmentation | None:
+        """What is done to images in ``phase``."""
+        return phase.augmentation or self.augmentation
+
+    def distillation_in(self, phase: Phase) -> Distillation | None:
+        """The teacher's part of the target in ``phase``."""
+        return self.distillation if phase.taught else None
 
 
 SIMPLE_CNN: Final = Recipe(
@@ -222,21 +243,33 @@ COMPACT: Final = Recipe(
     "parameters, most of its work at 32×32 and 16×16",
     expected_test_accuracy=(0.84, 0.88),
     cost="a minute an epoch, 70 epochs, on two cores of an Intel Xeon (Sapphire Rapids)",
-    architecture=ResidualNetwork(widths=(16, 32, 48), blocks=(2, 3, 1)),
+    architecture=ResidualNetwork(widths=(16, 32, 48), blocks=(2, 3, 1), mirrored=True),
     expected_parameters=Parameters(total=99_226, trainable=98_330, non_trainable=896),
     batch_size=128,
     phases=(
         Phase(
-            name="all",
+            name="labels",
             epochs=70,
             learning_rate=0.15,
             patience=70,
             schedule=OneCycle(rise=0.15, momentum=0.9, weight_decay=1.5e-3),
+            taught=False,
+        ),
+        Phase(
+            name="distilled",
+            epochs=75,
+            learning_rate=0.1,
+            patience=75,
+            schedule=OneCycle(rise=0.1, momentum=0.9, weight_decay=1.5e-3),
+            augmentation=Augmentation(
+                shift=4, flip=True, jpeg=0.4, resize=0.15, light=0.15, cutout=8
+            ),
         ),
     ),
     smoke=Smoke(epochs=2, train_images=1_000, evaluation_images=500),
     augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
     label_smoothing=0.05,
+    distillation=Distillation(teacher="mobilenetv2_tuned", share=0.75, temperature=1.5),
 )
 
 _DESCRIPTIVE: Final = ("name", "source", "expected_test_accuracy", "cost", "smoke")
@@ -265,13 +298,18 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
     for key in ("augmentation", "label_smoothing", "distillation"):
         if not fields[key]:
             del fields[key]
-    if not fields.get("augmentation", {"cutout": True})["cutout"]:
-        del fields["augmentation"]["cutout"]
     for phase in fields["phases"]:
-        if phase["schedule"] is None:
-            del phase["schedule"]
-    if fields["architecture"].get("batch_statistics") is False:
-        del fields["architecture"]["batch_statistics"]
+        for key in ("schedule", "augmentation"):
+            if phase[key] is None:
+                del phase[key]
+        if phase["taught"]:
+            del phase["taught"]
+    for holder in (fields, *fields["phases"]):
+        if not holder.get("augmentation", {"cutout": True})["cutout"]:
+            del holder["augmentation"]["cutout"]
+    for key in ("batch_statistics", "mirrored"):
+        if fields["architecture"].get(key) is False:
+            del fields["architecture"][key]
     fields["architecture"] = {"type": type(recipe.architecture).__name__} | fields["architecture"]
     result: dict[str, Any] = fields
     return result

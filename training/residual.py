@@ -44,9 +44,11 @@ def residual_network(
     Args:
         architecture: what to build.
         name: the model's.
-        for_training: with :class:`FusedBatchNormalization`, whose weights are those of Keras' own.
+        for_training: with :class:`FusedBatchNormalization`, whose weights are those of Keras' own,
+            and never ``mirrored``.
     """
     normalization = FusedBatchNormalization if for_training else keras.layers.BatchNormalization
+    mirrored = architecture.mirrored and not for_training
 
     def convolution(x: Any, filters: int, size: int, strides: int, label: str) -> Any:
         x = keras.layers.Conv2D(
@@ -72,7 +74,8 @@ def residual_network(
         return keras.layers.ReLU(name=f"{label}_relu")(x)
 
     image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)  # casts first
+    seen = keras.ops.concatenate([image, image[:, :, ::-1]], axis=0) if mirrored else image
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(seen)  # casts first
     x = convolution(x, architecture.widths[0], 3, 1, "stem")
     x = keras.layers.ReLU(name="stem_relu")(x)
     for stage, (filters, blocks) in enumerate(
@@ -82,6 +85,8 @@ def residual_network(
             strides = 2 if stage > 1 and number == 1 else 1
             x = block(x, filters, strides, f"stage{stage}_block{number}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    if mirrored:
+        x = keras.ops.mean(keras.ops.reshape(x, (2, -1, architecture.widths[-1])), axis=0)
     # float32 even where a mixed-precision policy is set: probabilities are the contract.
     x = keras.layers.Dense(
         CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"

@@ -215,7 +215,7 @@ def _run_phases(job: _Job, state: State | None) -> State:
         else:
             kept = _kept(job, state) if state is not None else None
             model = job.stages.begin(phase, kept)
-            soft_targets = job.recipe.distillation is not None
+            soft_targets = job.recipe.distillation_in(phase) is not None
             compile_model(model, phase, job.recipe.label_smoothing, soft_targets=soft_targets)
         inputs = job.stages.inputs(phase)
         while not phase_is_over(history, phase):
@@ -254,15 +254,16 @@ def _run_epoch(
     order = random.permutation(len(train.labels))
     keras.utils.set_random_seed(int(random.integers(2**31)))
     images = inputs.train[order]
-    if job.recipe.augmentation is not None and inputs.are_pixels:
-        images = augment(images, job.recipe.augmentation, random)
+    augmentation = job.recipe.augmentation_in(phase)
+    if augmentation is not None and inputs.are_pixels:
+        images = augment(images, augmentation, random)
     steps = math.ceil(len(order) / job.recipe.batch_size)
     before = (epoch - _first_epoch(history, phase)) * steps
     rates = _LearningRate(phase, before, phase.epochs * steps)
     job.observer.epoch_started(phase, epoch, steps)
     fitted = model.fit(
         images,
-        _targets(job.recipe, train.labels[order], job.taught, order),
+        _targets(job.recipe, phase, train.labels[order], job.taught, order),
         batch_size=job.recipe.batch_size,
         epochs=1,
         shuffle=False,
@@ -271,7 +272,7 @@ def _run_epoch(
     ).history
     evaluated = model.evaluate(
         np.asarray(inputs.validation),
-        _targets(job.recipe, validation.labels),
+        _targets(job.recipe, phase, validation.labels),
         batch_size=_EVALUATION_BATCH,
         verbose=0,
         return_dict=True,
@@ -290,18 +291,20 @@ def _run_epoch(
 
 def _targets(
     recipe: Recipe,
+    phase: Phase,
     labels: NDArray[np.uint8],
     taught: NDArray[np.float32] | None = None,
     order: NDArray[np.int64] | slice = slice(None),
 ) -> NDArray[Any]:
     """What the loss takes: class ids, or float32 (N, 10) where it smooths them or there is a
     teacher; of ``taught``, which is in the dataset's order, the rows ``order``."""
-    if not recipe.label_smoothing and recipe.distillation is None:
+    distillation = recipe.distillation_in(phase)
+    if not recipe.label_smoothing and distillation is None:
         return labels
     true = np.eye(CLASS_COUNT, dtype=np.float32)[labels]
-    if recipe.distillation is None or taught is None:
+    if distillation is None or taught is None:
         return true
-    share = np.float32(recipe.distillation.share)
+    share = np.float32(distillation.share)
     mixed: NDArray[np.float32] = (1 - share) * true + share * taught[order]
     return mixed
 
@@ -373,16 +376,17 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
 def _measure(job: _Job, kept: Kept, whole: keras.Model) -> AccuracyRecord:
     """Accuracy of the kept weights.
 
-    On training and validation images by the part that was trained, on what it was trained on; on
-    test images, by the whole model on pixels, as whoever uses the model will have it.
+    By the whole model on pixels, as whoever uses it will have it; on training and validation images
+    by the part that was trained on features, where it was, for they are at hand.
     """
     dataset = job.dataset
     phase = next(phase for phase in job.recipe.phases if phase.name == kept.phase)
     inputs = job.stages.inputs(phase)
+    model = whole if inputs.are_pixels else kept.model
     job.observer.evaluating("train")
-    train = _evaluate(kept.model, inputs.train, dataset.train)
+    train = _evaluate(model, inputs.train, dataset.train)
     job.observer.evaluating("validation")
-    validation = _evaluate(kept.model, inputs.validation, dataset.validation)
+    validation = _evaluate(model, inputs.validation, dataset.validation)
     job.observer.evaluating("test")
     test = _evaluate(whole, dataset.test.images, dataset.test)
     return AccuracyRecord(train, validation, test, train.accuracy - test.accuracy)

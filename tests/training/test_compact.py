@@ -65,16 +65,20 @@ def test_trained_with_either_layer_the_weights_are_the_same() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
-    (phase,) = COMPACT.phases
+@pytest.mark.parametrize("phase", COMPACT.phases, ids=lambda phase: phase.name)
+def test_the_learning_rate_rises_and_falls_to_nothing(phase: Phase) -> None:
+    assert phase.schedule is not None
     rates = [learning_rate(phase, step, 1_000) for step in range(1_000)]
     top = int(np.argmax(rates))
-    assert top == pytest.approx(150, abs=1)
+    assert top == pytest.approx(1_000 * phase.schedule.rise, abs=1)
     assert rates[top] == pytest.approx(phase.learning_rate)
     assert all(np.diff(rates[: top + 1]) > 0)
     assert all(np.diff(rates[top + 1 :]) < 0)
     assert 0 < rates[0] < 0.01 * phase.learning_rate
     assert 0 < rates[-1] < 1e-3 * phase.learning_rate
+
+
+def test_without_a_schedule_the_learning_rate_stays() -> None:
     constant = Phase(name="all", epochs=2, learning_rate=0.3, patience=1)
     assert {learning_rate(constant, step, 10) for step in range(10)} == {0.3}
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from export.run import export_model
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
-from training import distillation
+from training import distillation, run
+from training.augmentation import augment
 from training.distillation import find_teacher, softened
 from training.models import build_model, compile_model
-from training.recipes import Distillation, recipe_fields, smoke_form
+from training.recipes import Augmentation, Distillation, recipe_fields, smoke_form
 from training.run import _targets, train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
@@ -91,11 +93,16 @@ def test_targets_mix_the_true_class_with_the_teacher_s_answer() -> None:
     labels, order = np.array([3, 0], np.uint8), np.array([1, 0])
     taught = np.full((2, 10), 0.1, np.float32)
     taught[0] = np.eye(10)[9]
-    found = _targets(TAUGHT, labels[order], taught, order)
+    phase = TAUGHT.phases[0]
+    found = _targets(TAUGHT, phase, labels[order], taught, order)
     np.testing.assert_allclose(found[0], 0.25 * np.eye(10)[0] + 0.075, atol=1e-6)
     np.testing.assert_allclose(found[1], 0.25 * np.eye(10)[3] + 0.75 * np.eye(10)[9], atol=1e-6)
     # Validation is on the true classes.
-    np.testing.assert_array_equal(_targets(TAUGHT, labels), np.eye(10, dtype=np.float32)[labels])
+    true = np.eye(10, dtype=np.float32)[labels]
+    np.testing.assert_array_equal(_targets(TAUGHT, phase, labels), true)
+    # And so is a phase without the teacher.
+    alone = dataclasses.replace(phase, taught=False)
+    np.testing.assert_array_equal(_targets(TAUGHT, alone, labels, taught), true)
 
 
 def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: ModelStore) -> None:
@@ -106,6 +113,40 @@ def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: Mode
     assert read_training_record(path.read_bytes()) == record
     assert export_model("taught", store, DATASET).teacher == record.teacher
     assert recipe_fields(TAUGHT)["distillation"] == dataclasses.asdict(HOW)
+
+
+def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of `compact`: first the true classes, then the teacher and images changed more."""
+    (phase,) = TAUGHT.phases
+    assert TAUGHT.augmentation is not None
+    harder = dataclasses.replace(TAUGHT.augmentation, cutout=4)
+    phases = (
+        dataclasses.replace(phase, name="labels", epochs=1, taught=False),
+        dataclasses.replace(phase, name="distilled", epochs=2, augmentation=harder),
+    )
+    recipe = dataclasses.replace(TAUGHT, name="in_phases", phases=phases)
+    changed, targets = [], []
+
+    def augmenting(images: Any, how: Augmentation, random: np.random.Generator) -> Any:
+        changed.append(how)
+        return augment(images, how, random)
+
+    def aiming(*arguments: Any) -> Any:
+        found = _targets(*arguments)
+        if len(found) == len(DATASET.train.labels):
+            targets.append(found)
+        return found
+
+    monkeypatch.setattr(run, "augment", augmenting)
+    monkeypatch.setattr(run, "_targets", aiming)
+    record = train(recipe, DATASET, store).record
+    assert changed == [TAUGHT.augmentation, harder, harder]
+    assert [bool(found.max(axis=1).min() == 1) for found in targets] == [True, False, False]
+    fields = record.recipe_fields["phases"]
+    assert (fields[0]["taught"], "taught" in fields[1]) == (False, False)
+    assert ("augmentation" in fields[0], fields[1]["augmentation"]["cutout"]) == (False, 4)
 
 
 def test_a_missing_teacher_is_an_error_that_says_how_to_make_it(tmp_path: Path) -> None:

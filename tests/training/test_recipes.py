@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -175,6 +177,19 @@ def test_a_new_possibility_does_not_make_another_training_of_old_recipes() -> No
         "type", "backbone", "resolution", "preprocessing", "head", "trained_layers",
     }  # fmt: skip
     assert recipe_fields(find_recipe("mobilenetv2_unfrozen"))["architecture"]["batch_statistics"]
+    (phase,) = told["phases"]
+    assert set(phase) == {"name", "epochs", "learning_rate", "patience"}
+
+
+def test_teachers_are_recipes_and_reproduce_makes_them_first() -> None:
+    teachers = {recipe.distillation.teacher for recipe in RECIPES if recipe.distillation}
+    assert teachers
+    assert teachers <= {recipe.name for recipe in RECIPES if recipe.distillation is None}
+    steps = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    (named,) = re.findall(r"^TEACHER := (.+)$", steps, re.MULTILINE)
+    assert set(named.split()) == teachers
+    made = steps.index("-m export $(TEACHER)")
+    assert steps.index("-m training train $(TEACHER)") < made < steps.index("-m training study")
 
 
 def test_the_ablation_changes_one_thing_at_a_time() -> None:

@@ -1,0 +1,122 @@
+"""A model that answers for an image and its mirror image, in Keras, in ONNX and in integers."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from cifar10.dataset import Dataset
+from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.store import ModelStore
+from export.convert import convert
+from export.macs import count_macs
+from export.quantize import quantize_int8
+from export.run import export_model
+from tests.training.tiny import TINY_SCHEDULED, tiny_dataset
+from training.models import build_model
+from training.recipes import Recipe, ResidualNetwork
+from training.run import train
+
+# Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+CPU = PredictorOptions(device="cpu")
+
+
+def mirrored_recipe() -> Recipe:
+    architecture = TINY_SCHEDULED.architecture
+    assert isinstance(architecture, ResidualNetwork)
+    return dataclasses.replace(
+        TINY_SCHEDULED,
+        name="mirrored",
+        architecture=dataclasses.replace(architecture, mirrored=True),
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return tiny_dataset()
+
+
+@pytest.fixture(scope="module")
+def models(dataset: Dataset) -> tuple[keras.Model, keras.Model]:
+    """The same weights, with and without the mirror image."""
+    keras.utils.set_random_seed(0)
+    alone = build_model(TINY_SCHEDULED)
+    for _ in range(100):  # or the activations would be nowhere near normalised
+        alone(dataset.train.images[:64], training=True)
+    both = build_model(mirrored_recipe())
+    both.set_weights(alone.get_weights())
+    return both, alone
+
+
+def test_the_answer_is_for_the_mean_of_both(
+    models: tuple[keras.Model, keras.Model], dataset: Dataset
+) -> None:
+    both, alone = models
+    images = dataset.test.images
+    turned = np.ascontiguousarray(images[:, :, ::-1])
+    found = both.predict(images, verbose=0)
+    np.testing.assert_allclose(found, both.predict(turned, verbose=0), atol=1e-5)
+    # A dense layer on the mean of what is pooled: the mean of the logarithms, up to a constant.
+    mean = (np.log(alone.predict(images, verbose=0)) + np.log(alone.predict(turned, verbose=0))) / 2
+    expected = np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - alone.predict(images, verbose=0)).max() > 1e-3
+
+
+def test_it_costs_twice_the_convolutions_and_no_parameters(
+    models: tuple[keras.Model, keras.Model],
+) -> None:
+    both, alone = models
+    assert both.count_params() == alone.count_params()
+    dense = 8 * 10
+    assert count_macs(convert(both)) - dense == 2 * (count_macs(convert(alone)) - dense) > 0
+
+
+def test_it_runs_in_integers_from_the_pixels_on(
+    models: tuple[keras.Model, keras.Model], dataset: Dataset
+) -> None:
+    graph = convert(models[0])
+    quantized = quantize_int8(graph, dataset.train.images)
+    onnx.checker.check_model(quantized, full_check=True)
+    operators = [node.op_type for node in quantized.graph.node]
+    assert "Cast" not in operators  # the first convolution reads the image's own bytes
+    joined = next(node for node in quantized.graph.node if node.op_type == "Concat")
+    types = {value.name: value.type.tensor_type.elem_type for value in quantized.graph.value_info}
+    assert types[joined.output[0]] == TensorProto.UINT8
+    images = dataset.test.images
+    whole, integers = (
+        Predictor(model.SerializeToString(), CPU).predict(images) for model in (graph, quantized)
+    )
+    np.testing.assert_allclose(integers, whole, atol=0.1)
+    for size in (1, 3, 32):
+        found = Predictor(quantized.SerializeToString(), CPU).predict(images[:size])
+        np.testing.assert_allclose(found, integers[:size], atol=1e-6)
+
+
+def test_it_is_trained_without_kept_with_and_measured_as_kept(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    """What is said of its accuracy is said of the model that is kept."""
+    store = ModelStore(tmp_path)
+    record = train(mirrored_recipe(), dataset, store).record
+    model = keras.saving.load_model(store.folder("mirrored") / "model.keras")
+    images = dataset.test.images
+    found = model.predict(images, verbose=0)
+    turned = model.predict(np.ascontiguousarray(images[:, :, ::-1]), verbose=0)
+    np.testing.assert_allclose(found, turned, atol=1e-5)
+    assert record.accuracy is not None
+    for split, accuracy in (
+        (dataset.train, record.accuracy.train),
+        (dataset.validation, record.accuracy.validation),
+        (dataset.test, record.accuracy.test),
+    ):
+        right = int((model.predict(split.images, verbose=0).argmax(1) == split.labels).sum())
+        assert accuracy.correct == right
+    card = export_model("mirrored", store, dataset)  # refuses a graph that answers otherwise
+    assert card.parity.top1_agreement == 1.0
