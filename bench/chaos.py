@@ -24,6 +24,7 @@ from bench.async_generator import closed_loop, open_loop, run
 from bench.chaos_inputs import Fuzzer, HostileRequest, bombs
 from bench.chaos_large import large
 from bench.chaos_measurements import ChaosMeasurement
+from bench.chaos_reload import ADMINISTRATOR, reload
 from bench.chaos_trial import USERS, ChaosPlan, Trial, traffic
 from bench.choices import model_of
 from bench.cores import on_cores, pinned, usable
@@ -33,7 +34,7 @@ from bench.results import Recorder, Row
 from bench.run import RunOutcome
 from bench.server import SERVE, Server
 from cifar10.errors import BenchError
-from cifar10.store import ONNX_FILE, ModelStore
+from cifar10.store import ModelStore
 
 SOAK_SHARE: Final = 0.7
 RECOVERY_SECONDS: Final = 2.0
@@ -48,7 +49,6 @@ MEMORY_INPUTS: Final = 10_000
 _PROMISED_GROWTH: Final = (
     f"memory grows by less than {MEMORY_GROWTH:.0%} from the second quarter to the last"
 )
-_ADMINISTRATOR: Final = "chaos"
 _BETWEEN_SECONDS: Final = 4.0
 _LOOK_SECONDS: Final = 0.01
 _GIVE_UP_SECONDS: Final = 180.0
@@ -88,39 +88,6 @@ async def kill(trial: Trial) -> ChaosMeasurement:
         f"all workers ready again within {RECOVERY_SECONDS:g} s; no request lost but those on the "
         "killed worker's connections",
         holds,
-    )
-
-
-async def reload(trial: Trial) -> ChaosMeasurement:
-    """Reload a model under load, with good files and with bad ones in turn."""
-    file = trial.store / trial.model / ONNX_FILE
-    whole = file.read_bytes()
-    times, wrong = [], 0
-    headers = {"authorization": f"Bearer {_ADMINISTRATOR}"}
-    async with traffic(trial), httpx.AsyncClient(timeout=120) as client:
-        for number in range(trial.plan.reloads):
-            trial.progress("chaos: reload", number, trial.plan.reloads)
-            for content, expected in ((whole, 200), (whole[: len(whole) // 2], 409)):
-                file.write_bytes(content)
-                start = time.monotonic()
-                address = f"{trial.server.url}/models/{trial.model}/reload"
-                answer = await client.post(address, headers=headers)
-                if expected == 200:
-                    times.append(time.monotonic() - start)
-                wrong += answer.status_code != expected
-                await asyncio.sleep(1)
-    failed = sum(count for status, count in trial.statuses.items() if status != 200)
-    figures = {
-        "reloads": float(len(times)),
-        "bad_files_refused": float(len(times) - wrong),
-        "failed_requests": float(failed),
-        "longest_reload_s": max(times),
-        "median_reload_s": float(np.median(times)),
-    }
-    return trial.result(
-        figures,
-        "every worker takes a good file and none a bad one; no request fails",
-        failed == 0 and wrong == 0,
     )
 
 
@@ -349,7 +316,7 @@ def run_trial(
         shutil.copytree(models / model, store / model)
         settings = {
             "CIFAR10_WORKERS": str(plan.workers),
-            "CIFAR10_ADMIN_TOKEN": _ADMINISTRATOR,
+            "CIFAR10_ADMIN_TOKEN": ADMINISTRATOR,
         }
         server = Server(store, load=[model], device=device, command=command, settings=settings)
         with own_core, server:

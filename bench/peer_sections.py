@@ -28,7 +28,8 @@ _HOW: Final = (
     "The same `model.onnx`, the same pictures and the same ten probabilities (to 1e-4, checked "
     "before every measurement), single images. Each server has one worker on one core and is "
     "written as its own documentation has it (`bench/peers/<name>/server.py` names the pages); "
-    "this service runs as it ships, every limit and metric on. The load generator has another "
+    "this service runs with its defaults, limits and metrics on, and that one model loaded. The "
+    "load generator has another "
     "core. The servers take turns in rounds; figures are medians over the rounds with the least "
     "and the most, and a ratio is of figures of the same round. *Decoder*: whose code makes pixels "
     "of the picture; none where the request holds pixels. *Half load*: Poisson arrivals at half of "
@@ -72,6 +73,7 @@ def readme_peers(results: MachineResults) -> str:
             "p99 at half its rate, ms",
             f"p99 at {_common_rate(comparison)}, ms",
         ]
+        parts.append(f"Model: `{comparison.model}`.\n")
         parts.append(markdown_table(header, rows, numbers_after_name(header, ("Decoder",))))
         parts.append(_sentences(comparison))
     return "\n".join(part for part in parts if part).strip()
@@ -116,7 +118,7 @@ def _one_model(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str
         "Memory, MB",
         "Ready, s",
     ]
-    text = f"Model: {comparison.model}.\n\n" if len(all_of_them) > 1 else ""
+    text = f"Model: `{comparison.model}`.\n\n"
     text += markdown_table(header, rows, numbers_after_name(header))
     parts = [text, _sentences(comparison), _starts(comparison), _generator(comparison)]
     parts += [
@@ -214,7 +216,7 @@ def _starts(comparison: Comparison) -> str:
         other = comparison.spread(name, lambda one: one.ready_seconds)
         lines.append(
             f"{found.server} (no model, no picture) is ready after {spread_text(other)} s; this "
-            f"service with its default model after {spread_text(ours)} s."
+            f"service, with `{comparison.model}` alone, after {spread_text(ours)} s."
         )
     return " ".join(lines)
 
@@ -295,8 +297,8 @@ def bulk(
     ]
     return (
         "Raw pixels, the server on one core and the client on another, ONNX Runtime in process on "
-        "the server's core while it waits. Rounds interleave the ways; a share is of the same "
-        "round's faster way in process.\n\n"
+        "the server's core while it waits. Rounds interleave the ways; a share is of "
+        "the same round's rate in process, by the way that is faster there by the median.\n\n"
         + markdown_table(header, rows, numbers_after_name(header))
     )
 

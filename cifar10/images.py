@@ -156,6 +156,15 @@ def _decode(data: bytes, limits: DecodeLimits, *, exact: bool) -> NDArray[np.uin
         raise UndecodableImageError(message) from error
 
 
+def count_pixels(data: bytes) -> int:
+    """How many pixels an image says that it has, from its header; 0 where that cannot be told."""
+    try:
+        with Image.open(io.BytesIO(data), formats=(image_format(data),)) as image:
+            return image.width * image.height
+    except Exception:  # whatever is wrong with it is for the decoder to say
+        return 0
+
+
 def _is_plain_tile(data: bytes) -> bool:
     """Whether ``data``, a JPEG, is a 32×32 one in grey or YCbCr with nothing but its pixels, so
     that libjpeg-turbo on its own must give what Pillow makes of it."""

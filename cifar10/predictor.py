@@ -6,6 +6,8 @@ Nothing here trusts that list: a device is what a created session reports (``get
 """
 
 import ctypes
+import ctypes.util
+import importlib.util
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,12 +53,13 @@ class PredictorOptions:
 
 def likely_device(device: Device) -> Literal["cpu", "cuda"]:
     """Where a session for ``device`` will execute, as far as can be told without making one: for
-    ``auto``, CUDA where ONNX Runtime has it and there is an NVIDIA driver. Starts nothing, so that
-    a process which forks may ask."""
+    ``auto``, CUDA where ONNX Runtime has it and there are an NVIDIA driver and cuDNN (that ONNX
+    Runtime lists its provider says nothing of either). Starts nothing, so that a process which
+    forks may ask."""
     if device != "auto":
         return device
     has_cuda = CUDA_PROVIDER in ort.get_available_providers() and _nvidia_driver_present()
-    return "cuda" if has_cuda else "cpu"
+    return "cuda" if has_cuda and _cudnn_present() else "cpu"
 
 
 class Predictor:
@@ -89,7 +92,13 @@ class Predictor:
         self._bucketed: BucketedRuns | None = None
         if self.device == "cuda" and options.cuda_buckets:
             self._bucketed = self._bucketed_runs(onnx, "cuda")
-        if options.device == "auto":
+        if options.device == "auto" and self.device == "cpu" and _nvidia_driver_present():
+            logger.warning(
+                "device auto: there is an NVIDIA driver, but this executes on %s; a session on "
+                "CUDA needs the `cuda` extra (CIFAR10_DEVICE=cuda says what is wrong)",
+                self.provider,
+            )
+        elif options.device == "auto":
             logger.info("device auto: executing on %s", self.provider)
 
     def _bucketed_runs(self, onnx: bytes, device: str) -> BucketedRuns:
@@ -246,6 +255,16 @@ def _nvidia_driver_present() -> bool:
             continue
         return True
     return False
+
+
+def _cudnn_present() -> bool:
+    """Whether the CUDA provider would find cuDNN: as a package of pip's, or as the system's."""
+    try:
+        if importlib.util.find_spec("nvidia.cudnn") is not None:
+            return True
+    except ModuleNotFoundError:
+        pass  # not even the package that it would be in
+    return ctypes.util.find_library("cudnn") is not None
 
 
 def _preload_cuda() -> None:

@@ -56,7 +56,16 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
 
         def work(place: Place, lifeline: int) -> None:
             edge = _edge(behind, place, key)
-            run_worker(edge, launch, SETTINGS, place, edge.is_fit, lifeline, edge.reload)
+            run_worker(
+                edge,
+                launch,
+                SETTINGS,
+                place,
+                edge.is_fit,
+                lifeline,
+                edge.reload,
+                edge.count_refusal,
+            )
 
         board = inherited_board(SETTINGS.workers)
         return Supervisor(board, work, launch.drain_seconds).run()

@@ -22,6 +22,10 @@ SPARE: Final = 2
 
 RATE_BUCKETS: Final = 1 << 15
 
+STALE_MS: Final = 5_000
+"""A worker beats ten times a second; one that has not for this long is stuck. Its supervisor gives
+it more time before it is killed."""
+
 
 class Field(IntEnum):
     """The numbers of one worker."""
@@ -78,8 +82,14 @@ class Board:
 
     @property
     def ready(self) -> int:
-        """How many workers can answer now."""
-        return sum(self.get(row, Field.READY) for row in range(self.size))
+        """How many workers can answer now: of those that are ready, the ones whose event loop has
+        turned lately. One that keeps no beat, as where there is no supervisor, is believed."""
+        stale = shared_clock_ms() - STALE_MS
+        return sum(
+            self.get(row, Field.READY)
+            for row in range(self.size)
+            if not 0 < self.get(row, Field.BEAT) < stale
+        )
 
     @property
     def was_ready(self) -> bool:

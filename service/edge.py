@@ -230,8 +230,12 @@ class Edge:
             detail = "an error that is the server's; its log has it under this instance"
             return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence), scope["path"])
 
+    def count_refusal(self, kind: Kind) -> None:
+        """Count a request that was refused; those that never came as far as here, too."""
+        self._metrics.rejected.labels(kind.slug).inc()
+
     def _refuse(self, problem: Problem, path: str) -> Answer:
-        self._metrics.rejected.labels(problem.kind.slug).inc()
+        self.count_refusal(problem.kind)
         if path == PROTOCOL_PREFIX or path.startswith(f"{PROTOCOL_PREFIX}/"):
             return self._protocol.refuse(problem)
         return Answer(problem.kind.status, problem.body(), MEDIA_TYPE, problem.headers)

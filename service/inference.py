@@ -1,8 +1,9 @@
 """Image bytes → probabilities, without ever holding up the event loop for long.
 
 Short work (a small tile's decoding) is done where it stands. Long work goes to the preparing
-thread, and photos to one of their own, where none holds up what is shorter; each behind a bounded
-queue: what does not fit is refused at once. Prediction is the batcher's.
+thread, photos and forms of many images to one of their own each, where none holds up what is
+shorter; each behind a bounded queue: what does not fit is refused at once. Prediction is the
+batcher's.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
-from cifar10.images import DecodeLimits, decode_image
+from cifar10.images import DecodeLimits, count_pixels, decode_image
 from service.batcher import Batcher, Run, past_deadline
 from service.metrics import Metrics
 from service.models import LoadedModel, batch_sizes
@@ -39,11 +40,14 @@ PHOTO_BYTES: Final = 256 * 1024
 """From here on an image is a photo: tens of milliseconds of decoding, for which others need not
 wait. In a photo's thread nearly all of the time is the decoder's, which leaves Python alone."""
 
+PHOTO_PIXELS: Final = 1_000_000
+"""Likewise: a few kilobytes of PNG may be millions of pixels."""
+
 PHOTO_NICENESS: Final = 10
 """The photos' thread gives way to the event loop, where both want one core (Linux only)."""
 
 MAX_PREPARING: Final = 32
-"""Requests that wait for either thread or are in it. Each holds its body, which may be as
+"""Requests that wait for one of the threads or are in it. Each holds its body, which may be as
 large as is accepted, so this and not the queue of images bounds the memory that they take."""
 
 
@@ -106,6 +110,7 @@ class Inference:
         self._metrics = metrics
         self._preparing = BoundedThread("prepare", MAX_PREPARING)
         self._photos = BoundedThread("photos", MAX_PREPARING, PHOTO_NICENESS)
+        self._forms = BoundedThread("forms", MAX_PREPARING)
         self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
         # A model that another has replaced goes, with its queue, when its last request is answered.
         self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
@@ -123,8 +128,11 @@ class Inference:
             except Problem as problem:
                 if problem.kind is not Kind.TOO_MANY_PIXELS:
                     raise
-        thread = self._photos if len(body) >= PHOTO_BYTES else self._preparing
-        return await thread.run(deadline, self._decode, body, content_type, self._limits)
+        if len(body) >= PHOTO_BYTES:
+            return await self._photos.run(deadline, self._decode, body, content_type, self._limits)
+        image = extract_image(body, content_type)
+        thread = self._photos if count_pixels(image) >= PHOTO_PIXELS else self._preparing
+        return await thread.run(deadline, self._tile, image, self._limits)
 
     async def decode_form(
         self, body: bytes, content_type: bytes, deadline: float
@@ -134,7 +142,7 @@ class Inference:
         Raises:
             Problem: 400 a bad form, 413 too many images, 503 and 504 as :meth:`decode`.
         """
-        return await self.prepare(
+        return await self._forms.run(
             deadline, self._decode_form, body, content_type, deadline - _now()
         )
 
@@ -220,6 +228,7 @@ class Inference:
         """End all threads; what has not started is dropped."""
         self._preparing.stop()
         self._photos.stop()
+        self._forms.stop()
         self._predicting.shutdown(wait=False, cancel_futures=True)
 
 

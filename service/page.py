@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +65,7 @@ def _read(name: str) -> bytes:
 
 def _always(answer: Answer) -> Callable[[Request], Awaitable[Answer]]:
     async def give(_: Request) -> Answer:
-        return answer
+        return replace(answer)  # to each its own: headers are added on the way out
 
     return give
 

@@ -64,7 +64,9 @@ class Connection(HttpToolsProtocol):
     """A connection that knows since when it waits for the rest of a request's head."""
 
     place: Place
-    """Of this worker; set by :func:`run_worker`."""
+    """Of this worker; set by :func:`run_worker`, as is the next."""
+    count: Callable[[Kind], None]
+    """Told of each refusal that no application sees."""
 
     waits_since: float | None = None
     """On the event loop's clock; None while a request is answered or the connection is idle."""
@@ -121,6 +123,7 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.write(_last_answer(Problem(kind, detail)))
+                self.count(kind)
             self.transport.close()
         self.waits_since = None
 
@@ -261,6 +264,7 @@ class WorkerServer(uvicorn.Server):
             logger.info("a connection was not made: %s", type(task.exception()).__name__)
 
     def _turn_away(self, connection: socket.socket) -> None:
+        Connection.count(Kind.TOO_MANY_CONNECTIONS)
         detail = f"{self._settings.max_connections} connections are open; try again in a second"
         problem = Problem(Kind.TOO_MANY_CONNECTIONS, detail, headers=((b"retry-after", b"1"),))
         with connection:
@@ -318,10 +322,23 @@ def run_worker(
     is_fit: Callable[[], bool],
     lifeline: int,
     reload: Callable[[], None] | None = None,
+    count: Callable[[Kind], None] = lambda kind: None,
 ) -> None:
-    """Serve ``application`` until told to end."""
+    """Serve ``application`` until told to end.
+
+    Args:
+        application: what answers.
+        launch: what BentoML told.
+        settings: limits.
+        place: of this worker, on the board.
+        is_fit: whether all models can answer.
+        lifeline: ends when the supervisor does.
+        reload: what SIGHUP does; None: nothing.
+        count: told of each refusal that the application does not see.
+    """
     _allow_connections(settings.max_connections)
     Connection.place = place
+    Connection.count = staticmethod(count)
     # BentoML's own choices for its workers, but for what is said here.
     config = uvicorn.Config(
         application,

@@ -14,9 +14,19 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.exchange import Request
-from service.problems import Kind, Problem, malformed, too_large, too_many_images
+from service.problems import (
+    Kind,
+    Problem,
+    malformed,
+    too_large,
+    too_many_images,
+    try_later,
+)
 
 IMAGE_PART: Final = "image"
+
+MAX_ARRIVING_BYTES: Final = 256 * 1024 * 1024
+"""Of one worker. A body that comes in one piece, as any small one does, is not counted."""
 
 MAX_PART_HEADERS: Final = 8
 MAX_PART_HEADER_BYTES: Final = 1024
@@ -28,7 +38,8 @@ class ClientDisconnectedError(Exception):
 
 
 class BodyReader:
-    """Reads bodies under a cap on their size and on the time they take.
+    """Reads bodies under a cap on their size, on the time they take, and on what those that are
+    still arriving take together: else a thousand clients could each leave ten megabytes here.
 
     All reads have the same time, so they run out in the order in which they began, and one timer
     serves them all: a timer for each costs a request more than reading its body does.
@@ -36,11 +47,16 @@ class BodyReader:
     Args:
         max_bytes: the largest body accepted.
         seconds: the time that a body has to arrive.
+        max_arriving_bytes: the most that all unfinished bodies may hold.
     """
 
-    def __init__(self, max_bytes: int, seconds: float) -> None:
+    def __init__(
+        self, max_bytes: int, seconds: float, max_arriving_bytes: int = MAX_ARRIVING_BYTES
+    ) -> None:
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._max_arriving_bytes = max(max_arriving_bytes, max_bytes)
+        self._arriving_bytes = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
         """Who reads, in order of its deadline (on the event loop's clock)."""
         self._late: set[asyncio.Task[Any]] = set()
@@ -56,7 +72,7 @@ class BodyReader:
         Raises:
             Problem: 400 for an empty body, 408 when it does not arrive in time, 413 as soon as it
                 is known to be larger than accepted (from its Content-Length, before anything is
-                read), 415 for a compressed one.
+                read), 415 for a compressed one, 503 while others fill the memory for bodies.
             ClientDisconnectedError: the body will never be complete.
         """
         encoding = request.headers.get(b"content-encoding")
@@ -81,7 +97,7 @@ class BodyReader:
             self._timer_is_set = True
             loop.call_at(ends, self._end_late_reads, loop)
         try:
-            return await _read_capped(request, self._max_bytes)
+            return await self._read_capped(request)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -92,6 +108,41 @@ class BodyReader:
         finally:
             del self._reading[task]
             self._late.discard(task)
+
+    async def _read_capped(self, request: Request) -> bytes:
+        max_bytes = self._max_bytes
+        length = request.headers.get(b"content-length")
+        if length is not None:
+            if not length.isdigit():
+                detail = "Content-Length is not a number"
+                raise malformed(detail)
+            if len(length) > 18 or int(length) > max_bytes:
+                raise too_large(max_bytes)
+        message = await request.receive()
+        whole: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            if len(whole) > max_bytes:
+                raise too_large(max_bytes)
+            return whole
+        # Not a list: a body of one-byte chunks would fill the memory with objects.
+        body = bytearray()
+        try:
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnectedError
+                part = message.get("body", b"")
+                body += part
+                self._arriving_bytes += len(part)
+                if len(body) > max_bytes:
+                    raise too_large(max_bytes)
+                if not message.get("more_body", False):
+                    return bytes(body)
+                if self._arriving_bytes > self._max_arriving_bytes:
+                    detail = "too many large bodies are arriving at once; try again in a second"
+                    raise try_later(Kind.QUEUE_FULL, detail)
+                message = await request.receive()
+        finally:
+            self._arriving_bytes -= len(body)
 
     def _end_late_reads(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -164,32 +215,6 @@ def _boundary(content_type: bytes) -> bytes:
         detail = "the Content-Type is multipart/form-data without a boundary"
         raise malformed(detail)
     return boundary
-
-
-async def _read_capped(request: Request, max_bytes: int) -> bytes:
-    length = request.headers.get(b"content-length")
-    if length is not None:
-        if not length.isdigit():
-            detail = "Content-Length is not a number"
-            raise malformed(detail)
-        if len(length) > 18 or int(length) > max_bytes:
-            raise too_large(max_bytes)
-    message = await request.receive()
-    whole: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        if len(whole) > max_bytes:
-            raise too_large(max_bytes)
-        return whole
-    body = bytearray()  # not a list: a body of one-byte chunks would fill the memory with objects
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnectedError
-        body += message.get("body", b"")
-        if len(body) > max_bytes:
-            raise too_large(max_bytes)
-        if not message.get("more_body", False):
-            return bytes(body)
-        message = await request.receive()
 
 
 @dataclass

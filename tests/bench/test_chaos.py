@@ -104,7 +104,7 @@ def test_trials_leave_rows_that_the_report_shows(tiny_store: Path, recorder: Rec
     assert fuzz.holds
     assert len(fuzz.memory_bytes) > 2
     assert rows["reload"].status_counts.keys() == {"200"}
-    assert rows["reload"].figures["bad_files_refused"] == 1
+    assert rows["reload"].figures["wrong"] == 0
     killed = rows["kill"].figures
     assert killed["failed_requests"] <= killed["connections_of_the_killed"]
     # The model that was given is as it was: trials have a copy.

@@ -16,7 +16,10 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from service import batcher as batcher_module
 from service import inference as inference_module
+from service.exchange import Request
+from service.problems import Kind, Problem
 from service.status import STATIC
+from service.upload import BodyReader
 from tests.conftest import encode
 from tests.service.cases import CASES, JPEG, PIXELS, PNG, WEBP, Case, assert_refused, form
 from tests.service.conftest import make_edge, running
@@ -201,6 +204,39 @@ def test_every_late_body_is_408_and_no_other(tiny_store):
         assert_refused(Case("", 408, "body-timeout"), response)
 
 
+def test_bodies_that_arrive_together_have_a_bound_and_small_ones_none():
+    reader = BodyReader(max_bytes=1_000, seconds=30, max_arriving_bytes=1_500)
+
+    async def main():
+        finish = asyncio.Event()
+
+        def request(*parts):
+            left = list(parts)
+
+            async def receive():
+                if len(left) == 1:
+                    await finish.wait()
+                return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+            return Request("POST", "/classify", b"", {}, receive, 0.0)
+
+        def begin():
+            return asyncio.create_task(reader.read(request(b"a" * 800, b"b")))
+
+        first, second = begin(), begin()
+        await asyncio.wait([second])
+        finish.set()
+        whole = await reader.read(request(b"c" * 900))  # in one piece
+        return second.exception(), whole, await first, await begin()
+
+    refused, whole, first, again = asyncio.run(main())
+    assert isinstance(refused, Problem)
+    assert refused.kind is Kind.QUEUE_FULL
+    assert whole == b"c" * 900
+    assert first == again == b"a" * 800 + b"b"
+    assert reader._arriving_bytes == 0
+
+
 @pytest.fixture
 def stuck(monkeypatch):
     """Every model run waits for the event that this gives."""
@@ -307,6 +343,36 @@ def test_a_photo_holds_up_no_smaller_image_and_its_thread_gives_way(tiny_store, 
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert threads[len(picture)][1] == own
         assert threads[len(photo)][1] == min(own + inference_module.PHOTO_NICENESS, 19)
+
+
+def test_many_pixels_and_many_images_hold_up_no_smaller_image(tiny_store, monkeypatch):
+    """A few kilobytes may be millions of pixels, and a form may hold hundreds of images."""
+    decode = inference_module.decode_image
+    threads: dict[int, str] = {}
+
+    def note_and_decode(image, limits):
+        tile = decode(image, limits)  # first: what is refused inline goes on to a thread
+        threads[len(image)] = threading.current_thread().name.partition("_")[0]
+        return tile
+
+    monkeypatch.setattr(inference_module, "decode_image", note_and_decode)
+    flat = encode(np.zeros((1_200, 1_200, 3), np.uint8), "PNG")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    picture, part = encode(noise, "JPEG"), encode(noise, "PNG")
+    assert len(flat) < inference_module.INLINE.max_bytes
+
+    async def main():
+        async with running(make_edge(tiny_store)) as client:
+            posts = [
+                await client.post("/classify", content=flat),
+                await client.post("/classify", files={"image": picture}),
+                await client.post("/classify/batch", files=[("image", part)]),
+            ]
+            return [post.status_code for post in posts]
+
+    assert asyncio.run(main()) == [200, 200, 200]
+    expected = {len(flat): "photos", len(picture): "prepare", len(part): "forms"}
+    assert threads == expected
 
 
 def test_a_defect_is_a_500_problem_and_a_log_line_without_the_image(run, monkeypatch, caplog):

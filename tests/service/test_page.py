@@ -50,6 +50,22 @@ def test_the_page_asks_nobody_else_and_runs_nothing_inline(run):
         assert "https://" not in text
 
 
+def test_a_page_that_is_given_often_is_given_as_the_first_time(run):
+    """Headers of one client's trace are no other's."""
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+
+    async def ask(client):
+        for path in ("/", "/static/page.js"):
+            for _ in range(3):
+                await client.get(path, headers=trace)
+        traced = await client.get("/", headers=trace)
+        return traced, [await client.get(path) for path in ("/", "/static/page.js")]
+
+    traced, others = run(ask)
+    assert len(traced.headers.get_list("traceparent")) == 1
+    assert all("traceparent" not in response.headers for response in others)
+
+
 def test_every_file_of_the_page_is_served(run):
     files = {path.name for path in STATIC.iterdir()} - {"index.html", "openapi.json"}
 

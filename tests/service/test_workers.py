@@ -20,7 +20,7 @@ import pytest
 
 from cifar10.environment import PROJECT_ROOT
 from cifar10.store import ModelStore
-from service.board import Board, Place
+from service.board import STALE_MS, Board, Field, Place, shared_clock_ms
 from service.edge import Edge
 from service.models import ModelSet
 from service.settings import Settings
@@ -119,12 +119,17 @@ def test_readiness_tells_of_a_worker_that_is_not_there(tiny_store: Path):
             answers = [await client.get("/readyz"), await client.get("/v2/health/ready")]
             there.set_ready(True)
             answers += [await client.get("/readyz"), await client.get("/v2/health/ready")]
+            there.beat()
+            answers.append(await client.get("/readyz"))
+            board.put(there.row, Field.BEAT, shared_clock_ms() - STALE_MS - 1)
+            answers.append(await client.get("/readyz"))
             board.free_row(there.row)
             return [*answers, await client.get("/readyz")]
 
-    alone, alone_v2, both, both_v2, alone_again = asyncio.run(main())
+    alone, alone_v2, both, both_v2, beating, stuck, alone_again = asyncio.run(main())
     assert (alone.status_code, alone_v2.status_code, alone_again.status_code) == (503, 503, 503)
-    assert (both.status_code, both_v2.status_code) == (200, 200)
+    assert (both.status_code, both_v2.status_code, beating.status_code) == (200, 200, 200)
+    assert (stuck.status_code, stuck.json()["workers"]) == (503, {"ready": 1, "of": 2})
     assert alone_again.json()["workers"] == {"ready": 1, "of": 2}
     assert both.json()["workers"] == {"ready": 2, "of": 2}
 
@@ -257,6 +262,14 @@ def test_a_kept_connection_that_dribbles_is_ended(strict_server: Server):
             received += client.recv(65536)
         client.sendall(b"\r\n")
         assert read_all(client).startswith(b"HTTP/1.1 408 ")
+    assert refusals(strict_server, "head-timeout") > 0
+
+
+def refusals(server: Server, reason: str) -> float:
+    """How many the metrics tell of."""
+    text = httpx.get(f"{server.url}/metrics").text
+    found = re.search(rf'^cifar10_rejected_total{{reason="{reason}"}} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def test_connections_above_the_bound_are_told_so(strict_server: Server):
@@ -277,3 +290,4 @@ def test_connections_above_the_bound_are_told_so(strict_server: Server):
         for one in held:
             one.close()
     strict_server.wait_until_ready()
+    assert refusals(strict_server, "too-many-connections") > 0
