@@ -45,8 +45,11 @@ def _of_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
     single = onnx.ModelProto()
     single.CopyFrom(model)
     del single.graph.value_info[:]
+    batch = single.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*single.graph.input, *single.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
+        first = value.type.tensor_type.shape.dim[0]
+        if first.dim_param == batch:
+            first.dim_value = 1
     return onnx.shape_inference.infer_shapes(single, data_prop=True)
 
 

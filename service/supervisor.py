@@ -74,26 +74,41 @@ class Supervisor:
         self._lifeline = os.pipe()
         self._inherited: list[tuple[int, int]] = []
         """(row, process) of workers whose own supervisor was killed."""
+        self._noted: set[int] = set()
+        """Signals that another thread of this process took."""
 
     def run(self) -> NoReturn:
         """Start the workers and keep them; end with the process."""
+        # Blocked here, a signal goes to whichever thread has not blocked it, such as those that
+        # NumPy's BLAS keeps: without a handler it would end the process, workers and all.
+        for number in _SIGNALS:
+            signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._adopt()
         gc.collect()
         gc.freeze()  # so that a worker's collector does not copy what all of them share
         while True:
             self._start_missing()
-            arrived = signal.sigtimedwait(_SIGNALS, self._patience())
-            if arrived is not None and arrived.si_signo == signal.SIGHUP:
-                self._signal_all(signal.SIGHUP)
-            elif arrived is not None and arrived.si_signo != signal.SIGCHLD:
+            arrived = self._wait()
+            if arrived - {signal.SIGHUP, signal.SIGCHLD}:
                 self._end()
+            if signal.SIGHUP in arrived:
+                self._signal_all(signal.SIGHUP)
             if os.getppid() != self._parent:
                 logger.error("the process that started this one is gone; ending")
                 self._end()
             self._bury()
             self._kill_stuck()
             self._dismiss_inherited()
+
+    def _wait(self) -> set[int]:
+        """The signals that have arrived, once there is one or something may be due."""
+        arrived = signal.sigtimedwait(_SIGNALS, self._patience())
+        noted, self._noted = self._noted, set()
+        return noted if arrived is None else noted | {arrived.si_signo}
+
+    def _note(self, number: int, _: object) -> None:
+        self._noted.add(number)
 
     def _patience(self) -> float:
         now = time.monotonic()
