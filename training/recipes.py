@@ -257,9 +257,9 @@ COMPACT: Final = Recipe(
         ),
         Phase(
             name="distilled",
-            epochs=75,
+            epochs=68,
             learning_rate=0.1,
-            patience=75,
+            patience=68,
             schedule=OneCycle(rise=0.1, momentum=0.9, weight_decay=1.5e-3),
             augmentation=Augmentation(
                 shift=4, flip=True, jpeg=0.4, resize=0.15, light=0.15, cutout=8
