@@ -198,7 +198,7 @@ def _pixels(graph: GraphEditor) -> str:
     """The image's name, or that of the batch it makes with its mirror image."""
     for node in graph.nodes:
         if node.op_type == "Concat" and INPUT.name in node.input:
-            return node.output[0]
+            return str(node.output[0])
     return INPUT.name
 
 
