@@ -135,7 +135,8 @@ def convergence(
     ]
     text = (
         "From `history.csv`. Where a frozen base was run once and its features were stored, an "
-        "epoch is one of the head alone.\n\n"
+        "epoch is one of the head alone. Validation is of the network as it is trained: one that "
+        "is kept with the mirror image (`compact`) has another in its card.\n\n"
         + markdown_table(header, rows, numbers_after_name(header, ("Hardware",)))
     )
     phases = _phases(models)
@@ -189,16 +190,17 @@ def conclusions(
 def _on_reproduction(models: Sequence[ModelResult]) -> list[str]:
     sentences = []
     for study in STUDY:
-        ours = next((m for m in one_of_each(models) if repeats(m, study) and m.accuracy), None)
-        if ours is None or ours.accuracy is None or study.test_percent is None:
+        group = next((g for g in seed_groups(models) if repeats(g.models[0], study)), None)
+        if group is None or study.test_percent is None:
             continue
-        top1 = ours.accuracy.top1
-        off = top1.accuracy * 100 - study.test_percent
+        ours = group.models[0]
+        seeds = f" (mean of {len(group.models)} seeds)" if len(group.models) > 1 else ""
+        off = group.mean * 100 - study.test_percent
         near = "repeated" if abs(off) <= NEAR_POINTS else "**not repeated**"
         about = "about " if study.rounded else ""
         sentences.append(
             f"{study.model}: the study printed {about}{study.test_percent:g} %; `{ours.model}` "
-            f"reaches {percent(top1.accuracy)} %, {abs(off):.1f} points "
+            f"reaches {percent(group.mean)} %{seeds}, {abs(off):.1f} points "
             f"{'more' if off >= 0 else 'less'}: {near} within {NEAR_POINTS:g} points."
         )
     return sentences
@@ -244,8 +246,10 @@ def _on_factors(models: Sequence[ModelResult]) -> list[str]:
             else f"{mean_effect(found) * 100:+.1f} points on average "
             f"({min(differences):+.1f} to {max(differences):+.1f})"
         )
+        # A base that is trained further is so in phases of its own, with epochs of their own.
+        alone = " (and its epochs)" if factor == "base" else " alone"
         sentences.append(
-            f"{TITLES[factor].capitalize()} alone, in {len(found)} "
+            f"{TITLES[factor].capitalize()}{alone}, in {len(found)} "
             f"pair{'s' if len(found) > 1 else ''}: {spread}; real in {real}."
         )
     if len(effects) > 1:
@@ -266,7 +270,7 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
         if (accuracy := model.accuracy) is not None
         and accuracy.card_train_accuracy is not None
         and (facts := facts_of(model)) is not None
-        and facts.backbone == "mobilenetv2"
+        and (facts.backbone, facts.resolution, facts.preprocessing) == ("mobilenetv2", 32, "unit")
     ]
     if not tried:
         return []
@@ -283,8 +287,9 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
     )  # fmt: skip
     return [
         f"The study's frozen MobileNetV2 had {wanted_train:g} % on training and "
-        f"{wanted_test:g} % on test images. Of the {len(tried)} configurations of that "
-        f"backbone measured here `{model.model}` {verdict}: {train:.1f} % and {test:.1f} %."
+        f"{wanted_test:g} % on test images. Of the {len(tried)} configurations of that backbone at "
+        f"32 px, fed x/255, that were measured here `{model.model}` {verdict}: {train:.1f} % and "
+        f"{test:.1f} %."
     ]
 
 

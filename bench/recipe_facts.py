@@ -12,6 +12,7 @@ TITLES: Final = {
     "preprocessing": "preprocessing",
     "resolution": "resolution",
     "base": "training of the base",
+    "statistics": "statistics that batch normalisation uses while it is trained",
     "epochs": "epochs",
     "head": "head",
     "augmentation": "augmentation",
@@ -43,8 +44,10 @@ class RecipeFacts:
     """At most, in each phase."""
     head: str
     augmentation: str
+    rates: tuple[str, ...]
+    """Each phase's learning rate and schedule, as JSON."""
     optimisation: str
-    """Batch size, each phase's learning rate, and all that has no name here, as JSON."""
+    """Batch size, and all that has no name here, as JSON."""
 
     def shown(self, factor: str) -> str:
         """A factor's value for people."""
@@ -52,8 +55,11 @@ class RecipeFacts:
             return f"{self.resolution} px"
         if factor == "base":
             most = max(self.trained_layers, default=0)
-            how = " with each batch's statistics" if self.batch_statistics else ""
-            return f"last {most} layers trained{how}" if most else "frozen"
+            phases = zip(self.trained_layers, self.phase_epochs, strict=False)
+            more = " + ".join(str(epochs) for layers, epochs in phases if layers)
+            return f"last {most} layers trained ({more} epochs more)" if most else "frozen"
+        if factor == "statistics":
+            return "each batch's" if self.batch_statistics else "stored"
         if factor == "epochs":
             return f"{' + '.join(map(str, self.phase_epochs))} epochs"
         if factor == "preprocessing":
@@ -66,8 +72,9 @@ class RecipeFacts:
             case "resolution":
                 return float(self.resolution), ""
             case "base":
-                most = max(self.trained_layers, default=0)
-                return float(most), str(self.batch_statistics)
+                return float(max(self.trained_layers, default=0)), ""
+            case "statistics":
+                return float(self.batch_statistics), ""
             case "epochs":
                 return float(sum(self.phase_epochs)), ""
             case "preprocessing":
@@ -95,7 +102,8 @@ def facts_of(result: ModelResult) -> RecipeFacts | None:
         phase_epochs=tuple(int(phase.get("epochs", 0)) for phase in phases),
         head=_head(architecture.get("head")),
         augmentation=_augmentation(fields.get("augmentation")),
-        optimisation=_json({"batch_size": fields.get("batch_size"), "phases": rates[:1], **rest}),
+        rates=tuple(_json(rate) for rate in rates),
+        optimisation=_json({"batch_size": fields.get("batch_size"), **rest}),
     )
 
 
@@ -107,22 +115,25 @@ def is_transfer(result: ModelResult) -> bool:
 def differing(first: RecipeFacts, second: RecipeFacts) -> tuple[str, ...]:
     """The factors in which two recipes of one backbone differ, as keys of :data:`TITLES`.
 
-    A base that is trained further needs phases of its own, so of the epochs only the phases that
-    both have are compared.
+    A base that is trained further needs phases of its own, so of epochs and learning rates only
+    the phases that both have are compared there.
     """
     found = [
         factor
         for factor in ("preprocessing", "resolution", "head", "augmentation", "optimisation")
         if getattr(first, factor) != getattr(second, factor)
     ]
-    bases = [
-        (max(facts.trained_layers, default=0), facts.batch_statistics) for facts in (first, second)
-    ]
-    if bases[0] != bases[1]:
+    phases = max(len(first.phase_epochs), len(second.phase_epochs))
+    if max(first.trained_layers, default=0) != max(second.trained_layers, default=0):
         found.append("base")
-    common = min(len(first.phase_epochs), len(second.phase_epochs))
-    if first.phase_epochs[:common] != second.phase_epochs[:common]:
+        phases = min(len(first.phase_epochs), len(second.phase_epochs))
+    if first.batch_statistics != second.batch_statistics:
+        found.append("statistics")
+    if first.phase_epochs[:phases] != second.phase_epochs[:phases]:
         found.append("epochs")
+    common = min(len(first.rates), len(second.rates))
+    if first.rates[:common] != second.rates[:common]:
+        found.append("optimisation")
     return tuple(factor for factor in TITLES if factor in found)
 
 

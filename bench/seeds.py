@@ -1,10 +1,15 @@
 """Several trainings of one recipe, which differ in their seed alone."""
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from bench.selection import ModelResult
+
+_DESCRIPTIVE: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
+"""Fields of a recipe that can be reworded without changing what is trained."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ def seed_groups(results: Sequence[ModelResult]) -> list[SeedGroup]:
     """One group for each recipe that has an accuracy, in the order of the results."""
     groups: dict[tuple[object, ...], dict[int | None, ModelResult]] = {}
     for result in results:
-        if result.cost is not None and result.accuracy is not None:
-            key = (result.cost.recipe, result.cost.precision, result.provider, result.dataset)
+        key = _key(result)
+        if key is not None and result.cost is not None and result.accuracy is not None:
+            key = (*key, result.dataset)
             groups.setdefault(key, {}).setdefault(result.cost.seed, result)
     return [
         SeedGroup(
@@ -66,7 +72,14 @@ def one_of_each(results: Sequence[ModelResult]) -> list[ModelResult]:
 def _key(result: ModelResult) -> tuple[object, ...] | None:
     if result.cost is None:
         return None
-    return result.cost.recipe, result.cost.precision, result.provider
+    return result.cost.recipe, result.cost.precision, result.provider, _content(result)
+
+
+def _content(result: ModelResult) -> str:
+    """What the recipe said when it was trained: one that has been changed since is another."""
+    fields = (result.training.recipe_fields if result.training else None) or {}
+    told = {name: value for name, value in fields.items() if name not in _DESCRIPTIVE}
+    return json.dumps(told, sort_keys=True)
 
 
 def _by_seed(found: dict[int | None, ModelResult]) -> tuple[ModelResult, ...]:

@@ -69,7 +69,7 @@ def dominations(one: Placed, results: Sequence[ModelResult]) -> list[Domination]
     none, for each cost the one that does so there.
 
     At least as accurate as the study printed, and no more costly. Of several the most accurate.
-    Our own builds of the same network are no rivals.
+    Our own builds of the same network are no rivals, at whatever precision.
     """
     percent = one.study.test_percent
     if percent is None:
@@ -79,7 +79,7 @@ def dominations(one: Placed, results: Sequence[ModelResult]) -> list[Domination]
         for result in one_of_each(comparable(results))
         if result.accuracy is not None
         and result.accuracy.top1.accuracy * 100 >= percent
-        and not repeats(result, one.study)
+        and not (result.cost and result.cost.recipe == one.study.recipe)
     ]
     found = [Domination(rival, _points(rival, percent), _cheaper(one, rival)) for rival in rivals]
     everywhere = [each for each in found if _known(one, each.by) <= set(each.times_cheaper)]

@@ -130,9 +130,10 @@ class Inference:
                     raise
         if len(body) >= PHOTO_BYTES:
             return await self._photos.run(deadline, self._decode, body, content_type, self._limits)
-        image = extract_image(body, content_type)
-        thread = self._photos if count_pixels(image) >= PHOTO_PIXELS else self._preparing
-        return await thread.run(deadline, self._tile, image, self._limits)
+        found = await self.prepare(deadline, self._decode_unless_photo, body, content_type)
+        if isinstance(found, bytes):
+            return await self._photos.run(deadline, self._tile, found, self._limits)
+        return found
 
     async def decode_form(
         self, body: bytes, content_type: bytes, deadline: float
@@ -195,6 +196,13 @@ class Inference:
 
     def _decode(self, body: bytes, content_type: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
         return self._tile(extract_image(body, content_type), limits)
+
+    def _decode_unless_photo(self, body: bytes, content_type: bytes) -> NDArray[np.uint8] | bytes:
+        """The tile; or the image as it came, where decoding it is the photos' thread's."""
+        image = extract_image(body, content_type)
+        if count_pixels(image) >= PHOTO_PIXELS:
+            return image
+        return self._tile(image, self._limits)
 
     def _decode_form(
         self, body: bytes, content_type: bytes, seconds: float

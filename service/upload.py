@@ -28,6 +28,9 @@ IMAGE_PART: Final = "image"
 MAX_ARRIVING_BYTES: Final = 256 * 1024 * 1024
 """Of one worker. A body that comes in one piece, as any small one does, is not counted."""
 
+_LARGE_PART: Final = 16
+"""Above this part of the largest body that is accepted, one may be refused for what others hold."""
+
 MAX_PART_HEADERS: Final = 8
 MAX_PART_HEADER_BYTES: Final = 1024
 MAX_CONTENT_TYPE_BYTES: Final = 512
@@ -137,7 +140,8 @@ class BodyReader:
                     raise too_large(max_bytes)
                 if not message.get("more_body", False):
                     return bytes(body)
-                if self._arriving_bytes > self._max_arriving_bytes:
+                large = len(body) > max_bytes // _LARGE_PART
+                if large and self._arriving_bytes > self._max_arriving_bytes:
                     detail = "too many large bodies are arriving at once; try again in a second"
                     raise try_later(Kind.QUEUE_FULL, detail)
                 message = await request.receive()

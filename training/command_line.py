@@ -205,7 +205,8 @@ def _data(console: Console, source: str | None) -> None:
 
 def _study(console: Console, options: argparse.Namespace) -> bool:
     names = dict.fromkeys(options.recipes)  # each once, in the order given
-    recipes = tuple(find_recipe(name) for name in names) or RECIPES
+    store = ModelStore(options.models_dir or models_dir())
+    recipes = tuple(find_recipe(name) for name in names) or _teachable(console, store, options)
     dataset = _load(console, options.data)
     from training.study_command import study
 
@@ -214,10 +215,29 @@ def _study(console: Console, options: argparse.Namespace) -> bool:
         recipes,
         options.seeds,
         dataset,
-        options.models_dir or models_dir(),
+        store.root,
         smoke=options.smoke,
         weights=_weights(options),
     )
+
+
+def _teachable(
+    console: Console, store: ModelStore, options: argparse.Namespace
+) -> tuple[Recipe, ...]:
+    """All recipes, but those whose teacher is not exported yet; says which."""
+    found = []
+    for recipe in RECIPES:
+        teacher = recipe.distillation.teacher if recipe.distillation else None
+        if options.smoke or teacher is None or teacher in store.names():
+            found.append(recipe)
+        else:
+            console.print(
+                f"{recipe.name} is left out: it learns from {teacher}, which is not exported yet. "
+                f"Afterwards: python -m export {teacher} && python -m training train {recipe.name}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    return tuple(found)
 
 
 def _train(console: Console, options: argparse.Namespace) -> None:

@@ -90,6 +90,8 @@ def fill_study(recorder: Recorder) -> None:
         add_all(recorder, name, f"{number:064x}", *measured)
 
     add("simple_cnn", "simple_cnn", 6_987, 230, 8.5, 7_710_000, gap=0.13)
+    cnn = (120, 2.1, 7_710_000)
+    add("simple_cnn_int8", "simple_cnn", 6_980, *cnn, precision="int8", gap=0.13)
     for seed, correct in enumerate((9_100, 9_120, 9_060)):
         name = f"compact_seed{seed}" if seed else "compact"
         add(name, "compact", correct, 400, 0.41, 20_000_000, seed=seed)

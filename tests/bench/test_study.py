@@ -106,6 +106,12 @@ def test_the_factors_of_a_recipe(recorder: Recorder) -> None:
     # A base that is trained needs a phase of its own: that is no other number of epochs.
     assert differing(plain, facts(trained=(0, 10), epochs=(10, 20))) == ("base",)
     assert differing(plain, facts(trained=(0, 10), epochs=(9, 20))) == ("base", "epochs")
+    deep = facts(trained=(0, 10), epochs=(10, 20))
+    assert differing(deep, replace(deep, batch_statistics=True)) == ("statistics",)
+    slower = replace(deep, rates=(deep.rates[0], "slower"))
+    assert differing(deep, slower) == ("optimisation",)
+    assert differing(plain, slower) == ("base",)
+    assert differing(deep, facts(trained=(0, 10, 10), epochs=(10, 20, 5))) == ("epochs",)
     add_all(recorder, "y", "y" * 64, cost(), trained(0.5, None))
     assert [facts_of(each) for each in select(read_results(recorder.folder.parent)[0].rows)
             if each.model == "y"] == [None]  # fmt: skip
@@ -121,7 +127,7 @@ def test_ablation_pairs_differ_in_one_thing_and_are_paired(models: list[ModelRes
         ("mobilenetv2_96", "mobilenetv2_tuned"),
     }
     step = steps["mobilenetv2_frozen", "mobilenetv2_finetuned"]
-    assert step.told() == "frozen → last 10 layers trained"
+    assert step.told() == "frozen → last 10 layers trained (10 epochs more)"
     assert step.test.difference == pytest.approx(0.097)
     assert step.test.low < 0.097 < step.test.high
     way = way_to_the_best(models)
@@ -139,6 +145,7 @@ def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Record
     assert "`mobilenetv2_tuned`, has 93.00 %" in said
     assert "Preprocessing alone, in 2 pairs: -4.7 points on average" in said
     assert "the largest first: training of the base, preprocessing" in said
+    assert "Of the 3 configurations of that backbone at 32 px, fed x/255, that were" in said
     assert "comes nearest, and does not reproduce them" in said
     found = replace(shuffled(5_100, 99, gap=0.40), provider=models[0].provider)
     add_all(recorder, "odd", "0" * 64, cost("odd"), found, trained(0.5, fields(epochs=(30,))))

@@ -229,7 +229,20 @@ def test_bodies_that_arrive_together_have_a_bound_and_small_ones_none():
         whole = await reader.read(request(b"c" * 900))  # in one piece
         return second.exception(), whole, await first, await begin()
 
+    async def beside():
+        """A small body is read, whatever others hold."""
+        reader._arriving_bytes = 10_000
+        parts = [b"d" * 50, b"e"]
+
+        async def receive():
+            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+        small = await reader.read(Request("POST", "/classify", b"", {}, receive, 0.0))
+        reader._arriving_bytes -= 10_000
+        return small
+
     refused, whole, first, again = asyncio.run(main())
+    assert asyncio.run(beside()) == b"d" * 50 + b"e"
     assert isinstance(refused, Problem)
     assert refused.kind is Kind.QUEUE_FULL
     assert whole == b"c" * 900
