@@ -31,13 +31,14 @@ def limits_for(record: TrainingRecord) -> ParityLimits:
 
     Measured on fitted networks: EfficientNets differ by up to 1.3e-3, all others by up to 5e-5. A
     network on random weights amplifies rounding and is sure of nothing (a ResNet50 differed by
-    1.7e-4): it may differ by 1e-3, and in the class of one image in a hundred.
+    1.7e-4, an EfficientNetB3 by 2.1e-2, with the same class for every one of 1,000 images): it may
+    differ by 1e-3, an EfficientNet by 5e-2, and in the class of one image in a hundred.
     """
     backbone = str(record.recipe_fields.get("architecture", {}).get("backbone", ""))
-    difference = 2e-3 if backbone.startswith("efficientnet") else 1e-4
-    random = record.weights is not None and record.weights.random
-    if random:
-        return ParityLimits(max_absolute_difference=max(difference, 1e-3), top1_agreement=0.99)
+    deep = backbone.startswith("efficientnet")
+    if record.weights is not None and record.weights.random:
+        return ParityLimits(max_absolute_difference=5e-2 if deep else 1e-3, top1_agreement=0.99)
+    difference = 2e-3 if deep else 1e-4
     return ParityLimits(max_absolute_difference=difference)
 
 
