@@ -264,10 +264,12 @@ def bulk(
 ) -> str:
     """Many images in one request, against in process."""
     rows = []
-    for row in newest(results.rows):
-        found = row.measurement
-        if not isinstance(found, BulkMeasurement):
-            continue
+    latest = {
+        row.model: (row, row.measurement)  # of a model that was made anew, the newest
+        for row in sorted(newest(results.rows), key=lambda row: row.created)
+        if isinstance(row.measurement, BulkMeasurement)
+    }
+    for row, found in latest.values():
         best = max((found.in_process, found.in_process_chunks), key=median)
         rows.append(
             [
