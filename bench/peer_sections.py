@@ -76,7 +76,7 @@ def readme_peers(results: MachineResults) -> str:
         parts.append(f"Model: `{comparison.model}`.\n")
         parts.append(markdown_table(header, rows, numbers_after_name(header, ("Decoder",))))
         parts.append(_sentences(comparison))
-    return "\n".join(part for part in parts if part).strip()
+    return "\n\n".join(part.strip() for part in parts if part)
 
 
 def _one_model(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
