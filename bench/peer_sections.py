@@ -29,10 +29,9 @@ _HOW: Final = (
     "before every measurement), single images. Each server has one worker on one core and is "
     "written as its own documentation has it (`bench/peers/<name>/server.py` names the pages); "
     "this service runs with its defaults, limits and metrics on, and that one model loaded. The "
-    "load generator has another "
-    "core. The servers take turns in rounds; figures are medians over the rounds with the least "
-    "and the most, and a ratio is of figures of the same round. *Decoder*: whose code makes pixels "
-    "of the picture; none where the request holds pixels. *Half load*: Poisson arrivals at half of "
+    "load generator has another core. The servers take turns in rounds; figures are medians over "
+    "the rounds with the least and the most, and a ratio is of figures of the same round. "
+    "*Decoder*: whose code makes pixels of the picture; none where the request holds pixels. *Half load*: Poisson arrivals at half of "
     "the server's own rate, timed from when a request was due; then at a rate that is the same for "
     "all. *CPU*: of the whole process tree. "
     "*Memory*: of the tree, shared pages once, after the load. *Ready*: from the start, on that "
@@ -47,7 +46,7 @@ def peers(
     found = comparisons(results.rows)
     if not found:
         return _NOT_MEASURED
-    return "\n\n".join([_HOW, *(_one_model(comparison, found) for comparison in found)])
+    return "\n\n".join([_HOW, *map(_one_model, found)])
 
 
 def readme_peers(results: MachineResults) -> str:
@@ -79,7 +78,7 @@ def readme_peers(results: MachineResults) -> str:
     return "\n\n".join(part.strip() for part in parts if part)
 
 
-def _one_model(comparison: Comparison, all_of_them: Sequence[Comparison]) -> str:
+def _one_model(comparison: Comparison) -> str:
     spread = comparison.spread
     rows = [
         [

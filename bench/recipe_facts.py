@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.selection import ModelResult
+from cifar10.card import DESCRIPTIVE_FIELDS
 
 TITLES: Final = {
     "preprocessing": "preprocessing",
@@ -21,10 +22,9 @@ TITLES: Final = {
 """Factor → what it is called in the report, in the order told."""
 
 _PREPROCESSING: Final = {"unit": "x/255", "native": "native"}
-_KNOWN: Final = frozenset(
-    ("name", "source", "expected_test_accuracy", "cost", "expected_parameters", "smoke",
-     "architecture", "batch_size", "phases", "augmentation")
-)  # fmt: skip
+_KNOWN: Final = DESCRIPTIVE_FIELDS | {
+    "expected_parameters", "architecture", "batch_size", "phases", "augmentation",
+}  # fmt: skip
 """Fields looked at one by one, or that change nothing; all others count as optimisation."""
 
 

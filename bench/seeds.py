@@ -4,12 +4,9 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from bench.selection import ModelResult
-
-_DESCRIPTIVE: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
-"""Fields of a recipe that can be reworded without changing what is trained."""
+from cifar10.card import training_fields
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,7 @@ def _key(result: ModelResult) -> tuple[object, ...] | None:
 def _content(result: ModelResult) -> str:
     """What the recipe said when it was trained: one that has been changed since is another."""
     fields = (result.training.recipe_fields if result.training else None) or {}
-    told = {name: value for name, value in fields.items() if name not in _DESCRIPTIVE}
-    return json.dumps(told, sort_keys=True)
-
-
-def _by_seed(found: dict[int | None, ModelResult]) -> tuple[ModelResult, ...]:
-    return tuple(found[seed] for seed in sorted(found, key=_order))
+    return json.dumps(training_fields(fields), sort_keys=True)
 
 
 def _order(seed: int | None) -> int:

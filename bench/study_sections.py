@@ -42,8 +42,10 @@ def study(
     """The reference study beside ours."""
     missing = [m for m in one_of_each(models) if m.cost and m.cost.random_weights]
     names = " ".join(sorted({m.cost.recipe for m in missing if m.cost and m.accuracy is None}))
-    how = f"\n\nWhat has no pretrained weights here gets them on a machine with internet: \
-`python -m training study {names}`, then `python -m export` and `python -m bench all`."
+    how = (
+        "\n\nWhat has no pretrained weights here gets them on a machine with internet: "
+        f"`python -m training study {names} && python -m export --all`, then `python -m bench all`."
+    )
     return f"{_BESIDE}\n\n{study_table(models)}{how if names else ''}"
 
 

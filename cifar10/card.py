@@ -37,6 +37,10 @@ OUTPUT: Final = TensorSpec("probabilities", "FP32", (-1, CLASS_COUNT))
 """What every graph gives: one row per image, summing to 1."""
 
 
+DESCRIPTIVE_FIELDS: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
+"""Of a recipe: they can be reworded without changing what is trained."""
+
+
 @dataclass(frozen=True)
 class Parameters:
     """Parameter counts of the Keras model."""
@@ -223,6 +227,11 @@ _ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None}
 """Fields of a card that older ones lack → what stands for them."""
 
 _ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
+
+
+def training_fields(recipe_fields: dict[str, Any]) -> dict[str, Any]:
+    """Those of a recipe's fields that change what is trained: all but the descriptive ones."""
+    return {name: value for name, value in recipe_fields.items() if name not in DESCRIPTIVE_FIELDS}
 
 
 def read_training_record(text: str | bytes) -> TrainingRecord:

@@ -21,7 +21,7 @@ from service.logs import Journal
 from service.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.models import LoadedModel, ModelSet
 from service.page import Page
-from service.problems import MEDIA_TYPE, Kind, Problem, method_not_allowed
+from service.problems import MEDIA_TYPE, Headers, Kind, Problem, method_not_allowed
 from service.protocol import PREFIX as PROTOCOL_PREFIX
 from service.protocol import Protocol
 from service.reload import SUFFIX as RELOAD_SUFFIX
@@ -161,29 +161,30 @@ class Edge:
         seconds = perf_counter() - started
         self._metrics.answered(template, answer.status)
         self._metrics.took(template, seconds)
+        headers = answer.headers
         if self._access is not None:
-            answer.headers = (*answer.headers, *self._access.headers(scope))
+            headers = (*headers, *self._access.headers(scope))
         parent = _traceparent(scope["headers"])
         if parent is not None or self._spans is not None or self._journal is not None:
-            self._tell(scope, template, answer, seconds, Parent.of(parent))
-        await _send(send, answer)
+            traced = self._tell(scope, template, answer.status, seconds, Parent.of(parent))
+            headers = (*headers, *traced)
+        await _send(send, answer, headers)
 
     def _tell(
-        self, scope: Scope, template: str, answer: Answer, seconds: float, parent: Parent | None
-    ) -> None:
-        """Put an answer into its trace and into the access log."""
-        method, status = scope["method"], answer.status
+        self, scope: Scope, template: str, status: int, seconds: float, parent: Parent | None
+    ) -> Headers:
+        """Put an answer into its trace and into the access log; the headers that it gets."""
+        method = scope["method"]
         own = None
         if self._spans is not None:
             own = self._spans.record(parent, method, template, status, seconds)
         elif parent is not None:
             own = parent.child()
-        if own is not None:
-            answer.headers = (*answer.headers, (TRACE_HEADER, own.header()))
         if self._journal is not None:
             client = scope.get("client") or ("",)
             trace = own.trace if own is not None else None
             self._journal.note(method, template, status, seconds, client[0], trace)
+        return () if own is None else ((TRACE_HEADER, own.header()),)
 
     def _find(self, path: str) -> Route | None:
         route = self._routes.get(path)
@@ -248,12 +249,12 @@ def _traceparent(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     return None
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: Answer, more: Headers) -> None:
     headers = [
         (b"content-type", answer.media_type),
         (b"content-length", str(len(answer.body)).encode()),
         (b"x-content-type-options", b"nosniff"),
-        *answer.headers,
+        *more,
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

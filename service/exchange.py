@@ -18,9 +18,9 @@ HeaderMap = dict[bytes, bytes]
 JSON: Final = b"application/json"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete response."""
+    """A complete response. One may be given to many clients."""
 
     status: int
     body: bytes

@@ -30,6 +30,7 @@ from cifar10.card import (
     TrainingCost,
     TrainingRecord,
     read_training_record,
+    training_fields,
 )
 from cifar10.dataset import Dataset, Split
 from cifar10.environment import cache_dir
@@ -52,7 +53,7 @@ from training.history import EpochRow, best_epoch, history_csv, phase_is_over
 from training.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions
-from training.recipes import Phase, Recipe, recipe_fields, training_fields
+from training.recipes import Phase, Recipe, recipe_fields
 from training.schedule import learning_rate
 from training.stages import Inputs, Kept, Stages, make_stages, weights_file
 

@@ -91,6 +91,22 @@ def test_seeds_are_one_recipe_and_do_not_crowd_out_others(models: list[ModelResu
     assert "| compact | fp32 | 3 | 90.93 ± 0.31 | 0.6 | 0: 91.00, 1: 91.20, 2: 90.60 |" in text
 
 
+def test_a_recipe_that_was_changed_in_between_has_no_seeds_in_common(recorder: Recorder) -> None:
+    """Reworded it is the same; trained otherwise it is another, whatever it is called."""
+
+    def groups(**changed: object) -> list[int]:
+        for seed, told in enumerate(({}, changed)):
+            price = replace(cost("deep"), seed=seed)
+            rows = (price, shuffled(5_000, seed), trained(0.5, {**fields(), **told}))
+            add_all(recorder, f"deep_seed{seed}", str(seed) * 64, *rows)
+        models = select(read_results(recorder.folder.parent)[0].rows)
+        assert len(one_of_each(models)) == len(seed_groups(models))
+        return [len(group.models) for group in seed_groups(models)]
+
+    assert groups(source="said otherwise") == [2]
+    assert groups(batch_size=32) == [1, 1]
+
+
 def test_the_factors_of_a_recipe(recorder: Recorder) -> None:
     def facts(**changes):
         told = trained(0.5, fields(**changes))

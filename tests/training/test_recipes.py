@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from cifar10.card import Parameters
+from cifar10.card import Parameters, training_fields
 from cifar10.errors import RecipeError
 from cifar10.records import to_json
 from training.catalogue import RECIPES, find_recipe
@@ -21,7 +21,6 @@ from training.recipes import (
     Recipe,
     recipe_fields,
     smoke_form,
-    training_fields,
     with_epochs,
 )
 from training.schedule import learning_rate

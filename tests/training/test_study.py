@@ -1,6 +1,7 @@
 """A study goes on after a failure, and says at the end what came of each model."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from rich.console import Console
 from cifar10.dataset import Dataset, split_dataset, synthetic_arrays
 from cifar10.errors import WeightsError
 from cifar10.store import ModelStore
+from tests.conftest import add_model, linear_onnx
 from tests.training.tiny import TINY, tiny_dataset
 from training.backbones import WeightsChoice
-from training.catalogue import find_recipe
+from training.catalogue import RECIPES, find_recipe
 from training.command_line import main
+from training.recipes import Recipe
 from training.run import Outcome, train
 from training.smoke import cut_down
-from training.study import plan, run_study
+from training.study import Planned, plan, run_study
 from training.study_command import summary
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
@@ -87,6 +90,29 @@ def test_the_command_reports_failures_by_its_exit_status(
     arguments.remove("mobilenetv2_frozen")
     assert main(arguments) == 0
     assert "simple_cnn_smoke: there" in capsys.readouterr().out
+
+
+def test_what_has_no_teacher_yet_is_left_out_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole study on an empty store would otherwise always fail."""
+    taken: list[list[str]] = []
+
+    def planning(recipes: Sequence[Recipe], *_: object, **__: object) -> list[Planned]:
+        taken.append([recipe.name for recipe in recipes])
+        return []
+
+    monkeypatch.setattr("training.study_command.plan", planning)
+    arguments = ["study", "--data", "synthetic", "--models-dir", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "compact is left out: it learns from mobilenetv2_tuned" in capsys.readouterr().out
+    add_model(tmp_path, "mobilenetv2_tuned", linear_onnx(0))
+    assert main(arguments) == 0
+    assert (
+        main([arguments[0], "compact", *arguments[1:]]) == 0
+    )  # whoever names it gets it, or its error
+    every = [recipe.name for recipe in RECIPES]
+    assert taken == [[name for name in every if name != "compact"], every, ["compact"]]
 
 
 def test_an_unknown_recipe_is_refused_before_anything_is_trained(
