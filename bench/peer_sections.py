@@ -31,9 +31,9 @@ _HOW: Final = (
     "this service runs with its defaults, limits and metrics on, and that one model loaded. The "
     "load generator has another core. The servers take turns in rounds; figures are medians over "
     "the rounds with the least and the most, and a ratio is of figures of the same round. "
-    "*Decoder*: whose code makes pixels of the picture; none where the request holds pixels. *Half load*: Poisson arrivals at half of "
-    "the server's own rate, timed from when a request was due; then at a rate that is the same for "
-    "all. *CPU*: of the whole process tree. "
+    "*Decoder*: whose code makes pixels of the picture; none where the request holds pixels. "
+    "*Half load*: Poisson arrivals at half of the server's own rate, timed from when a request "
+    "was due; then at a rate that is the same for all. *CPU*: of the whole process tree. "
     "*Memory*: of the tree, shared pages once, after the load. *Ready*: from the start, on that "
     "one core, to the first answer."
 )
