@@ -31,13 +31,17 @@ def chaos(
     results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
 ) -> str:
     """What was done to the service, what was promised, and what came of it."""
-    found = [
-        (row.model, row.created, row.measurement, row.quick)
-        for row in newest(results.rows)
+    latest = {
+        # It is the service that is hurt: of a model that was made anew, the newest trial counts.
+        (row.model, row.measurement.trial, row.measurement.workers): (
+            row.model, row.created, row.measurement, row.quick
+        )
+        for row in sorted(newest(results.rows), key=lambda row: (not row.quick, row.created))
         if isinstance(row.measurement, ChaosMeasurement)
-    ]
-    if not found:
+    }  # fmt: skip
+    if not latest:
         return ""
+    found = list(latest.values())
     order = {trial: position for position, trial in enumerate(_TITLES)}
     found.sort(key=lambda one: (order.get(one[2].trial, len(order)), one[0]))
     header = ["What was done", "Model", "Workers", "Seconds", "Answers", "Promised", "Held"]

@@ -74,8 +74,6 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(
         r' id="([^"]+)"', lambda found: found.group(0) if found.group(1) in used else "", text
     )
-    # A hundredth of a point is no pixel's difference, and six decimals are a third of the page.
-    text = re.sub(r"(\d\.\d\d)\d+(?![\w.])", r"\1", text)
     for colour in (INK, "#000000"):
         text = text.replace(colour, "currentColor")
     (box,) = re.findall(r'viewBox="[^"]+"', text)[:1]

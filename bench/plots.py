@@ -187,9 +187,9 @@ def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:
             axes.axhline(floor * 100, color="#808080", linestyle=":", linewidth=1, zorder=0)
             if axes is all_axes[-1]:
                 axes.annotate(
-                    f"{floor * 100:.0f} % {whose}", (1, floor * 100), (0, 2),
+                    f"{floor * 100:.0f} %\n{whose}", (1, floor * 100), (3, 0),
                     xycoords=("axes fraction", "data"), textcoords="offset points",
-                    ha="right", fontsize=7,
+                    ha="left", va="center", fontsize=7,  # beside the panel: models are in it
                 )  # fmt: skip
     all_axes[0].set_ylabel("top-1 accuracy (%)")
     # A model may be missing from a panel (no latency, say) but not from the legend.
