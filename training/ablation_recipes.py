@@ -30,6 +30,7 @@ def _step(
     cost: str,
     expected: tuple[float, float],
     *,
+    resolution: int = 96,
     preprocessing: Preprocessing = "native",
     epochs: int = 5,
     finetuned: bool = False,
@@ -44,7 +45,7 @@ def _step(
         cost=cost,
         architecture=Backbone(
             backbone="mobilenetv2",
-            resolution=96,
+            resolution=resolution,
             preprocessing=preprocessing,
             head=_AS_COMPARED,
             trained_layers=(0, 38) if finetuned else (0,),
@@ -97,6 +98,16 @@ ABLATION_RECIPES: Final[tuple[Recipe, ...]] = (
         "backbone_mobilenetv2_native at 96 px",
         "one pass of MobileNetV2 at 96 px over the images, then seconds an epoch",
         (0.7, 0.88),
+    ),
+    *(
+        _step(
+            f"mobilenetv2_{pixels}px",
+            f"mobilenetv2_96px, at {pixels} px",
+            f"one pass of MobileNetV2 at {pixels} px over the images, then seconds an epoch",
+            expected,
+            resolution=pixels,
+        )
+        for pixels, expected in ((64, (0.4, 0.75)), (128, (0.7, 0.9)), (160, (0.7, 0.9)))
     ),
     _step(
         "mobilenetv2_96px_long",
