@@ -15,11 +15,12 @@ from cifar10.dataset import Dataset
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import Cifar10Error, RecipeError, StoreError
 from cifar10.store import ModelStore
-from tests.training.tiny import TINY, TINY_RECIPES, tiny_dataset
+from tests.training.tiny import TINY, TINY_RECIPES, tiny_dataset, tiny_study
 from training.history import EpochRow
 from training.observer import Observer
 from training.recipes import with_epochs
 from training.run import train
+from training.study import run_study
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -68,6 +69,27 @@ def test_killed_twice_in_the_middle_of_an_epoch(
         "model.keras",
         "training.json",
     ]
+
+
+def test_a_study_killed_twice_is_whole_after_the_third_run(
+    tmp_path: Path, uninterrupted: Path, uninterrupted_scheduled: Path
+) -> None:
+    for name, epoch, step in (("tiny_scheduled", 3, 4), ("tiny_seed1", 2, 2)):
+        command = [sys.executable, "-m", "tests.training.tiny", str(tmp_path)]
+        command += [str(epoch), str(step), name, "study"]
+        killed = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert not (tmp_path / name / "training.json").exists()
+    rows = run_study(tiny_study(), DATASET, ModelStore(tmp_path))
+    assert [(row.name, row.error, row.already_there) for row in rows] == [
+        ("tiny", None, True),
+        ("tiny_scheduled", None, True),
+        ("tiny_seed1", None, False),
+        ("tiny_scheduled_seed1", None, False),
+    ]
+    assert [row.record.training.resumed for row in rows if row.record] == [0, 1, 1, 0]
+    same_training(tmp_path / "tiny", uninterrupted)
+    same_training(tmp_path / "tiny_scheduled", uninterrupted_scheduled)
 
 
 class Crash(BaseException):

@@ -8,7 +8,6 @@ from pathlib import Path
 from cifar10.card import Parameters
 from cifar10.dataset import Dataset, split_dataset, synthetic_arrays
 from cifar10.store import ModelStore
-from training.observer import Observer
 from training.recipes import (
     Augmentation,
     OneCycle,
@@ -18,6 +17,7 @@ from training.recipes import (
     SimpleCnn,
     Smoke,
 )
+from training.study import Planned, StudyObserver, plan, run_study
 
 TINY = Recipe(
     name="tiny",
@@ -60,30 +60,43 @@ TINY_SCHEDULED = Recipe(
 TINY_RECIPES = {recipe.name: recipe for recipe in (TINY, TINY_SCHEDULED)}
 
 
+def tiny_study() -> list[Planned]:
+    """Two recipes with two seeds each."""
+    return plan((TINY, TINY_SCHEDULED), (0, 1))
+
+
 def tiny_dataset() -> Dataset:
     """270 train, 30 validation, 50 test images."""
     raw = synthetic_arrays(train_per_class=30, test_per_class=5)
     return split_dataset(raw, source="synthetic", variant="synthetic")
 
 
-class KilledAt(Observer):
+class KilledAt(StudyObserver):
     """Kills its own process, as `kill -9` does, in the middle of an epoch."""
 
-    def __init__(self, epoch: int, step: int) -> None:
-        self._at = (epoch, step)
+    def __init__(self, epoch: int, step: int, model: str | None = None) -> None:
+        """In a study, of the model called ``model``."""
+        self._at = (model, epoch, step)
+        self._model: str | None = None
         self._epoch = 0
+
+    def model_started(self, planned: Planned, number: int, count: int) -> None:
+        self._model = planned.name
 
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
         self._epoch = epoch
 
     def step_finished(self, step: int, loss: float, accuracy: float) -> None:
-        if (self._epoch, step) == self._at:
+        if (self._model, self._epoch, step) == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     from training.run import train
 
-    models, epoch, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    recipe = TINY_RECIPES[sys.argv[4]]
-    train(recipe, tiny_dataset(), ModelStore(models), observer=KilledAt(epoch, step))
+    store, epoch, step = ModelStore(Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
+    killed_in = sys.argv[4]
+    if sys.argv[5:] == ["study"]:
+        run_study(tiny_study(), tiny_dataset(), store, observer=KilledAt(epoch, step, killed_in))
+    else:
+        train(TINY_RECIPES[killed_in], tiny_dataset(), store, observer=KilledAt(epoch, step))
