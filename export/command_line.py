@@ -12,6 +12,7 @@ from cifar10.card import ModelCard, RefusedVariant
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import Cifar10Error, ExportError
+from cifar10.quiet import import_quietly
 from cifar10.store import TRAINING_FILE, ModelStore
 
 _EXAMPLES = """\
@@ -66,7 +67,8 @@ def _jobs(
 ) -> Iterator[tuple[str, Callable[[], _Made]]]:
     """What was asked for, one at a time: its name, and what makes it."""
     if not (options.int8 or options.fp16):
-        from export.run import export_model  # imports TensorFlow: seconds
+        import_quietly("keras")  # and with it TensorFlow: seconds
+        from export.run import export_model
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         for name in options.names or trained_names(store):

@@ -1,4 +1,4 @@
-"""The command line: ``python -m training data | list | train | study``.
+"""The command line: ``python -m training data | list | train | study | cache``.
 
 Keras is imported only by the commands that need it, after the environment has been told to keep
 TensorFlow's own log lines out of the way.
@@ -17,9 +17,10 @@ from cifar10.card import TrainingRecord
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir, weights_dir
 from cifar10.errors import Cifar10Error
+from cifar10.quiet import import_quietly
 from cifar10.sources import RawArrays
 from cifar10.store import ModelStore
-from training.backbones import WeightsChoice
+from training.backbones import BACKBONES, WeightsChoice
 from training.catalogue import RECIPES, find_recipe
 from training.progress import decoding_progress, training_progress
 from training.recipes import Recipe, with_epochs
@@ -34,6 +35,7 @@ examples:
   python -m training train simple_cnn --seed 1 --restart      from the beginning, another seed
   python -m training study                                    everything, resumable
   python -m training study mobilenetv2_frozen mobilenetv2_finetuned --seeds 0,1,2
+  python -m training cache                                    what the feature cache saves
   python -m training train simple_cnn --smoke --data synthetic  walk the path in seconds
 """
 
@@ -56,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _data(console, options.data)
         elif options.command == "study":
             return 0 if _study(console, options) else 1
+        elif options.command == "cache":
+            _cache(console, options)
         else:
             _train(console, options)
     except Cifar10Error as error:
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--name", help="the model's name (default: the recipe's)")
     train.add_argument("--seed", type=_seed, default=0, help="of all randomness (default: 0)")
     train.add_argument(
-        "--epochs", type=_epochs, metavar="N", help="at most N in each phase (default: recipe's)"
+        "--epochs", type=_positive, metavar="N", help="at most N in each phase (default: recipe's)"
     )
     _add_places(train)
     train.add_argument(
@@ -117,6 +121,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_places(study)
     study.add_argument("--smoke", action="store_true", help="the recipes' tiny forms")
+    cache = commands.add_parser(
+        "cache",
+        help="measure what the feature cache saves: heads trained with and without it",
+        description="Train the head of each recipe on a frozen backbone twice, with the feature "
+        "cache and through the backbone in every epoch, and print the seconds. Weights are random.",
+    )
+    cache.add_argument(
+        "recipes", nargs="*", metavar="RECIPE", help="which (default: the study's nine backbones)"
+    )
+    cache.add_argument("--data", metavar="PATH", help=_DATA_HELP)
+    cache.add_argument(
+        "--images", type=_positive, default=2_000, help="of the training images (default: 2000)"
+    )
     return parser
 
 
@@ -143,7 +160,7 @@ def _weights(options: argparse.Namespace) -> WeightsChoice:
     return WeightsChoice(options.weights_dir or weights_dir(), random=options.random_weights)
 
 
-def _epochs(text: str) -> int:
+def _positive(text: str) -> int:
     return _at_least(1, text)
 
 
@@ -208,6 +225,7 @@ def _study(console: Console, options: argparse.Namespace) -> bool:
     store = ModelStore(options.models_dir or models_dir())
     recipes = tuple(find_recipe(name) for name in names) or _teachable(console, store, options)
     dataset = _load(console, options.data)
+    import_quietly("keras")
     from training.study_command import study
 
     return study(
@@ -240,6 +258,35 @@ def _teachable(
     return tuple(found)
 
 
+def _cache(console: Console, options: argparse.Namespace) -> None:
+    names = options.recipes or [f"backbone_{backbone}" for backbone in BACKBONES]
+    recipes = [find_recipe(name) for name in names]
+    dataset = _load(console, options.data)
+    import_quietly("keras")
+    from training.cache_gain import measure_cache_gain
+    from training.provenance import hardware
+
+    table = Table("recipe", "images", "epochs", "without, s", "pass, s", "head, s", "times longer")
+    gains = []
+    for recipe in recipes:
+        console.print(f"{recipe.name} ...", highlight=False)
+        gain = measure_cache_gain(recipe, dataset, options.images)
+        gains.append(gain)
+        seconds = (f"{each:.2f}" for each in (gain.uncached, gain.extraction, gain.head))
+        table.add_row(
+            gain.recipe, f"{gain.images:,}", f"{gain.epochs}", *seconds, f"{gain.ratio:.2f}"
+        )
+    console.print(table)
+    without = sum(gain.uncached for gain in gains)
+    cached = sum(gain.extraction + gain.head for gain in gains)
+    console.print(
+        f"all of them: {without:.0f} s without the cache, {cached:.0f} s with it: "
+        f"{without / cached:.2f} times as long, on {hardware()}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _train(console: Console, options: argparse.Namespace) -> None:
     recipe: Recipe = find_recipe(options.recipe)
     store = ModelStore(options.models_dir or models_dir())
@@ -250,7 +297,8 @@ def _train(console: Console, options: argparse.Namespace) -> None:
     name = options.name or f"{recipe.name}{'_smoke' if options.smoke else ''}"
     if options.epochs is not None:
         recipe = with_epochs(recipe, options.epochs)
-    # These import Keras: seconds, which the checks above must not cost.
+    # Seconds, which the checks above must not cost.
+    import_quietly("keras")
     from training.provenance import hardware
     from training.run import train
 

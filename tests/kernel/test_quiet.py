@@ -1,0 +1,36 @@
+"""What an import writes to standard error is kept back, unless the import fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar10.environment import PROJECT_ROOT
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_an_import_writes_is_shown_only_if_it_fails(tmp_path: Path, *, fails: bool) -> None:
+    module = tmp_path / "noisy.py"
+    module.write_text(
+        "import os, sys\nos.write(2, b'from C\\n')\nprint('from Python', file=sys.stderr)\n"
+        + ("raise ImportError('no such thing')\n" if fails else "")
+    )
+    program = (
+        "import sys\nfrom cifar10.quiet import import_quietly\n"
+        "import_quietly('noisy')\nprint('after it', file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT_ROOT,
+        env={"PYTHONPATH": f"{PROJECT_ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fails:
+        assert done.returncode == 1
+        assert done.stderr.startswith("from C\nfrom Python\nTraceback")
+        assert "ImportError: no such thing" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "after it\n")

@@ -1,0 +1,121 @@
+"""What the feature cache saves: a recipe's head trained with and without it, on the clock.
+
+Both ways do what a training does: the same images, batches, epochs and validation after each.
+Building and tracing the models is left out of either. Weights are random: they change no time.
+"""
+
+import dataclasses
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10.dataset import Dataset
+from cifar10.errors import RecipeError
+from training.backbone_models import build_backbone, cut_before_trained, with_stored_statistics
+from training.backbones import Backbone
+from training.features import FORMAT_VERSION, FeatureKey, extract_features
+from training.models import compile_model
+from training.recipes import Phase, Recipe, Smoke
+from training.smoke import smoke_dataset
+
+_EVALUATION_BATCH: Final = 256
+
+
+@dataclass(frozen=True)
+class CacheGain:
+    """Seconds of one recipe's first phase, both ways."""
+
+    recipe: str
+    images: int
+    """Training images; a ninth as many are for validation."""
+    epochs: int
+    uncached: float
+    """Through the frozen base in each epoch."""
+    extraction: float
+    """Once through the frozen base, and to disk."""
+    head: float
+    """All epochs, of the head alone."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer it takes without the cache."""
+        return self.uncached / (self.extraction + self.head)
+
+
+def measure_cache_gain(recipe: Recipe, dataset: Dataset, images: int) -> CacheGain:
+    """Train the recipe's first phase on ``images`` training images, with the cache and without.
+
+    Args:
+        recipe: one whose first phase trains nothing of its backbone.
+        dataset: the first images of which are taken.
+        images: how many, at most all.
+
+    Raises:
+        RecipeError: the recipe has no frozen backbone.
+    """
+    architecture, phase = recipe.architecture, recipe.phases[0]
+    if not isinstance(architecture, Backbone) or architecture.trained_layers[0]:
+        message = f"recipe {recipe.name!r} does not begin with a frozen backbone: nothing to cache"
+        raise RecipeError(message)
+    count = min(images, len(dataset.train.labels))
+    smoke = Smoke(epochs=1, train_images=count, evaluation_images=math.ceil(count / 9))
+    few = smoke_dataset(dataset, smoke)
+    architecture = dataclasses.replace(architecture, trained_layers=(0,))
+    built = build_backbone(architecture, recipe.name)
+    cut = cut_before_trained(built, 0)
+    if cut is None:  # cannot be: nothing of it is trained
+        message = f"recipe {recipe.name!r}: nothing to cut off"
+        raise RecipeError(message)
+    pixels = (few.train.images, few.validation.images)
+    uncached = _seconds(with_stored_statistics(built.model), recipe, phase, few, *pixels)
+    key = FeatureKey(
+        FORMAT_VERSION, architecture.backbone, "random", cut.layer, architecture.preprocessing,
+        architecture.resolution, few.record.fingerprint, count, few.record.validation_count,
+        keras.version(), keras.backend.backend(),
+    )  # fmt: skip
+    cut.frozen.predict(few.train.images[: recipe.batch_size], verbose=0)  # traces
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        features = extract_features(Path(folder), key, cut.frozen, few)
+        extraction = time.perf_counter() - started
+        head = _seconds(cut.trained, recipe, phase, few, features.train, features.validation)
+    return CacheGain(recipe.name, count, phase.epochs, uncached, extraction, head)
+
+
+def _seconds(
+    model: keras.Model,
+    recipe: Recipe,
+    phase: Phase,
+    dataset: Dataset,
+    train: NDArray[np.generic],
+    validation: NDArray[np.generic],
+) -> float:
+    """All epochs of ``phase``, each with its validation."""
+    compile_model(model, phase)
+    few = slice(recipe.batch_size)
+    model.fit(train[few], dataset.train.labels[few], batch_size=recipe.batch_size, verbose=0)
+    model.evaluate(validation[few], dataset.validation.labels[few], verbose=0)
+    started = time.perf_counter()
+    for epoch in range(phase.epochs):
+        order = np.random.default_rng(epoch).permutation(len(dataset.train.labels))
+        model.fit(
+            train[order],
+            dataset.train.labels[order],
+            batch_size=recipe.batch_size,
+            shuffle=False,
+            verbose=0,
+        )
+        model.evaluate(
+            np.asarray(validation),
+            dataset.validation.labels,
+            batch_size=_EVALUATION_BATCH,
+            verbose=0,
+        )
+    return time.perf_counter() - started
