@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Final
 
 from bench.fingerprint import read_machine, read_versions
 from bench.latency import Executor
@@ -11,11 +10,9 @@ from bench.results import Recorder
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError
-from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.predictor import Predictor, PredictorOptions, likely_device
+from cifar10.released import default_model
 from cifar10.store import ModelStore, StoredModel
-
-DEFAULT_MODEL: Final = "compact"
-"""Of commands that take one; the server's own default."""
 
 
 def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
@@ -44,7 +41,7 @@ def model_of(store: ModelStore, wanted: str | None) -> str:
     if not there:
         message = f"there is no model in {store.root}"
         raise BenchError(message)
-    return wanted or (DEFAULT_MODEL if DEFAULT_MODEL in there else there[0])
+    return wanted or default_model(there, likely_device("auto")) or there[0]
 
 
 def served_models(options: argparse.Namespace) -> Sequence[str | None]:

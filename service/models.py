@@ -14,10 +14,11 @@ from typing import Final
 
 from cifar10.card import ModelCard
 from cifar10.errors import Cifar10Error, ModelNotFoundError
-from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.predictor import Predictor, PredictorOptions, likely_device
+from cifar10.released import RELEASED, default_model
 from cifar10.store import ModelStore
 from service.problems import Kind, no_such_model, try_later
-from service.settings import DEFAULT_MODEL, Settings
+from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
     there = store.names()
     if not there:
         message = (
-            f"no model in {store.root}. Make one: python -m training train {DEFAULT_MODEL} && "
-            f"python -m export {DEFAULT_MODEL}; or point CIFAR10_MODELS to a folder of models"
+            f"no model in {store.root}. Make one: python -m training train simple_cnn && "
+            "python -m export simple_cnn; or point CIFAR10_MODELS to a folder of models"
         )
         raise ModelNotFoundError(message)
     names = settings.load or tuple(there)
@@ -72,7 +73,8 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
     default = settings.default_model
     default = settings.aliases.get(default, default) if default is not None else None
     if default is None:
-        default = names[0] if len(names) == 1 else DEFAULT_MODEL
+        device = likely_device(settings.device)
+        default = default_model(names, device) or RELEASED[device][0]
     if default not in names:
         message = (
             f"the default model {default!r} is not among those to load ({', '.join(names)}); "

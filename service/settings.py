@@ -3,7 +3,7 @@
 | variable                    | is                                            | otherwise        |
 |-----------------------------|-----------------------------------------------|------------------|
 | `CIFAR10_DEVICE`            | `auto`, `cpu` or `cuda`                       | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`     | the model that answers without `?model=`      | `compact`        |
+| `CIFAR10_DEFAULT_MODEL`     | answers without `?model=`; on CUDA: `compact` | `compact_int8`   |
 | `CIFAR10_LOAD`              | the models to load, separated by commas       | all in the store |
 | `CIFAR10_ALIASES`           | other names of theirs: `best=compact,...`     | none             |
 | `CIFAR10_WORKERS`           | worker processes                              | one a core       |
@@ -48,8 +48,6 @@ from service.processors import usable_cores
 
 PREFIX: Final = "CIFAR10_"
 
-DEFAULT_MODEL: Final = "compact"
-
 MOST_WORKERS: Final = 256
 
 _KERNEL_VARIABLES: Final = {
@@ -80,7 +78,7 @@ class Settings(BaseSettings):
 
     device: Device = "auto"
     default_model: str | None = None
-    """None: ``compact``, or the store's only model."""
+    """None: the store's only model, or :data:`cifar10.released.RELEASED` for where it runs."""
     load: Annotated[tuple[str, ...], NoDecode] = ()
     """Empty: all in the store."""
     workers: int = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.choices import DEFAULT_MODEL, model_of
+from bench.choices import model_of
 from bench.compare import Comparison, Finding
 from bench.fingerprint import Machine
 from bench.measurements import LoadMeasurement
@@ -165,10 +165,14 @@ def test_without_a_name_it_is_the_server_s_own_model_or_the_first(tmp_path: Path
     store = ModelStore(tmp_path)
     with pytest.raises(BenchError, match="there is no model"):
         model_of(store, None)
-    for name, expected in (("wide", "wide"), ("deep", "deep"), ("compact", "compact")):
+    steps = (
+        ("wide", "wide"), ("deep", "deep"), ("compact", "compact"),
+        ("compact_int8", "compact_int8"),
+    )  # fmt: skip
+    for name, expected in steps:
         (tmp_path / name).mkdir()
         (tmp_path / name / "card.json").touch()
         assert model_of(store, None) == expected
     assert model_of(store, "wide") == "wide"
     # What a server that is told nothing answers with.
-    assert choose(Settings(), ModelStore(tmp_path)).default == DEFAULT_MODEL
+    assert choose(Settings(), ModelStore(tmp_path)).default == "compact_int8"

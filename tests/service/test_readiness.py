@@ -103,12 +103,33 @@ def test_the_supervisor_refuses_a_file_that_its_card_does_not_describe(store):
 def test_the_default_model(store):
     assert choose(Settings(default_model="tiny_b"), ModelStore(store)).default == "tiny_b"
     assert choose(Settings(load=("tiny_b",)), ModelStore(store)).default == "tiny_b"
-    with pytest.raises(ModelNotFoundError, match=r"'compact'.*tiny_a, tiny_b"):
+    with pytest.raises(ModelNotFoundError, match=r"'compact_int8'.*tiny_a, tiny_b"):
         choose(Settings(), ModelStore(store))
     with pytest.raises(ModelNotFoundError, match=r"'other'.*tiny_a, tiny_b"):
         choose(Settings(load=("other",)), ModelStore(store))
     with pytest.raises(ModelNotFoundError, match="no model in"):
         choose(Settings(), ModelStore(store / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("names", "on_cpu", "on_cuda"),
+    [
+        (("compact", "compact_int8", "tiny_a"), "compact_int8", "compact"),
+        (("compact", "tiny_a"), "compact", "compact"),
+        (("compact_int8",), "compact_int8", "compact_int8"),
+        (("compact_int8", "tiny_a"), "compact_int8", None),
+    ],
+)
+def test_the_default_model_is_the_one_for_the_device(tmp_path, names, on_cpu, on_cuda):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card.json").touch()
+    assert choose(Settings(device="cpu"), ModelStore(tmp_path)).default == on_cpu
+    if on_cuda is None:
+        with pytest.raises(ModelNotFoundError, match="'compact'"):
+            choose(Settings(device="cuda"), ModelStore(tmp_path))
+    else:
+        assert choose(Settings(device="cuda"), ModelStore(tmp_path)).default == on_cuda
 
 
 def test_settings_come_from_the_environment(monkeypatch):
