@@ -270,6 +270,11 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
         if (facts := facts_of(model)) is not None
         and (facts.backbone, facts.resolution, facts.preprocessing) == ("mobilenetv2", 32, "unit")
     ]
+    rivals = [
+        model
+        for model in rivals
+        if model.accuracy is not None and model.accuracy.card_train_accuracy is not None
+    ]
     kept = [
         (accuracy.card_train_accuracy * 100, accuracy.top1.accuracy * 100, f"`{model.model}`")
         for model in rivals
@@ -301,9 +306,10 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
     if printed:
         train, test, name = best = min(printed, key=distance)
         sentences.append(
-            "By the figures printed after each epoch of those trainings (training accuracy while "
-            "the weights still change, with dropout and batch statistics where there are any; "
-            f"validation after it) {name} {verdict(best)}: {train:.1f} % and {test:.1f} %."
+            f"By the figures printed after each of the {len(printed)} epochs of those trainings "
+            "(training accuracy while the weights still change, with dropout and batch statistics "
+            f"where there are any; validation after it) {name} {verdict(best)}: {train:.1f} % and "
+            f"{test:.1f} %."
         )
     return sentences
 

@@ -123,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
         "would compare notice a slower server or a worse model here, and does it cry wolf",
     )
     sensitivity.add_argument(
-        "--model", metavar="NAME", help="which one (default: compact, or else the first there is)"
+        "--model",
+        metavar="NAME",
+        help="which one (default: the server's own, else the first)",
     )
     sensitivity.add_argument(
         "--rounds", type=_positive, default=40, help="windows of load on each side (default: 40)"

@@ -34,6 +34,7 @@ from bench.results import Recorder, Row
 from bench.run import RunOutcome
 from bench.server import SERVE, Server
 from cifar10.errors import BenchError
+from cifar10.predictor import Device
 from cifar10.store import ModelStore
 
 SOAK_SHARE: Final = 0.7
@@ -245,7 +246,7 @@ def hurt_service(
     recorder: Recorder,
     plan: ChaosPlan,
     *,
-    device: str = "auto",
+    device: Device = "auto",
     progress: Progress = silent,
 ) -> RunOutcome:
     """Run the trials named, or all, and record each as soon as it is over.
@@ -258,7 +259,7 @@ def hurt_service(
             message = f"no trial {name!r}; there are: {', '.join(TRIALS)}"
             raise BenchError(message)
     store, outcome = ModelStore(models), RunOutcome()
-    chosen = model_of(store, model)
+    chosen = model_of(store, model, device)
     card = store.card(chosen)
     try:
         for name in names or TRIALS:

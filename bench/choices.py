@@ -10,7 +10,7 @@ from bench.results import Recorder
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError
-from cifar10.predictor import Predictor, PredictorOptions, likely_device
+from cifar10.predictor import Device, Predictor, PredictorOptions, likely_device
 from cifar10.released import default_model
 from cifar10.store import ModelStore, StoredModel
 
@@ -31,8 +31,8 @@ def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
     return names
 
 
-def model_of(store: ModelStore, wanted: str | None) -> str:
-    """The model that is served: the one wanted, else the server's own default, else the first.
+def model_of(store: ModelStore, wanted: str | None, device: Device = "auto") -> str:
+    """The model to serve: the one wanted, else the one released for ``device``, else the first.
 
     Raises:
         BenchError: there is none.
@@ -41,7 +41,7 @@ def model_of(store: ModelStore, wanted: str | None) -> str:
     if not there:
         message = f"there is no model in {store.root}"
         raise BenchError(message)
-    return wanted or default_model(there, likely_device("auto")) or there[0]
+    return wanted or default_model(there, likely_device(device)) or there[0]
 
 
 def served_models(options: argparse.Namespace) -> Sequence[str | None]:

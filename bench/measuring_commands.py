@@ -60,6 +60,7 @@ from bench.serving_settings import (
     measure_settings,
 )
 from cifar10.environment import PROJECT_ROOT, models_dir
+from cifar10.predictor import Device
 from cifar10.store import ModelStore
 
 
@@ -277,8 +278,8 @@ def bulk(options: argparse.Namespace, errors: Console) -> int:
 def settings(options: argparse.Namespace, errors: Console) -> int:
     """The service with several numbers of workers, threads and images in a batch."""
     store = ModelStore(models_dir())
-    name = model_of(store, options.model)
-    device = "cuda" if options.device == "cuda" else "cpu"
+    device: Device = "cuda" if options.device == "cuda" else "cpu"
+    name = model_of(store, options.model, device)
     plan = QUICK_SETTINGS_PLAN if options.quick else SettingsPlan()
     with progress_bar(errors) as progress:
         images = chosen_dataset(options, progress).test.images[:SENT_IMAGES]
@@ -298,7 +299,7 @@ def settings(options: argparse.Namespace, errors: Console) -> int:
 def sensitivity(options: argparse.Namespace, errors: Console) -> int:
     """Would ``compare`` notice?"""
     store = ModelStore(models_dir())
-    name = model_of(store, options.model)
+    name = model_of(store, options.model, options.device)
     digest = store.card(name).sha256
     recorder = new_recorder(options)
     plan = SensitivityPlan(rounds=options.rounds, repeats=options.repeats, seconds=options.seconds)
@@ -329,7 +330,7 @@ def chaos(options: argparse.Namespace, errors: Console) -> int:
     else:
         plan = ChaosPlan(options.workers, inputs=options.inputs, soak_seconds=options.minutes * 60)
     session = _session("chaos", options, errors)
-    model = model_of(ModelStore(models_dir()), options.model)
+    model = model_of(ModelStore(models_dir()), options.model, options.device)
     done = trials_in(session.rows, model, plan.workers)
     trials = [name for name in options.trials or TRIALS if name not in done]
     if not trials:

@@ -74,7 +74,8 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
     default = settings.aliases.get(default, default) if default is not None else None
     if default is None:
         device = likely_device(settings.device)
-        default = default_model(names, device) or RELEASED[device][0]
+        current = [name for name in names if not _is_of_an_older_file(name, store)]
+        default = default_model(current, device) or RELEASED[device][0]
     if default not in names:
         message = (
             f"the default model {default!r} is not among those to load ({', '.join(names)}); "
@@ -82,6 +83,22 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
         )
         raise ModelNotFoundError(message)
     return Choice(names, default, settings.aliases)
+
+
+def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
+    """Whether it is a variant of a model that has been exported anew since; says so."""
+    try:
+        variant = store.card(name).variant
+        if variant is None or store.card(variant.source).sha256 == variant.source_sha256:
+            return False
+    except Cifar10Error:  # its loading will say why; or its source is not here to be compared
+        return False
+    logger.warning(
+        "%s was made of an older %s and is not the default; make it again: "
+        "python -m export %s --%s",
+        name, variant.source, variant.source, store.card(name).precision,
+    )  # fmt: skip
+    return True
 
 
 def batch_sizes(max_batch: int) -> list[int]:

@@ -23,6 +23,7 @@ from cifar10.card import (
     Parameters,
     Parity,
     TrainingCost,
+    VariantRecord,
 )
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.golden import golden_images
@@ -69,8 +70,11 @@ def linear_onnx(seed: int) -> bytes:
     return model.SerializeToString()
 
 
-def add_model(root: Path, name: str, onnx_bytes: bytes) -> ModelCard:
-    """Store ``onnx_bytes`` under ``name`` with a card that is true of it."""
+def add_model(
+    root: Path, name: str, onnx_bytes: bytes, *, variant_of: ModelCard | None = None
+) -> ModelCard:
+    """Store ``onnx_bytes`` under ``name`` with a card that is true of it, in place of what there
+    was."""
     answers = Predictor(onnx_bytes, PredictorOptions(device="cpu")).predict(golden_images())
     accuracy = measure_accuracy(np.arange(10).repeat(10), np.arange(10).repeat(10) ** 2 % 10)
     card = ModelCard(
@@ -85,7 +89,7 @@ def add_model(root: Path, name: str, onnx_bytes: bytes) -> ModelCard:
         input=INPUT,
         output=OUTPUT,
         preprocessing="cast to float32, divided by 255",
-        precision="fp32",
+        precision="int8" if variant_of else "fp32",
         parameters=Parameters(30_720, 30_720, 0),
         macs=30_720,
         size_bytes=len(onnx_bytes),
@@ -98,9 +102,14 @@ def add_model(root: Path, name: str, onnx_bytes: bytes) -> ModelCard:
         accuracy=AccuracyRecord(accuracy, accuracy, accuracy, 0.0),
         training=TrainingCost(1, 1, 1.0, (1.0,), 0, "none", "none"),
         versions={"onnxruntime": "test"},
+        variant=(
+            VariantRecord(variant_of.name, variant_of.sha256, "these tests", 0, None)
+            if variant_of
+            else None
+        ),
     )
     folder = ModelStore(root).folder(name)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(onnx_bytes)
     (folder / "card.json").write_text(to_json(card))
     return card

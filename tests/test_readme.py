@@ -139,6 +139,7 @@ def test_bentoml_build(tmp_path):
     copy = tmp_path / "checkout"
     names = (
         "bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/compact",
+        "models/compact_int8",
         "results/efficiency.json",
     )  # fmt: skip
     for name in names:
@@ -156,7 +157,8 @@ def test_bentoml_build(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     (bento,) = (path.parent for path in (tmp_path / "bentoml").rglob("bento.yaml"))
     kept = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.*")}
-    assert {"models/compact/card.json", "models/compact/model.onnx"} <= kept
+    for name in ("compact", "compact_int8"):
+        assert {f"models/{name}/card.json", f"models/{name}/model.onnx"} <= kept
     assert "results/efficiency.json" in kept
     static = {str(path.relative_to(ROOT)) for path in (ROOT / "service/static").iterdir()}
     assert static <= kept

@@ -103,7 +103,7 @@ ABLATION_RECIPES: Final[tuple[Recipe, ...]] = (
     *(
         _step(
             f"mobilenetv2_{pixels}px",
-            f"mobilenetv2_96px, at {pixels} px",
+            f"mobilenetv2_96px, at {pixels} px (Keras' download has weights for each size)",
             f"one pass of MobileNetV2 at {pixels} px over the images, then seconds an epoch",
             expected,
             resolution=pixels,

@@ -1,15 +1,17 @@
 """What the feature cache saves: a recipe's head trained with and without it, on the clock.
 
 Both ways do what a training does: the same images, batches, epochs and validation after each.
-Building and tracing the models is left out of either. Weights are random: they change no time.
+Building and tracing the models is left out of either: each is called before, on a whole batch and
+on what is left over, the two shapes that the timed calls have. Weights are random: they change no
+time.
 """
 
 import dataclasses
 import math
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Final
 
 import keras
@@ -20,10 +22,11 @@ from cifar10.dataset import Dataset
 from cifar10.errors import RecipeError
 from training.backbone_models import build_backbone, cut_before_trained, with_stored_statistics
 from training.backbones import Backbone
-from training.features import FORMAT_VERSION, FeatureKey, extract_features
+from training.features import EXTRACTION_BATCH, FORMAT_VERSION, FeatureKey, extract_features
 from training.models import compile_model
 from training.recipes import Phase, Recipe, Smoke
 from training.smoke import smoke_dataset
+from training.weights import calibrate_random
 
 _EVALUATION_BATCH: Final = 256
 
@@ -49,8 +52,23 @@ class CacheGain:
         return self.uncached / (self.extraction + self.head)
 
 
+def frozen_backbone(recipe: Recipe) -> Backbone:
+    """The backbone that the recipe's first phase trains nothing of.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    architecture = recipe.architecture
+    if not isinstance(architecture, Backbone) or architecture.trained_layers[0]:
+        message = f"recipe {recipe.name!r} does not begin with a frozen backbone: nothing to cache"
+        raise RecipeError(message)
+    return architecture
+
+
 def measure_cache_gain(recipe: Recipe, dataset: Dataset, images: int) -> CacheGain:
     """Train the recipe's first phase on ``images`` training images, with the cache and without.
+
+    Keras' models are cleared from memory before it, and so are those that the caller still has.
 
     Args:
         recipe: one whose first phase trains nothing of its backbone.
@@ -60,15 +78,14 @@ def measure_cache_gain(recipe: Recipe, dataset: Dataset, images: int) -> CacheGa
     Raises:
         RecipeError: the recipe has no frozen backbone.
     """
-    architecture, phase = recipe.architecture, recipe.phases[0]
-    if not isinstance(architecture, Backbone) or architecture.trained_layers[0]:
-        message = f"recipe {recipe.name!r} does not begin with a frozen backbone: nothing to cache"
-        raise RecipeError(message)
+    architecture, phase = frozen_backbone(recipe), recipe.phases[0]
+    keras.backend.clear_session()
     count = min(images, len(dataset.train.labels))
     smoke = Smoke(epochs=1, train_images=count, evaluation_images=math.ceil(count / 9))
     few = smoke_dataset(dataset, smoke)
     architecture = dataclasses.replace(architecture, trained_layers=(0,))
     built = build_backbone(architecture, recipe.name)
+    calibrate_random(built, architecture, few.train.images[: recipe.batch_size])
     cut = cut_before_trained(built, 0)
     if cut is None:  # cannot be: nothing of it is trained
         message = f"recipe {recipe.name!r}: nothing to cut off"
@@ -80,13 +97,20 @@ def measure_cache_gain(recipe: Recipe, dataset: Dataset, images: int) -> CacheGa
         architecture.resolution, few.record.fingerprint, count, few.record.validation_count,
         keras.version(), keras.backend.backend(),
     )  # fmt: skip
-    cut.frozen.predict(few.train.images[: recipe.batch_size], verbose=0)  # traces
+    for split in (few.train, few.validation):
+        traced = split.images[: _both_shapes(len(split.images), EXTRACTION_BATCH)]
+        cut.frozen.predict(traced, batch_size=EXTRACTION_BATCH, verbose=0)
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started = perf_counter()
         features = extract_features(Path(folder), key, cut.frozen, few)
-        extraction = time.perf_counter() - started
+        extraction = perf_counter() - started
         head = _seconds(cut.trained, recipe, phase, few, features.train, features.validation)
     return CacheGain(recipe.name, count, phase.epochs, uncached, extraction, head)
+
+
+def _both_shapes(count: int, batch: int) -> int:
+    """So many images have a whole batch, and one as large as the last of ``count`` is."""
+    return min(count, batch + count % batch)
 
 
 def _seconds(
@@ -99,10 +123,16 @@ def _seconds(
 ) -> float:
     """All epochs of ``phase``, each with its validation."""
     compile_model(model, phase)
-    few = slice(recipe.batch_size)
-    model.fit(train[few], dataset.train.labels[few], batch_size=recipe.batch_size, verbose=0)
-    model.evaluate(validation[few], dataset.validation.labels[few], verbose=0)
-    started = time.perf_counter()
+    traced = slice(_both_shapes(len(train), recipe.batch_size))
+    model.fit(train[traced], dataset.train.labels[traced], batch_size=recipe.batch_size, verbose=0)
+    traced = slice(_both_shapes(len(validation), _EVALUATION_BATCH))
+    model.evaluate(
+        np.asarray(validation[traced]),
+        dataset.validation.labels[traced],
+        batch_size=_EVALUATION_BATCH,
+        verbose=0,
+    )
+    started = perf_counter()
     for epoch in range(phase.epochs):
         order = np.random.default_rng(epoch).permutation(len(dataset.train.labels))
         model.fit(
@@ -118,4 +148,4 @@ def _seconds(
             batch_size=_EVALUATION_BATCH,
             verbose=0,
         )
-    return time.perf_counter() - started
+    return perf_counter() - started

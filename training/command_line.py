@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on from the last whole epoch")
+        trains = options.command in ("train", "study")
+        how = "goes on from the last whole epoch" if trains else "begins anew"
+        Console(stderr=True).print(f"stopped; the same command {how}")
         return 130
     return 0
 
@@ -199,6 +201,7 @@ def _list(console: Console) -> None:
 
 def _load(console: Console, source: str | None) -> Dataset:
     def download() -> RawArrays:
+        import_quietly("keras")
         from training.official import download_official
 
         console.print("fetching the official CIFAR-10 (170 MB, once)")
@@ -263,20 +266,22 @@ def _cache(console: Console, options: argparse.Namespace) -> None:
     recipes = [find_recipe(name) for name in names]
     dataset = _load(console, options.data)
     import_quietly("keras")
-    from training.cache_gain import measure_cache_gain
+    from training.cache_gain import frozen_backbone, measure_cache_gain
     from training.provenance import hardware
 
-    table = Table("recipe", "images", "epochs", "without, s", "pass, s", "head, s", "times longer")
+    for recipe in recipes:
+        frozen_backbone(recipe)  # or an error, before the first is measured
     gains = []
     for recipe in recipes:
-        console.print(f"{recipe.name} ...", highlight=False)
         gain = measure_cache_gain(recipe, dataset, options.images)
         gains.append(gain)
-        seconds = (f"{each:.2f}" for each in (gain.uncached, gain.extraction, gain.head))
-        table.add_row(
-            gain.recipe, f"{gain.images:,}", f"{gain.epochs}", *seconds, f"{gain.ratio:.2f}"
+        console.print(
+            f"{gain.recipe}: {gain.images:,} images, {gain.epochs} epochs: {gain.uncached:.2f} s "
+            f"without the cache; with it {gain.extraction:.2f} s for the pass and "
+            f"{gain.head:.2f} s for the head: {gain.ratio:.2f} times as long without",
+            highlight=False,
+            soft_wrap=True,
         )
-    console.print(table)
     without = sum(gain.uncached for gain in gains)
     cached = sum(gain.extraction + gain.head for gain in gains)
     console.print(

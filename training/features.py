@@ -33,7 +33,8 @@ FORMAT_VERSION: Final = 1
 BLOCK: Final = 2_048
 """Images between two points at which an interrupted extraction goes on."""
 
-_BATCH: Final = 256
+EXTRACTION_BATCH: Final = 256
+"""Images that the frozen network takes at once."""
 
 _ENTRY_FILE: Final = "entry.json"
 
@@ -178,7 +179,7 @@ def _extract(
         array = _open(folder, name, "r+")
         for start in range(rows[name], len(array), BLOCK):
             block = images[name][start : start + BLOCK]
-            features = frozen.predict(block, batch_size=_BATCH, verbose=0)
+            features = frozen.predict(block, batch_size=EXTRACTION_BATCH, verbose=0)
             array[start : start + len(block)] = _halved(np.asarray(features), entry.key)
             array.flush()
             rows[name] = start + len(block)

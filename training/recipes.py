@@ -283,7 +283,7 @@ COMPACT: Final = Recipe(
             augmentation=Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1),
         ),
     ),
-    smoke=Smoke(epochs=2, train_images=1_000, evaluation_images=500),
+    smoke=Smoke(epochs=1, train_images=1_000, evaluation_images=500),
     augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
     label_smoothing=0.05,
     distillation=Distillation(teacher="mobilenetv2_tuned", share=0.75, temperature=1.5),

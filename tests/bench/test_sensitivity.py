@@ -169,10 +169,11 @@ def test_without_a_name_it_is_the_server_s_own_model_or_the_first(tmp_path: Path
         ("wide", "wide"), ("deep", "deep"), ("compact", "compact"),
         ("compact_int8", "compact_int8"),
     )  # fmt: skip
-    for name, expected in steps:
+    for name, expected in steps:  # on a CPU
         (tmp_path / name).mkdir()
         (tmp_path / name / "card.json").touch()
-        assert model_of(store, None) == expected
-    assert model_of(store, "wide") == "wide"
+        assert model_of(store, None, "cpu") == expected
+    assert model_of(store, "wide", "cpu") == "wide"
+    assert model_of(store, None, "cuda") == "compact"
     # What a server that is told nothing answers with.
-    assert choose(Settings(), ModelStore(tmp_path)).default == "compact_int8"
+    assert choose(Settings(device="cpu"), ModelStore(tmp_path)).default == "compact_int8"

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -104,7 +105,7 @@ def test_the_default_model(store):
     assert choose(Settings(default_model="tiny_b"), ModelStore(store)).default == "tiny_b"
     assert choose(Settings(load=("tiny_b",)), ModelStore(store)).default == "tiny_b"
     with pytest.raises(ModelNotFoundError, match=r"'compact_int8'.*tiny_a, tiny_b"):
-        choose(Settings(), ModelStore(store))
+        choose(Settings(device="cpu"), ModelStore(store))
     with pytest.raises(ModelNotFoundError, match=r"'other'.*tiny_a, tiny_b"):
         choose(Settings(load=("other",)), ModelStore(store))
     with pytest.raises(ModelNotFoundError, match="no model in"):
@@ -117,7 +118,7 @@ def test_the_default_model(store):
         (("compact", "compact_int8", "tiny_a"), "compact_int8", "compact"),
         (("compact", "tiny_a"), "compact", "compact"),
         (("compact_int8",), "compact_int8", "compact_int8"),
-        (("compact_int8", "tiny_a"), "compact_int8", None),
+        (("compact_int8", "tiny_a"), "compact_int8", "compact_int8"),
     ],
 )
 def test_the_default_model_is_the_one_for_the_device(tmp_path, names, on_cpu, on_cuda):
@@ -125,11 +126,20 @@ def test_the_default_model_is_the_one_for_the_device(tmp_path, names, on_cpu, on
         (tmp_path / name).mkdir()
         (tmp_path / name / "card.json").touch()
     assert choose(Settings(device="cpu"), ModelStore(tmp_path)).default == on_cpu
-    if on_cuda is None:
-        with pytest.raises(ModelNotFoundError, match="'compact'"):
-            choose(Settings(device="cuda"), ModelStore(tmp_path))
-    else:
-        assert choose(Settings(device="cuda"), ModelStore(tmp_path)).default == on_cuda
+    assert choose(Settings(device="cuda"), ModelStore(tmp_path)).default == on_cuda
+
+
+def test_a_variant_of_an_older_file_is_not_the_default(tmp_path, caplog):
+    source = add_model(tmp_path, "compact", linear_onnx(0))
+    add_model(tmp_path, "compact_int8", linear_onnx(1), variant_of=source)
+    settings = Settings(device="cpu")
+    assert choose(settings, ModelStore(tmp_path)).default == "compact_int8"
+    assert not caplog.records
+    add_model(tmp_path, "compact", linear_onnx(2))  # exported anew
+    assert choose(settings, ModelStore(tmp_path)).default == "compact"
+    assert "python -m export compact --int8" in caplog.text
+    shutil.rmtree(tmp_path / "compact")  # the variant alone is as good as any
+    assert choose(settings, ModelStore(tmp_path)).default == "compact_int8"
 
 
 def test_settings_come_from_the_environment(monkeypatch):

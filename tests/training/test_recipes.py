@@ -200,6 +200,8 @@ def test_the_ablation_changes_one_thing_at_a_time() -> None:
     native = "backbone_mobilenetv2_native"
     assert changed("backbone_mobilenetv2", native) == {"preprocessing"}
     assert changed(native, "mobilenetv2_96px") == {"resolution"}
+    for pixels in (64, 128, 160):
+        assert changed(native, f"mobilenetv2_{pixels}px") == {"resolution"}
     assert changed("mobilenetv2_96px_x255", "mobilenetv2_96px") == {"preprocessing"}
     assert changed("mobilenetv2_96px", "mobilenetv2_96px_long") == {"phases"}
     assert changed("mobilenetv2_96px", "mobilenetv2_96px_finetuned") == {
