@@ -145,8 +145,8 @@ def test_pixels_scaled_otherwise_stay_as_they_are(dataset: Dataset) -> None:
     assert contract(quantize_int8(graph, dataset.train.images)) == CONTRACT
 
 
-def small_convolution(offset: float, *, normalised: bool = False) -> onnx.ModelProto:
-    """Scaled pixels, one convolution, with batch normalisation or without, a dense layer."""
+def small_convolution(offset: float, *, normalised: str = "") -> onnx.ModelProto:
+    """Scaled pixels, one convolution, normalised by that operator, a dense layer."""
     random = np.random.default_rng(0)
     value = helper.make_tensor_value_info
     constants = {
@@ -157,11 +157,24 @@ def small_convolution(offset: float, *, normalised: bool = False) -> onnx.ModelP
         "beta": np.array([0, 0.1, -0.2, 0.3], np.float32),
         "mean": np.array([0.1, 0, 0.2, -0.1], np.float32),
         "variance": np.array([1, 2, 0.5, 4], np.float32),
+        "factor": np.array([1, 40, 0.02, 3], np.float32).reshape(1, 4, 1, 1),
+        "shift": np.array([0, 0.1, -0.2, 0.3], np.float32).reshape(1, 4, 1, 1),
         "dense": random.normal(0, 0.02, (4096, 10)).astype(np.float32),
     }
-    normalise = helper.make_node(
-        "BatchNormalization", ["raw", "gamma", "beta", "mean", "variance"], ["filtered"], "norm"
-    )
+    normalise = {
+        "": [],
+        "BatchNormalization": [
+            helper.make_node(
+                "BatchNormalization", ["raw", "gamma", "beta", "mean", "variance"], ["filtered"],
+                "norm",
+            )
+        ],
+        "Mul": [
+            helper.make_node("Mul", ["raw", "factor"], ["multiplied"], "multiply"),
+            helper.make_node("Add", ["multiplied", "shift"], ["filtered"], "shift"),
+        ],
+    }[normalised]  # fmt: skip
+    used = {name for node in normalise for name in node.input}
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["image"], ["cast"], "cast", to=TensorProto.FLOAT),
@@ -172,7 +185,7 @@ def small_convolution(offset: float, *, normalised: bool = False) -> onnx.ModelP
                 "Conv", ["nchw", "filters"], ["raw" if normalised else "filtered"], "conv",
                 pads=[1, 1, 1, 1],
             ),
-            *([normalise] if normalised else []),
+            *normalise,
             helper.make_node("Flatten", ["filtered"], ["flat"], "flatten"),
             helper.make_node("MatMul", ["flat", "dense"], ["logits"], "dense"),
             helper.make_node("Softmax", ["logits"], ["probabilities"], "softmax"),
@@ -183,16 +196,17 @@ def small_convolution(offset: float, *, normalised: bool = False) -> onnx.ModelP
         [
             numpy_helper.from_array(np.asarray(array), name)
             for name, array in constants.items()
-            if normalised or name not in ("gamma", "beta", "mean", "variance")
+            if name in ("scale", "offset", "filters", "dense") or name in used
         ],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def test_batch_normalisation_that_is_left_is_folded(dataset: Dataset) -> None:
-    graph = small_convolution(-1.0, normalised=True)
+@pytest.mark.parametrize("normalised", ["BatchNormalization", "Mul"])
+def test_batch_normalisation_that_is_left_is_folded(normalised: str, dataset: Dataset) -> None:
+    graph = small_convolution(-1.0, normalised=normalised)
     quantized = quantize_int8(graph, dataset.train.images)
-    assert "BatchNormalization" not in operators(quantized)
+    assert not {"BatchNormalization", "Mul"} & set(operators(quantized))
     images = dataset.test.images
     np.testing.assert_allclose(answers(quantized, images), answers(graph, images), atol=0.1)
 
