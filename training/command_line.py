@@ -5,6 +5,7 @@ TensorFlow's own log lines out of the way.
 """
 
 import argparse
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -269,6 +270,8 @@ def _cache(console: Console, options: argparse.Namespace) -> None:
     from training.cache_gain import frozen_backbone, measure_cache_gain
     from training.provenance import hardware
 
+    # It warns of tracing nine networks one after another, which is what is done here.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     for recipe in recipes:
         frozen_backbone(recipe)  # or an error, before the first is measured
     gains = []
