@@ -3,6 +3,7 @@ phases, and what each change to a transfer-learning recipe did. Every figure is 
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from statistics import fmean
 from typing import Final
 
 from bench.ablation import Step, mean_effect, single_changes, way_to_the_best
@@ -239,7 +240,7 @@ def _on_factors(models: Sequence[ModelResult]) -> list[str]:
         found = list(steps)
         differences = [step.test.difference * 100 for step in found]
         real = sum(step.test.is_real for step in found)
-        effects.append((abs(mean_effect(found)), TITLES[factor]))
+        effects.append((fmean(map(abs, differences)), TITLES[factor]))
         spread = (
             f"{differences[0]:+.1f} points"
             if len(found) == 1
@@ -254,7 +255,9 @@ def _on_factors(models: Sequence[ModelResult]) -> list[str]:
         )
     if len(effects) > 1:
         ranked = ", ".join(title for _, title in sorted(effects, reverse=True))
-        sentences.append(f"By the size of its effect here, the largest first: {ranked}.")
+        sentences.append(
+            f"By the mean size of the differences, whichever way, largest first: {ranked}."
+        )
     return sentences
 
 

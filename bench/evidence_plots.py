@@ -9,7 +9,16 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.calibration import expected_calibration_error
 from bench.corruptions import SEVERITIES
-from bench.plot_style import COLOURS, INK, LINES, MARKERS, MOST_LINES, label_of
+from bench.plot_style import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKED_EPOCHS,
+    MARKERS,
+    MOST_LINES,
+    label_of,
+    readable_axis,
+)
 from bench.seeds import one_of_each
 from bench.selection import ModelResult
 from cifar10.accuracy import wilson_interval
@@ -138,7 +147,8 @@ def draw_training(results: Sequence[ModelResult]) -> Figure:
             color=colour, linestyle="--", label=f"{result.model}, training (while it learned)",
         )  # fmt: skip
         axes.plot(
-            epochs, validation, color=colour, marker=MARKERS[position % len(MARKERS)],
+            epochs, validation, color=colour,
+            marker=MARKERS[position % len(MARKERS)] if len(validation) < MARKED_EPOCHS else None,
             markersize=4, label=f"{result.model}, validation",
         )  # fmt: skip
         best = result.training.best_epoch
@@ -148,6 +158,7 @@ def draw_training(results: Sequence[ModelResult]) -> Figure:
                 markerfacecolor="none", linestyle="",
             )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    readable_axis(axes, axes.xaxis)
     axes.set_xlabel("epoch")
     axes.set_ylabel("top-1 accuracy (%)")
     figure.legend(fontsize=8, loc="outside right upper")

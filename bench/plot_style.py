@@ -29,6 +29,9 @@ MOST_LINES: Final = len(COLOURS)
 MOST_POINTS: Final = 300
 """Of one curve: a distribution of thousands of samples looks the same with these."""
 
+MARKED_EPOCHS: Final = 30
+"""A curve of fewer epochs has a marker at each."""
+
 INK: Final = "#010203"
 """Text and axes; in a page it becomes the page's own colour of text."""
 

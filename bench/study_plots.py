@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from bench.plot_style import COLOURS, INK, MARKERS, MOST_LINES, readable_axis
+from bench.plot_style import COLOURS, INK, MARKED_EPOCHS, MARKERS, MOST_LINES, readable_axis
 from bench.recipe_facts import facts_of, is_transfer
 from bench.recommend import comparable
 from bench.reference_study import STUDY
@@ -108,8 +108,8 @@ def draw_cnn_and_transfer(results: Sequence[ModelResult]) -> Figure:
         left.plot(
             range(1, len(curve) + 1), curve, color=COLOURS[position % len(COLOURS)],
             linestyle="--" if is_transfer(result) else "-",
-            marker=MARKERS[position % len(MARKERS)] if len(curve) < 30 else None, markersize=4,
-            label=result.model,
+            marker=MARKERS[position % len(MARKERS)] if len(curve) < MARKED_EPOCHS else None,
+            markersize=4, label=result.model,
         )  # fmt: skip
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     readable_axis(left, left.xaxis)

@@ -160,7 +160,7 @@ def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Record
     assert "at 32 px: of 5 models 5 are measurably less accurate than it and 0 more" in said
     assert "`mobilenetv2_tuned`, has 93.00 %" in said
     assert "Preprocessing alone, in 2 pairs: -4.7 points on average" in said
-    assert "the largest first: training of the base, preprocessing" in said
+    assert "largest first: training of the base, preprocessing" in said
     assert "Of the 3 configurations of that backbone at 32 px, fed x/255, that were" in said
     assert said.count("comes nearest, and does not reproduce them") == 2
     assert "printed after each of the 24 epochs of those trainings" in said
