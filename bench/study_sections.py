@@ -197,7 +197,3 @@ def _dominated(each: Domination, one: Placed) -> list[str]:
             for name in TRADE_OFFS
         ),
     ]
-
-
-def _times(factor: float | None) -> str:
-    return NOTHING if factor is None else f"{significant(factor, 2)}×"

@@ -237,6 +237,8 @@ SIMPLE_CNN: Final = Recipe(
 """The study one-hot encodes its labels and uses categorical cross-entropy. We keep class ids and
 use the sparse form of the same loss, in which the one-hot vector is implied: equal numbers."""
 
+_POLISHED: Final = Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1)
+
 COMPACT: Final = Recipe(
     name="compact",
     source="our own; ResNet-14's shape (He et al., arXiv 1512.03385) cut down to 100,000 "
@@ -272,7 +274,7 @@ COMPACT: Final = Recipe(
             learning_rate=0.08,
             patience=55,
             schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1),
+            augmentation=_POLISHED,
         ),
         Phase(
             name="polished_again",
@@ -280,7 +282,7 @@ COMPACT: Final = Recipe(
             learning_rate=0.04,
             patience=25,
             schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1),
+            augmentation=_POLISHED,
         ),
     ),
     smoke=Smoke(epochs=1, train_images=1_000, evaluation_images=500),

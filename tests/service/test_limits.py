@@ -19,6 +19,12 @@ from tests.service.cases import PIXELS, PNG, Case, assert_refused
 from tests.service.conftest import make_edge, running
 
 
+async def never():
+    """A body that does not arrive."""
+    await asyncio.Event().wait()
+    yield b""
+
+
 def test_a_body_without_a_length_is_capped_while_it_streams(tiny_store):
     sent = 0
 
@@ -90,10 +96,6 @@ def test_a_client_that_leaves_in_mid_body_gets_nothing(edge):
 
 
 def test_a_body_that_does_not_arrive_is_408(tiny_store):
-    async def never():
-        await asyncio.Event().wait()
-        yield b""
-
     async def main():
         async with running(make_edge(tiny_store, deadline_seconds=0.05)) as client:
             return await client.post("/classify", content=never())
@@ -103,10 +105,6 @@ def test_a_body_that_does_not_arrive_is_408(tiny_store):
 
 
 def test_every_late_body_is_408_and_no_other(tiny_store):
-    async def never():
-        await asyncio.Event().wait()
-        yield b""
-
     async def main():
         async with running(make_edge(tiny_store, deadline_seconds=0.2)) as client:
             first = asyncio.create_task(client.post("/classify", content=never()))
