@@ -1,4 +1,5 @@
-"""What a recipe's teacher says of the training images: computed once, and kept.
+"""What a recipe's teacher says of the training images: computed once, and kept, or asked anew in
+each epoch about the images as they are then.
 
 The teacher is asked as it was exported, through ONNX Runtime: what it knows is in ``model.onnx``,
 and nothing of how it was trained is needed. Its answers are in ``<cache>/targets``, under a name
@@ -10,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -23,7 +25,7 @@ from cifar10.errors import Cifar10Error, RecipeError
 from cifar10.labels import CLASS_COUNT
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel, write_atomic
-from training.recipes import Distillation, Recipe
+from training.recipes import Recipe
 
 _FORMAT_VERSION: Final = 1
 _BATCH: Final = 64
@@ -41,44 +43,66 @@ class Teacher:
     record: TeacherRecord
     stored: StoredModel
 
-    def targets(
+    def kept_answers(
         self,
-        distillation: Distillation,
         dataset: Dataset,
         root: Path,
         progress: Told = lambda done, total: None,
     ) -> NDArray[np.float32]:
-        """Its part of the target for each training image: float32 (N, 10), rows summing to 1.
+        """Its answer for each training image as it is, the mean of that and its mirror image.
 
         Args:
-            distillation: how its answers are softened.
             dataset: whose training images it is asked about.
             root: where its answers are kept.
             progress: told while it is asked.
+
+        Returns:
+            Probabilities, float32 (N, 10), in the order of the training images.
         """
         key = f"{_FORMAT_VERSION} {self.record.sha256} {dataset.record.fingerprint} "
         key += str(len(dataset.train.labels))
         path = root / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         answers = _read(path, len(dataset.train.labels))
         if answers is None:
-            answers = self._ask(dataset.train.images, progress)
+            images = dataset.train.images
+
+            def told(done: int, _: int) -> None:
+                progress(done, 2 * len(images))
+
+            def told_of_mirrored(done: int, _: int) -> None:
+                progress(len(images) + done, 2 * len(images))
+
+            mirrored = np.ascontiguousarray(images[:, :, ::-1])
+            answers = self.answers(images, told) + self.answers(mirrored, told_of_mirrored)
+            answers /= 2
             buffer = BytesIO()
             np.savez(buffer, answers=answers)
             root.mkdir(parents=True, exist_ok=True)
             write_atomic(path, buffer.getvalue())
-        return softened(answers, distillation.temperature)
+        return answers
 
-    def _ask(self, images: NDArray[np.uint8], progress: Told) -> NDArray[np.float32]:
-        options = PredictorOptions(threads=_usable_cpus())
-        predictor = Predictor(self.stored.onnx, options)
-        answers = np.empty((len(images), CLASS_COUNT), np.float32)
+    def answers(
+        self, images: NDArray[np.uint8], progress: Told = lambda done, total: None
+    ) -> NDArray[np.float32]:
+        """Its answer for each image.
+
+        Args:
+            images: uint8 (N, 32, 32, 3), RGB.
+            progress: told while it is asked.
+
+        Returns:
+            Probabilities, float32 (N, 10).
+        """
+        found = np.empty((len(images), CLASS_COUNT), np.float32)
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-            both = predictor.predict(batch) + predictor.predict(mirrored)
-            answers[start : start + len(batch)] = both / 2
+            found[start : start + len(batch)] = self._predictor.predict(batch)
             progress(start + len(batch), len(images))
-        return answers
+        return found
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.stored.onnx, PredictorOptions(threads=_usable_cpus()))
 
 
 def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
