@@ -42,11 +42,6 @@ CPU = PredictorOptions(device="cpu")
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return tiny_dataset()
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     root = tmp_path_factory.mktemp("trained")
     train(TINY, dataset, ModelStore(root))

@@ -16,7 +16,7 @@ from export.convert import convert
 from export.macs import count_macs
 from export.quantize import quantize_int8
 from export.run import export_model
-from tests.training.tiny import TINY_SCHEDULED, tiny_dataset
+from tests.training.tiny import TINY_SCHEDULED
 from training.models import build_model
 from training.recipes import Recipe, ResidualNetwork
 from training.run import train
@@ -35,11 +35,6 @@ def mirrored_recipe() -> Recipe:
         name="mirrored",
         architecture=dataclasses.replace(architecture, mirrored=True),
     )
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return tiny_dataset()
 
 
 @pytest.fixture(scope="module")
