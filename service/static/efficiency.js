@@ -145,8 +145,15 @@ function chartOf(rows, width) {
   return svg;
 }
 
+/** One row of each recipe: of several training seeds the lowest, as in the report's plots. */
+function oneOfEach(rows) {
+  const same = (one, other) => ["recipe", "precision", "provider", "dataset"].every((key) => one[key] === other[key]);
+  return rows.filter((row) => !(row.seeds > 1) || !rows.some((other) => same(row, other) && other.seed < row.seed));
+}
+
 function machineOf(machine, served) {
-  const rows = machine.models.filter((row) => known(row.accuracy) && known(row.latency_p50_ms));
+  const measured = machine.models.filter((row) => known(row.accuracy) && known(row.latency_p50_ms));
+  const rows = oneOfEach(measured);
   const chart = make("div", {className: "chart"});
   if (rows.length) {
     let width = 0;
@@ -157,7 +164,8 @@ function machineOf(machine, served) {
     }).observe(chart);
   }
   const shapes = rows.some(isOnGpu) ? " Round: on the CPU, square: on the GPU." : "";
-  const legend = `Filled and ◆: on the Pareto front, no other model is both more accurate and faster.${shapes}`;
+  const seeds = rows.length < measured.length ? " Of one recipe trained with several seeds, the lowest is drawn." : "";
+  const legend = `Filled and ◆: on the Pareto front, no other model is both more accurate and faster.${shapes}${seeds}`;
   return make("div", {className: "machine"}, make("p", {className: "small", textContent: machine.conditions}),
     chart, make("p", {className: "small", textContent: legend}), tableOf(machine, served));
 }

@@ -64,7 +64,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterat
     models = [
         row("tiny_b", **measured(0.91, 3.2), pareto=["latency"], digest="0" * 64),
         row("tiny_a", **measured(0.8, 0.5), pareto=["latency", "size"], digest=digest),
-        row("dominated_model", **measured(0.7, 0.9)),
+        row("dominated_model", **measured(0.7, 0.9), recipe="d", precision="fp32", seed=0, seeds=2),
+        row("another_seed", **measured(0.72, 0.9), recipe="d", precision="fp32", seed=1, seeds=2),
         row("broken", notes=["failed at latency: RuntimeError: out of memory"]),
     ]
     machine = {"name": "m", "conditions": "Measured on a test.", "models": models}
@@ -300,9 +301,9 @@ def test_the_efficiency_table_and_its_front(page):
         "tiny_b\nanother file of this name is served here", "91.00 (90.00–92.00)", "3.2 / 6.4",
     ]  # fmt: skip
     assert cells[1][0] == "tiny_a\nserved here"
-    assert [cell[-1] for cell in cells] == ["latency", "latency, size", "–", "–"]
-    assert cells[3][0] == "broken\nfailed at latency: RuntimeError: out of memory"
-    assert [line.get_attribute("class") for line in lines] == ["front", "front", "", ""]
+    assert [cell[-1] for cell in cells] == ["latency", "latency, size", "–", "–", "–"]
+    assert cells[4][0] == "broken\nfailed at latency: RuntimeError: out of memory"
+    assert [line.get_attribute("class") for line in lines] == ["front", "front", "", "", ""]
     chart = page.id("machines").find_element(By.TAG_NAME, "svg")
     assert chart.get_attribute("aria-label") == (
         "Accuracy against latency of 3 models. On the Pareto front, fastest first: "
@@ -310,7 +311,11 @@ def test_the_efficiency_table_and_its_front(page):
     )
     assert len(chart.find_elements(By.CLASS_NAME, "point")) == 3
     assert len(chart.find_elements(By.CSS_SELECTOR, ".point.front")) == 2
+    names = [name.text for name in chart.find_elements(By.TAG_NAME, "text")]
+    assert "dominated_model" in names
+    assert "another_seed" not in names  # three trainings of one recipe would hide the others
     assert "Measured on a test." in page.id("machines").text
+    assert "trained with several seeds, the lowest is drawn" in page.id("machines").text
 
 
 def test_a_table_that_cannot_be_read_is_not_measured_yet(driver, tmp_path, tiny_store):
