@@ -18,7 +18,7 @@ from bench.markdown import (
     significant,
 )
 from bench.measurements import TrainingMeasurement
-from bench.recipe_facts import TITLES, facts_of
+from bench.recipe_facts import TITLES, RecipeFacts, facts_of
 from bench.recommend import comparable, told_apart
 from bench.reference_study import STUDY
 from bench.results import MachineResults
@@ -267,28 +267,26 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
     wanted_train, wanted_test = study.train_percent, study.test_percent
     if wanted_train is None or wanted_test is None:
         return []
-    rivals = [
-        model
+    of_backbone = [
+        (accuracy.card_train_accuracy * 100, accuracy.top1.accuracy * 100, model, facts)
         for model in one_of_each(comparable(models))
         if (facts := facts_of(model)) is not None
-        and (facts.backbone, facts.resolution, facts.preprocessing) == ("mobilenetv2", 32, "unit")
+        and facts.backbone == "mobilenetv2"
+        and (accuracy := model.accuracy) is not None
+        and accuracy.card_train_accuracy is not None
     ]
-    rivals = [
-        model
-        for model in rivals
-        if model.accuracy is not None and model.accuracy.card_train_accuracy is not None
+    as_there = [
+        (train, test, model)
+        for train, test, model, facts in of_backbone
+        if (facts.resolution, facts.preprocessing) == (32, "unit")
     ]
-    kept = [
-        (accuracy.card_train_accuracy * 100, accuracy.top1.accuracy * 100, f"`{model.model}`")
-        for model in rivals
-        if (accuracy := model.accuracy) is not None and accuracy.card_train_accuracy is not None
-    ]
-    if not kept:
+    if not as_there:
         return []
+    kept = [(train, test, f"`{model.model}`") for train, test, model in as_there]
     # What Keras prints after an epoch; the study's validation images were its test images.
     printed = [
         (epoch.accuracy * 100, epoch.validation_accuracy * 100, f"`{model.model}`, epoch {number},")
-        for model in rivals
+        for _, _, model in as_there
         for number, epoch in enumerate(model.training.epochs if model.training else (), start=1)
     ]
 
@@ -314,7 +312,24 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
             f"where there are any; validation after it) {name} {verdict(best)}: {train:.1f} % and "
             f"{test:.1f} %."
         )
+    if len(of_backbone) > len(as_there):
+        named = [
+            (train, test, f"`{model.model}` ({_in_words(model, facts)})")
+            for train, test, model, facts in of_backbone
+        ]
+        train, test, name = best = min(named, key=distance)
+        sentences.append(
+            f"Of all {len(named)} configurations of that backbone, at whatever size and however "
+            f"fed, {name} {verdict(best)}: {train:.1f} % and {test:.1f} %."
+        )
     return sentences
+
+
+def _in_words(model: ModelResult, facts: RecipeFacts) -> str:
+    told = [facts.shown(factor) for factor in ("resolution", "preprocessing", "base", "images")]
+    if model.cost is not None:
+        told.append(f"{model.cost.parameters_trainable:,} trained parameters")
+    return ", ".join(told)
 
 
 _STEP_HEADER: Final = ("From", "To", "Change", "Before, %", "After, %", _DIFFERENCE, "p", "Real?")

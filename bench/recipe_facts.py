@@ -2,6 +2,7 @@
 reference study's conclusions are about."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ TITLES: Final = {
     "base": "training of the base",
     "statistics": "statistics that batch normalisation uses while it is trained",
     "epochs": "epochs",
+    "images": "training images",
     "head": "head",
     "augmentation": "augmentation",
     "optimisation": "batch size, learning rate and schedule",
@@ -23,7 +25,7 @@ TITLES: Final = {
 
 _PREPROCESSING: Final = {"unit": "x/255", "native": "native"}
 _KNOWN: Final = DESCRIPTIVE_FIELDS | {
-    "expected_parameters", "architecture", "batch_size", "phases", "augmentation",
+    "expected_parameters", "architecture", "batch_size", "phases", "augmentation", "train_images",
 }  # fmt: skip
 """Fields looked at one by one, or that change nothing; all others count as optimisation."""
 
@@ -42,6 +44,8 @@ class RecipeFacts:
     """Whether batch normalisation that is trained uses each batch's own statistics."""
     phase_epochs: tuple[int, ...]
     """At most, in each phase."""
+    images: int | None
+    """How many training images it is kept to; None is all."""
     head: str
     augmentation: str
     rates: tuple[str, ...]
@@ -62,6 +66,8 @@ class RecipeFacts:
             return "each batch's" if self.batch_statistics else "stored"
         if factor == "epochs":
             return f"{' + '.join(map(str, self.phase_epochs))} epochs"
+        if factor == "images":
+            return "all images" if self.images is None else f"{self.images:,} training images"
         if factor == "preprocessing":
             return _PREPROCESSING.get(self.preprocessing, self.preprocessing)
         return str(getattr(self, factor))
@@ -77,6 +83,8 @@ class RecipeFacts:
                 return float(self.batch_statistics), ""
             case "epochs":
                 return float(sum(self.phase_epochs)), ""
+            case "images":
+                return -float(self.images or math.inf), ""
             case "preprocessing":
                 return float(self.preprocessing != "unit"), self.preprocessing
             case _:
@@ -100,6 +108,7 @@ def facts_of(result: ModelResult) -> RecipeFacts | None:
         trained_layers=tuple(int(count) for count in architecture.get("trained_layers", ())),
         batch_statistics=bool(architecture.get("batch_statistics", False)),
         phase_epochs=tuple(int(phase.get("epochs", 0)) for phase in phases),
+        images=fields.get("train_images"),
         head=_head(architecture.get("head")),
         augmentation=_augmentation(fields.get("augmentation")),
         rates=tuple(_json(rate) for rate in rates),
@@ -120,9 +129,11 @@ def differing(first: RecipeFacts, second: RecipeFacts) -> tuple[str, ...]:
     """
     found = [
         factor
-        for factor in ("preprocessing", "resolution", "head", "augmentation", "optimisation")
+        for factor in (
+            "preprocessing", "resolution", "images", "head", "augmentation", "optimisation",
+        )
         if getattr(first, factor) != getattr(second, factor)
-    ]
+    ]  # fmt: skip
     phases = max(len(first.phase_epochs), len(second.phase_epochs))
     if max(first.trained_layers, default=0) != max(second.trained_layers, default=0):
         found.append("base")

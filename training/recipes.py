@@ -177,11 +177,16 @@ class Recipe:
     """The share of the target that is spread evenly over all classes, 0–1."""
     distillation: Distillation | None = None
     """In the phases that are ``taught``."""
+    train_images: int | None = None
+    """Only the first so many training images, whose order is that of a hash; None takes all."""
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
         if not names or len(set(names)) != len(names):
             message = f"recipe {self.name!r}: its phases are {names}, expected distinct names"
+            raise RecipeError(message)
+        if self.train_images is not None and self.train_images < 1:
+            message = f"recipe {self.name!r}: it trains on {self.train_images} images"
             raise RecipeError(message)
         for phase in self.phases:
             numbers = (phase.epochs, phase.patience, self.batch_size)
@@ -341,7 +346,7 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
     of every recipe that does without it.
     """
     fields = _as_json(dataclasses.asdict(recipe))
-    for key in ("augmentation", "label_smoothing", "distillation"):
+    for key in ("augmentation", "label_smoothing", "distillation", "train_images"):
         if not fields[key]:
             del fields[key]
     for phase in fields["phases"]:

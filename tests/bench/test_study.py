@@ -119,6 +119,10 @@ def test_the_factors_of_a_recipe(recorder: Recorder) -> None:
     assert differing(plain, facts(preprocessing="native")) == ("preprocessing",)
     assert differing(plain, facts(resolution=96, units=(256,))) == ("resolution", "head")
     assert differing(plain, facts(epochs=(50,))) == ("epochs",)
+    few = replace(plain, images=1_000)
+    assert differing(plain, few) == ("images",)
+    assert (plain.shown("images"), few.shown("images")) == ("all images", "1,000 training images")
+    assert plain.ordinal("images") < few.ordinal("images")
     # A base that is trained needs a phase of its own: that is no other number of epochs.
     assert differing(plain, facts(trained=(0, 10), epochs=(10, 20))) == ("base",)
     assert differing(plain, facts(trained=(0, 10), epochs=(9, 20))) == ("base", "epochs")
@@ -162,14 +166,24 @@ def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Record
     assert "Preprocessing alone, in 2 pairs: -4.7 points on average" in said
     assert "largest first: training of the base, preprocessing" in said
     assert "Of the 3 configurations of that backbone at 32 px, fed x/255, that were" in said
-    assert said.count("comes nearest, and does not reproduce them") == 2
+    assert said.count("comes nearest, and does not reproduce them") == 3
     assert "printed after each of the 24 epochs of those trainings" in said
     assert "`mobilenetv2_finetuned`, epoch 8, comes nearest, and does not reproduce them: " in said
-    assert said.endswith("45.0 % and 40.0 %.")
+    assert "45.0 % and 40.0 %." in said
+    assert "Of all 7 configurations of that backbone, at whatever size and however fed, " in said
     found = replace(shuffled(5_100, 99, gap=0.40), provider=models[0].provider)
     add_all(recorder, "odd", "0" * 64, cost("odd"), found, trained(0.5, fields(epochs=(30,))))
     again = select(read_results(recorder.folder.parent)[0].rows)
     assert "`odd` reproduces both: 91.0 % and 51.0 %." in analysis.conclusions(None, again, {})
+    few = fields(resolution=64) | {"train_images": 1_000}
+    add_all(recorder, "few", "1" * 64, cost("few"), replace(
+        shuffled(5_109, 98, gap=0.4071), provider=models[0].provider,
+    ), trained(0.5, few))  # fmt: skip
+    again = select(read_results(recorder.folder.parent)[0].rows)
+    assert (
+        "however fed, `few` (64 px, x/255, frozen, 1,000 training images, "
+        "2,122,186 trained parameters) reproduces both: 91.8 % and 51.1 %."
+    ) in analysis.conclusions(None, again, {})
     assert analysis.conclusions(None, [], {}) == ""
 
 
