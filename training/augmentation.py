@@ -15,7 +15,6 @@ from cifar10.labels import IMAGE_SIZE
 from training.recipes import Augmentation
 
 _QUALITY: Final = (30, 96)
-_QUALITY_AGAIN: Final = (25, 61)
 _SIDE_BELOW: Final = (16, 29)
 _SIDE_ABOVE: Final = (48, 257)
 _SAMPLING: Final = ("444", "420")
@@ -43,64 +42,17 @@ def augment(
     Returns:
         uint8 (N, 32, 32, 3), RGB, in the same order.
     """
-    coded = _coded_again(images, augmentation.coded_again, random)
-    return _degraded(_moved(coded, augmentation, random), augmentation, random)
-
-
-def augment_and_move(
-    images: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What :func:`augment` gives, and the same images only shifted and mirrored.
-
-    The second shows what is on the first, undamaged: what a teacher is asked about.
-
-    Args:
-        images: uint8 (N, 32, 32, 3), RGB.
-        augmentation: how.
-        random: decides everything that is drawn.
-
-    Returns:
-        Two of uint8 (N, 32, 32, 3), RGB, in the same order.
-    """
-    coded = _coded_again(images, augmentation.coded_again, random)
-    # Side by side in one array, so that both are moved alike.
-    both = _moved(np.concatenate((coded, images), axis=3), augmentation, random)
-    seen, undamaged = (np.ascontiguousarray(part) for part in np.split(both, 2, axis=3))
-    return _degraded(seen, augmentation, random), undamaged
-
-
-def _coded_again(
-    images: NDArray[np.uint8], share: float, random: np.random.Generator
-) -> NDArray[np.uint8]:
-    if not share:
-        return images
-    coded = images.copy()
-    for index in np.flatnonzero(random.random(len(images)) < share):
-        coded[index] = _recompressed(coded[index], _QUALITY_AGAIN, random)
-    return coded
-
-
-def _moved(
-    images: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator
-) -> NDArray[np.uint8]:
+    count = len(images)
     changed = _shifted(images, augmentation.shift, random)
     if augmentation.flip:
-        flipped = random.random(len(images)) < 0.5
+        flipped = random.random(count) < 0.5
         changed[flipped] = changed[flipped, :, ::-1]
-    return changed
-
-
-def _degraded(
-    changed: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator
-) -> NDArray[np.uint8]:
-    """``changed`` itself, in other light, resized, coded as JPEG, with squares made grey."""
-    count = len(changed)
     for index in np.flatnonzero(random.random(count) < augmentation.light):
         changed[index] = _relit(changed[index], random)
     for index in np.flatnonzero(random.random(count) < augmentation.resize):
         changed[index] = _resized(changed[index], random)
     for index in np.flatnonzero(random.random(count) < augmentation.jpeg):
-        changed[index] = _recompressed(changed[index], _QUALITY, random)
+        changed[index] = _recompressed(changed[index], random)
     if augmentation.cutout:
         _cut_out(changed, augmentation.cutout, random)
     return changed
@@ -151,10 +103,8 @@ def _resized(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[n
     return np.array(back_again, np.uint8)
 
 
-def _recompressed(
-    image: NDArray[np.uint8], qualities: tuple[int, int], random: np.random.Generator
-) -> NDArray[np.uint8]:
-    quality = int(random.integers(*qualities))
+def _recompressed(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    quality = int(random.integers(*_QUALITY))
     sampling = _SAMPLING[int(random.integers(len(_SAMPLING)))]
     data = simplejpeg.encode_jpeg(
         np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling=sampling

@@ -1,5 +1,4 @@
-"""What a recipe's teacher says of the training images: computed once, and kept, or asked anew in
-each epoch about the images as they are then.
+"""What a recipe's teacher says of the training images: computed once, and kept.
 
 The teacher is asked as it was exported, through ONNX Runtime: what it knows is in ``model.onnx``,
 and nothing of how it was trained is needed. Its answers are in ``<cache>/targets``, under a name
@@ -11,7 +10,6 @@ import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -25,7 +23,7 @@ from cifar10.errors import Cifar10Error, RecipeError
 from cifar10.labels import CLASS_COUNT
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel, write_atomic
-from training.recipes import Recipe
+from training.recipes import Distillation, Recipe
 
 _FORMAT_VERSION: Final = 1
 _BATCH: Final = 64
@@ -43,66 +41,44 @@ class Teacher:
     record: TeacherRecord
     stored: StoredModel
 
-    def kept_answers(
+    def targets(
         self,
+        distillation: Distillation,
         dataset: Dataset,
         root: Path,
         progress: Told = lambda done, total: None,
     ) -> NDArray[np.float32]:
-        """Its answer for each training image as it is, the mean of that and its mirror image.
+        """Its part of the target for each training image: float32 (N, 10), rows summing to 1.
 
         Args:
+            distillation: how its answers are softened.
             dataset: whose training images it is asked about.
             root: where its answers are kept.
             progress: told while it is asked.
-
-        Returns:
-            Probabilities, float32 (N, 10), in the order of the training images.
         """
         key = f"{_FORMAT_VERSION} {self.record.sha256} {dataset.record.fingerprint} "
         key += str(len(dataset.train.labels))
         path = root / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
         answers = _read(path, len(dataset.train.labels))
         if answers is None:
-            images = dataset.train.images
-
-            def told(done: int, _: int) -> None:
-                progress(done, 2 * len(images))
-
-            def told_of_mirrored(done: int, _: int) -> None:
-                progress(len(images) + done, 2 * len(images))
-
-            mirrored = np.ascontiguousarray(images[:, :, ::-1])
-            answers = self.answers(images, told) + self.answers(mirrored, told_of_mirrored)
-            answers /= 2
+            answers = self._ask(dataset.train.images, progress)
             buffer = BytesIO()
             np.savez(buffer, answers=answers)
             root.mkdir(parents=True, exist_ok=True)
             write_atomic(path, buffer.getvalue())
-        return answers
+        return softened(answers, distillation.temperature)
 
-    def answers(
-        self, images: NDArray[np.uint8], progress: Told = lambda done, total: None
-    ) -> NDArray[np.float32]:
-        """Its answer for each image.
-
-        Args:
-            images: uint8 (N, 32, 32, 3), RGB.
-            progress: told while it is asked.
-
-        Returns:
-            Probabilities, float32 (N, 10).
-        """
-        found = np.empty((len(images), CLASS_COUNT), np.float32)
+    def _ask(self, images: NDArray[np.uint8], progress: Told) -> NDArray[np.float32]:
+        options = PredictorOptions(threads=_usable_cpus())
+        predictor = Predictor(self.stored.onnx, options)
+        answers = np.empty((len(images), CLASS_COUNT), np.float32)
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            found[start : start + len(batch)] = self._predictor.predict(batch)
+            mirrored = np.ascontiguousarray(batch[:, :, ::-1])
+            both = predictor.predict(batch) + predictor.predict(mirrored)
+            answers[start : start + len(batch)] = both / 2
             progress(start + len(batch), len(images))
-        return found
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        return Predictor(self.stored.onnx, PredictorOptions(threads=_usable_cpus()))
+        return answers
 
 
 def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:

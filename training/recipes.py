@@ -93,18 +93,13 @@ class Augmentation:
     cutout: int = 0
     """Pixels a side of a square, anywhere, that is made grey in every image (DeVries and Taylor,
     arXiv 1708.04552); 0 does without."""
-    coded_again: float = 0.0
-    """Re-encoded at a quality of 25 to 60 before all else: on the grid of 8×8 blocks that the file
-    of a JPEG image had, as whoever saves it again does. ``jpeg`` comes after the shift, on
-    another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
     """A larger model's answers as part of the target (Hinton et al., arXiv 1503.02531).
 
-    It is asked once about each training image and its mirror image, and the mean of both is the
-    answer; or, ``each_time``, in every epoch.
+    It is asked once about each training image and its mirror image; the mean of both is the answer.
     """
 
     teacher: str
@@ -114,9 +109,6 @@ class Distillation:
     temperature: float
     """Its probabilities are raised to one over this, and brought to a sum of 1 again: above 1, the
     less likely classes count for more."""
-    each_time: bool = False
-    """Asked in each epoch about each image as it is shifted and mirrored then, before anything
-    degrades it (Beyer et al., arXiv 2106.05237, whose teacher and student see the same crop)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +128,6 @@ class Phase:
     """In place of the recipe's."""
     taught: bool = True
     """By the recipe's teacher, where it has one."""
-    distillation: Distillation | None = None
-    """In place of the recipe's; of the same teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,24 +197,16 @@ class Recipe:
 
     def _check_shares(self) -> None:
         shares = [self.label_smoothing]
-        for told in (self.distillation, *(phase.distillation for phase in self.phases)):
-            if told is None:
-                continue
-            shares.append(told.share)
-            if not told.temperature > 0:
+        if self.distillation is not None:
+            shares.append(self.distillation.share)
+            if not self.distillation.temperature > 0:
                 message = f"recipe {self.name!r}: a temperature must be positive"
-                raise RecipeError(message)
-            if self.distillation is None or told.teacher != self.distillation.teacher:
-                message = (
-                    f"recipe {self.name!r}: a phase learns from {told.teacher!r}, which is not the "
-                    "recipe's own teacher; only one can be recorded"
-                )
                 raise RecipeError(message)
         pixels = []
         augmentations = [self.augmentation, *(phase.augmentation for phase in self.phases)]
         for drawn in augmentations:
             if drawn is not None:
-                shares += [drawn.jpeg, drawn.resize, drawn.light, drawn.coded_again]
+                shares += [drawn.jpeg, drawn.resize, drawn.light]
                 pixels += [drawn.shift, drawn.cutout]
         if not (
             0 <= self.label_smoothing < 1
@@ -243,7 +225,7 @@ class Recipe:
 
     def distillation_in(self, phase: Phase) -> Distillation | None:
         """The teacher's part of the target in ``phase``."""
-        return (phase.distillation or self.distillation) if phase.taught else None
+        return self.distillation if phase.taught else None
 
 
 SIMPLE_CNN: Final = Recipe(
@@ -261,14 +243,13 @@ SIMPLE_CNN: Final = Recipe(
 use the sparse form of the same loss, in which the one-hot vector is implied: equal numbers."""
 
 _POLISHED: Final = Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1)
-_TAUGHT: Final = Distillation(teacher="mobilenetv2_tuned", share=0.75, temperature=1.5)
 
 COMPACT: Final = Recipe(
     name="compact",
     source="our own; ResNet-14's shape (He et al., arXiv 1512.03385) cut down to 100,000 "
     "parameters, most of its work at 32×32 and 16×16",
     expected_test_accuracy=(0.86, 0.90),
-    cost="60 to 90 s an epoch, 224 epochs, on two cores of an Intel Xeon (Sapphire Rapids); its "
+    cost="60 to 90 s an epoch, 200 epochs, on two cores of an Intel Xeon (Sapphire Rapids); its "
     "teacher must have been trained and exported before",
     architecture=ResidualNetwork(widths=(16, 32, 48), blocks=(2, 3, 1), mirrored=True),
     expected_parameters=Parameters(total=99_226, trainable=98_330, non_trainable=896),
@@ -308,20 +289,11 @@ COMPACT: Final = Recipe(
             schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
             augmentation=_POLISHED,
         ),
-        Phase(
-            name="asked_each_time",
-            epochs=24,
-            learning_rate=0.05,
-            patience=24,
-            schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=dataclasses.replace(_POLISHED, coded_again=0.2),
-            distillation=dataclasses.replace(_TAUGHT, share=0.9, each_time=True),
-        ),
     ),
     smoke=Smoke(epochs=1, train_images=1_000, evaluation_images=500),
     augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
     label_smoothing=0.05,
-    distillation=_TAUGHT,
+    distillation=Distillation(teacher="mobilenetv2_tuned", share=0.75, temperature=1.5),
 )
 
 
@@ -334,9 +306,7 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
 def smoke_form(recipe: Recipe) -> Recipe:
     """The recipe with its smoke form's epochs, and without a teacher, which would have to be
     trained first."""
-    short = with_epochs(recipe, recipe.smoke.epochs)
-    phases = tuple(dataclasses.replace(phase, distillation=None) for phase in short.phases)
-    return dataclasses.replace(short, phases=phases, distillation=None)
+    return dataclasses.replace(with_epochs(recipe, recipe.smoke.epochs), distillation=None)
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:
@@ -350,19 +320,14 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
         if not fields[key]:
             del fields[key]
     for phase in fields["phases"]:
-        for key in ("schedule", "augmentation", "distillation"):
+        for key in ("schedule", "augmentation"):
             if phase[key] is None:
                 del phase[key]
         if phase["taught"]:
             del phase["taught"]
     for holder in (fields, *fields["phases"]):
-        for key, unused in (
-            ("augmentation", ("cutout", "coded_again")),
-            ("distillation", ("each_time",)),
-        ):
-            for name in unused:
-                if not holder.get(key, {name: True})[name]:
-                    del holder[key][name]
+        if not holder.get("augmentation", {"cutout": True})["cutout"]:
+            del holder["augmentation"]["cutout"]
     for key in ("batch_statistics", "mirrored"):
         if fields["architecture"].get(key) is False:
             del fields["architecture"][key]

@@ -26,6 +26,7 @@ from cifar10.card import (
     SCHEMA_VERSION,
     AccuracyRecord,
     DatasetRecord,
+    TeacherRecord,
     TrainingCost,
     TrainingRecord,
     read_training_record,
@@ -44,10 +45,10 @@ from cifar10.store import (
     file_sha256,
     write_atomic,
 )
-from training.augmentation import augment, augment_and_move
+from training.augmentation import augment
 from training.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
-from training.distillation import Teacher, find_teacher, softened
+from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
 from training.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
@@ -128,13 +129,13 @@ def train(
         check_identity(checkpoint.folder, state.identity, identity)
     stages = make_stages(recipe, dataset, seed, file, observer)
     taught = None
-    used = [recipe.distillation_in(phase) for phase in recipe.phases]
-    if teacher is not None and any(one is not None and not one.each_time for one in used):
-        root = cache_dir() / "targets"
-        taught = teacher.kept_answers(dataset, root, observer.teacher_asked)
+    if teacher is not None and recipe.distillation is not None:
+        taught = teacher.targets(
+            recipe.distillation, dataset, cache_dir() / "targets", observer.teacher_asked
+        )
     job = _Job(
         name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer,
-        teacher, taught,
+        teacher.record if teacher is not None else None, taught,
     )  # fmt: skip
     if restart:  # only now: what stops the new training before it starts must not cost the old one
         _forget(folder, checkpoint)
@@ -156,10 +157,9 @@ class _Job:
     commit: str
     stages: Stages
     observer: Observer
-    teacher: Teacher | None
+    teacher: TeacherRecord | None
     taught: NDArray[np.float32] | None
-    """Its answers about the training images as they are, in their order; None where no phase needs
-    them."""
+    """The teacher's part of the targets, in the order of the training images."""
 
 
 def _identity(
@@ -254,14 +254,17 @@ def _run_epoch(
     random = np.random.default_rng((job.seed, epoch))
     order = random.permutation(len(train.labels))
     keras.utils.set_random_seed(int(random.integers(2**31)))
-    images, taught = _images_and_answers(job, inputs, phase, order, random)
+    images = inputs.train[order]
+    augmentation = job.recipe.augmentation_in(phase)
+    if augmentation is not None and inputs.are_pixels:
+        images = augment(images, augmentation, random)
     steps = math.ceil(len(order) / job.recipe.batch_size)
     before = (epoch - _first_epoch(history, phase)) * steps
     rates = _LearningRate(phase, before, phase.epochs * steps)
     job.observer.epoch_started(phase, epoch, steps)
     fitted = model.fit(
         images,
-        _targets(job.recipe, phase, train.labels[order], taught),
+        _targets(job.recipe, phase, train.labels[order], job.taught, order),
         batch_size=job.recipe.batch_size,
         epochs=1,
         shuffle=False,
@@ -287,41 +290,15 @@ def _run_epoch(
     )
 
 
-def _images_and_answers(
-    job: _Job,
-    inputs: Inputs,
-    phase: Phase,
-    order: NDArray[np.int64],
-    random: np.random.Generator,
-) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """What the model sees in an epoch, in ``order``, and the teacher's part of its targets."""
-    images = inputs.train[order]
-    augmentation = job.recipe.augmentation_in(phase)
-    if not inputs.are_pixels:
-        augmentation = None
-    distillation, teacher = job.recipe.distillation_in(phase), job.teacher
-    if distillation is None or teacher is None:
-        return images if augmentation is None else augment(images, augmentation, random), None
-    if job.taught is None or distillation.each_time:
-        asked = images
-        if augmentation is not None:
-            images, asked = augment_and_move(images, augmentation, random)
-        answers = teacher.answers(asked, job.observer.teacher_asked)
-    else:
-        if augmentation is not None:
-            images = augment(images, augmentation, random)
-        answers = job.taught[order]
-    return images, softened(answers, distillation.temperature)
-
-
 def _targets(
     recipe: Recipe,
     phase: Phase,
     labels: NDArray[np.uint8],
     taught: NDArray[np.float32] | None = None,
+    order: NDArray[np.int64] | slice = slice(None),
 ) -> NDArray[Any]:
     """What the loss takes: class ids, or float32 (N, 10) where it smooths them or there is a
-    teacher, whose part is ``taught``."""
+    teacher; of ``taught``, which is in the dataset's order, the rows ``order``."""
     distillation = recipe.distillation_in(phase)
     if not recipe.label_smoothing and distillation is None:
         return labels
@@ -329,7 +306,7 @@ def _targets(
     if distillation is None or taught is None:
         return true
     share = np.float32(distillation.share)
-    mixed: NDArray[np.float32] = (1 - share) * true + share * taught
+    mixed: NDArray[np.float32] = (1 - share) * true + share * taught[order]
     return mixed
 
 
@@ -388,7 +365,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         ),
         keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
         versions=library_versions(),
-        teacher=job.teacher.record if job.teacher is not None else None,
+        teacher=job.teacher,
     )
     if not random_weights:  # its accuracies would be read as results
         write_atomic(folder / HISTORY_FILE, history_csv(state.history))

@@ -9,7 +9,7 @@ import pytest
 
 from cifar10.errors import RecipeError
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
-from training.augmentation import _coded_again, augment, augment_and_move
+from training.augmentation import augment
 from training.models import build_model, compile_model
 from training.recipes import COMPACT, Augmentation, Phase, recipe_fields
 from training.residual import FusedBatchNormalization
@@ -132,21 +132,6 @@ def test_a_square_of_each_image_is_made_grey_and_nothing_else() -> None:
     sizes = changed.sum(axis=(1, 2))
     assert sizes.max() == 64  # whole ones, and some that reach over the edge
     assert sizes.min() < 64
-
-
-def test_coding_again_comes_before_the_shift_and_the_teacher_does_not_see_it() -> None:
-    before = images(64)
-    how = dataclasses.replace(NOTHING, coded_again=1.0)
-    coded = augment(before, how, np.random.default_rng(0))
-    assert (coded != before).any(axis=(1, 2, 3)).all()
-    moved = dataclasses.replace(NOTHING, shift=2, flip=True)
-    both = dataclasses.replace(moved, coded_again=1.0)
-    seen, undamaged = augment_and_move(before, both, np.random.default_rng(0))
-    np.testing.assert_array_equal(augment(before, both, np.random.default_rng(0)), seen)
-    for given, expected in ((coded, seen), (before, undamaged)):
-        random = np.random.default_rng(0)
-        _coded_again(before, 1.0, random)  # draws what it draws
-        np.testing.assert_array_equal(augment(given, moved, random), expected)
 
 
 def test_a_shift_moves_the_picture() -> None:

@@ -13,9 +13,9 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from export.run import export_model
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
-from training import run
-from training.augmentation import augment, augment_and_move
-from training.distillation import Teacher, find_teacher, softened
+from training import distillation, run
+from training.augmentation import augment
+from training.distillation import find_teacher, softened
 from training.models import build_model, compile_model
 from training.recipes import Augmentation, Distillation, recipe_fields, smoke_form
 from training.run import _targets, train
@@ -57,7 +57,8 @@ def test_the_answers_are_the_teacher_s_for_an_image_and_its_mirror(
 ) -> None:
     teacher = find_teacher(TAUGHT, store)
     assert teacher is not None
-    found = teacher.kept_answers(DATASET, own_cache)
+    told = dataclasses.replace(HOW, temperature=1.0)
+    found = teacher.targets(told, DATASET, own_cache)
     predictor = Predictor(teacher.stored.onnx, PredictorOptions())
     images = DATASET.train.images
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
@@ -69,37 +70,33 @@ def test_a_teacher_is_asked_once_and_damage_is_noticed(
     store: ModelStore, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    asking = Teacher.answers
 
-    def counting(teacher: Teacher, images: Any, *arguments: Any) -> Any:
-        asked.append(len(images))
-        return asking(teacher, images, *arguments)
+    class Counting(Predictor):
+        def __init__(self, *arguments: object) -> None:
+            asked.append(1)
+            super().__init__(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Teacher, "answers", counting)
+    monkeypatch.setattr(distillation, "Predictor", Counting)
     teacher = find_teacher(TAUGHT, store)
     assert teacher is not None
-    first = teacher.kept_answers(DATASET, own_cache)
-    np.testing.assert_array_equal(teacher.kept_answers(DATASET, own_cache), first)
-    whole = [len(DATASET.train.labels)] * 2  # as they are, and mirrored
-    assert asked == whole
+    first = teacher.targets(HOW, DATASET, own_cache)
+    np.testing.assert_array_equal(teacher.targets(HOW, DATASET, own_cache), first)
+    assert len(asked) == 1
     (kept,) = own_cache.iterdir()
     for damaged in (kept.read_bytes()[:-300], b"", b"\0" * 100):
         kept.write_bytes(damaged)
-        np.testing.assert_array_equal(teacher.kept_answers(DATASET, own_cache), first)
-    assert asked == 4 * whole
+        np.testing.assert_array_equal(teacher.targets(HOW, DATASET, own_cache), first)
+    assert len(asked) == 4
 
 
 def test_targets_mix_the_true_class_with_the_teacher_s_answer() -> None:
-    labels = np.array([3, 0], np.uint8)
+    labels, order = np.array([3, 0], np.uint8), np.array([1, 0])
     taught = np.full((2, 10), 0.1, np.float32)
     taught[0] = np.eye(10)[9]
     phase = TAUGHT.phases[0]
-    found = _targets(TAUGHT, phase, labels, taught)
-    np.testing.assert_allclose(found[0], 0.25 * np.eye(10)[3] + 0.75 * np.eye(10)[9], atol=1e-6)
-    np.testing.assert_allclose(found[1], 0.25 * np.eye(10)[0] + 0.075, atol=1e-6)
-    # A phase may have its own way of being taught.
-    own = dataclasses.replace(phase, distillation=dataclasses.replace(HOW, share=1.0))
-    np.testing.assert_array_equal(_targets(TAUGHT, own, labels, taught), taught)
+    found = _targets(TAUGHT, phase, labels[order], taught, order)
+    np.testing.assert_allclose(found[0], 0.25 * np.eye(10)[0] + 0.075, atol=1e-6)
+    np.testing.assert_allclose(found[1], 0.25 * np.eye(10)[3] + 0.75 * np.eye(10)[9], atol=1e-6)
     # Validation is on the true classes.
     true = np.eye(10, dtype=np.float32)[labels]
     np.testing.assert_array_equal(_targets(TAUGHT, phase, labels), true)
@@ -115,8 +112,7 @@ def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: Mode
     path = store.folder("taught") / "training.json"
     assert read_training_record(path.read_bytes()) == record
     assert export_model("taught", store, DATASET).teacher == record.teacher
-    fields = recipe_fields(TAUGHT)["distillation"]
-    assert fields | {"each_time": False} == dataclasses.asdict(HOW)
+    assert recipe_fields(TAUGHT)["distillation"] == dataclasses.asdict(HOW)
 
 
 def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
@@ -153,55 +149,6 @@ def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
     assert ("augmentation" in fields[0], fields[1]["augmentation"]["cutout"]) == (False, 4)
 
 
-def test_a_teacher_asked_each_time_sees_what_is_learned_from_undamaged(
-    store: ModelStore, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (phase,) = TAUGHT.phases
-    assert TAUGHT.augmentation is not None
-    augmentation = dataclasses.replace(TAUGHT.augmentation, shift=2, coded_again=0.5)
-    each_time = dataclasses.replace(HOW, each_time=True, share=1.0)
-    phase = dataclasses.replace(phase, epochs=2, augmentation=augmentation, distillation=each_time)
-    recipe = dataclasses.replace(TAUGHT, name="each_time", phases=(phase,))
-    asked, targets = [], []
-    asking = Teacher.answers
-
-    def remembering(teacher: Teacher, images: Any, *arguments: Any) -> Any:
-        answers = asking(teacher, images, *arguments)
-        asked.append((images, answers))
-        return answers
-
-    def aiming(*arguments: Any) -> Any:
-        found = _targets(*arguments)
-        if len(found) == len(DATASET.train.labels):
-            targets.append(found)
-        return found
-
-    monkeypatch.setattr(Teacher, "answers", remembering)
-    monkeypatch.setattr(run, "_targets", aiming)
-    record = train(recipe, DATASET, store).record
-    assert record.teacher is not None
-    assert not own_cache.exists()  # nothing is asked about images as they are
-    assert len(asked) == len(targets) == 2
-    for epoch, ((images, answers), target) in enumerate(zip(asked, targets, strict=True), 1):
-        np.testing.assert_allclose(target, softened(answers, 2.0), atol=1e-6)
-        random = np.random.default_rng((0, epoch))
-        order = random.permutation(len(DATASET.train.labels))
-        random.integers(2**31)
-        _, undamaged = augment_and_move(DATASET.train.images[order], augmentation, random)
-        np.testing.assert_array_equal(images, undamaged)
-    assert (asked[0][0] != asked[1][0]).any()
-    (fields,) = record.recipe_fields["phases"]
-    assert fields["distillation"]["each_time"] is True
-
-
-def test_a_phase_may_not_have_a_teacher_of_its_own() -> None:
-    (phase,) = TAUGHT.phases
-    other = dataclasses.replace(phase, distillation=dataclasses.replace(HOW, teacher="other"))
-    for recipe in (TAUGHT, TINY_SCHEDULED):
-        with pytest.raises(RecipeError, match="'other', which is not the recipe's own"):
-            dataclasses.replace(recipe, phases=(other,))
-
-
 def test_a_missing_teacher_is_an_error_that_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"learns from 'tiny'.*python -m training train tiny &&"):
         train(TAUGHT, DATASET, ModelStore(tmp_path))
@@ -209,12 +156,7 @@ def test_a_missing_teacher_is_an_error_that_says_how_to_make_it(tmp_path: Path) 
 
 
 def test_a_smoke_form_needs_no_teacher() -> None:
-    (phase,) = TAUGHT.phases
-    own = dataclasses.replace(TAUGHT, phases=(dataclasses.replace(phase, distillation=HOW),))
-    for recipe in (TAUGHT, own):
-        short = smoke_form(recipe)
-        assert short.distillation is None
-        assert [short.distillation_in(phase) for phase in short.phases] == [None]
+    assert smoke_form(TAUGHT).distillation is None
 
 
 def test_targets_without_smoothing_take_the_dense_loss() -> None:
