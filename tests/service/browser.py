@@ -21,6 +21,13 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 WAIT_SECONDS = 20
 WIDE = (1200, 900)
 
+_SAID = """
+const element = id => document.getElementById(id);
+const idle = element("answer").getAttribute("aria-busy") === "false";
+return idle && element("result").checkVisibility() ? element("said").innerText.trim() : null;
+"""
+"""In one look: between several, an answer can arrive."""
+
 
 def start_browser() -> webdriver.Chrome:
     """A browser with a camera that is not there. Skips the test where there is no browser."""
@@ -93,9 +100,8 @@ class Page:
         """What it says, once it does and that is not ``after``."""
 
         def said() -> str | None:
-            text = self.id("said").text
-            idle = self.id("answer").get_attribute("aria-busy") == "false"
-            return text if idle and self.id("result").is_displayed() and text != after else None
+            text = self.run(_SAID)
+            return text if text != after else None
 
         return str(self.wait_for(said))
 
