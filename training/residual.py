@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import keras
 
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, IMAGE_SIZE
 from training.recipes import ResidualNetwork
 
 _MOMENTUM: Final = 0.9
@@ -74,7 +74,10 @@ def residual_network(
         return keras.layers.ReLU(name=f"{label}_relu")(x)
 
     image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
-    seen = keras.ops.concatenate([image, image[:, :, ::-1]], axis=0) if mirrored else image
+    seen = image
+    if mirrored:
+        mirror = _mirror(image, architecture.mirror_shift)
+        seen = keras.ops.concatenate([image, mirror], axis=0)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(seen)  # casts first
     x = convolution(x, architecture.widths[0], 3, 1, "stem")
     x = keras.layers.ReLU(name="stem_relu")(x)
@@ -92,3 +95,13 @@ def residual_network(
         CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
     )(x)
     return keras.Model(image, x, name=name)
+
+
+def _mirror(image: Any, shift: int) -> Any:
+    """The mirror image, moved ``shift`` pixels up and to the left, the other edges reflected."""
+    if not shift:
+        return image[:, :, ::-1]
+    last = IMAGE_SIZE - 1
+    rows = [last - abs(last - row - shift) for row in range(IMAGE_SIZE)]
+    columns = [last - row for row in rows]
+    return keras.ops.take(keras.ops.take(image, rows, axis=1), columns, axis=2)

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 CPU = PredictorOptions(device="cpu")
 
 
-def mirrored_recipe() -> Recipe:
+def mirrored_recipe(shift: int = 0) -> Recipe:
     architecture = TINY_SCHEDULED.architecture
     assert isinstance(architecture, ResidualNetwork)
     return dataclasses.replace(
         TINY_SCHEDULED,
         name="mirrored",
-        architecture=dataclasses.replace(architecture, mirrored=True),
+        architecture=dataclasses.replace(architecture, mirrored=True, mirror_shift=shift),
     )
 
 
@@ -62,6 +62,28 @@ def test_the_answer_is_for_the_mean_of_both(
     expected = np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(found - alone.predict(images, verbose=0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("shift", [1, 2, 5])
+def test_the_mirror_image_may_be_moved(
+    models: tuple[keras.Model, keras.Model], dataset: Dataset, shift: int
+) -> None:
+    """Up and to the left, its other edges reflected; in Keras, in ONNX and in integers."""
+    alone = models[1]
+    moved = build_model(mirrored_recipe(shift))
+    moved.set_weights(alone.get_weights())
+    images = dataset.test.images
+    around = ((0, 0), (0, shift), (0, shift), (0, 0))
+    turned = np.pad(images[:, :, ::-1], around, mode="reflect")[:, shift:, shift:]
+    mean = (np.log(alone.predict(images, verbose=0)) + np.log(alone.predict(turned, verbose=0))) / 2
+    expected = np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(moved.predict(images, verbose=0), expected, atol=1e-5)
+    graph = convert(moved)
+    quantized = quantize_int8(graph, dataset.train.images)
+    assert "Cast" not in [node.op_type for node in quantized.graph.node]
+    for model, tolerance in ((graph, 1e-5), (quantized, 0.1)):
+        found = Predictor(model.SerializeToString(), CPU).predict(images)
+        np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
 def test_it_costs_twice_the_convolutions_and_no_parameters(
