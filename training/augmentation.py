@@ -15,7 +15,6 @@ from cifar10.labels import IMAGE_SIZE
 from training.recipes import Augmentation
 
 _QUALITY: Final = (30, 96)
-_QUALITY_AGAIN: Final = (15, 76)
 _SIDE_BELOW: Final = (16, 29)
 _SIDE_ABOVE: Final = (48, 257)
 _SAMPLING: Final = ("444", "420")
@@ -44,10 +43,6 @@ def augment(
         uint8 (N, 32, 32, 3), RGB, in the same order.
     """
     count = len(images)
-    if augmentation.saved_again:
-        images = images.copy()
-        for index in np.flatnonzero(random.random(count) < augmentation.saved_again):
-            images[index] = _recompressed(images[index], _QUALITY_AGAIN, random)
     changed = _shifted(images, augmentation.shift, random)
     if augmentation.flip:
         flipped = random.random(count) < 0.5
@@ -57,7 +52,7 @@ def augment(
     for index in np.flatnonzero(random.random(count) < augmentation.resize):
         changed[index] = _resized(changed[index], random)
     for index in np.flatnonzero(random.random(count) < augmentation.jpeg):
-        changed[index] = _recompressed(changed[index], _QUALITY, random)
+        changed[index] = _recompressed(changed[index], random)
     if augmentation.cutout:
         _cut_out(changed, augmentation.cutout, random)
     return changed
@@ -108,10 +103,8 @@ def _resized(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[n
     return np.array(back_again, np.uint8)
 
 
-def _recompressed(
-    image: NDArray[np.uint8], qualities: tuple[int, int], random: np.random.Generator
-) -> NDArray[np.uint8]:
-    quality = int(random.integers(*qualities))
+def _recompressed(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    quality = int(random.integers(*_QUALITY))
     sampling = _SAMPLING[int(random.integers(len(_SAMPLING)))]
     data = simplejpeg.encode_jpeg(
         np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling=sampling

@@ -8,7 +8,6 @@ last: whatever it names is complete, and whatever it does not name is left over 
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -44,12 +43,6 @@ class State:
     resumed: int
     latest: SavedModel
     best: SavedModel
-    begun: SavedModel | None = None
-    """What the latest epoch's phase began with; None in the first."""
-
-    def files(self) -> set[SavedModel]:
-        """All that it names."""
-        return {saved for saved in (self.latest, self.best, self.begun) if saved is not None}
 
 
 class Checkpoint:
@@ -75,7 +68,7 @@ class Checkpoint:
         if state.schema_version != SCHEMA_VERSION:
             reason = f"schema version {state.schema_version}, this code reads {SCHEMA_VERSION}"
             raise self._damaged(reason)
-        for saved in state.files():
+        for saved in {state.latest, state.best}:
             path = self.folder / saved.file
             if not path.is_file() or file_sha256(path) != saved.sha256:
                 reason = f"{saved.file} is missing or not the file that was written"
@@ -94,24 +87,20 @@ class Checkpoint:
         identity: dict[str, Any],
         history: tuple[EpochRow, ...],
         before: State | None,
-        anew: Collection[str] = (),
     ) -> State:
         """Save ``model`` as it is after the last epoch of ``history``.
 
         Args:
             before: the state after the previous epoch, None after the first.
-            anew: the phases from which on the best epoch is chosen anew.
         """
         epoch = history[-1].epoch
         path = self.folder / f"epoch_{epoch:04d}.keras"
         latest = SavedModel(path.name, self.write_model(model, path))
-        best = latest if before is None or best_epoch(history, anew) == epoch else before.best
+        best = latest if before is None or best_epoch(history) == epoch else before.best
         resumed = before.resumed if before is not None else 0
-        state = State(
-            SCHEMA_VERSION, identity, history, resumed, latest, best, _begun(history, before)
-        )
+        state = State(SCHEMA_VERSION, identity, history, resumed, latest, best)
         write_atomic(self.folder / _STATE_FILE, to_json(state))
-        keep = {_STATE_FILE, *(saved.file for saved in state.files())}
+        keep = {_STATE_FILE, latest.file, best.file}
         for entry in self.folder.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -151,12 +140,6 @@ class Checkpoint:
             "Train from the beginning with --restart."
         )
         return StoreError(message)
-
-
-def _begun(history: tuple[EpochRow, ...], before: State | None) -> SavedModel | None:
-    if before is None:
-        return None
-    return before.begun if before.history[-1].phase == history[-1].phase else before.best
 
 
 def check_identity(where: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:

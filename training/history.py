@@ -6,7 +6,7 @@ Pure functions over the rows, so that a resumed training decides exactly as an u
 import csv
 import dataclasses
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.recipes import Phase
@@ -31,32 +31,24 @@ class EpochRow:
     phase: str
 
 
-def best_epoch(history: Sequence[EpochRow], anew: Collection[str] = ()) -> int:
+def best_epoch(history: Sequence[EpochRow]) -> int:
     """The epoch with the highest validation accuracy; the earlier one of equals.
-
-    Args:
-        history: all epochs.
-        anew: names of phases; no epoch before the last of them that has begun is considered.
 
     Raises:
         ValueError: no epochs.
     """
-    last = next((row.phase for row in reversed(history) if row.phase in anew), None)
-    start = next((row.epoch for row in history if row.phase == last), 0)
-    considered = [row for row in history if row.epoch >= start]
-    return max(considered, key=lambda row: (row.validation_accuracy, -row.epoch)).epoch
+    return max(history, key=lambda row: (row.validation_accuracy, -row.epoch)).epoch
 
 
-def phase_is_over(history: Sequence[EpochRow], phase: Phase, anew: Collection[str] = ()) -> bool:
+def phase_is_over(history: Sequence[EpochRow], phase: Phase) -> bool:
     """Whether ``phase`` has run its epochs or its patience.
 
     Patience runs from the best epoch so far, or from the phase's start when that came earlier.
-    ``anew`` is that of :func:`best_epoch`.
     """
     rows = [row for row in history if row.phase == phase.name]
     if not rows:
         return False
-    waited = rows[-1].epoch - max(best_epoch(history, anew), rows[0].epoch - 1)
+    waited = rows[-1].epoch - max(best_epoch(history), rows[0].epoch - 1)
     return len(rows) >= phase.epochs or waited >= phase.patience
 
 

@@ -46,8 +46,8 @@ class ResidualNetwork:
     random."""
     mirror_shift: int = 0
     """The mirror image is first moved by so many pixels up and to the left, the other edges
-    reflected: an odd number makes the strided convolutions see the rows and columns that they step
-    over in the image itself."""
+    reflected. One pixel is another phase of every halving of the resolution: the strided
+    convolutions see what they step over in the image itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,6 @@ class Augmentation:
     cutout: int = 0
     """Pixels a side of a square, anywhere, that is made grey in every image (DeVries and Taylor,
     arXiv 1708.04552); 0 does without."""
-    saved_again: float = 0.0
-    """Re-encoded before all else, at a quality of 15 to 75: on the grid of 8×8 blocks that the
-    image's file had, as when a file is saved again. ``jpeg`` comes after the shift, on another
-    grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +132,6 @@ class Phase:
     """In place of the recipe's."""
     taught: bool = True
     """By the recipe's teacher, where it has one."""
-    taught_by_itself: bool = False
-    """In place of the teacher, by the best weights so far as they are when the phase begins, whole
-    (``mirrored``) and about each image as it is (Furlanello et al., arXiv 1805.04770)."""
-    own_best: bool = False
-    """What is kept is the best of the epochs from this phase on, even where one before was better:
-    for what a phase is there for, and clean validation images do not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,13 +192,6 @@ class Recipe:
                 raise RecipeError(message)
         self._check_shares()
         architecture = self.architecture
-        by_itself = [phase.taught_by_itself for phase in self.phases]
-        if by_itself[0] or (any(by_itself) and isinstance(architecture, Backbone)):
-            message = (
-                f"recipe {self.name!r}: a phase is taught by what the phases before it made; there "
-                "must be one, and it must have trained the whole model"
-            )
-            raise RecipeError(message)
         if isinstance(architecture, Backbone) and len(architecture.trained_layers) != len(names):
             message = (
                 f"recipe {self.name!r}: it has {len(names)} phases, but says for "
@@ -224,10 +207,12 @@ class Recipe:
                 message = f"recipe {self.name!r}: a temperature must be positive"
                 raise RecipeError(message)
         pixels = []
+        if isinstance(self.architecture, ResidualNetwork):
+            pixels.append(self.architecture.mirror_shift)
         augmentations = [self.augmentation, *(phase.augmentation for phase in self.phases)]
         for drawn in augmentations:
             if drawn is not None:
-                shares += [drawn.jpeg, drawn.resize, drawn.light, drawn.saved_again]
+                shares += [drawn.jpeg, drawn.resize, drawn.light]
                 pixels += [drawn.shift, drawn.cutout]
         if not (
             0 <= self.label_smoothing < 1
@@ -247,11 +232,6 @@ class Recipe:
     def distillation_in(self, phase: Phase) -> Distillation | None:
         """The teacher's part of the target in ``phase``."""
         return self.distillation if phase.taught else None
-
-    @property
-    def own_best_phases(self) -> frozenset[str]:
-        """Names of the phases from which on the best epoch is chosen anew."""
-        return frozenset(phase.name for phase in self.phases if phase.own_best)
 
 
 SIMPLE_CNN: Final = Recipe(
@@ -275,7 +255,7 @@ COMPACT: Final = Recipe(
     source="our own; ResNet-14's shape (He et al., arXiv 1512.03385) cut down to 100,000 "
     "parameters, most of its work at 32×32 and 16×16",
     expected_test_accuracy=(0.86, 0.90),
-    cost="60 to 90 s an epoch, 212 epochs, on two cores of an Intel Xeon (Sapphire Rapids); its "
+    cost="60 to 90 s an epoch, 200 epochs, on two cores of an Intel Xeon (Sapphire Rapids); its "
     "teacher must have been trained and exported before",
     architecture=ResidualNetwork(
         widths=(16, 32, 48), blocks=(2, 3, 1), mirrored=True, mirror_shift=1
@@ -317,16 +297,6 @@ COMPACT: Final = Recipe(
             schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
             augmentation=_POLISHED,
         ),
-        Phase(
-            name="saved_again",
-            epochs=12,
-            learning_rate=0.02,
-            patience=12,
-            schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=dataclasses.replace(_POLISHED, saved_again=0.5),
-            taught_by_itself=True,
-            own_best=True,
-        ),
     ),
     smoke=Smoke(epochs=1, train_images=1_000, evaluation_images=500),
     augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
@@ -363,14 +333,9 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
                 del phase[key]
         if phase["taught"]:
             del phase["taught"]
-        for key in ("taught_by_itself", "own_best"):
-            if not phase[key]:
-                del phase[key]
     for holder in (fields, *fields["phases"]):
-        drawn = holder.get("augmentation", {})
-        for key in ("cutout", "saved_again"):
-            if not drawn.get(key, True):
-                del drawn[key]
+        if not holder.get("augmentation", {"cutout": True})["cutout"]:
+            del holder["augmentation"]["cutout"]
     for key in ("batch_statistics", "mirrored", "mirror_shift"):
         if not fields["architecture"].get(key, True):
             del fields["architecture"][key]

@@ -48,14 +48,9 @@ from cifar10.store import (
 from training.augmentation import augment
 from training.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
-from training.distillation import find_teacher, softened
+from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
-from training.models import (
-    compile_model,
-    count_parameters,
-    describe_preprocessing,
-    in_plain_layers,
-)
+from training.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions
 from training.recipes import Phase, Recipe, recipe_fields
@@ -212,10 +207,9 @@ def _forget(folder: Path, checkpoint: Checkpoint) -> None:
 def _run_phases(job: _Job, state: State | None) -> State:
     """Run all epochs that ``state`` does not have yet."""
     checkpoint = job.checkpoint
-    anew = job.recipe.own_best_phases
     for phase in job.recipe.phases:
         history = state.history if state is not None else ()
-        if phase_is_over(history, phase, anew):
+        if phase_is_over(history, phase):
             continue
         if state is not None and history[-1].phase == phase.name:
             model = checkpoint.load(state.latest, compiled=True)
@@ -225,34 +219,15 @@ def _run_phases(job: _Job, state: State | None) -> State:
             soft_targets = job.recipe.distillation_in(phase) is not None
             compile_model(model, phase, job.recipe.label_smoothing, soft_targets=soft_targets)
         inputs = job.stages.inputs(phase)
-        taught = _taught(job, phase, state)
-        while not phase_is_over(history, phase, anew):
-            row = _run_epoch(job, model, inputs, phase, history, taught)
+        while not phase_is_over(history, phase):
+            row = _run_epoch(job, model, inputs, phase, history)
             history = (*history, row)
-            state = checkpoint.save(model, job.identity, history, state, anew)
-            job.observer.epoch_finished(row, best=best_epoch(history, anew) == row.epoch)
+            state = checkpoint.save(model, job.identity, history, state)
+            job.observer.epoch_finished(row, best=best_epoch(history) == row.epoch)
     if state is None:  # cannot be: the recipe checked that it has phases, and they epochs
         message = f"recipe {job.recipe.name!r} ran no epoch"
         raise RecipeError(message)
     return state
-
-
-def _taught(job: _Job, phase: Phase, state: State | None) -> NDArray[np.float32] | None:
-    """A teacher's part of the targets, float32 (N, 10), in the order of the training images."""
-    distillation = job.recipe.distillation_in(phase)
-    if distillation is None or state is None or not phase.taught_by_itself:
-        return job.taught
-    begun = state.begun if state.history[-1].phase == phase.name else state.best
-    if begun is None:  # cannot be: the recipe checked that this is not its first phase
-        message = f"recipe {job.recipe.name!r}: nothing was trained before phase {phase.name!r}"
-        raise RecipeError(message)
-    itself = in_plain_layers(job.checkpoint.load(begun, compiled=False), job.recipe)
-    images = job.dataset.train.images
-    answers: list[NDArray[np.float32]] = []
-    for start in range(0, len(images), _EVALUATION_BATCH):
-        answers.append(itself.predict_on_batch(images[start : start + _EVALUATION_BATCH]))
-        job.observer.teacher_asked(min(start + _EVALUATION_BATCH, len(images)), len(images))
-    return softened(np.concatenate(answers), distillation.temperature)
 
 
 def _first_epoch(history: tuple[EpochRow, ...], phase: Phase) -> int:
@@ -260,13 +235,9 @@ def _first_epoch(history: tuple[EpochRow, ...], phase: Phase) -> int:
     return next((row.epoch for row in history if row.phase == phase.name), len(history) + 1)
 
 
-def _best_epoch(job: _Job, state: State) -> int:
-    return best_epoch(state.history, job.recipe.own_best_phases)
-
-
 def _kept(job: _Job, state: State) -> Kept:
     """The best weights so far, and the phase that they are of."""
-    phase = state.history[_best_epoch(job, state) - 1].phase
+    phase = state.history[best_epoch(state.history) - 1].phase
     return Kept(job.checkpoint.load(state.best, compiled=False), phase)
 
 
@@ -276,7 +247,6 @@ def _run_epoch(
     inputs: Inputs,
     phase: Phase,
     history: tuple[EpochRow, ...],
-    taught: NDArray[np.float32] | None,
 ) -> EpochRow:
     train, validation = job.dataset.train, job.dataset.validation
     epoch = len(history) + 1
@@ -294,7 +264,7 @@ def _run_epoch(
     job.observer.epoch_started(phase, epoch, steps)
     fitted = model.fit(
         images,
-        _targets(job.recipe, phase, train.labels[order], taught, order),
+        _targets(job.recipe, phase, train.labels[order], job.taught, order),
         batch_size=job.recipe.batch_size,
         epochs=1,
         shuffle=False,
@@ -386,7 +356,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         accuracy=None if random_weights else _measure(job, kept, model),
         training=TrainingCost(
             epochs=len(state.history),
-            best_epoch=_best_epoch(job, state),
+            best_epoch=best_epoch(state.history),
             seconds=sum(seconds),
             seconds_per_epoch=seconds,
             resumed=state.resumed,

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from cifar10.dataset import Dataset
+from cifar10.errors import RecipeError
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from export.convert import convert
@@ -84,6 +85,11 @@ def test_the_mirror_image_may_be_moved(
     for model, tolerance in ((graph, 1e-5), (quantized, 0.1)):
         found = Predictor(model.SerializeToString(), CPU).predict(images)
         np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+def test_it_cannot_be_moved_the_other_way() -> None:
+    with pytest.raises(RecipeError, match="pixels at least 0"):
+        mirrored_recipe(-1)
 
 
 def test_it_costs_twice_the_convolutions_and_no_parameters(

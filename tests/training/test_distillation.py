@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -18,18 +17,8 @@ from training import distillation, run
 from training.augmentation import augment
 from training.distillation import find_teacher, softened
 from training.models import build_model, compile_model
-from training.observer import Observer
-from training.recipes import (
-    Augmentation,
-    Distillation,
-    Phase,
-    Recipe,
-    ResidualNetwork,
-    recipe_fields,
-    smoke_form,
-)
+from training.recipes import Augmentation, Distillation, recipe_fields, smoke_form
 from training.run import _targets, train
-from training.study_recipes import MOBILENETV2_TUNED
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -158,77 +147,6 @@ def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
     fields = record.recipe_fields["phases"]
     assert (fields[0]["taught"], "taught" in fields[1]) == (False, False)
     assert ("augmentation" in fields[0], fields[1]["augmentation"]["cutout"]) == (False, 4)
-
-
-def in_two_phases(**second: Any) -> Recipe:
-    (phase,) = TAUGHT.phases
-    phases = (
-        dataclasses.replace(phase, name="before", epochs=2),
-        dataclasses.replace(phase, name="itself", epochs=3, taught_by_itself=True, **second),
-    )
-    architecture = TAUGHT.architecture
-    assert isinstance(architecture, ResidualNetwork)
-    mirrored = dataclasses.replace(architecture, mirrored=True, mirror_shift=1)
-    return dataclasses.replace(TAUGHT, name="itself", phases=phases, architecture=mirrored)
-
-
-def test_a_phase_may_be_taught_by_what_the_phases_before_it_made(
-    store: ModelStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the whole model: its targets are what that would answer, and stay so in all its epochs."""
-    recipe = in_two_phases()
-    found: list[Any] = []
-
-    def aiming(*arguments: Any) -> Any:
-        targets = _targets(*arguments)
-        if len(targets) == len(DATASET.train.labels):
-            found.append((arguments[1].name, arguments[3]))
-        return targets
-
-    monkeypatch.setattr(run, "_targets", aiming)
-    before = train(
-        dataclasses.replace(recipe, name="before", phases=recipe.phases[:1]), DATASET, store
-    )
-    record = train(recipe, DATASET, store).record
-    assert [name for name, _ in found[2:]] == ["before"] * 2 + ["itself"] * 3
-    model = keras.saving.load_model(store.folder("before") / "model.keras")
-    expected = softened(model.predict(DATASET.train.images, verbose=0), HOW.temperature)
-    assert before.record.training.best_epoch <= 2
-    for _, taught in found[-3:]:
-        np.testing.assert_allclose(taught, expected, atol=1e-5)
-    assert record.recipe_fields["phases"][1]["taught_by_itself"] is True
-    assert record.recipe_fields["architecture"]["mirror_shift"] == 1
-
-
-def test_stopped_in_such_a_phase_it_goes_on_with_the_same_targets(
-    store: ModelStore, tmp_path: Path
-) -> None:
-    recipe = in_two_phases(own_best=True)
-    whole = train(recipe, DATASET, store, name="whole").record
-
-    class Stopped(Observer):
-        def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
-            if epoch == 5:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, DATASET, store, name="stopped", observer=Stopped())
-    resumed = train(recipe, DATASET, store, name="stopped").record
-    assert (whole.training.resumed, resumed.training.resumed) == (0, 1)
-    assert resumed.training.best_epoch == whole.training.best_epoch >= 3  # of the second phase
-    files = [store.folder(name) / "history.csv" for name in ("whole", "stopped")]
-    losses = [[line.split(",")[1:5] for line in file.read_text().splitlines()] for file in files]
-    assert losses[0] == losses[1]
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_nothing_can_be_taught_by_what_is_not_there_or_not_whole(first: bool) -> None:
-    recipe = TAUGHT if first else MOBILENETV2_TUNED
-    phases = list(recipe.phases)
-    index = 0 if first else 1
-    phases[index] = dataclasses.replace(phases[index], taught_by_itself=True)
-    with pytest.raises(RecipeError, match="must have trained the whole model"):
-        dataclasses.replace(recipe, phases=tuple(phases))
 
 
 def test_a_missing_teacher_is_an_error_that_says_how_to_make_it(tmp_path: Path) -> None:

@@ -51,21 +51,6 @@ def test_a_second_phase_has_its_own_patience() -> None:
     assert phase_is_over((*first, *rows(0.6, 0.6, phase="second", after=4)), second)
 
 
-def test_a_phase_may_choose_its_best_epoch_anew() -> None:
-    first, second = rows(0.9, 0.8), rows(0.6, 0.7, 0.5, phase="second", after=2)
-    third = rows(0.65, 0.75, phase="third", after=5)
-    history = (*first, *second, *third)
-    assert best_epoch(history) == 1
-    assert best_epoch(first, {"second"}) == 1  # it has not begun
-    assert best_epoch((*first, *second), {"second"}) == 4
-    assert best_epoch(history, {"second"}) == 7  # of the third, which goes on from there
-    assert best_epoch((*history[:-1], *rows(0.7, phase="third", after=6)), {"second"}) == 4
-    assert best_epoch(history, {"second", "third"}) == 7
-    phase = Phase(name="second", epochs=10, learning_rate=1e-4, patience=2, own_best=True)
-    assert not phase_is_over((*first, *second), phase, {"second"})
-    assert phase_is_over((*first, *second), phase)
-
-
 def test_history_csv_reads_back() -> None:
     lines = list(csv.DictReader(io.StringIO(history_csv(rows(0.1, 1 / 3)))))
     assert list(lines[0]) == [
