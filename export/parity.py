@@ -23,7 +23,8 @@ class ParityLimits:
     max_absolute_difference: float = 1e-4
     """Of probabilities, 0–1."""
     top1_agreement: float = 1.0
-    """Lowest fraction of images on which both name the same class."""
+    """Lowest fraction of images on which both name the same class, and keep within the difference:
+    where the class may be another, so may its probability."""
 
 
 def limits_for(record: TrainingRecord) -> ParityLimits:
@@ -31,8 +32,9 @@ def limits_for(record: TrainingRecord) -> ParityLimits:
 
     Measured on fitted networks: EfficientNets differ by up to 1.3e-3, all others by up to 5e-5. A
     network on random weights amplifies rounding and is sure of nothing (a ResNet50 differed by
-    1.7e-4, an EfficientNetB3 by 2.1e-2, with the same class for every one of 1,000 images): it may
-    differ by 1e-3, an EfficientNet by 5e-2, and in the class of one image in a hundred.
+    1.7e-4, an EfficientNetB3 by 2.1e-2 with the same class for every one of 1,000 images on a Xeon,
+    and on an AMD EPYC, which adds up in another order, by 1 for one of them): it may differ by
+    1e-3, an EfficientNet by 5e-2, and by anything on one image in a hundred.
     """
     backbone = str(record.recipe_fields.get("architecture", {}).get("backbone", ""))
     deep = backbone.startswith("efficientnet")
@@ -64,22 +66,26 @@ def check_parity(
     images = images[: limits.image_count]
     expected = np.asarray(model.predict(images, batch_size=256, verbose=0))
     whole = predictor.predict(images)
-    difference = _difference(whole, expected)
+    differences = _differences(whole, expected)
     for size in _OTHER_BATCH_SIZES:
-        found = predictor.predict(images[:size])
-        difference = max(difference, _difference(found, expected[:size]))
+        found = _differences(predictor.predict(images[:size]), expected[:size])
+        differences[:size] = np.maximum(differences[:size], found)
+    difference = float(differences.max())
     agreement = float(np.mean(whole.argmax(axis=1) == expected.argmax(axis=1)))
-    if difference > limits.max_absolute_difference or agreement < limits.top1_agreement:
+    close = float(np.mean(differences <= limits.max_absolute_difference))
+    if min(close, agreement) < limits.top1_agreement:
         message = (
             f"the graph is not the Keras model: on {len(images):,} images ({description}), "
-            f"probabilities differ by up to {difference:.3g} (at most "
-            f"{limits.max_absolute_difference:g} accepted) and {agreement:.2%} of the top-1 "
-            f"classes agree (at least {limits.top1_agreement:.2%}). Nothing was written."
+            f"probabilities differ by up to {difference:.3g}, by at most "
+            f"{limits.max_absolute_difference:g} on {close:.2%} of them, and {agreement:.2%} of "
+            f"the top-1 classes agree (at least {limits.top1_agreement:.2%} of both expected). "
+            "Nothing was written."
         )
         raise ExportError(message)
     return Parity(description, len(images), difference, agreement)
 
 
-def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    difference = float(np.abs(found - expected).max())
-    return difference if np.isfinite(difference) else float("inf")  # NaN compares as no difference
+def _differences(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest of each image."""
+    largest: NDArray[np.float32] = np.abs(found - expected).max(axis=1)
+    return np.where(np.isnan(largest), np.float32(np.inf), largest)  # NaN compares as none

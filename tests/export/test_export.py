@@ -25,7 +25,7 @@ from cifar10.store import ModelStore
 from export.command_line import main
 from export.convert import convert
 from export.macs import count_macs
-from export.parity import ParityLimits
+from export.parity import ParityLimits, check_parity
 from export.run import export_model
 from tests.training.tiny import TINY, tiny_dataset
 from training.backbone_models import build_backbone
@@ -139,8 +139,44 @@ def test_a_wrong_graph_does_not_touch_the_export_before_it(
 
 
 def test_limits_are_enforced(store: ModelStore, dataset: Dataset) -> None:
-    with pytest.raises(ExportError, match="at most 0 accepted"):
+    with pytest.raises(ExportError, match="by at most 0 on"):
         export_model("tiny", store, dataset, ParityLimits(max_absolute_difference=0.0))
+
+
+class Answers:
+    """Stands for a model, in Keras or ONNX Runtime, that has these answers to these images."""
+
+    def __init__(self, answers: np.ndarray) -> None:
+        self.answers = answers
+
+    def predict(self, images: np.ndarray, **_: object) -> np.ndarray:
+        return self.answers[images[:, 0, 0, 0]].copy()
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_one_image_in_a_hundred_may_differ_where_weights_are_random(others: int) -> None:
+    """By anything, its class too; and none where they were fitted."""
+    images = np.zeros((100, 32, 32, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(100)
+    answers = np.eye(10, dtype=np.float32)[np.arange(100) % 10]
+    other = answers.copy()
+    other[50 : 50 + others] = np.roll(answers[50 : 50 + others], 1, axis=1)
+    ours, theirs = Answers(other), Answers(answers)
+    fitted, drawn = ParityLimits(), ParityLimits(top1_agreement=0.99)
+    if others:
+        with pytest.raises(ExportError, match=r"on 9\d\.00% of them"):
+            check_parity(theirs, ours, images, "these", fitted)
+    if others == 2:
+        with pytest.raises(ExportError, match=r"on 98\.00% of them"):
+            check_parity(theirs, ours, images, "these", drawn)
+    else:
+        found = check_parity(theirs, ours, images, "these", drawn)
+        assert found.max_absolute_difference == others
+        assert found.top1_agreement == 1 - others / 100
+    # What ONNX Runtime gives for no number is no agreement.
+    other[7, 0] = np.nan
+    with pytest.raises(ExportError, match="by up to inf"):
+        check_parity(theirs, ours, images, "these", fitted)
 
 
 @pytest.mark.parametrize("written", [0, 1])
