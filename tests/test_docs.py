@@ -4,6 +4,7 @@ import json
 import re
 
 from cifar10.environment import PROJECT_ROOT
+from cifar10.store import ModelStore
 
 PAGE = PROJECT_ROOT / "docs" / "the-study.md"
 FIGURE = re.compile(r"`([a-z0-9_]+)`[^|\n]*\| *(\d+\.\d\d) *\|")
@@ -11,13 +12,18 @@ FIGURE = re.compile(r"`([a-z0-9_]+)`[^|\n]*\| *(\d+\.\d\d) *\|")
 
 
 def test_accuracies_on_the_page_are_the_measured_ones() -> None:
+    """Of a released model those of its file, whichever machine measured that."""
     table = json.loads((PROJECT_ROOT / "results" / "efficiency.json").read_text())
-    measured = {
-        model["model"]: f"{model['accuracy'] * 100:.2f}"
+    store = ModelStore(PROJECT_ROOT / "models")
+    released = {store.card(name).sha256 for name in store.names()}
+    rows = [
+        model
         for machine in reversed(table["machines"])
         for model in machine["models"]
         if model["accuracy"] is not None
-    }
+    ]
+    rows.sort(key=lambda model: model["digest"] in released)  # those last, the others as they were
+    measured = {model["model"]: f"{model['accuracy'] * 100:.2f}" for model in rows}
     told = FIGURE.findall(PAGE.read_text())
     assert len(told) >= 12
     assert told == [(model, measured[model]) for model, _ in told]
