@@ -74,13 +74,21 @@ function linearTicks(low, high) {
   return found;
 }
 
+/** How wide each of these names is as the chart's style writes it, in pixels. */
+function widthsOf(names) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  return names.map((name) => pen.measureText(name).width);
+}
+
 /** Where each name can stand without touching a point or another name; null where it cannot. */
 function placeNames(points, width) {
   const taken = points.map(({x, y}) => ({left: x - 6, right: x + 6, top: y - 6, bottom: y + 6}));
   const free = (box) => box.left >= MARGIN.left && box.right <= width && !taken.some((other) =>
     box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top);
-  return points.map(({x, y, row, front}) => {
-    const length = row.model.length * 6.6;
+  const lengths = widthsOf(points.map(({row}) => row.model));
+  return points.map(({x, y, front}, index) => {
+    const length = lengths[index];
     const beside = [[x + 9, y + 4], [x - 9 - length, y + 4]];
     const over = [[x - length / 2, y - 11], [x - length / 2, y + 19], [x + 4, y - 9], [x - 4 - length, y - 9],
       [x + 4, y + 17], [x - 4 - length, y + 17]];

@@ -13,7 +13,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from cifar10.environment import EFFICIENCY_FILE
+from cifar10.environment import EFFICIENCY_FILE, PROJECT_ROOT
 from cifar10.images import decode_image
 from cifar10.labels import LABELS
 from cifar10.store import ModelStore
@@ -316,6 +316,46 @@ def test_the_efficiency_table_and_its_front(page):
     assert "another_seed" not in names  # three trainings of one recipe would hide the others
     assert "Measured on a test." in page.id("machines").text
     assert "trained with several seeds, the lowest is drawn" in page.id("machines").text
+
+
+@pytest.mark.parametrize("size", [WIDE, (390, 844)])
+def test_names_in_the_chart_are_whole_and_touch_nothing(driver, tmp_path, tiny_store, size):
+    """Of all that this project has measured."""
+    server = Server(tmp_path, tiny_store, CIFAR10_RESULTS=str(PROJECT_ROOT / "results"))
+    try:
+        server.wait_until_ready()
+        page = Page(driver, server.url)
+        page.open(size)
+        charts = page.run(
+            """
+            return [...document.querySelectorAll(".chart svg")].map(chart => {
+                const boxes = selector => [...chart.querySelectorAll(selector)].map(element => {
+                    const {x, y, width, height} = element.getBBox();
+                    return [element.textContent, x, y, x + width, y + height];
+                });
+                return [chart.viewBox.baseVal.width, boxes("text"), boxes(".point")];
+            });
+            """
+        )
+    finally:
+        server.kill()
+    assert charts
+    models = {
+        model["model"]
+        for machine in json.loads((PROJECT_ROOT / "results" / EFFICIENCY_FILE).read_text())[
+            "machines"
+        ]
+        for model in machine["models"]
+    }
+    for width, texts, points in charts:
+        names = [text for text in texts if text[0] in models]
+        assert len(names) >= 4
+        for index, (_, left, top, right, bottom) in enumerate(names):
+            assert left >= 0
+            assert right <= width + 1
+            for _, *other in [*names[index + 1 :], *points]:
+                apart = max(other[0] - right, left - other[2], other[1] - bottom, top - other[3])
+                assert apart > -2
 
 
 def test_a_table_that_cannot_be_read_is_not_measured_yet(driver, tmp_path, tiny_store):
