@@ -74,7 +74,7 @@ function linearTicks(low, high) {
   return found;
 }
 
-/** How wide each of these names is as the chart's style writes it, in pixels. */
+/** How wide each of these names is, in pixels; the size is that of `.chart text` in the style sheet. */
 function widthsOf(names) {
   const pen = document.createElement("canvas").getContext("2d");
   pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
