@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cifar10.dataset import Dataset
 from cifar10.errors import RecipeError
+from training import batches
 from training.backbone_models import build_backbone, cut_before_trained, with_stored_statistics
 from training.backbones import Backbone
 from training.features import EXTRACTION_BATCH, FORMAT_VERSION, FeatureKey, extract_features
@@ -99,7 +100,7 @@ def measure_cache_gain(recipe: Recipe, dataset: Dataset, images: int) -> CacheGa
     )  # fmt: skip
     for split in (few.train, few.validation):
         traced = split.images[: _both_shapes(len(split.images), EXTRACTION_BATCH)]
-        cut.frozen.predict(traced, batch_size=EXTRACTION_BATCH, verbose=0)
+        batches.predict(cut.frozen, traced, EXTRACTION_BATCH)
     with tempfile.TemporaryDirectory() as folder:
         started = perf_counter()
         features = extract_features(Path(folder), key, cut.frozen, few)
@@ -124,28 +125,13 @@ def _seconds(
     """All epochs of ``phase``, each with its validation."""
     compile_model(model, phase)
     traced = slice(_both_shapes(len(train), recipe.batch_size))
-    model.fit(train[traced], dataset.train.labels[traced], batch_size=recipe.batch_size, verbose=0)
+    batches.fit(model, train[traced], dataset.train.labels[traced], recipe.batch_size)
     traced = slice(_both_shapes(len(validation), _EVALUATION_BATCH))
-    model.evaluate(
-        np.asarray(validation[traced]),
-        dataset.validation.labels[traced],
-        batch_size=_EVALUATION_BATCH,
-        verbose=0,
-    )
+    labels = dataset.validation.labels
+    batches.evaluate(model, validation[traced], labels[traced], _EVALUATION_BATCH)
     started = perf_counter()
     for epoch in range(phase.epochs):
         order = np.random.default_rng(epoch).permutation(len(dataset.train.labels))
-        model.fit(
-            train[order],
-            dataset.train.labels[order],
-            batch_size=recipe.batch_size,
-            shuffle=False,
-            verbose=0,
-        )
-        model.evaluate(
-            np.asarray(validation),
-            dataset.validation.labels,
-            batch_size=_EVALUATION_BATCH,
-            verbose=0,
-        )
+        batches.fit(model, train[order], dataset.train.labels[order], recipe.batch_size)
+        batches.evaluate(model, validation, labels, _EVALUATION_BATCH)
     return perf_counter() - started

@@ -25,6 +25,7 @@ from cifar10.dataset import Dataset
 from cifar10.errors import RecipeError
 from cifar10.records import RecordError, from_json, to_json
 from cifar10.store import file_sha256, write_atomic
+from training import batches
 
 logger = logging.getLogger(__name__)
 
@@ -179,8 +180,8 @@ def _extract(
         array = _open(folder, name, "r+")
         for start in range(rows[name], len(array), BLOCK):
             block = images[name][start : start + BLOCK]
-            features = frozen.predict(block, batch_size=EXTRACTION_BATCH, verbose=0)
-            array[start : start + len(block)] = _halved(np.asarray(features), entry.key)
+            features = batches.predict(frozen, block, EXTRACTION_BATCH)
+            array[start : start + len(block)] = _halved(features, entry.key)
             array.flush()
             rows[name] = start + len(block)
             seconds = time.perf_counter() - started

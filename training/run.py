@@ -45,6 +45,7 @@ from cifar10.store import (
     file_sha256,
     write_atomic,
 )
+from training import batches
 from training.augmentation import augment
 from training.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
@@ -262,28 +263,25 @@ def _run_epoch(
     before = (epoch - _first_epoch(history, phase)) * steps
     rates = _LearningRate(phase, before, phase.epochs * steps)
     job.observer.epoch_started(phase, epoch, steps)
-    fitted = model.fit(
+    fitted = batches.fit(
+        model,
         images,
         _targets(job.recipe, phase, train.labels[order], job.taught, order),
-        batch_size=job.recipe.batch_size,
-        epochs=1,
-        shuffle=False,
-        verbose=0,
-        callbacks=[rates, _StepCallback(job.observer)],
-    ).history
-    evaluated = model.evaluate(
-        np.asarray(inputs.validation),
+        job.recipe.batch_size,
+        [rates, _StepCallback(job.observer)],
+    )
+    evaluated = batches.evaluate(
+        model,
+        inputs.validation,
         _targets(job.recipe, phase, validation.labels),
-        batch_size=_EVALUATION_BATCH,
-        verbose=0,
-        return_dict=True,
+        _EVALUATION_BATCH,
     )
     return EpochRow(
         epoch=epoch,
-        loss=float(fitted["loss"][0]),
-        accuracy=float(fitted["accuracy"][0]),
-        validation_loss=float(evaluated["loss"]),
-        validation_accuracy=float(evaluated["accuracy"]),
+        loss=fitted["loss"],
+        accuracy=fitted["accuracy"],
+        validation_loss=evaluated["loss"],
+        validation_accuracy=evaluated["accuracy"],
         seconds=time.perf_counter() - started,
         learning_rate=rates.first,
         phase=phase.name,
@@ -394,5 +392,5 @@ def _measure(job: _Job, kept: Kept, whole: keras.Model) -> AccuracyRecord:
 
 
 def _evaluate(model: keras.Model, inputs: NDArray[Any], split: Split) -> Accuracy:
-    probabilities = model.predict(np.asarray(inputs), batch_size=_EVALUATION_BATCH, verbose=0)
+    probabilities = batches.predict(model, inputs, _EVALUATION_BATCH)
     return measure_accuracy(np.argmax(probabilities, axis=1), split.labels)

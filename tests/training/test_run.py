@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from pathlib import Path
 
 import keras
@@ -79,7 +80,8 @@ def test_the_test_set_chooses_nothing(uninterrupted: Path, tmp_path: Path) -> No
 def test_the_command_walks_the_smoke_form(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # the command sets it: put it back afterwards
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
+        monkeypatch.setenv(name, "0")  # or the command sets it, and it would stay
     arguments = ["train", "simple_cnn", "--smoke", "--epochs", "1", "--data", "synthetic"]
     arguments += ["--models-dir", str(tmp_path)]
     assert main(arguments) == 0
@@ -91,6 +93,21 @@ def test_the_command_walks_the_smoke_form(
     assert (record.recipe, record.dataset.train_count) == ("simple_cnn", 1_000)
     assert main(arguments) == 0
     assert "already trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("machine", "chosen", "expected"),
+    [("x86_64", None, "1"), ("AMD64", None, "1"), ("x86_64", "0", "0"), ("aarch64", None, None)],
+)
+def test_the_command_turns_on_onednn_where_nobody_chose(
+    monkeypatch: pytest.MonkeyPatch, machine: str, chosen: str | None, expected: str | None
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen or "")  # put back afterwards
+    if chosen is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    assert main(["list"]) == 0
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
 
 
 def test_the_command_reports_errors_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

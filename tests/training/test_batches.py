@@ -1,0 +1,67 @@
+"""What Keras makes of batches that are fed to it untuned is what it makes of the arrays."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.training.tiny import TINY_SCHEDULED, tiny_dataset
+from training import batches
+from training.models import build_model, compile_model
+
+# Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+BATCH = 48
+
+
+def fresh() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = build_model(TINY_SCHEDULED, for_training=True)
+    compile_model(model, TINY_SCHEDULED.phases[0])
+    return model
+
+
+@pytest.fixture
+def arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    dataset = tiny_dataset()
+    count = 3 * BATCH + 7  # the last batch is a small one
+    return dataset.train.images[:count], dataset.train.labels[:count]
+
+
+def test_the_same_to_the_bit(arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    images, labels = arrays
+    ours, theirs = fresh(), fresh()
+    found = batches.fit(ours, images, labels, BATCH)
+    expected = theirs.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0).history
+    assert found == {name: values[0] for name, values in expected.items()}
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert batches.evaluate(ours, images, labels, BATCH) == theirs.evaluate(
+        images, labels, batch_size=BATCH, verbose=0, return_dict=True
+    )
+    np.testing.assert_array_equal(
+        batches.predict(ours, images, BATCH), theirs.predict(images, batch_size=BATCH, verbose=0)
+    )
+
+
+def test_nothing_is_tuned_and_no_image_is_left_out(
+    arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = arrays
+    given: list[Any] = []
+
+    def seen(self: keras.Model, x: Any = None, **_: Any) -> dict[str, float]:
+        given.append(x)
+        return {}
+
+    monkeypatch.setattr(keras.Model, "evaluate", seen)
+    batches.evaluate(fresh(), images, labels, BATCH)
+    (fed,) = given
+    assert fed.options().autotune.enabled is False
+    assert len(fed) == 4
+    parts = [(np.asarray(some), np.asarray(their)) for some, their in fed]
+    np.testing.assert_array_equal(np.concatenate([some for some, _ in parts]), images)
+    np.testing.assert_array_equal(np.concatenate([their for _, their in parts]), labels)
