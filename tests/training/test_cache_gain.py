@@ -30,8 +30,8 @@ def test_both_ways_train_the_head_on_the_same_batches_and_trace_nothing_on_the_c
 
     def fitting(self: keras.Model, x: Any, *rest: Any, **options: Any) -> Any:
         if on_the_clock:
-            sizes = [min(64, len(x) - start) for start in range(0, len(x), 64)]
-            seen.append((len(self.trainable_weights), tuple(sizes)))
+            sizes = tuple(len(images) for images, _ in x)
+            seen.append((len(self.trainable_weights), sizes))
         return fit(self, x, *rest, **options)
 
     def watched(kind: type[keras.layers.Layer]) -> None:
