@@ -43,8 +43,8 @@ examples:
 
 _X86 = ("x86_64", "AMD64")
 """Where TensorFlow has oneDNN's convolutions, but uses them of its own accord only on processors
-with AVX-512 VNNI. On an AMD EPYC with AVX2 an epoch of ``compact`` takes 0.54 of its time with
-them, and is still resumed bit for bit (docs/experiments.md)."""
+with AVX-512 VNNI. On an AMD EPYC with AVX2 ``compact`` trains in about half of its time with them,
+and is still resumed bit for bit (docs/experiments.md)."""
 
 _DATA_HELP = (
     "an image folder, a tar or zip of one, an .npz, cifar-10-batches-py, or 'synthetic' "

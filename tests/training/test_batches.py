@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.training.tiny import TINY_SCHEDULED, tiny_dataset
+from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training import batches
 from training.models import build_model, compile_model
 
@@ -31,19 +31,49 @@ def arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return dataset.train.images[:count], dataset.train.labels[:count]
 
 
-def test_the_same_to_the_bit(arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+@pytest.mark.parametrize("backend", ["tensorflow", "another"])
+def test_the_same_to_the_bit(
+    arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+) -> None:
+    """As Keras' own pipeline, which another backend would be left to."""
     images, labels = arrays
     ours, theirs = fresh(), fresh()
-    found = batches.fit(ours, images, labels, BATCH)
-    expected = theirs.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0).history
+    monkeypatch.setattr("training.batches.keras.backend.backend", lambda: backend)
+    same(ours, theirs, images, labels)
+
+
+def test_features_in_half_precision_are_trained_on_in_single(
+    arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+) -> None:
+    images, labels = arrays
+    features = (images / 255).astype(np.float16)
+
+    def head() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        feature = keras.Input(features.shape[1:])
+        pooled = keras.layers.GlobalAveragePooling2D()(feature)
+        model = keras.Model(feature, keras.layers.Dense(10, activation="softmax")(pooled))
+        compile_model(model, TINY.phases[0])
+        return model
+
+    same(head(), head(), features, labels)
+
+
+def same(
+    ours: keras.Model, theirs: keras.Model, inputs: NDArray[Any], labels: NDArray[Any]
+) -> None:
+    found = batches.fit(ours, inputs, labels, BATCH)
+    expected = theirs.fit(inputs, labels, batch_size=BATCH, shuffle=False, verbose=0).history
     assert found == {name: values[0] for name, values in expected.items()}
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert batches.evaluate(ours, images, labels, BATCH) == theirs.evaluate(
-        images, labels, batch_size=BATCH, verbose=0, return_dict=True
+    assert batches.evaluate(ours, inputs, labels, BATCH) == theirs.evaluate(
+        inputs, labels, batch_size=BATCH, verbose=0, return_dict=True
     )
     np.testing.assert_array_equal(
-        batches.predict(ours, images, BATCH), theirs.predict(images, batch_size=BATCH, verbose=0)
+        batches.predict(ours, inputs, BATCH), theirs.predict(inputs, batch_size=BATCH, verbose=0)
     )
 
 
