@@ -68,6 +68,8 @@ class Entry:
             found.append("random weights: cost only")
         elif self.result.plan is not None and self.result.plan.left_out:
             found.append(f"{self.result.plan.reason}: not all was measured")
+        if self.result.cost is not None and self.result.cost.second_looks is not None:
+            found.append(_two_looks(self.result, self.result.cost.second_looks))
         variant = self.result.variant
         if variant is not None and variant.refused is not None:
             found.append(f"refused: it {variant.refused}")
@@ -125,6 +127,12 @@ def failure_reason(failure: FailureMeasurement) -> str:
     if len(message) > _REASON_LENGTH:
         message = message[: _REASON_LENGTH - 1] + "…"
     return f"failed at {failure.stage}: {failure.error}: {message}"
+
+
+def _two_looks(result: ModelResult, share: float) -> str:
+    mean = result.mean_latency_ms()
+    takes = "" if mean is None else f", {significant(mean)} ms on the mean"
+    return f"early exit: a second look at {percent(share)} % of validation images{takes}"
 
 
 def _source_changed(result: ModelResult, results: Sequence[ModelResult]) -> bool:
@@ -302,8 +310,9 @@ COLUMNS: Final[tuple[Column, ...]] = (
         "accuracy_points_per_million_parameters", _per_million,
     ),
     Column(
-        "Latency p50 / p99, ms", "right", _latency, lambda e: e.result.latency_ms(50),
+        "Latency p50 / p99, ms", "right", _latency, lambda e: e.result.typical_latency_ms,
         (("latency_p50_ms", lambda e: e.result.latency_ms(50)),
+         ("latency_typical_ms", lambda e: e.result.typical_latency_ms),
          ("latency_p99_ms", lambda e: e.result.latency_ms(99))),
     ),
     Column(

@@ -30,6 +30,7 @@ def measure_cost(model: StoredModel) -> CostMeasurement:
         training_seconds=card.training.seconds,
         training_hardware=card.training.hardware,
         seed=card.seed,
+        second_looks=card.early_exit.second_looks if card.early_exit is not None else None,
     )
 
 

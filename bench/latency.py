@@ -2,7 +2,9 @@
 
 Machines are noisy, and drift: measured one after the other, two equal models differ. So all models
 are measured together, in rounds: in each round every model runs a block of calls at every batch
-size, A B A B, and whatever slows the machine for a while slows them all.
+size, A B A B, and whatever slows the machine for a while slows them all. Every model is given the
+same pictures in the same order, other ones at each call: a graph with an early exit does more for
+some than for others.
 
 Closed loop, one caller. Each block begins with calls that are not recorded, because the models
 between have emptied the caches. Garbage collection is off while a block runs. A call's time is
@@ -73,6 +75,8 @@ class _Cell:
 
     provider: str
     batch_size: int
+    calls: int = 0
+    """All of them."""
     warm_up_calls: int = 0
     samples_ns: list[int] = field(default_factory=list)
     block_images: list[int] = field(default_factory=list)
@@ -86,7 +90,8 @@ class LatencySession:
 
     Args:
         executors: model name → what runs it.
-        images: uint8 (M, 32, 32, 3), M at least the largest batch size: real pictures.
+        images: uint8 (M, 32, 32, 3), M at least the largest batch size: real pictures, which the
+            calls take one batch after the other, and then again from the first.
         plan: how much to measure.
         clock: nanoseconds.
     """
@@ -103,7 +108,11 @@ class LatencySession:
             raise ValueError(message)
         self._executors = dict(executors)
         self._batches = {
-            size: np.ascontiguousarray(images[:size]) for size in sorted(plan.batch_sizes)
+            size: [
+                np.ascontiguousarray(images[start : start + size])
+                for start in range(0, len(images) - size + 1, size)
+            ]
+            for size in sorted(plan.batch_sizes)
         }
         self._plan = plan
         self._clock = clock
@@ -136,6 +145,7 @@ class LatencySession:
                 warm_up_calls=cell.warm_up_calls,
                 rounds=len(cell.block_ns),
                 samples_ns=tuple(_rounded(sample) for sample in cell.samples_ns),
+                batches=min(cell.calls, len(self._batches[cell.batch_size])),
             )
             for cell in self._measured(name)
         ]
@@ -172,6 +182,11 @@ class LatencySession:
             logger.warning("%s at batch %d: %s", name, size, error)
             self.failures[name] = error
 
+    def _next(self, cell: _Cell) -> NDArray[np.uint8]:
+        batches = self._batches[cell.batch_size]
+        cell.calls += 1
+        return batches[(cell.calls - 1) % len(batches)]
+
     def _warm_up(self, executor: Executor, cell: _Cell) -> int:
         """At least one call; then until the plan's calls or one block's time are used up.
 
@@ -180,7 +195,7 @@ class LatencySession:
         """
         start = before = self._clock()
         while True:
-            executor.predict(self._batches[cell.batch_size])
+            executor.predict(self._next(cell))
             cell.warm_up_calls += 1
             now = self._clock()
             used, call_ns, before = now - start, now - before, now
@@ -188,16 +203,17 @@ class LatencySession:
                 return call_ns
 
     def _block(self, executor: Executor, cell: _Cell) -> None:
-        plan, clock, batch = self._plan, self._clock, self._batches[cell.batch_size]
+        plan, clock = self._plan, self._clock
         predict = executor.predict
         samples: list[int] = []
         for _ in range(plan.block_warm_up_calls):
-            predict(batch)
+            predict(self._next(cell))
         collecting = gc.isenabled()
         gc.disable()
         try:
             block_start = clock()
             while True:
+                batch = self._next(cell)
                 start = clock()
                 predict(batch)
                 end = clock()

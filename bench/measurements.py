@@ -50,7 +50,7 @@ class CostMeasurement:
     parameters_total: int
     parameters_trainable: int
     macs: int
-    """Multiply-accumulates for one image."""
+    """Multiply-accumulates for one image; with an early exit, for one that does not take it."""
     size_bytes: int
     random_weights: bool
     """True: only its cost may be shown."""
@@ -59,6 +59,9 @@ class CostMeasurement:
     training_hardware: str
     seed: int | None
     """Of the training; None in rows older than this field."""
+    second_looks: float | None
+    """The share of validation images that an early exit does not spare the second look, 0–1; None
+    where every image takes the same, and in rows older than this field."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class LatencyMeasurement:
     """In how many interleaved rounds the samples were taken."""
     samples_ns: tuple[int, ...]
     """Duration of each call, rounded to 100 ns."""
+    batches: int | None
+    """How many different batches of images the calls were made with; None in rows older than this
+    field, whose calls were all made with the same."""
 
 
 @dataclass(frozen=True)
@@ -284,9 +290,10 @@ KINDS: Final[dict[str, type[Measurement]]] = {
 
 
 ADDED_LATER: Final[dict[str, dict[str, str | None]]] = {
+    "latency": {"batches": None},
     "load": {"rate_per_s": None, "shape": None},
     "accuracy": {"predictions": "", "hits": "", "reliability": None},
-    "cost": {"seed": None},
+    "cost": {"seed": None, "second_looks": None},
     "training": {"recipe_fields": None},
 }
 """Kind → the fields that its oldest rows lack, and what stands for them: not known."""

@@ -106,9 +106,9 @@ def why(pick: Pick) -> str:
     if model is None or model.accuracy is None:
         return "nothing measured here fits"
     parts = [f"{accuracy_with_interval(model.accuracy.top1)} %"]
-    p50 = model.latency_ms(50)
-    if p50 is not None:
-        parts.append(f"{significant(p50)} ms on {short_provider(model.provider)}")
+    typical = model.typical_latency_ms
+    if typical is not None:
+        parts.append(f"{significant(typical)} ms on {short_provider(model.provider)}")
     if model.cost is not None:
         parts.append(f"{millions(model.cost.size_bytes)} MB")
         parts.append(f"{millions(model.cost.macs)} M MACs")
@@ -159,8 +159,8 @@ def _pick(budget: Budget, rivals: Sequence[ModelResult]) -> Pick:
 def _dearness(pair: tuple[float, ModelResult]) -> tuple[float, float, float]:
     """Orders by the cost asked for, then by latency; the more accurate of equals first."""
     cost, result = pair
-    p50 = result.latency_ms(50)
-    return cost, float("inf") if p50 is None else p50, -_accuracy(result)
+    typical = result.typical_latency_ms
+    return cost, float("inf") if typical is None else typical, -_accuracy(result)
 
 
 def _accuracy(result: ModelResult) -> float:

@@ -14,11 +14,13 @@ LEGEND: Final = (
     "Accuracy: top-1 through ONNX Runtime, with its Wilson interval. Floor reached: the accuracy "
     "from which MLPerf Tiny (85 %) or DAWNBench (94 %) look at speed at all. Seeds: trainings of "
     "the recipe measured here, with their mean ± standard deviation where there are several. Gap: "
-    "train minus test. Latency: one image, in process. Throughput: in process, the best batch "
-    "size. HTTP: closed loop, PNG in, JSON out; * the load generator was the limit. Accuracy per "
-    "M parameters is the reference study's measure, percentage points per million parameters; it "
-    "favours the smallest model without bound (ten parameters that always answer the same score a "
-    "million), so nothing is ranked by it. Pareto: no other model here is both more accurate and "
+    "train minus test. MACs: for one image; with an early exit, for one that does not take it. "
+    "Latency: one image, in process; models are compared by p50, one with an early exit, which "
+    "does more for some images than for others, by its mean. Throughput: in process, the best "
+    "batch size. HTTP: closed loop, PNG in, JSON out; * the load generator was the limit. Accuracy "
+    "per M parameters is the reference study's measure, percentage points per million parameters; "
+    "it favours the smallest model without bound (ten parameters that always answer the same score "
+    "a million), so nothing is ranked by it. Pareto: no other model here is both more accurate and "
     "cheaper in that respect; the floors say whether it is accurate enough to matter."
 )
 

@@ -78,13 +78,14 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
     enough = [result for result in right if reaches_a_floor(result)]
     among = f" that reaches {percent(FLOOR_MLPERF_TINY, 0)} %" if enough else ""
     right = enough or right
-    timed = [(p50, result) for result in right if (p50 := result.latency_ms(50)) is not None]
+    timed = [(ms, result) for result in right if (ms := result.typical_latency_ms) is not None]
     if timed:
-        p50, fastest = min(timed, key=lambda pair: pair[0])
-        p99 = fastest.latency_ms(99)
+        typical, fastest = min(timed, key=lambda pair: pair[0])
+        p50, p99 = (significant(fastest.latency_ms(percent)) for percent in (50, 99))
+        which = f"the mean, p50 {p50} ms" if fastest.exits_early else "p50"
         sentences.append(
-            f"Fastest{among}: `{fastest.model}`, {significant(p50)} ms for one image in process "
-            f"(p50; p99 {significant(p99)} ms)."
+            f"Fastest{among}: `{fastest.model}`, {significant(typical)} ms for one image in "
+            f"process ({which}; p99 {p99} ms)."
         )
     sized = [(result.cost.size_bytes, result) for result in right if result.cost is not None]
     if len(sized) > 1:

@@ -175,6 +175,18 @@ class VariantRecord:
 
 
 @dataclass(frozen=True)
+class EarlyExit:
+    """When a graph that could look at an image twice does so once."""
+
+    confidence: float
+    """0–1: where the first look gives no class this probability, there is a second."""
+    second_looks: float
+    """The share of validation images that it takes, 0–1."""
+    images: int
+    """Validation images."""
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """``card.json``: the one description of a servable model."""
 
@@ -192,7 +204,7 @@ class ModelCard:
     precision: Precision
     parameters: Parameters
     macs: int
-    """Multiply-accumulates for one image."""
+    """Multiply-accumulates for one image; with an early exit, for one that does not take it."""
     size_bytes: int
     """Of ``model.onnx``."""
     opset: int
@@ -211,6 +223,8 @@ class ModelCard:
     """None for a model as it was trained."""
     teacher: TeacherRecord | None = None
     """None for a model that was trained on the true classes alone."""
+    early_exit: EarlyExit | None = None
+    """None for a graph that does the same for every image."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +237,7 @@ class RefusedVariant:
     """What its card would have been, its accuracy left out: it is not to be shown."""
 
 
-_ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None}
+_ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None, "early_exit": None}
 """Fields of a card that older ones lack → what stands for them."""
 
 _ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
@@ -261,7 +275,7 @@ def read_refused(text: str | bytes) -> RefusedVariant:
         InvalidCardError: naming the field that is wrong.
     """
     try:
-        refused = from_json(RefusedVariant, text)
+        refused = from_json(RefusedVariant, text, {"card": _ADDED_LATER})
     except RecordError as error:
         message = f"{error}. Make it again: python -m export NAME --int8 (or --fp16)"
         raise InvalidCardError(message) from error

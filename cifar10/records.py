@@ -31,7 +31,8 @@ def from_json(
     Args:
         record_type: the dataclass.
         text: the JSON.
-        added_later: fields of the outermost object that older files lack → what stands for them.
+        added_later: fields that older files lack → what stands for them; where that is an object
+            and theirs is one too, the fields of it that theirs lacks.
 
     Raises:
         RecordError: not JSON, or a field is missing, unknown or of the wrong type.
@@ -42,9 +43,17 @@ def from_json(
         message = f"not JSON: {error}"
         raise RecordError(message) from error
     if isinstance(value, dict):
-        value = {**(added_later or {}), **value}
+        value = _completed(value, added_later or {})
     result: T = _read(record_type, value, record_type.__name__)
     return result
+
+
+def _completed(value: dict[str, Any], added_later: Mapping[str, Any]) -> dict[str, Any]:
+    completed = {**added_later, **value}
+    for name, added in added_later.items():
+        if isinstance(added, Mapping) and isinstance(completed[name], dict):
+            completed[name] = _completed(completed[name], added)
+    return completed
 
 
 def _read(expected: Any, value: Any, where: str) -> Any:

@@ -157,6 +157,14 @@ def _summary(console: Console, made: _Made, store: ModelStore) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if card.early_exit is not None:
+        console.print(
+            f"early exit: a second look only where the first is less than "
+            f"{card.early_exit.confidence:.0%} sure, {card.early_exit.second_looks:.1%} of "
+            f"{card.early_exit.images:,} validation images; the class changes on none of them",
+            highlight=False,
+            soft_wrap=True,
+        )
     folder = store.folder(card.name)
     if isinstance(made, RefusedVariant):
         console.print(f"refused: {made.reason}", style="yellow", highlight=False, soft_wrap=True)

@@ -91,7 +91,7 @@ class GraphEditor:
         kept_nodes = []
         for node in reversed(self._graph.node):
             if read.intersection(node.output):
-                read.update(node.input)
+                read.update(reads(node))
                 kept_nodes.append(node)
         del self._graph.node[:]
         self._graph.node.extend(reversed(kept_nodes))
@@ -100,6 +100,15 @@ class GraphEditor:
         self._graph.initializer.extend(kept)
         del self._graph.value_info[:]
         return checked(self._model)
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, and the nodes of its subgraphs."""
+    found = set(node.input)
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            found |= reads(inner)
+    return found
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

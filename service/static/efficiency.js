@@ -19,6 +19,9 @@ const whole = (value) => known(value) ? Math.round(value).toLocaleString("en") :
 const hundred = (value) => (100 * value).toFixed(2);
 const isOnGpu = (row) => row.provider?.startsWith("CUDA") ?? false;
 
+/** Latency to compare by: of a model with an early exit the mean. Older records have p50 alone. */
+const typical = (row) => row.latency_typical_ms ?? row.latency_p50_ms;
+
 const COLUMNS = [
   ["Accuracy, % (95 % interval)", (row) => known(row.accuracy)
     ? `${hundred(row.accuracy)} (${hundred(row.accuracy_low)}–${hundred(row.accuracy_high)})` : "–"],
@@ -107,14 +110,14 @@ function placeNames(points, width) {
 /** The front as words, for who cannot see it. */
 function inWords(rows) {
   const said = rows.filter((row) => row.pareto.includes("latency"))
-    .sort((one, other) => one.latency_p50_ms - other.latency_p50_ms)
-    .map((row) => `${row.model}${isOnGpu(row) ? " on the GPU" : ""}, ${hundred(row.accuracy)} % at ${figure(row.latency_p50_ms)} ms`);
+    .sort((one, other) => typical(one) - typical(other))
+    .map((row) => `${row.model}${isOnGpu(row) ? " on the GPU" : ""}, ${hundred(row.accuracy)} % at ${figure(typical(row))} ms`);
   return `Accuracy against latency of ${rows.length} models. On the Pareto front, fastest first: ${said.join("; ")}.`;
 }
 
 function chartOf(rows, width) {
   const height = Math.min(340, Math.max(240, width * 0.5));
-  const latencies = rows.map((row) => row.latency_p50_ms), accuracies = rows.map((row) => 100 * row.accuracy);
+  const latencies = rows.map((row) => typical(row)), accuracies = rows.map((row) => 100 * row.accuracy);
   const low = Math.min(...latencies) / 1.6, high = Math.max(...latencies) * 1.6;
   const pad = Math.max(1, (Math.max(...accuracies) - Math.min(...accuracies)) * 0.15);
   const bottom = Math.max(0, Math.min(...accuracies) - pad), top = Math.min(100, Math.max(...accuracies) + pad);
@@ -130,9 +133,9 @@ function chartOf(rows, width) {
     svg.append(draw("line", {class: "grid", x1: x(tick), x2: x(tick), y1: MARGIN.top, y2: MARGIN.top + down}),
       draw("text", {x: x(tick), y: MARGIN.top + down + 17, "text-anchor": "middle"}, figure(tick)));
   }
-  svg.append(draw("text", {x: MARGIN.left + across / 2, y: height - 6, "text-anchor": "middle"}, "Latency of one image, ms (p50)"),
+  svg.append(draw("text", {x: MARGIN.left + across / 2, y: height - 6, "text-anchor": "middle"}, "Latency of one image, ms (p50; mean with an early exit)"),
     draw("text", {transform: `translate(13 ${MARGIN.top + down / 2}) rotate(-90)`, "text-anchor": "middle"}, "Accuracy, %"));
-  const points = rows.map((row) => ({row, x: x(row.latency_p50_ms), y: y(100 * row.accuracy),
+  const points = rows.map((row) => ({row, x: x(typical(row)), y: y(100 * row.accuracy),
     front: row.pareto.includes("latency")})).sort((one, other) => other.front - one.front || one.x - other.x);
   // Fronts are of one provider and one set of images each.
   for (const group of new Set(points.map(({row}) => `${row.provider} ${row.dataset}`))) {
@@ -145,7 +148,7 @@ function chartOf(rows, width) {
     const looks = {class: front ? "point front" : "point"};
     const mark = isOnGpu(row) ? draw("rect", {...looks, x: left - 5, y: base - 5, width: 10, height: 10})
       : draw("circle", {...looks, cx: left, cy: base, r: 5});
-    mark.append(draw("title", {}, `${row.model}: ${hundred(row.accuracy)} %, ${figure(row.latency_p50_ms)} ms`));
+    mark.append(draw("title", {}, `${row.model}: ${hundred(row.accuracy)} %, ${figure(typical(row))} ms`));
     svg.append(mark);
     const place = places[index];
     if (place) svg.append(draw("text", {class: front ? "name" : "", x: place.left, y: place.base}, row.model));
@@ -160,7 +163,7 @@ function oneOfEach(rows) {
 }
 
 function machineOf(machine, served) {
-  const measured = machine.models.filter((row) => known(row.accuracy) && known(row.latency_p50_ms));
+  const measured = machine.models.filter((row) => known(row.accuracy) && known(typical(row)));
   const rows = oneOfEach(measured);
   const chart = make("div", {className: "chart"});
   if (rows.length) {

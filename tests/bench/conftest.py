@@ -89,15 +89,17 @@ def accuracy(correct: int, count: int = 10_000, gap: float = 0.174) -> AccuracyM
 
 
 def cost(recipe: str = "simple_cnn", parameters: int = 2_122_186, size: int = 8_500_000,
-         macs: int = 11_877_888, *, random_weights: bool = False) -> CostMeasurement:  # fmt: skip
+         macs: int = 11_877_888, *, random_weights: bool = False,
+         second_looks: float | None = None) -> CostMeasurement:  # fmt: skip
     return CostMeasurement(
-        recipe, "fp32", parameters, parameters, macs, size, random_weights, 9, 300.0, "2 cores", 0
-    )
+        recipe, "fp32", parameters, parameters, macs, size, random_weights, 9, 300.0, "2 cores", 0,
+        second_looks,
+    )  # fmt: skip
 
 
 def latency(p50_ns: int, batch_size: int = 1) -> LatencyMeasurement:
     samples = tuple(p50_ns + 1_000 * step for step in range(-50, 51))
-    return LatencyMeasurement(CPU_PROVIDER, 1, batch_size, 30, 10, samples)
+    return LatencyMeasurement(CPU_PROVIDER, 1, batch_size, 30, 10, samples, 101)
 
 
 def throughput(images_per_second: int, batch_size: int = 1) -> ThroughputMeasurement:

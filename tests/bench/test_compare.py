@@ -43,7 +43,8 @@ def noisy_latency(seed: int, slower: float = 1.0) -> LatencyMeasurement:
     logs = shift + autocorrelated(generator, SAMPLES, 0.05) + generator.normal(0, 0.02, SAMPLES)
     outliers = 1 + 5 * (generator.random(SAMPLES) < 0.01)
     samples = np.exp(logs) * 1e6 * slower * outliers
-    return LatencyMeasurement(CPU_PROVIDER, 1, 1, 30, 10, tuple(int(sample) for sample in samples))
+    taken = tuple(int(sample) for sample in samples)
+    return LatencyMeasurement(CPU_PROVIDER, 1, 1, 30, 10, taken, len(taken))
 
 
 def noisy_load(seed: int, slower: float = 1.0) -> LoadMeasurement:

@@ -68,6 +68,32 @@ def test_samples_calls_and_throughput_are_exact(clock: FakeClock) -> None:
     assert slow.block_images == (800,) * 3
 
 
+def test_every_call_has_other_images_and_every_model_the_same(clock: FakeClock) -> None:
+    """A graph with an early exit takes longer for some images than for others."""
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) * np.ones((1, 32, 32, 3), np.uint8)
+    plan = LatencyPlan(
+        batch_sizes=(1, 4), rounds=2, warm_up_calls=2, block_warm_up_calls=1, block_calls=5
+    )
+    seen: dict[str, list[list[int]]] = {"a": [], "b": []}
+
+    class Noting(FakeExecutor):
+        def predict(self, images: np.ndarray) -> np.ndarray:
+            seen[self.name].append(images[:, 0, 0, 0].tolist())
+            return super().predict(images)
+
+    session = LatencySession({name: Noting(name, clock, []) for name in seen}, images, plan, clock)
+    session.run()
+    assert seen["a"] == seen["b"]
+    alone = [found[0] for found in seen["a"] if len(found) == 1]
+    assert alone == [number % 10 for number in range(2 + 2 * (1 + 5))]
+    assert [found for found in seen["a"] if len(found) == 4][:3] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [0, 1, 2, 3],
+    ]
+    assert [found.batches for found in session.latencies("a")] == [10, 2]
+
+
 def test_models_take_turns_in_every_round(clock: FakeClock) -> None:
     calls: list = []
     executors = {name: FakeExecutor(name, clock, calls) for name in "ab"}

@@ -93,26 +93,26 @@ RuntimeError: out of memory \\| at node 7 |
 GOLDEN_CSV = """\
 model,precision,recipe,accuracy,accuracy_low,accuracy_high,floor_reached,seeds,seed,gap,\
 parameters_total,parameters_trainable,macs,size_bytes,accuracy_points_per_million_parameters,\
-latency_p50_ms,latency_p99_ms,throughput_images_per_second,throughput_batch_size,\
-http_requests_per_second,training_seconds,training_hardware,test_images,dataset,provider,pareto,\
+latency_p50_ms,latency_typical_ms,latency_p99_ms,throughput_images_per_second,\
+throughput_batch_size,http_requests_per_second,training_seconds,training_hardware,test_images,dataset,provider,pareto,\
 notes,digest
 small_net,fp32,small,0.8906,0.8843315065025316,0.8965685139702958,0.85,1,0,0.05,100000,100000,\
-40000000,400000,890.5999999999998,0.9,0.949,1500.0,1,2000.0,300.0,2 cores,10000,cifar10-jpeg75,\
+40000000,400000,890.5999999999998,0.9,0.9,0.949,1500.0,1,2000.0,300.0,2 cores,10000,cifar10-jpeg75,\
 CPUExecutionProvider,latency size MACs,,\
 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 simple_cnn,fp32,simple_cnn,0.6806,0.6713939232917513,0.6896673764967604,0.0,1,0,0.174,2122186,\
-2122186,11877888,8500000,32.07070445286134,0.4,0.449,9000.0,8,2000.0,300.0,2 cores,10000,\
+2122186,11877888,8500000,32.07070445286134,0.4,0.4,0.449,9000.0,8,2000.0,300.0,2 cores,10000,\
 cifar10-jpeg75,CPUExecutionProvider,latency MACs,,\
 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 wasteful,fp32,big,0.6,0.5903615437302925,0.6095616565955722,0.0,1,0,0.174,4000000,4000000,\
-400000000,16000000,15.0,1.9,1.949,,,,300.0,2 cores,10000,cifar10-jpeg75,CPUExecutionProvider,,,\
+400000000,16000000,15.0,1.9,1.9,1.949,,,,300.0,2 cores,10000,cifar10-jpeg75,CPUExecutionProvider,,,\
 dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
-heavy,fp32,heavy,,,,,,0,,138357544,138357544,11877888,8500000,,,,,,,,2 cores,,,,,random \
+heavy,fp32,heavy,,,,,,0,,138357544,138357544,11877888,8500000,,,,,,,,,2 cores,,,,,random \
 weights: cost only,eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
-broken,fp32,broken,,,,,,0,,2122186,2122186,11877888,8500000,,,,,,,300.0,2 cores,,,,,failed at \
+broken,fp32,broken,,,,,,0,,2122186,2122186,11877888,8500000,,,,,,,,300.0,2 cores,,,,,failed at \
 latency: RuntimeError: out of memory | at node 7,\
 cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
-unreadable,,,,,,,,,,,,,,,,,,,,,,,,,,failed at open: RuntimeError: out of memory | at node 7,
+unreadable,,,,,,,,,,,,,,,,,,,,,,,,,,,failed at open: RuntimeError: out of memory | at node 7,
 """
 
 
@@ -137,6 +137,28 @@ def test_the_records_have_the_same_lines_and_lists(recorder: Recorder) -> None:
         assert "; ".join(model["notes"]) == line["notes"]
         for name in ("accuracy", "latency_p50_ms", "size_bytes", "digest"):
             assert ("" if model[name] is None else str(model[name])) == line[name]
+
+
+def test_an_early_exit_is_compared_by_its_mean_and_said(recorder: Recorder) -> None:
+    """Three quarters of its images take 0.4 ms, the others 0.9: the median leaves those out."""
+    samples = (400_000,) * 75 + (900_000,) * 25
+    add_all(recorder, "always", "a" * 64, cost(), accuracy(8_800), latency(500_000))
+    add_all(
+        recorder, "some", "b" * 64, replace(cost(), second_looks=0.25), accuracy(8_801),
+        replace(latency(1), samples_ns=samples),
+    )  # fmt: skip
+    models = {model.model: model for model in select(read_results(recorder.folder.parent)[0].rows)}
+    assert models["some"].latency_ms(50) == 0.4
+    assert models["some"].typical_latency_ms == models["some"].cost_in("latency") == 0.525
+    assert models["always"].typical_latency_ms == 0.5
+    (report,) = reports(recorder)
+    assert "early exit: a second look at 25.00 % of validation images, 0.525 ms on the mean" in (
+        efficiency_table(report.models)
+    )
+    (line,) = [one for one in csv.DictReader(io.StringIO(efficiency_csv(report.models)))
+               if one["model"] == "some"]  # fmt: skip
+    assert (float(line["latency_p50_ms"]), float(line["latency_typical_ms"])) == (0.4, 0.525)
+    assert "Fastest that reaches 85 %: `always`, 0.500 ms" in "\n".join(verdict(report.models))
 
 
 def test_the_study_beside_ours(recorder: Recorder) -> None:

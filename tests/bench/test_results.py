@@ -210,7 +210,7 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
 
 
 def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
-    for measurement in (accuracy(6_806), cost(), load(), TRAINED):
+    for measurement in (accuracy(6_806), cost(), load(), latency(1_000_000), TRAINED):
         recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
     for kind, fields in ADDED_LATER.items():
         path = recorder.folder / f"{kind}.jsonl"
@@ -221,5 +221,6 @@ def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
     (found,) = select(read_results(recorder.folder.parent)[0].rows)
     assert (found.accuracy.hits, found.accuracy.reliability, found.cost.seed) == ("", None, None)
     assert (found.load.rate_per_s, found.offered) == (None, ())
+    assert (found.latency[1].batches, found.exits_early) == (None, False)
     report = prepare(read_results(recorder.folder.parent), recorder.folder.parent)
     assert "68.06" in render_html(report)

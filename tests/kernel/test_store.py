@@ -66,6 +66,10 @@ def test_a_refusal_is_no_model_and_says_why(store):
     assert store.names() == ["one"]
     with pytest.raises(ModelNotFoundError, match="it was refused, for it loses 2 points"):
         store.card("one_int8")
+    older = json.loads(path.read_text())
+    del older["card"]["early_exit"]
+    path.write_text(json.dumps(older))
+    assert store.refused() == [RefusedVariant("loses 2 points", card)]
     path.write_text("{}")
     with pytest.raises(InvalidCardError, match=r"refused.json: .*missing fields \['reason'"):
         store.refused()
