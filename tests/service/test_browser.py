@@ -31,7 +31,8 @@ def row(model: str, **known: object) -> dict[str, object]:
     """A line of the efficiency table; None for what is not given."""
     names = (
         "digest accuracy accuracy_low accuracy_high test_images latency_p50_ms latency_p99_ms "
-        "latency_typical_ms http_requests_per_second size_bytes macs parameters_total provider dataset"
+        "latency_typical_ms http_requests_per_second size_bytes macs parameters_total "
+        "provider dataset"
     )
     start = dict.fromkeys(names.split())
     return {
