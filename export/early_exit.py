@@ -7,7 +7,7 @@ for the mean of both as before (an early exit: Teerapittayanon et al., arXiv 170
 later exit is the second view). Of a batch, only the unsure images go on, in an ``If`` that is not
 entered where there are none, so that what one image is answered does not depend on the others.
 
-ONNX Runtime fuses and packs the integer kernels inside the branch as it does outside (1.27; the
+ONNX Runtime fuses and packs the integer kernels inside the branch as it does outside (1.31; the
 weights are stored once and belong to the outer graph). On a GPU a condition waits for the device,
 and two views of an image cost hardly more than one: only variants for CPUs exit early.
 """
@@ -33,8 +33,9 @@ _BATCH: Final = "batch"
 
 
 def looks_twice(model: onnx.ModelProto) -> bool:
-    """Whether the graph makes one batch of the image and another view of it."""
-    return _views(GraphEditor(model)) is not None
+    """Whether the graph answers for the mean of the image and another view of it, one batch."""
+    graph = GraphEditor(model)
+    return _views(graph) is not None and _mean_of_views(graph) is not None
 
 
 def exit_early(model: onnx.ModelProto, confidence: float) -> onnx.ModelProto:

@@ -135,8 +135,10 @@ def test_what_is_not_the_mean_of_both_is_refused(graphs: dict[str, onnx.ModelPro
     changed.replace(
         [mean], [helper.make_node("ReduceMax", mean.input, mean.output, mean.name, keepdims=0)]
     )
+    model = changed.finish()
+    assert not looks_twice(model)
     with pytest.raises(ExportError, match="answer for the mean of both"):
-        exit_early(changed.finish(), 0.5)
+        exit_early(model, 0.5)
 
 
 def test_the_threshold_is_the_least_that_changes_no_class() -> None:
