@@ -5,7 +5,7 @@ from typing import Final
 from bench.selection import TradeOff
 
 COST_AXES: Final[dict[TradeOff, tuple[str, float]]] = {
-    "latency": ("latency of one image, p50, or mean with an early exit (ms)", 1),
+    "latency": ("latency of one image (ms)", 1),
     "size": ("file size (MB)", 1e-6),
     "MACs": ("multiply-accumulates (millions)", 1e-6),
 }
