@@ -8,11 +8,13 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from bench import measuring_commands, reading_commands
-from bench.arguments import build_parser
-from bench.console import set_up_logging
-from bench.outcomes import ERROR, INTERRUPTED
-from bench.whole_command import measure_everything
+from bench.commands import measuring as measuring_commands
+
+from bench.commands import reading as reading_commands
+from bench.commands.arguments import build_parser
+from bench.commands.console import set_up_logging
+from bench.commands.outcomes import ERROR, INTERRUPTED
+from bench.commands.whole import measure_everything
 from cifar10.errors import Cifar10Error
 
 Command = Callable[[argparse.Namespace, Console], int]

@@ -33,7 +33,7 @@ from onnxruntime.quantization import (
 from cifar10.card import INPUT, OUTPUT
 from cifar10.errors import ExportError
 from export.graph import GraphEditor
-from export.prepare import IntegerInput, prepare
+from export.rewrite import IntegerInput, prepare
 
 CALIBRATION_IMAGES: Final = 1_000
 

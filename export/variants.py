@@ -38,7 +38,8 @@ from cifar10.paired import PairedTest, mcnemar
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import CARD_FILE, ONNX_FILE, REFUSED_FILE, ModelStore, write_atomic
-from export import half, quantize
+from export import float16 as half
+from export import quantize
 from export.early_exit import choose_exit, exit_early, looks_twice
 from export.macs import count_macs
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from service.board import Board
+from service.workers.board import Board
 from service.exchange import Answer, Route, Scope
 from service.problems import Headers, Kind, Problem
 from service.rate_limit import RateLimit

@@ -2,7 +2,7 @@
 
 BentoML gives the command line, the listening socket, builds and containers. Requests do not pass
 through its middleware, which costs more than the model does and limits nothing. On Linux, the one
-worker that BentoML starts becomes the supervisor of ours (:mod:`service.supervisor`); elsewhere
+worker that BentoML starts becomes the supervisor of ours (:mod:`service.workers.supervisor`); elsewhere
 BentoML's workers serve by themselves.
 """
 
@@ -16,15 +16,15 @@ from bentoml.exceptions import BentoMLException
 from cifar10.environment import EFFICIENCY_FILE, models_dir, results_dir
 from cifar10.errors import Cifar10Error, SettingsError
 from cifar10.store import ModelStore
-from service.board import Place, inherited_board, leave_board
+from service.workers.board import Place, inherited_board, leave_board
 from service.edge import Edge
 from service.exchange import Application
-from service.logs import configure_logging
+from service.telemetry.logs import configure_logging
 from service.models import ModelSet
-from service.preflight import check_before_start
+from service.workers.preflight import check_before_start
 from service.rate_limit import new_key
 from service.settings import PREFIX, Settings, read_settings
-from service.supervisor import CAN_FORK, Supervisor
+from service.workers.supervisor import CAN_FORK, Supervisor
 
 
 def _settings() -> Settings:
@@ -48,7 +48,7 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
         behind = super().to_asgi(is_main)
         if not CAN_FORK or command is None or command.params.get("fd") is None:
             return _edge(behind, Place.alone(), new_key())
-        from service.server import Launch, run_worker  # what it imports is not everywhere
+        from service.workers.server import Launch, run_worker  # what it imports is not everywhere
 
         launch = Launch.from_options(command.params, SETTINGS)
 

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.metrics import ModelMetrics
+from service.telemetry.metrics import ModelMetrics
 from service.problems import Kind, Problem, try_later
 
 Images = NDArray[np.uint8]

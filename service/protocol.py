@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from cifar10.card import INPUT, OUTPUT, TensorSpec
-from service.board import Board
+from service.workers.board import Board
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
 from service.inference import INLINE, Inference
 from service.models import LoadedModel, ModelSet

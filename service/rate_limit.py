@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from math import ceil
 
-from service.board import RATE_BUCKETS, Board
+from service.workers.board import RATE_BUCKETS, Board
 from service.problems import Kind, Problem
 
 _IPV6_NETWORK_BITS = 64

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.arguments import build_parser
+from bench.commands.arguments import build_parser
 
 BENCH = "python -m bench "
 ROOT = Path(__file__).parent.parent

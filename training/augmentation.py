@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar10.labels import IMAGE_SIZE
-from training.recipes import Augmentation
+from training.recipes.schema import Augmentation
 
 _QUALITY: Final = (30, 96)
 _SIDE_BELOW: Final = (16, 29)

@@ -23,7 +23,7 @@ from cifar10.errors import Cifar10Error, RecipeError
 from cifar10.labels import CLASS_COUNT
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel, write_atomic
-from training.recipes import Distillation, Recipe
+from training.recipes.schema import Distillation, Recipe
 
 _FORMAT_VERSION: Final = 1
 _BATCH: Final = 64

@@ -9,7 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.recipes import Phase
+from training.recipes.schema import Phase
 
 
 @dataclass(frozen=True)

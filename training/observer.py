@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from training.history import EpochRow
-from training.recipes import Phase
+from training.recipes.schema import Phase
 
 
 class Observer:

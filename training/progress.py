@@ -15,7 +15,7 @@ from rich.progress import (
 
 from training.history import EpochRow
 from training.observer import Observer
-from training.recipes import Phase
+from training.recipes.schema import Phase
 
 
 @contextmanager

@@ -47,14 +47,14 @@ from cifar10.store import (
 )
 from training import batches
 from training.augmentation import augment
-from training.backbones import Backbone, WeightsChoice
+from training.networks.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
 from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
-from training.models import compile_model, count_parameters, describe_preprocessing
+from training.networks.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions
-from training.recipes import Phase, Recipe, recipe_fields
+from training.recipes.schema import Phase, Recipe, recipe_fields
 from training.schedule import learning_rate
 from training.stages import Inputs, Kept, Stages, make_stages, weights_file
 

@@ -2,7 +2,7 @@
 
 import math
 
-from training.recipes import Phase
+from training.recipes.schema import Phase
 
 
 def learning_rate(phase: Phase, step: int, steps: int) -> float:

@@ -4,8 +4,8 @@ import dataclasses
 
 from cifar10.card import DatasetRecord
 from cifar10.dataset import Dataset, Split
-from training.backbones import Backbone, WeightsChoice
-from training.recipes import Recipe, Smoke, smoke_form
+from training.networks.backbones import Backbone, WeightsChoice
+from training.recipes.schema import Recipe, Smoke, smoke_form
 
 
 def cut_down(

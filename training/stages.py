@@ -16,18 +16,18 @@ from cifar10.card import WeightsRecord
 from cifar10.dataset import Dataset
 from cifar10.environment import cache_dir
 from cifar10.errors import RecipeError
-from training.backbone_models import (
+from training.networks.backbone_models import (
     Cut,
     build_backbone,
     cut_before_trained,
     set_trained_layers,
     with_stored_statistics,
 )
-from training.backbones import Backbone, WeightsChoice
+from training.networks.backbones import Backbone, WeightsChoice
 from training.features import FORMAT_VERSION, FeatureKey, extract_features
-from training.models import build_model, check_parameters, in_plain_layers
+from training.networks.models import build_model, check_parameters, in_plain_layers
 from training.observer import Observer
-from training.recipes import Phase, Recipe
+from training.recipes.schema import Phase, Recipe
 from training.weights import (
     WeightsFile,
     calibrate_random,

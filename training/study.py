@@ -15,9 +15,9 @@ from cifar10.card import TrainingRecord
 from cifar10.dataset import Dataset
 from cifar10.errors import Cifar10Error
 from cifar10.store import ModelStore
-from training.backbones import WeightsChoice
+from training.networks.backbones import WeightsChoice
 from training.observer import Observer
-from training.recipes import Recipe
+from training.recipes.schema import Recipe
 from training.run import Outcome, train
 from training.smoke import cut_down
 

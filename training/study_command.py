@@ -9,10 +9,10 @@ from rich.table import Table
 
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
-from training.backbones import WeightsChoice
+from training.networks.backbones import WeightsChoice
 from training.history import EpochRow
 from training.progress import progress_bar
-from training.recipes import Phase, Recipe
+from training.recipes.schema import Phase, Recipe
 from training.study import Planned, StudyObserver, StudyRow, plan, run_study
 
 

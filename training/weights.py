@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from cifar10.card import WeightsRecord
 from cifar10.errors import WeightsError
 from cifar10.store import file_sha256
-from training.backbone_models import BuiltBackbone
-from training.backbones import Backbone, Pretrained, WeightsChoice
+from training.networks.backbone_models import BuiltBackbone
+from training.networks.backbones import Backbone, Pretrained, WeightsChoice
 
 logger = logging.getLogger(__name__)
 

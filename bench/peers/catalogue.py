@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.peer_measurements import PeerRole
+from bench.rows.kinds.peer import PeerRole
 from bench.peers.questions import Base64Image, Form, FormImage, RawImage, V2Base64Image, V2Pixels
-from bench.server import SERVE
+from bench.serving.process import SERVE
 
 FOLDER: Final = Path(__file__).parent
 OWN: Final = "its own"
@@ -165,7 +165,7 @@ CATALOGUE: Final[tuple[Peer, ...]] = (
         "ceiling",
         "A server that does nothing",
         "ceiling",
-        (sys.executable, "-m", "bench.trivial_server", "{port}"),
+        (sys.executable, "-m", "bench.serving.null_server", "{port}"),
         "/classify",
         RawImage(),
         NONE,

@@ -15,15 +15,15 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.async_generator import Sent, closed_loop, open_loop, run_timed
-from bench.cores import Cores, on_cores, pinned
-from bench.http_client import HttpClient
-from bench.peer_measurements import PeerMeasurement
+from bench.load.loops import Sent, closed_loop, open_loop, run_timed
+from bench.serving.cores import Cores, on_cores, pinned
+from bench.load.client import HttpClient
+from bench.rows.kinds.peer import PeerMeasurement
 from bench.peers.catalogue import FOLDER, OURS, Peer
 from bench.peers.environments import programs_of, version_of
 from bench.peers.questions import check_same
-from bench.server import Server
-from bench.statistics import percentile
+from bench.serving.process import Server
+from bench.statistics.samples import percentile
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 

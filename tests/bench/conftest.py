@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.calibration import measure_reliability
-from bench.fingerprint import Machine
-from bench.measurements import (
+from bench.statistics.calibration import measure_reliability
+from bench.rows.machine import Machine
+from bench.rows.kinds.measurements import (
     AccuracyMeasurement,
     CostMeasurement,
     EpochFigures,
@@ -24,9 +24,9 @@ from bench.measurements import (
     TrainingMeasurement,
     VerifyMeasurement,
 )
-from bench.paired import pack_classes, pack_hits
-from bench.peer_measurements import PeerMeasurement
-from bench.results import DatasetReference, Recorder
+from bench.rows.paired import pack_classes, pack_hits
+from bench.rows.kinds.peer import PeerMeasurement
+from bench.rows.files import DatasetReference, Recorder
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
 from cifar10.predictor import CPU_PROVIDER

@@ -28,7 +28,7 @@ from export.variants import VariantLimits, make_variant
 from tests.export.graphs import CONTRACT, answers, contract, operators, small_convolution
 from tests.export.test_mirrored import mirrored_recipe
 from tests.training.tiny import TINY_SCHEDULED
-from training.models import build_model
+from training.networks.models import build_model
 from training.run import train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

@@ -28,10 +28,10 @@ from export.macs import count_macs
 from export.parity import ParityLimits, check_parity
 from export.run import export_model
 from tests.training.tiny import TINY, tiny_dataset
-from training.backbone_models import build_backbone
-from training.backbones import Backbone, Head
-from training.catalogue import RECIPES
-from training.models import build_model
+from training.networks.backbone_models import build_backbone
+from training.networks.backbones import Backbone, Head
+from training.recipes.catalogue import RECIPES
+from training.networks.models import build_model
 from training.run import train
 from training.weights import calibrate_random
 

@@ -11,8 +11,8 @@ import pytest
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
 from export.convert import convert
-from export.half import convert_fp16
-from export.prepare import prepare
+from export.float16 import convert_fp16
+from export.rewrite import prepare
 from export.quantize import quantize_int8
 from tests.export.graphs import (
     CONTRACT,

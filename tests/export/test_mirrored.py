@@ -18,8 +18,8 @@ from export.macs import count_macs
 from export.quantize import quantize_int8
 from export.run import export_model
 from tests.training.tiny import TINY_SCHEDULED
-from training.models import build_model
-from training.recipes import Recipe, ResidualNetwork
+from training.networks.models import build_model
+from training.recipes.schema import Recipe, ResidualNetwork
 from training.run import train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

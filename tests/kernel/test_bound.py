@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from cifar10.bound import BucketedRuns, runs_of
+from cifar10.cuda_batches import BucketedRuns, runs_of
 from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
 from tests.conftest import linear_onnx
 

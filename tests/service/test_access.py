@@ -17,14 +17,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from cifar10.errors import ModelNotFoundError, SettingsError
 from cifar10.store import ModelStore
-from service.board import Board
-from service.logs import JsonFormatter
+from service.workers.board import Board
+from service.telemetry.logs import JsonFormatter
 from service.models import choose
-from service.preflight import check_before_start
+from service.workers.preflight import check_before_start
 from service.problems import Problem
 from service.rate_limit import RateLimit
 from service.settings import Settings, read_settings
-from service.tracing import Parent, Spans
+from service.telemetry.tracing import Parent, Spans
 from tests.service.cases import PNG
 from tests.service.conftest import Behaviour, make_edge, running
 from tests.service.test_serve import START_SECONDS, Server
@@ -279,7 +279,7 @@ def test_a_span_is_collected_under_the_callers_and_nothing_of_the_image(tiny_sto
 
 def test_spans_without_the_exporter_s_package_are_refused_at_the_start(monkeypatch, tiny_store):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr("service.tracing._EXPORTER", "no-such-package")
+    monkeypatch.setattr("service.telemetry.tracing._EXPORTER", "no-such-package")
     settings = Settings(device="cpu", default_model="tiny_a")
     with pytest.raises(SettingsError, match="pip install no-such-package"):
         check_before_start(settings, ModelStore(tiny_store))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.batcher import Batcher, Run
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.models import batch_sizes
 from service.problems import Kind, Problem
 

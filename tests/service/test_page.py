@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.report import prepare, render_json
-from bench.results import read_results
+from bench.report.build import prepare, render_json
+from bench.rows.files import read_results
 from cifar10.environment import EFFICIENCY_FILE, PROJECT_ROOT
 from cifar10.images import decode_image
 from service.page import NOT_MEASURED, read_efficiency

@@ -18,7 +18,7 @@ from cifar10.store import ModelStore
 from service import settings as settings_module
 from service.edge import Edge
 from service.models import ModelSet, choose
-from service.preflight import check_before_start
+from service.workers.preflight import check_before_start
 from service.settings import Settings, read_settings
 from tests.conftest import add_model, linear_onnx
 from tests.service.cases import PNG

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.inference import Inference
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from service.problems import Problem
 from service.settings import Settings
 from service.upload import extract_image

@@ -20,7 +20,7 @@ import pytest
 
 from cifar10.environment import PROJECT_ROOT
 from cifar10.store import ModelStore
-from service.board import STALE_MS, Board, Field, Place, shared_clock_ms
+from service.workers.board import STALE_MS, Board, Field, Place, shared_clock_ms
 from service.edge import Edge
 from service.models import ModelSet
 from service.settings import Settings
@@ -188,8 +188,8 @@ def test_the_end_comes_though_a_client_never_finishes(tmp_path: Path, tiny_store
 
 FAILING = """
 import sys, time
-from service.board import Board
-from service.supervisor import Supervisor
+from service.workers.board import Board
+from service.workers.supervisor import Supervisor
 
 def fail(place, lifeline):
     print(time.monotonic(), flush=True)

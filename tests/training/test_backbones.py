@@ -12,7 +12,7 @@ from cifar10.card import Parameters, read_training_record
 from cifar10.errors import RecipeError
 from cifar10.store import ModelStore
 from tests.training.tiny import tiny_dataset
-from training.backbone_models import (
+from training.networks.backbone_models import (
     BuiltBackbone,
     StoredStatistics,
     build_backbone,
@@ -20,12 +20,12 @@ from training.backbone_models import (
     set_trained_layers,
     with_stored_statistics,
 )
-from training.backbones import Backbone, Head, WeightsChoice
-from training.catalogue import find_recipe
+from training.networks.backbones import Backbone, Head, WeightsChoice
+from training.recipes.catalogue import find_recipe
 from training.history import EpochRow
-from training.models import count_parameters
+from training.networks.models import count_parameters
 from training.observer import Observer
-from training.recipes import with_epochs
+from training.recipes.schema import with_epochs
 from training.run import train
 from training.stages import make_stages
 from training.weights import calibrate_random

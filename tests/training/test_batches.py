@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training import batches
-from training.models import build_model, compile_model
+from training.networks.models import build_model, compile_model
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -10,8 +10,8 @@ from cifar10.errors import RecipeError
 from tests.training.tiny import TINY, tiny_dataset
 from training import cache_gain
 from training.cache_gain import CacheGain, measure_cache_gain
-from training.catalogue import find_recipe
-from training.recipes import with_epochs
+from training.recipes.catalogue import find_recipe
+from training.recipes.schema import with_epochs
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

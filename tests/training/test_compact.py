@@ -10,9 +10,9 @@ import pytest
 from cifar10.errors import RecipeError
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training.augmentation import augment
-from training.models import build_model, compile_model
-from training.recipes import COMPACT, Augmentation, Phase, recipe_fields
-from training.residual import FusedBatchNormalization
+from training.networks.models import build_model, compile_model
+from training.recipes.schema import COMPACT, Augmentation, Phase, recipe_fields
+from training.networks.residual import FusedBatchNormalization
 from training.schedule import learning_rate
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

@@ -13,11 +13,12 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from export.run import export_model
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
-from training import distillation, run
+from training import distillation
+from training import run
 from training.augmentation import augment
 from training.distillation import find_teacher, softened
-from training.models import build_model, compile_model
-from training.recipes import Augmentation, Distillation, recipe_fields, smoke_form
+from training.networks.models import build_model, compile_model
+from training.recipes.schema import Augmentation, Distillation, recipe_fields, smoke_form
 from training.run import _targets, train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

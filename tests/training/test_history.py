@@ -6,7 +6,7 @@ import io
 import pytest
 
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
-from training.recipes import Phase
+from training.recipes.schema import Phase
 
 PHASE = Phase(name="all", epochs=10, learning_rate=1e-3, patience=3)
 

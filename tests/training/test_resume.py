@@ -18,7 +18,7 @@ from cifar10.store import ModelStore
 from tests.training.tiny import TINY, TINY_RECIPES, tiny_dataset, tiny_study
 from training.history import EpochRow
 from training.observer import Observer
-from training.recipes import with_epochs
+from training.recipes.schema import with_epochs
 from training.run import train
 from training.study import run_study
 

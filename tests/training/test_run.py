@@ -17,7 +17,7 @@ from cifar10.store import ModelStore, file_sha256
 from tests.training.tiny import TINY, tiny_dataset
 from training.command_line import main
 from training.official import download_official
-from training.recipes import Phase
+from training.recipes.schema import Phase
 from training.run import train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

@@ -12,10 +12,10 @@ import pytest
 from cifar10.errors import WeightsError
 from cifar10.store import ModelStore, file_sha256
 from tests.training.tiny import tiny_dataset
-from training.backbone_models import BuiltBackbone, build_backbone
-from training.backbones import Backbone, Head, WeightsChoice
-from training.catalogue import find_recipe
-from training.recipes import smoke_form
+from training.networks.backbone_models import BuiltBackbone, build_backbone
+from training.networks.backbones import Backbone, Head, WeightsChoice
+from training.recipes.catalogue import find_recipe
+from training.recipes.schema import smoke_form
 from training.run import train
 from training.weights import calibrate_random, find_weights, load_weights, weights_sha256
 

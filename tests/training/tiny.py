@@ -8,7 +8,7 @@ from pathlib import Path
 from cifar10.card import Parameters
 from cifar10.dataset import Dataset, split_dataset, synthetic_arrays
 from cifar10.store import ModelStore
-from training.recipes import (
+from training.recipes.schema import (
     Augmentation,
     OneCycle,
     Phase,

@@ -1,0 +1,1 @@
+"""Fault injection: killed workers, reloads, hostile input, bombs, a soak."""

@@ -1,0 +1,413 @@
+"""``python -m bench compare A B``: what changed between two sets of rows, and whether it is real.
+
+Two questions, and both must be answered with yes before a change is called one: does the whole
+interval lie on one side, and does it lie beyond a stated tolerance?
+
+- **Accuracy**: where both rows tell which images were right, McNemar's paired comparison on the
+  same images; else the difference of two proportions. 99 % interval of the difference.
+- **Speed**: 99 % interval of the ratio, by a bootstrap of blocks of successive samples and, with
+  several runs of the same thing on a side, of whole runs (:mod:`bench.statistics.blocks`). All runs
+  of a side count. Runs taken in turn (A B A B), at least eight a side, are resampled as pairs: what
+  the machine did to both cancels. Runs one side after the other compare two states of the machine.
+  One run cannot show how much runs differ here: with fewer than three a side no change of speed is
+  called real.
+
+What is compared is the middle of latencies and rates (p50, and SingleStream's p90). A p99 of a
+short run is shown by the report but too uncertain to gate on. Pure: rows in, findings out.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.statistics.blocks import (
+    RESAMPLES,
+    Blocks,
+    Statistic,
+    blocks_of,
+    paired_ratio_interval,
+    ratio_interval,
+)
+from bench.serving.load import request_rate, server_cpu_us
+from bench.rows.kinds.measurements import (
+    AccuracyMeasurement,
+    FailureMeasurement,
+    LatencyMeasurement,
+    LoadMeasurement,
+    Measurement,
+    ThroughputMeasurement,
+)
+from bench.rows.files import Row
+from bench.rows.kinds.scenario import ScenarioMeasurement
+from bench.scenarios.rules import times_ms
+from bench.statistics.samples import Interval
+
+Verdict = Literal["same", "better", "worse", "unclear"]
+"""``same``: the interval is wholly within the tolerance. ``unclear``: it reaches beyond it, and
+back: measure longer to know."""
+
+CONFIDENCE: Final = 0.99
+_Z: Final = 2.5758293035489004
+"""Of that confidence, two-sided."""
+_LOAD_BLOCK_S: Final = 4
+"""Per-second rates are resampled in blocks of this many seconds."""
+_SCENARIO_BLOCKS: Final = 12
+_LEAST_PAIRS: Final = 8
+"""Of runs taken in turn, for pairs of them to be resampled."""
+_LEAST_RUNS: Final = 3
+"""A side, to compare what a run gives a single figure of (CPU a request, Server's rate)."""
+_REVERSED: Final[dict[Verdict, Verdict]] = {
+    "better": "worse", "worse": "better", "same": "same", "unclear": "unclear"
+}  # fmt: skip
+
+_Group = tuple[str, str, str]
+"""Model, kind, key."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How much is let pass."""
+
+    speed: float = 0.10
+    """As a share: 0.10 lets a latency grow, or a rate shrink, by 10 %."""
+    accuracy_points: float = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that both sides have."""
+
+    model: str
+    what: str
+    unit: str
+    """``ratio`` of B to A, or ``points`` of difference (B − A)."""
+    change: float
+    low: float
+    high: float
+    verdict: Verdict
+    method: str
+    runs: tuple[int, int]
+    """Of A and of B."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it."""
+
+    findings: tuple[Finding, ...]
+    failures: tuple[str, ...]
+    """What A had measured and B failed at: a regression whatever the numbers say."""
+    only_one_side: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a gate should close."""
+        return bool(self.failures) or any(found.verdict == "worse" for found in self.findings)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Samples of one run, cut into blocks, and how to read them."""
+
+    blocks: Blocks
+    statistic: Statistic
+    higher_is_better: bool
+    what: str
+    least_runs: int = 1
+    """On each side: a run that gives a single figure says nothing about how sure it is."""
+
+
+def compare(
+    before: Sequence[Row],
+    after: Sequence[Row],
+    tolerance: Tolerance = Tolerance(),
+    *,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Hold the rows of B (``after``) against those of A (``before``).
+
+    Of each model the newest digest of each side counts; the two may differ. Speed is compared only
+    between rows of the same machine.
+    """
+    left, right = _grouped(before), _grouped(after)
+    findings: list[Finding] = []
+    notes: set[str] = set()
+    for group in left.keys() & right.keys():
+        model, kind, _ = group
+        if kind == "accuracy":
+            findings.append(_accuracy(model, left[group][-1], right[group][-1], tolerance))
+        elif {row.machine for row in left[group]} != {row.machine for row in right[group]}:
+            notes.add(f"{model}, {kind}: measured on different machines: speed is not compared")
+        else:
+            findings += _speeds(model, left[group], right[group], tolerance, resamples)
+    if any(min(found.runs) < _LEAST_RUNS and found.unit == "ratio" for found in findings):
+        notes.add(
+            f"fewer than {_LEAST_RUNS} runs a side: how much runs differ on this machine is not "
+            "known, so no change of speed is called real; take several runs of each, in turn"
+        )
+    return Comparison(
+        findings=tuple(sorted(findings, key=lambda found: (found.model, found.what))),
+        failures=tuple(sorted(_failures(before, after))),
+        only_one_side=tuple(
+            sorted([*_only_in("A", left, right), *_only_in("B", right, left)]),
+        ),
+        notes=tuple(sorted(notes)),
+    )
+
+
+def _only_in(side: str, here: Iterable[_Group], there: Iterable[_Group]) -> list[str]:
+    alone = set(here) - set(there)
+    return [f"{' '.join(group)}: only in {side}" for group in alone if group[1] != "failure"]
+
+
+def mcnemar_interval(
+    right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]
+) -> tuple[float, Interval]:
+    """Difference of two accuracies on the same images (0–1), and its 99 % interval.
+
+    With b images that only the first has right and c that only the second has, the difference is
+    (c − b) / n and its variance (b + c − (c − b)² / n) / n²: Q. McNemar, Psychometrika 12 (1947);
+    A. Agresti, "Categorical Data Analysis", § 11.1.
+    """
+    n = right_before.size
+    lost = int((right_before & ~right_after).sum())
+    won = int((~right_before & right_after).sum())
+    difference = (won - lost) / n
+    half = _Z * max(0.0, lost + won - (won - lost) ** 2 / n) ** 0.5 / n
+    return difference, Interval(difference - half, difference + half)
+
+
+def proportions_interval(
+    correct_before: int, count_before: int, correct_after: int, count_after: int
+) -> tuple[float, Interval]:
+    """Difference of two accuracies taken for independent (0–1), and its 99 % interval: wider than
+    the paired one on the same images, so it never finds more."""
+    p, q = correct_before / count_before, correct_after / count_after
+    half = _Z * (p * (1 - p) / count_before + q * (1 - q) / count_after) ** 0.5
+    return q - p, Interval(q - p - half, q - p + half)
+
+
+def _accuracy(model: str, before: Row, after: Row, tolerance: Tolerance) -> Finding:
+    a, b = before.measurement, after.measurement
+    if not isinstance(a, AccuracyMeasurement) or not isinstance(b, AccuracyMeasurement):
+        raise TypeError
+    hits_a, hits_b = _hits(a), _hits(b)
+    same_images = before.dataset == after.dataset and a.top1.count == b.top1.count
+    if hits_a is not None and hits_b is not None and same_images:
+        method = "McNemar, paired"
+        difference, interval = mcnemar_interval(hits_a, hits_b)
+    else:
+        method = "two proportions" if same_images else "two proportions, different images"
+        difference, interval = proportions_interval(
+            a.top1.correct, a.top1.count, b.top1.correct, b.top1.count
+        )
+    change, low, high = (100 * value for value in (difference, interval.low, interval.high))
+    verdict = _judge(low, high, -tolerance.accuracy_points, tolerance.accuracy_points)
+    return Finding(model, "accuracy", "points", change, low, high, verdict, method, (1, 1))
+
+
+def _hits(measurement: AccuracyMeasurement) -> NDArray[np.bool_] | None:
+    """Which images were right, where the row has it: base64 of one bit per image."""
+    packed = getattr(measurement, "hits", None)
+    if not packed:
+        return None
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8))
+    return bits[: measurement.top1.count].astype(np.bool_)
+
+
+def _speeds(
+    model: str,
+    before: Sequence[Row],
+    after: Sequence[Row],
+    tolerance: Tolerance,
+    resamples: int,
+) -> list[Finding]:
+    """One finding for each thing that the rows, all of one kind and key, tell of speed."""
+    sides: tuple[dict[str, list[_Series]], dict[str, list[_Series]]] = ({}, {})
+    for side, rows in zip(sides, (before, after), strict=True):
+        for row in rows:
+            for series in _series(row.measurement):
+                side.setdefault(series.what, []).append(series)
+    in_turn = _in_turn(before, after)
+    return [
+        _speed(
+            model,
+            before[-1].key,
+            sides[0][what],
+            sides[1][what],
+            tolerance,
+            resamples,
+            in_turn=in_turn,
+        )
+        for what in sides[0].keys() & sides[1].keys()
+        if min(len(side[what]) for side in sides) >= sides[0][what][0].least_runs
+    ]
+
+
+def _speed(
+    model: str,
+    key: str,
+    left: Sequence[_Series],
+    right: Sequence[_Series],
+    tolerance: Tolerance,
+    resamples: int,
+    *,
+    in_turn: bool,
+) -> Finding:
+    kind = left[-1]
+    paired = in_turn and len(left) == len(right)
+    interval_of = paired_ratio_interval if paired else ratio_interval
+    ratio, interval = interval_of(
+        [series.blocks for series in left],
+        [series.blocks for series in right],
+        kind.statistic,
+        confidence=CONFIDENCE,
+        resamples=resamples,
+    )
+    # The same bounds for a latency and for its reciprocal, so that no unit is judged more harshly.
+    slack = 1 + tolerance.speed
+    verdict = _judge(interval.low, interval.high, 1 / slack, slack)
+    if not kind.higher_is_better:
+        verdict = _REVERSED[verdict]
+    if min(len(left), len(right)) < _LEAST_RUNS and verdict in ("better", "worse"):
+        verdict = "unclear"  # seen: on a shared machine two equal runs differed by a factor of 2
+    return Finding(
+        model=model,
+        what=f"{kind.what}, {key}",
+        unit="ratio",
+        change=ratio,
+        low=interval.low,
+        high=interval.high,
+        verdict=verdict,
+        method="bootstrap of pairs"
+        if paired
+        else "block bootstrap"
+        if kind.least_runs == 1
+        else "bootstrap of runs",
+        runs=(len(left), len(right)),
+    )
+
+
+def _series(measurement: Measurement) -> list[_Series]:
+    """What can be compared in a row; nothing in kinds that tell nothing of speed."""
+    match measurement:
+        case LatencyMeasurement():
+            samples = np.asarray(measurement.samples_ns, np.float64)
+            blocks = blocks_of(samples, measurement.rounds)
+            return [_Series(blocks, _median, higher_is_better=False, what="latency p50")]
+        case ThroughputMeasurement():
+            pairs = zip(measurement.block_images, measurement.block_ns, strict=True)
+            rates = np.array([images * 1e9 / ns for images, ns in pairs])
+            blocks = blocks_of(rates, rates.size)
+            return [_Series(blocks, _median, higher_is_better=True, what="throughput")]
+        case LoadMeasurement():
+            return _load_series(measurement)
+        case ScenarioMeasurement():
+            return _scenario_series(measurement)
+        case _:
+            return []
+
+
+def _load_series(measurement: LoadMeasurement) -> list[_Series]:
+    found = []
+    rates = np.asarray(measurement.requests_per_second, np.float64)
+    if rates.sum() and measurement.rate_per_s is None:  # else it is what was offered
+        blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
+        found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
+    elif measurement.rate_per_s is None:  # too short for a whole second
+        rate = request_rate(measurement)
+        found.append(_single(rate, "load, requests/s", higher_is_better=True))
+    cpu_us = server_cpu_us(measurement)
+    if cpu_us:
+        what = "load, server CPU a request"
+        found.append(_single(cpu_us, what, higher_is_better=False))
+    return found
+
+
+def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
+    if measurement.scenario == "server":
+        rate = measurement.rate_per_s
+        return [_single(rate, "Server rate", higher_is_better=True)] if rate else []
+    if measurement.scenario == "offline":
+        counts = np.asarray(measurement.window_queries, np.float64)
+        rates = counts * measurement.images_per_query / (measurement.seconds / counts.size)
+        blocks = blocks_of(rates, rates.size)
+        return [_Series(blocks, _mean, higher_is_better=True, what="Offline throughput")]
+    times = times_ms(measurement)
+    if times.size == 0:
+        return []
+    blocks = blocks_of(times, _SCENARIO_BLOCKS)
+    if measurement.scenario == "single_stream":
+        return [_Series(blocks, _p90, higher_is_better=False, what="SingleStream p90")]
+    return [_Series(blocks, _median, higher_is_better=False, what="MultiStream p50")]
+
+
+def _in_turn(before: Sequence[Row], after: Sequence[Row]) -> bool:
+    """Whether the runs, each side's oldest first, were taken A B A B …, or B A B A …"""
+    if len(before) != len(after) or len(before) < _LEAST_PAIRS:
+        return False
+    first, second = sorted((before, after), key=lambda rows: rows[0].created)
+    times = [row.created for pair in zip(first, second, strict=True) for row in pair]
+    return times == sorted(times)
+
+
+def _single(value: float, what: str, *, higher_is_better: bool) -> _Series:
+    return _Series([np.array([value])], _mean, higher_is_better, what, _LEAST_RUNS)
+
+
+def _judge(low: float, high: float, floor: float, ceiling: float) -> Verdict:
+    """For a quantity that should be high."""
+    if high < floor:
+        return "worse"
+    if low > ceiling:
+        return "better"
+    return "same" if floor <= low and high <= ceiling else "unclear"
+
+
+def _mean(samples: NDArray[np.float64]) -> float:
+    return float(samples.mean())
+
+
+def _median(samples: NDArray[np.float64]) -> float:
+    return float(np.median(samples))
+
+
+def _p90(samples: NDArray[np.float64]) -> float:
+    return float(np.percentile(samples, 90))
+
+
+def _grouped(rows: Iterable[Row]) -> dict[_Group, list[Row]]:
+    """All runs of each thing, oldest first: those of the newest digest; quick ones only where
+    there is no full one."""
+    ordered = sorted(rows, key=lambda row: row.created)
+    digests = {row.model: row.digest for row in ordered if row.digest}
+    groups: dict[_Group, list[Row]] = {}
+    for row in ordered:
+        if row.digest in (digests.get(row.model, ""), ""):
+            groups.setdefault((row.model, row.kind, row.key), []).append(row)
+    return {
+        group: [row for row in found if not row.quick] or found for group, found in groups.items()
+    }
+
+
+def _failures(before: Sequence[Row], after: Sequence[Row]) -> set[str]:
+    """What B failed at last and A could do."""
+    able = {(row.model, row.kind) for row in before if row.kind != "failure"}
+    found = set()
+    for (model, kind, stage), rows in _grouped(after).items():
+        reason = rows[-1].measurement
+        stage_kind = "cost" if stage == "open" else stage
+        if kind != "failure" or not isinstance(reason, FailureMeasurement):
+            continue
+        mended = any(
+            row.model == model and row.kind == stage_kind and row.created > rows[-1].created
+            for row in after
+        )
+        if (model, stage_kind) in able and not mended:
+            found.add(f"{model} failed at {stage}: {reason.error}: {reason.message}")
+    return found

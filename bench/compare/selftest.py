@@ -1,0 +1,303 @@
+"""``python -m bench sensitivity``: would ``compare`` notice, and does it cry wolf, on this machine?
+
+A gate is worth what it lets through and what it stops. So it is tried on runs whose truth is known:
+
+- **unchanged**: a baseline and ten repeats of it, several runs each: every regression that
+  ``compare`` reports between them is a false alarm;
+- **a slower server**: the same service, with a fifth of its CPU time a request burnt on top
+  (:mod:`bench.planted.sitecustomize`): must be reported;
+- **a less accurate model**: the model's own answers with noise on their logarithms, just so much
+  that three points of accuracy are lost; as with a real worse model some images are won meanwhile:
+  must be reported.
+
+All services run at once, and each gets a window of a second in every round (:mod:`bench.serving.windows`),
+so that a machine that drifts drifts under all of them. The rows of all windows are kept, one folder
+a side, for ``compare`` by hand.
+"""
+
+import contextlib
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.measure.accuracy import compare_with_labels, predict_probabilities
+from bench.compare.findings import Comparison, Finding, Tolerance, compare
+from bench.rows.machine import Machine
+from bench.load.locust import LoadPlan
+from bench.measure.latency import QUICK_PLAN
+from bench.serving.load import server_cpu_us
+from bench.serving.target import Target, reference_to
+from bench.measure.progress import Progress, labelled, silent
+from bench.rows.files import Recorder, Row, read_results
+from bench.measure.in_process import Open, RunOutcome, measure_models
+from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
+from bench.serving.process import Server
+from bench.serving.windows import Window, take_turns
+from cifar10.dataset import Dataset
+from cifar10.errors import BenchError
+from cifar10.store import ModelStore
+
+PLANTED: Final = Path(__file__).with_name("planted")
+BASELINE: Final = "baseline"
+SLOWER: Final = "slower_server"
+LESS_ACCURATE: Final = "less_accurate"
+_POINTS_TOLERANCE: Final = 0.02
+_HALVINGS: Final = 40
+
+
+@dataclass(frozen=True)
+class SensitivityPlan:
+    """How much is run."""
+
+    rounds: int = 40
+    """Windows of load on each side."""
+    repeats: int = 10
+    """Sides that are the baseline again."""
+    in_process_runs: int = 3
+    """Of each unchanged side, in turn: quick ones."""
+    users: int = 8
+    seconds: float = 0.9
+    """Of one window."""
+    warm_up_seconds: float = 0.15
+    slow_down: float = 0.2
+    """Planted, as a share of the server's CPU time a request."""
+    lost_points: float = 3.0
+    """Planted, of accuracy."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+    @property
+    def window(self) -> LoadPlan:
+        """One window of load."""
+        return LoadPlan(self.users, self.seconds, self.warm_up_seconds)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, with what."""
+
+    target: Target
+    dataset: Dataset
+    open_model: Open
+    machine: Machine
+    versions: dict[str, str]
+    rows: Path
+    """Where the rows of all runs go, one folder a side; emptied first."""
+
+
+def measure_sensitivity(
+    bench: Bench, name: str, plan: SensitivityPlan, progress: Progress = silent
+) -> SensitivityMeasurement:
+    """Try ``compare`` on runs of one model whose truth is known.
+
+    Raises:
+        BenchError: a run failed.
+        KeyboardInterrupt: interrupted; the rows measured so far are in ``bench.rows``.
+    """
+    shutil.rmtree(bench.rows, ignore_errors=True)
+    repeats = [f"repeat_{number}" for number in range(1, plan.repeats + 1)]
+    for number in range(plan.in_process_runs):
+        for side in (BASELINE, *repeats):
+            told = labelled(f"in process, run {number + 1} of {side}", progress)
+            _in_process(bench, name, side, told)
+    cpu_us, delay_us = _over_http(bench, name, repeats, plan, progress)
+    lost = _less_accurate(bench, name, plan.lost_points, progress)
+    baseline = rows_of(bench, BASELINE)
+
+    def trial(side: str, planted: str, after: Sequence[Row]) -> Trial:
+        return as_trial(side, planted, compare(baseline, after, plan.tolerance))
+
+    return SensitivityMeasurement(
+        device=bench.target.device,
+        rounds=plan.rounds,
+        users=plan.users,
+        seconds=plan.seconds,
+        tolerance_percent=100 * plan.tolerance.speed,
+        tolerance_points=plan.tolerance.accuracy_points,
+        server_cpu_us=round(cpu_us, 1),
+        planted_delay_us=round(delay_us, 1),
+        lost_points=round(lost, 2),
+        trials=(
+            *(trial(side, "nothing", rows_of(bench, side)) for side in repeats),
+            trial(SLOWER, "server", rows_of(bench, SLOWER)),
+            as_trial(
+                LESS_ACCURATE,
+                "accuracy",
+                compare(rows_of(bench, "as_it_is"), rows_of(bench, LESS_ACCURATE), plan.tolerance),
+            ),
+        ),
+    )
+
+
+def slowed(command: Sequence[str], delay_us: float) -> tuple[str, ...]:
+    """The command that starts the same server with a delay planted, in µs of CPU an image."""
+    environment = (f"PYTHONPATH={PLANTED}", f"PLANTED_DELAY_US={delay_us:.1f}")
+    return ("env", *environment, *command)
+
+
+def as_trial(side: str, planted: str, comparison: Comparison) -> Trial:
+    """What is kept of a comparison: its worst finding, and whether the gate closed."""
+    worst = max(comparison.findings, key=_badness, default=None)
+    return Trial(
+        side=side,
+        planted=planted,
+        findings=len(comparison.findings),
+        regression=comparison.is_regression,
+        worst=worst.what if worst else "",
+        unit=worst.unit if worst else "",
+        change=round(worst.change, 4) if worst else 0.0,
+        low=round(worst.low, 4) if worst else 0.0,
+        high=round(worst.high, 4) if worst else 0.0,
+    )
+
+
+def _badness(finding: Finding) -> tuple[bool, float]:
+    """Regressions first; then by how far the change goes, whichever way."""
+    far = abs(finding.change - 1) if finding.unit == "ratio" else abs(finding.change) / 100
+    return finding.verdict == "worse", far
+
+
+def rows_of(bench: Bench, side: str) -> list[Row]:
+    """The rows of one side."""
+    return [row for machine in read_results(bench.rows / side) for row in machine.rows]
+
+
+def _recorder(bench: Bench, side: str, *, quick: bool = False) -> Recorder:
+    return Recorder(bench.rows / side, bench.machine, bench.versions, quick=quick)
+
+
+def _over_http(
+    bench: Bench, name: str, repeats: Sequence[str], plan: SensitivityPlan, progress: Progress
+) -> tuple[float, float]:
+    """Rows of all services under load in turn.
+
+    Returns:
+        The unchanged server's CPU time a request, and the delay planted an image, in µs.
+    """
+    device = bench.target.device
+    digest = ModelStore(bench.target.models).card(name).sha256
+    window = Window(bench.dataset.test.images, model=name, device=device, plan=plan.window)
+    with contextlib.ExitStack() as stack:
+
+        def start(command: Sequence[str]) -> Server:
+            target = replace(bench.target, command=command)
+            _, server = stack.enter_context(target.serving(name))
+            if server is None:
+                message = "the servers compared must be started here: there can be no URL"
+                raise BenchError(message)
+            return server
+
+        sides = []
+        for number, side in enumerate((*repeats, BASELINE)):
+            progress("starting services", number, len(repeats) + 2)
+            sides.append((side, start(bench.target.command)))
+        cpu_us = _server_cpu_us(window, sides[-1][1], plan)
+        delay_us = plan.slow_down * cpu_us
+        sides.append((SLOWER, start(slowed(bench.target.command, delay_us))))
+        recorders = {side: _recorder(bench, side) for side, _ in sides}
+        reference = reference_to(bench.dataset)
+        for number, side, found in take_turns(sides, window, plan.rounds):
+            progress("windows in turn", number, plan.rounds)
+            recorders[side].add(name, digest, reference, found)
+    return cpu_us, delay_us
+
+
+def _in_process(bench: Bench, name: str, side: str, progress: Progress) -> None:
+    _whole(
+        measure_models(
+            ModelStore(bench.target.models),
+            [name],
+            bench.dataset,
+            _recorder(bench, side, quick=True),
+            open_model=bench.open_model,
+            plan=QUICK_PLAN,
+            quick=True,
+            progress=progress,
+        )
+    )
+
+
+def _whole(outcome: RunOutcome) -> None:
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    for name, reason in outcome.failed.items():
+        message = f"{name} {reason}"
+        raise BenchError(message)
+
+
+def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> float:
+    """What a request costs the unchanged server: the delay planted is a share of it."""
+    found = [
+        cost
+        for _, _, load in take_turns([(BASELINE, server)], window, max(1, plan.rounds // 4))
+        if (cost := server_cpu_us(load)) is not None
+    ]
+    return statistics.median(found)
+
+
+def _less_accurate(bench: Bench, name: str, points: float, progress: Progress) -> float:
+    """Rows of the model as it is and with accuracy lost; returns how many points were."""
+    stored = ModelStore(bench.target.models).load(name)
+    executor = bench.open_model(stored)
+    test = bench.dataset.test
+    probabilities = predict_probabilities(executor, test.images, progress)
+    worse = with_less_accuracy(probabilities, test.labels, points)
+    reference = reference_to(bench.dataset)
+    for side, answers in (("as_it_is", probabilities), (LESS_ACCURATE, worse)):
+        accuracy = compare_with_labels(
+            answers, test.labels, provider=executor.provider, card=stored.card, dataset=reference
+        )
+        _recorder(bench, side).add(name, stored.card.sha256, reference, accuracy)
+    return 100 * (_top1(probabilities, test.labels) - _top1(worse, test.labels))
+
+
+def with_less_accuracy(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    points: float,
+    *,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """The same answers with noise on their logarithms, so strong that ``points`` are lost.
+
+    Args:
+        probabilities: float32 (N, 10).
+        labels: uint8 (N,), the true classes.
+        points: of accuracy, to lose.
+        seed: of the noise.
+
+    Returns:
+        float32 (N, 10), rows that sum to 1.
+
+    Raises:
+        BenchError: the model has no such accuracy to lose.
+    """
+    logarithms = np.log(np.maximum(probabilities, 1e-12))
+    noise = np.random.default_rng(seed).standard_normal(probabilities.shape, np.float32)
+    before = _top1(probabilities, labels)
+
+    def lost(strength: float) -> float:
+        return 100 * (before - _top1(logarithms + strength * noise, labels))
+
+    low, high = 0.0, 100.0
+    if lost(high) < points:
+        message = f"at {before:.1%} there are no {points:g} points of accuracy to lose"
+        raise BenchError(message)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if lost(middle) < points else (low, middle)
+        if abs(lost(high) - points) <= _POINTS_TOLERANCE:
+            break
+    noisy = logarithms + high * noise
+    exponentials = np.exp(noisy - noisy.max(axis=1, keepdims=True))
+    worse: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return worse
+
+
+def _top1(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+    return float((scores.argmax(axis=1) == labels).mean())

@@ -1,0 +1,1 @@
+"""Load generation: a client, load loops, arrival processes, request bodies, Locust."""

@@ -1,0 +1,199 @@
+"""The load generator: Locust in a process of its own, and the raw times it leaves.
+
+In a process of its own because it patches sockets on import, and so that its CPU time can be told
+from everyone else's.
+"""
+
+import io
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.load.arrivals import Shape
+from bench.measure.progress import Progress, silent
+from cifar10.errors import BenchError
+
+LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
+_STOP_TIMEOUT_SECONDS: Final = 20.0
+_SPAWN_RATE: Final = 10_000
+"""All users at once: Locust counts its ramp as part of the time."""
+_START_ALLOWANCE_SECONDS: Final = 60.0
+"""For Locust to import, start and stop, beyond the time it was told to run."""
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """How hard, and how long, a closed loop drives the server."""
+
+    users: int = 16
+    seconds: float = 20.0
+    """Measured time."""
+    warm_up_seconds: float = 3.0
+    """Before that; its requests are counted and thrown away."""
+    processes: int = 1
+    """Of Locust, each with its share of the users."""
+    rate_per_s: float | None = None
+    """Requests per second of all users together; None: flat out."""
+    shape: Shape = "poisson"
+    """Of the arrivals, with a rate."""
+    html: Path | None = None
+    """Where to keep Locust's own report."""
+
+
+@dataclass(frozen=True)
+class RawLoad:
+    """Every request of one run, the warm-up included, in order of completion."""
+
+    start_s: NDArray[np.float64]
+    """Unix time at which each request was sent."""
+    response_ms: NDArray[np.float64]
+    status: NDArray[np.int16]
+    """HTTP status; 0 where no answer came."""
+    cpu_s: float
+    """CPU time of the generator during the run, per process of it."""
+    wall_s: float
+    interrupted: bool
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """A picture, uint8 (32, 32, 3) RGB, as the bytes of a PNG: lossless, so that the server sees
+    exactly these pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def drive(
+    url: str,
+    images: NDArray[np.uint8],
+    plan: LoadPlan,
+    *,
+    route: str = "/classify",
+    check: Callable[[], None] = lambda: None,
+    progress: Progress = silent,
+) -> RawLoad:
+    """Run Locust against ``url`` until the plan is done, or Ctrl-C.
+
+    Args:
+        url: of the server, without a final slash.
+        images: uint8 (N, 32, 32, 3), RGB, posted as PNG.
+        plan: users and seconds.
+        route: path and query to post to.
+        check: called every half second; what it raises ends the run (the server died, say).
+        progress: told how many seconds have passed.
+
+    Raises:
+        BenchError: Locust could not run or left no samples.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-load-") as name:
+        folder = Path(name)
+        with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+            for index, image in enumerate(images):
+                archive.writestr(f"{index:05d}.png", encode_png(image))
+        samples = folder / "samples.npz"
+        log = folder / "locust.txt"
+        command = [
+            *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)),
+            *("--headless", "--only-summary", "--host", url, "--route", route),
+            *("--users", str(plan.users), "--spawn-rate", str(_SPAWN_RATE)),
+            *("--stop-timeout", f"{_STOP_TIMEOUT_SECONDS / 2:.0f}"),  # answers on their way count
+            *("--run-time", f"{plan.warm_up_seconds + plan.seconds:.0f}s"),
+            *("--images", str(folder / "images.zip"), "--samples", str(samples)),
+        ]
+        if plan.processes > 1:
+            command += ["--processes", str(plan.processes)]
+        if plan.rate_per_s is not None:
+            command += ["--rate", f"{plan.rate_per_s:.6g}", "--shape", plan.shape]
+        if plan.html is not None:
+            command += ["--html", str(plan.html.resolve())]
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            interrupted = False
+            try:
+                _wait(process, plan, check, progress)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                _stop(process)
+        files = sorted(folder.glob("samples*.npz"))
+        if not files:
+            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
+            message = f"Locust (exit code {process.returncode}) left no samples:\n" + "\n".join(
+                f"  | {line}" for line in last
+            )
+            if interrupted:
+                raise KeyboardInterrupt
+            raise BenchError(message)
+        return _read(files, interrupted=interrupted)
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    plan: LoadPlan,
+    check: Callable[[], None],
+    progress: Progress,
+) -> None:
+    total = plan.warm_up_seconds + plan.seconds
+    start = time.monotonic()
+    while True:
+        passed = time.monotonic() - start
+        progress(f"load, {plan.users} users", min(int(passed), int(total)), int(total))
+        if passed > total + _START_ALLOWANCE_SECONDS:
+            message = f"Locust did not end {_START_ALLOWANCE_SECONDS:g} s after its time"
+            raise BenchError(message)
+        try:
+            process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            check()
+        else:
+            return
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Let it write its samples; then insist."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _read(paths: Sequence[Path], *, interrupted: bool) -> RawLoad:
+    """One file of each of Locust's processes; the master of several sends nothing itself."""
+    found = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as raw:
+            found.append({name: raw[name] for name in raw.files})
+    start_s, response_ms, status = (
+        np.concatenate([part[name] for part in found])
+        for name in ("start_s", "response_ms", "status")
+    )
+    order = np.argsort(start_s + response_ms / 1e3, kind="stable")
+    return RawLoad(
+        start_s=start_s[order],
+        response_ms=response_ms[order],
+        status=status[order],
+        cpu_s=sum(float(part["cpu_s"]) for part in found) / max(1, len(found) - 1),
+        wall_s=max(float(part["wall_s"]) for part in found),
+        interrupted=interrupted,
+    )

@@ -1,0 +1,190 @@
+"""The second load generator: open and closed loops on asyncio. Locust is the first.
+
+Time is the event loop's own, so that a test gives it a loop whose time is made up. Open loop: a
+request is due at a moment fixed beforehand, is timed from that moment, and a late generator makes
+the server look worse, never better (coordinated omission: G. Tene, "How NOT to Measure Latency").
+"""
+
+import asyncio
+import errno
+import os
+import selectors
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.load.arrivals import Shape, arrivals_s
+
+Send = Callable[[int], Awaitable[int]]
+"""Sends request number N and returns its status, 0 where no answer came."""
+
+OK: Final = 200
+_CHECK_EVERY_SECONDS: Final = 0.5
+_MOST_DESCRIPTORS: Final = 1_024
+"""FD_SETSIZE: the C library fixes it, and Python does not say it."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Every query of one run, in the order in which they were due; seconds from the start."""
+
+    due_s: NDArray[np.float64]
+    """In a closed loop the moment of sending."""
+    sent_s: NDArray[np.float64]
+    done_s: NDArray[np.float64]
+    succeeded: NDArray[np.bool_]
+    """Answered with a 200: of a query of several requests, all of them."""
+
+    def after(self, warm_up_s: float) -> "Sent":
+        """Without the queries that were due in the warm-up."""
+        return self._only(self.due_s >= warm_up_s)
+
+    def answered_within(self, start_s: float, end_s: float) -> "Sent":
+        """Only the queries that ended in that time."""
+        return self._only((self.done_s >= start_s) & (self.done_s < end_s))
+
+    def _only(self, kept: NDArray[np.bool_]) -> "Sent":
+        return Sent(self.due_s[kept], self.sent_s[kept], self.done_s[kept], self.succeeded[kept])
+
+    @property
+    def times_ms(self) -> NDArray[np.float64]:
+        """From when they were due, successful queries only."""
+        return ((self.done_s - self.due_s) * 1e3)[self.succeeded]
+
+    @property
+    def service_times_ms(self) -> NDArray[np.float64]:
+        """From the actual send, successful queries only: what Locust measures."""
+        return ((self.done_s - self.sent_s) * 1e3)[self.succeeded]
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.entries: list[tuple[float, float, float, bool]] = []
+
+    def sent(self) -> Sent:
+        rows = np.array(sorted(self.entries), np.float64).reshape(-1, 4)
+        return Sent(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.bool_))
+
+
+async def open_loop(
+    send: Send,
+    rate_per_s: float,
+    seconds: float,
+    *,
+    seed: int,
+    shape: Shape = "poisson",
+    check: Callable[[], None] = lambda: None,
+) -> Sent:
+    """Send when due, however many answers are still out; return when all have come.
+
+    Args:
+        send: sends one.
+        rate_per_s: requests due per second.
+        seconds: how long they are due for.
+        seed: of the arrivals.
+        shape: of the arrivals.
+        check: called every half second; what it raises ends the run.
+    """
+    loop, log = asyncio.get_running_loop(), _Log()
+    start = loop.time()
+
+    async def one(number: int, due: float) -> None:
+        sent = loop.time() - start
+        status = await send(number)
+        log.entries.append((due, sent, loop.time() - start, status == OK))
+
+    async def dispatch() -> None:
+        due_times = arrivals_s(rate_per_s, seconds, seed=seed, shape=shape).tolist()
+        async with asyncio.TaskGroup() as tasks:
+            for number, due in enumerate(due_times):
+                ahead = start + due - loop.time()
+                if ahead > 0:
+                    await asyncio.sleep(ahead)
+                tasks.create_task(one(number, due))
+
+    await _checked(dispatch(), check)
+    return log.sent()
+
+
+async def closed_loop(
+    send: Send,
+    users: int,
+    seconds: float,
+    *,
+    requests_per_query: int = 1,
+    check: Callable[[], None] = lambda: None,
+) -> Sent:
+    """``users`` callers, each with its next query on the last answer, until the time is over.
+
+    A query of several requests sends them together and ends with the last answer.
+    """
+    loop, log = asyncio.get_running_loop(), _Log()
+    start = loop.time()
+
+    async def user(first: int) -> None:
+        number = first
+        while (sent := loop.time() - start) < seconds:
+            if requests_per_query == 1:
+                succeeded = await send(number) == OK
+            else:
+                answers = await asyncio.gather(
+                    *(
+                        send(number * requests_per_query + part)
+                        for part in range(requests_per_query)
+                    )
+                )
+                succeeded = all(status == OK for status in answers)
+            log.entries.append((sent, sent, loop.time() - start, succeeded))
+            number += users
+
+    async def all_users() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for first in range(users):
+                tasks.create_task(user(first))
+
+    await _checked(all_users(), check)
+    return log.sent()
+
+
+async def _checked(work: Coroutine[Any, Any, None], check: Callable[[], None]) -> None:
+    """``work``, ended by whatever ``check`` raises."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=_CHECK_EVERY_SECONDS)
+            check()
+        await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+
+class _ExactSelector(selectors.SelectSelector):
+    """Refuses a descriptor that ``select`` cannot watch, where the standard one takes it and then
+    fails at every wait: the event loop would be dead, and could not even cancel its tasks."""
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if descriptor >= _MOST_DESCRIPTORS:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().register(fileobj, events, data)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on a loop whose timers are exact: epoll's, asyncio's default, wait whole
+    milliseconds, and a request sent late would be counted against the server."""
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
+        return runner.run(work)
+
+
+def run_timed(work: Coroutine[Any, Any, T]) -> tuple[T, float]:
+    """The result, and CPU time of this process over wall time."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    value = run(work)
+    return value, (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)

@@ -1,0 +1,1 @@
+"""Measurements in process: accuracy, latency, resources, robustness."""

@@ -1,0 +1,123 @@
+"""Top-1 accuracy of the exported graph, on the test images, through ONNX Runtime.
+
+Not a copy of the card's figure: the file that is served is the file that is measured.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.statistics.calibration import measure_reliability
+from bench.rows.machine import usable_cores
+from bench.measure.latency import Executor
+from bench.rows.kinds.measurements import AccuracyMeasurement
+from bench.rows.paired import pack_classes, pack_hits
+from bench.measure.progress import Progress, silent
+from bench.rows.files import DatasetReference
+from cifar10.accuracy import measure_accuracy
+from cifar10.card import ModelCard
+from cifar10.labels import CLASS_COUNT
+from cifar10.predictor import CPU_PROVIDER
+
+BATCH_SIZE = 250
+
+
+def predict_classes(
+    executor: Executor,
+    images: NDArray[np.uint8],
+    progress: Progress = silent,
+    *,
+    workers: int = 1,
+) -> NDArray[np.int64]:
+    """The most probable class of each image.
+
+    Args:
+        executor: what runs the model.
+        images: uint8 (N, 32, 32, 3), RGB.
+        progress: told how many images are done.
+        workers: as for :func:`predict_probabilities`.
+
+    Returns:
+        int64 (N,), 0–9.
+    """
+    probabilities = predict_probabilities(executor, images, progress, workers=workers)
+    classes: NDArray[np.int64] = probabilities.argmax(axis=1)
+    return classes
+
+
+def predict_probabilities(
+    executor: Executor,
+    images: NDArray[np.uint8],
+    progress: Progress = silent,
+    *,
+    workers: int = 1,
+) -> NDArray[np.float32]:
+    """The probability of each class for each image, in batches of :data:`BATCH_SIZE`.
+
+    Args:
+        executor: what runs the model.
+        images: uint8 (N, 32, 32, 3), RGB.
+        progress: told how many images are done.
+        workers: batches in flight at the same time. The answers are the same; where nothing is
+            timed and a session uses one core, the other cores are put to use.
+
+    Returns:
+        float32 (N, 10).
+    """
+    starts = range(0, len(images), BATCH_SIZE)
+    found = np.empty((len(images), CLASS_COUNT), np.float32)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            batches = (images[start : start + BATCH_SIZE] for start in starts)
+            answers = pool.map(executor.predict, batches)
+            for start, answer in zip(starts, answers, strict=True):
+                progress("accuracy", start, len(images))
+                found[start : start + BATCH_SIZE] = answer
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    progress("accuracy", len(images), len(images))
+    return found
+
+
+def untimed_workers(executor: Executor) -> int:
+    """How many batches to have in flight where nothing is timed: one for each core of the CPU."""
+    return usable_cores() if executor.provider == CPU_PROVIDER else 1
+
+
+def compare_with_labels(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    *,
+    provider: str,
+    card: ModelCard,
+    dataset: DatasetReference,
+    whole_test_set: bool = True,
+) -> AccuracyMeasurement:
+    """Accuracy, confusion, calibration, and what the card claims of the same images.
+
+    Args:
+        probabilities: float32 (N, 10).
+        labels: uint8 (N,), 0–9, the true classes.
+        provider: what executed.
+        card: the model's; its figures are taken only when they are of this very dataset.
+        dataset: which images these are.
+        whole_test_set: False for a part of them: then the card's figures are left out.
+    """
+    predicted = probabilities.argmax(axis=1)
+    confusion = np.zeros((CLASS_COUNT, CLASS_COUNT), np.int64)
+    np.add.at(confusion, (labels.astype(np.int64), predicted), 1)
+    same = whole_test_set and card.dataset.fingerprint == dataset.fingerprint
+    claimed = card.accuracy if same else None
+    return AccuracyMeasurement(
+        provider=provider,
+        top1=measure_accuracy(predicted, labels),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        card_accuracy=claimed.test.accuracy if claimed else None,
+        card_train_accuracy=claimed.train.accuracy if claimed else None,
+        overfitting_gap=claimed.overfitting_gap if claimed else None,
+        predictions=pack_classes(predicted),
+        hits=pack_hits(predicted == labels),
+        reliability=measure_reliability(probabilities, labels),
+    )

@@ -1,0 +1,236 @@
+"""Latency and throughput in process, under a clock and a predictor that are handed in.
+
+Machines are noisy, and drift: measured one after the other, two equal models differ. So all models
+are measured together, in rounds: in each round every model runs a block of calls at every batch
+size, A B A B, and whatever slows the machine for a while slows them all. Every model is given the
+same pictures in the same order, other ones at each call: a graph with an early exit does more for
+some than for others.
+
+Closed loop, one caller. Each block begins with calls that are not recorded, because the models
+between have emptied the caches. Garbage collection is off while a block runs. A call's time is
+the time of ``predict``: pixels in, probabilities out, with copies to and from a GPU.
+"""
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.rows.kinds.measurements import LatencyMeasurement, ThroughputMeasurement
+from bench.measure.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZES: Final = (1, 8, 32, 128)
+
+RESOLUTION_NS: Final = 100
+"""Samples are kept in steps of this: finer than any clock noise, and short in a file."""
+
+Clock = Callable[[], int]
+"""Nanoseconds since some fixed moment, never going back: ``time.perf_counter_ns``."""
+
+
+class Executor(Protocol):
+    """What is measured: :class:`cifar10.predictor.Predictor`, or a test's fake."""
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs."""
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Classify uint8 (N, 32, 32, 3) images: float32 (N, 10) probabilities."""
+
+
+@dataclass(frozen=True)
+class LatencyPlan:
+    """How much is measured. A block ends at ``block_calls`` or ``block_ns``, whichever is first,
+    but never before ``block_calls_least``."""
+
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
+    rounds: int = 10
+    warm_up_calls: int = 10
+    """Before the first round, for each model and batch size."""
+    block_warm_up_calls: int = 2
+    """At the start of every block."""
+    block_calls: int = 100
+    block_calls_least: int = 3
+    block_ns: int = 300_000_000
+    call_ns_most: int | None = None
+    """A batch size whose calls take longer is left out, but never the smallest; None: no bound."""
+    threads: int = 1
+    """That the predictors were made with: stated in the rows."""
+
+
+QUICK_PLAN: Final = LatencyPlan(rounds=2, warm_up_calls=3, block_calls=20, block_ns=100_000_000)
+
+
+@dataclass
+class _Cell:
+    """What one model has shown at one batch size so far."""
+
+    provider: str
+    batch_size: int
+    calls: int = 0
+    """All of them."""
+    warm_up_calls: int = 0
+    samples_ns: list[int] = field(default_factory=list)
+    block_images: list[int] = field(default_factory=list)
+    block_ns: list[int] = field(default_factory=list)
+
+
+class LatencySession:
+    """The interleaved measurement of several models.
+
+    What was measured can be read at any time, so an interruption loses only the block it hit.
+
+    Args:
+        executors: model name → what runs it.
+        images: uint8 (M, 32, 32, 3), M at least the largest batch size: real pictures, which the
+            calls take one batch after the other, and then again from the first.
+        plan: how much to measure.
+        clock: nanoseconds.
+    """
+
+    def __init__(
+        self,
+        executors: Mapping[str, Executor],
+        images: NDArray[np.uint8],
+        plan: LatencyPlan = LatencyPlan(),
+        clock: Clock = time.perf_counter_ns,
+    ) -> None:
+        if len(images) < max(plan.batch_sizes):
+            message = f"{len(images)} images are too few for batches of {max(plan.batch_sizes)}"
+            raise ValueError(message)
+        self._executors = dict(executors)
+        self._batches = {
+            size: [
+                np.ascontiguousarray(images[start : start + size])
+                for start in range(0, len(images) - size + 1, size)
+            ]
+            for size in sorted(plan.batch_sizes)
+        }
+        self._plan = plan
+        self._clock = clock
+        self._cells: dict[tuple[str, int], _Cell] = {}
+        self._too_slow: set[tuple[str, int]] = set()
+        self.failures: dict[str, Exception] = {}
+        """Model name → why its measurement stopped. The other models go on."""
+
+    def run(self, progress: Progress = silent) -> None:
+        """Warm up and measure; a model that raises is noted in :attr:`failures` and left out."""
+        steps = (self._plan.rounds + 1) * len(self._batches) * len(self._executors)
+        done = 0
+        for round_number in range(self._plan.rounds + 1):
+            what = f"latency, round {round_number}" if round_number else "latency, warm-up"
+            for size in self._batches:
+                for name in self._executors:
+                    progress(f"{what}: {name}, batch {size}", done, steps)
+                    done += 1
+                    if name not in self.failures and (name, size) not in self._too_slow:
+                        self._step(name, size, warm_up=round_number == 0)
+        progress("latency", steps, steps)
+
+    def latencies(self, name: str) -> list[LatencyMeasurement]:
+        """What is known of ``name`` so far, one measurement per batch size."""
+        return [
+            LatencyMeasurement(
+                provider=cell.provider,
+                threads=self._plan.threads,
+                batch_size=cell.batch_size,
+                warm_up_calls=cell.warm_up_calls,
+                rounds=len(cell.block_ns),
+                samples_ns=tuple(_rounded(sample) for sample in cell.samples_ns),
+                batches=min(cell.calls, len(self._batches[cell.batch_size])),
+            )
+            for cell in self._measured(name)
+        ]
+
+    def throughputs(self, name: str) -> list[ThroughputMeasurement]:
+        """What is known of ``name`` so far, one measurement per batch size."""
+        return [
+            ThroughputMeasurement(
+                provider=cell.provider,
+                threads=self._plan.threads,
+                batch_size=cell.batch_size,
+                block_images=tuple(cell.block_images),
+                block_ns=tuple(cell.block_ns),
+            )
+            for cell in self._measured(name)
+        ]
+
+    def _measured(self, name: str) -> list[_Cell]:
+        cells = (self._cells.get((name, size)) for size in self._batches)
+        return [cell for cell in cells if cell is not None and cell.samples_ns]
+
+    def _step(self, name: str, size: int, *, warm_up: bool) -> None:
+        executor = self._executors[name]
+        try:
+            if warm_up:
+                cell = self._cells[name, size] = _Cell(executor.provider, size)
+                call_ns = self._warm_up(executor, cell)
+                most = self._plan.call_ns_most
+                if most is not None and call_ns > most and size != min(self._batches):
+                    self._too_slow |= {(name, other) for other in self._batches if other >= size}
+            else:
+                self._block(executor, self._cells[name, size])
+        except Exception as error:  # whatever a runtime raises becomes that model's failure row
+            logger.warning("%s at batch %d: %s", name, size, error)
+            self.failures[name] = error
+
+    def _next(self, cell: _Cell) -> NDArray[np.uint8]:
+        batches = self._batches[cell.batch_size]
+        cell.calls += 1
+        return batches[(cell.calls - 1) % len(batches)]
+
+    def _warm_up(self, executor: Executor, cell: _Cell) -> int:
+        """At least one call; then until the plan's calls or one block's time are used up.
+
+        Returns:
+            How long the last call took, in ns.
+        """
+        start = before = self._clock()
+        while True:
+            executor.predict(self._next(cell))
+            cell.warm_up_calls += 1
+            now = self._clock()
+            used, call_ns, before = now - start, now - before, now
+            if cell.warm_up_calls >= self._plan.warm_up_calls or used >= self._plan.block_ns:
+                return call_ns
+
+    def _block(self, executor: Executor, cell: _Cell) -> None:
+        plan, clock = self._plan, self._clock
+        predict = executor.predict
+        samples: list[int] = []
+        for _ in range(plan.block_warm_up_calls):
+            predict(self._next(cell))
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            block_start = clock()
+            while True:
+                batch = self._next(cell)
+                start = clock()
+                predict(batch)
+                end = clock()
+                samples.append(end - start)
+                used = end - block_start
+                if len(samples) >= plan.block_calls or (
+                    used >= plan.block_ns and len(samples) >= plan.block_calls_least
+                ):
+                    break
+        finally:
+            if collecting:
+                gc.enable()
+        cell.warm_up_calls += plan.block_warm_up_calls
+        cell.samples_ns += samples
+        cell.block_images.append(len(samples) * cell.batch_size)
+        cell.block_ns.append(used)
+
+
+def _rounded(sample_ns: int) -> int:
+    return round(sample_ns / RESOLUTION_NS) * RESOLUTION_NS

@@ -1,0 +1,100 @@
+"""One fresh process that loads a model, answers, and says what that took, as JSON on its output.
+
+Run by :mod:`bench.measure.resources`: ``python -m bench.measure.probe FILE DEVICE THREADS BATCH START``,
+where START is the starting process's ``time.monotonic_ns()``, a clock that processes share.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import psutil  # type: ignore[import-untyped]
+
+from cifar10.card import INPUT
+from cifar10.labels import IMAGE_SHAPE
+from cifar10.predictor import Predictor, PredictorOptions
+
+
+def main() -> None:
+    """Load, answer, report."""
+    file, device, threads, batch_size, start_ns = sys.argv[1:]
+    imported_ns = time.monotonic_ns()
+    process = psutil.Process()
+    resident_libraries = process.memory_info().rss
+    onnx = Path(file).read_bytes()
+    before_ns = time.monotonic_ns()
+    options = PredictorOptions(device=device, threads=int(threads))  # type: ignore[arg-type]
+    predictor = Predictor(onnx, options)
+    loaded_ns = time.monotonic_ns()
+    predictor.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+    answered_ns = time.monotonic_ns()
+    resident_ready = process.memory_info().rss
+    predictor.predict(np.zeros((int(batch_size), *IMAGE_SHAPE), np.uint8))
+    start = {
+        "import_ns": imported_ns - int(start_ns),
+        "session_ns": loaded_ns - before_ns,
+        "first_answer_ns": answered_ns - loaded_ns,
+        "ready_ns": answered_ns - int(start_ns),
+        "resident_bytes_libraries": resident_libraries,
+        "resident_bytes_ready": resident_ready,
+        "peak_resident_bytes": _peak_resident_bytes(process),
+    }
+    largest, total = _activation_bytes(onnx, predictor.providers)
+    answer = {
+        "provider": predictor.provider,
+        "start": start,
+        "activation_bytes_largest": largest,
+        "activation_bytes_total": total,
+    }
+    sys.stdout.write(json.dumps(answer))
+
+
+def _peak_resident_bytes(process: Any) -> int:
+    """The kernel's high-water mark of this program.
+
+    Not ``ru_maxrss``: that keeps the mark of the process this one was forked from.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    memory = process.memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))
+
+
+def _activation_bytes(
+    onnx: bytes, providers: tuple[str, ...]
+) -> tuple[int, int] | tuple[None, None]:
+    """(most inputs + outputs of one node, outputs of all nodes) in the optimised graph, in bytes.
+
+    From ONNX Runtime's own profile of one image; weights are not among them.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
+        options = ort.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.log_severity_level = 3
+        session = ort.InferenceSession(onnx, options, providers=list(providers))
+        session.run(None, {INPUT.name: np.zeros((1, *IMAGE_SHAPE), np.uint8)})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    inputs_and_outputs = []
+    outputs = []
+    for event in events:
+        sizes = event.get("args", {})
+        if event.get("cat") == "Node" and "output_size" in sizes and "activation_size" in sizes:
+            outputs.append(int(sizes["output_size"]))
+            inputs_and_outputs.append(int(sizes["activation_size"]) + outputs[-1])
+    if not outputs:
+        return None, None
+    return max(inputs_and_outputs), sum(outputs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""``python -m bench resources``: memory, start-up and energy, each model in fresh processes.
+
+Memory and start-up are of a process with this project's predictor and nothing else: less than a
+server needs, and the same for every model, so that models can be compared.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bench.measure.energy import Meter, find_meter
+from bench.measure.latency import Executor
+from bench.rows.kinds.measurements import ResourceMeasurement, StartSample
+from bench.measure.progress import Progress, silent
+from bench.rows.files import Recorder
+from bench.measure.in_process import Open, RunOutcome
+from cifar10.environment import PROJECT_ROOT
+from cifar10.errors import BenchError
+from cifar10.labels import IMAGE_SHAPE
+from cifar10.store import ONNX_FILE, ModelStore
+
+STARTS: Final = 3
+PEAK_BATCH_SIZE: Final = 32
+ENERGY_SECONDS: Final = 3.0
+_PROBE_TIMEOUT_SECONDS: Final = 300
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a meter showed while images were classified back to back."""
+
+    source: str | None
+    joules: float | None
+    images: int
+    seconds: float
+
+
+def measure_resources(
+    store: ModelStore,
+    names: Sequence[str],
+    recorder: Recorder,
+    *,
+    open_model: Open,
+    device: str = "auto",
+    threads: int = 1,
+    starts: int = STARTS,
+    energy_seconds: float = ENERGY_SECONDS,
+    progress: Progress = silent,
+) -> RunOutcome:
+    """Measure the models named and record everything.
+
+    Args:
+        store: where they are.
+        names: which ones.
+        recorder: gets the rows.
+        open_model: makes a model ready, for the energy; what it raises becomes a failure row.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: inside one operator.
+        starts: fresh processes for each model.
+        energy_seconds: how long the meter runs, where there is one.
+        progress: told how far this is.
+
+    Raises:
+        BenchError: a row could not be written.
+    """
+    outcome = RunOutcome()
+    try:
+        for position, name in enumerate(names):
+            progress(f"resources: {name}", position, len(names))
+            digest = ""
+            try:
+                stored = store.load(name)
+                digest = stored.card.sha256
+                path = store.folder(name) / ONNX_FILE
+                answers = [_probe(path, device, threads) for _ in range(starts)]
+                provider = answers[0]["provider"]
+                executor = open_model(stored)
+                energy = measure_energy(executor, find_meter(provider), energy_seconds)
+            except Exception as error:  # any reason is that model's failure row
+                recorder.add_failure(name, digest, "resources", error)
+                outcome.failed[name] = f"failed at resources: {type(error).__name__}: {error}"
+                continue
+            found = ResourceMeasurement(
+                provider=provider,
+                threads=threads,
+                starts=tuple(StartSample(**answer["start"]) for answer in answers),
+                peak_batch_size=PEAK_BATCH_SIZE,
+                activation_bytes_largest=answers[0]["activation_bytes_largest"],
+                activation_bytes_total=answers[0]["activation_bytes_total"],
+                energy_source=energy.source,
+                energy_joules=energy.joules,
+                energy_images=energy.images,
+                energy_seconds=energy.seconds,
+            )
+            recorder.add(name, digest, None, found)
+            outcome.measured.append(name)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    return outcome
+
+
+def measure_energy(
+    executor: Executor,
+    meter: Meter | None,
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Energy:
+    """Classify black images in batches of :data:`PEAK_BATCH_SIZE` and read the meter around it."""
+    if meter is None:
+        return Energy(None, None, 0, 0.0)
+    batch = np.zeros((PEAK_BATCH_SIZE, *IMAGE_SHAPE), np.uint8)
+    executor.predict(batch)
+    images = 0
+    before, start = meter.read_joules(), clock()
+    while clock() - start < seconds:
+        executor.predict(batch)
+        images += PEAK_BATCH_SIZE
+    lasted, after = clock() - start, meter.read_joules()
+    return Energy(meter.source, meter.used(before, after), images, lasted)
+
+
+def images_per_joule(found: ResourceMeasurement) -> float | None:
+    """None where no meter told, or it did not move."""
+    return found.energy_images / found.energy_joules if found.energy_joules else None
+
+
+def _probe(path: Path, device: str, threads: int) -> dict[str, Any]:
+    """What one fresh process says of the model.
+
+    Raises:
+        BenchError: it failed, with its own last line.
+    """
+    arguments = [str(path.resolve()), device, str(threads), str(PEAK_BATCH_SIZE)]
+    try:
+        answer = subprocess.run(  # noqa: S603 - our own module
+            [sys.executable, "-m", "bench.measure.probe", *arguments, str(time.monotonic_ns())],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"the fresh process did not answer within {_PROBE_TIMEOUT_SECONDS} s"
+        raise BenchError(message) from error
+    if answer.returncode:
+        last = (answer.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        message = f"the fresh process ended with {answer.returncode}: {last}"
+        raise BenchError(message)
+    result: dict[str, Any] = json.loads(answer.stdout)
+    return result

@@ -1,0 +1,1 @@
+"""Rendering of rows into the report, its plots and tables. Measures nothing."""

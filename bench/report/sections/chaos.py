@@ -1,0 +1,82 @@
+"""The report's section on the service when it is hurt, from rows to Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from bench.rows.kinds.chaos import ChaosMeasurement
+from bench.report.formats import count, markdown_table, numbers_after_name, significant
+from bench.rows.files import MachineResults, newest
+from bench.rows.selection import ModelResult
+
+_TITLES: Final = {
+    "kill": "Workers killed under load (`kill -9`)",
+    "reload": "Models reloaded under load",
+    "fuzz": "Damaged requests",
+    "bombs": "Small bodies that ask for much",
+    "large": "12-megapixel photos beside 32×32 tiles",
+    "soak": "A steady load for long",
+}
+
+_SUFFIXES: Final = {
+    "_requests_per_s": " requests/s",
+    "_percent": " %",
+    "_ms": " ms",
+    "_mb": " MB",
+    "_s": " s",
+}
+"""End of a figure's name → its unit."""
+
+
+def chaos(
+    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
+) -> str:
+    """What was done to the service, what was promised, and what came of it."""
+    latest = {
+        # It is the service that is hurt: of a model that was made anew, the newest trial counts.
+        (row.model, row.measurement.trial, row.measurement.workers): (
+            row.model, row.created, row.measurement, row.quick
+        )
+        for row in sorted(newest(results.rows), key=lambda row: (not row.quick, row.created))
+        if isinstance(row.measurement, ChaosMeasurement)
+    }  # fmt: skip
+    if not latest:
+        return ""
+    found = list(latest.values())
+    order = {trial: position for position, trial in enumerate(_TITLES)}
+    found.sort(key=lambda one: (order.get(one[2].trial, len(order)), one[0]))
+    header = ["What was done", "Model", "Workers", "Seconds", "Answers", "Promised", "Held"]
+    rows = [
+        [
+            _TITLES.get(trial.trial, trial.trial),
+            model,
+            str(trial.workers),
+            significant(trial.seconds),
+            ", ".join(f"{status}: {count(many)}" for status, many in trial.status_counts.items()),
+            trial.promise,
+            "yes" if trial.holds else "**no**",
+        ]
+        for model, _, trial, _ in found
+    ]
+    align = numbers_after_name(header)
+    align[1] = align[4] = align[5] = align[6] = "left"
+    figures = "\n".join(
+        f"- {_TITLES.get(trial.trial, trial.trial)} ({created[:10]}{', quick' if quick else ''}): "
+        + "; ".join(_figure(name, value) for name, value in trial.figures.items())
+        for _, created, trial, quick in found
+    )
+    return f"{_CHAOS}\n\n{markdown_table(header, rows, align)}\n{figures}"
+
+
+def _figure(name: str, value: float) -> str:
+    for suffix, unit in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return f"{name.removesuffix(suffix).replace('_', ' ')} {significant(value)}{unit}"
+    shown = count(value) if value == int(value) else significant(value)
+    return f"{name.replace('_', ' ')} {shown}"
+
+
+_CHAOS: Final = (
+    "Real processes and real sockets, each trial on a server of its own; the client runs on the "
+    "same machine and takes its share of the cores, so times are those of a machine under full "
+    "load. Memory is the proportional set size over all processes of the server."
+)

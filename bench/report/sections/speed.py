@@ -1,0 +1,203 @@
+"""The report's sections on scenarios and on the generators, each from rows to Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from bench.serving.agreement import disagreements, p50_ms, server_p50_bucket_ms
+from bench.report.formats import (
+    NOTHING,
+    count,
+    markdown_table,
+    numbers_after_name,
+    percent,
+    significant,
+)
+from bench.rows.files import MachineResults, Row, newest
+from bench.rows.kinds.scenario import AgreementMeasurement, GeneratorCount, ScenarioMeasurement
+from bench.scenarios.rules import SCENARIOS, TITLES, Headline, headline, latency_ms, windows_apart
+from bench.rows.selection import ModelResult
+from bench.statistics.stability import TOLERANCE
+
+Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]
+
+
+def scenarios(
+    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
+) -> str:
+    """MLPerf's scenarios: one line for each model, place and scenario."""
+    found = [
+        (row.model, row.measurement)
+        for row in _current(results, models)
+        if isinstance(row.measurement, ScenarioMeasurement)
+    ]
+    if not found:
+        return ""
+    order = {scenario: position for position, scenario in enumerate(SCENARIOS)}
+    found.sort(key=lambda pair: (pair[0], pair[1].via != "in process", order[pair[1].scenario]))  # type: ignore[index]
+    header = [
+        "Model",
+        "Where",
+        "Scenario",
+        "Reports",
+        "Result (95 % interval)",
+        "p50, ms",
+        "p99, ms",
+        "Loop",
+        "Queries",
+        "Failed",
+        "Seconds",
+        "Warm-up queries",
+        "Sent late (p99), ms",
+        "Generator, % of a core",
+        "Last windows",
+    ]
+    table = markdown_table(
+        header,
+        [_scenario_line(model, measurement) for model, measurement in found],
+        numbers_after_name(header, ("Where", "Scenario", "Reports", "Loop", "Last windows")),
+    )
+    searches = "\n".join(
+        f"- {model}, {measurement.via}: {_tries(measurement)}"
+        for model, measurement in found
+        if measurement.tries
+    )
+    return f"{_SCENARIOS}\n\n{table}\n{_SEARCH}\n\n{searches}".rstrip()
+
+
+def agreement(
+    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
+) -> str:
+    """Two generators and the server's own metrics, and where they differ."""
+    found = [
+        (row.model, row.measurement)
+        for row in _current(results, models)
+        if isinstance(row.measurement, AgreementMeasurement)
+    ]
+    if not found:
+        return ""
+    rows = [
+        _agreement_line(model, measurement, generator)
+        for model, measurement in found
+        for generator in measurement.counts
+    ]
+    header = [
+        "Model",
+        "Generator",
+        "Offered, requests/s",
+        "Its count",
+        "The server's",
+        "Its p50, ms",
+        "Server's p50 bucket, ms",
+        "Server's mean, ms",
+        "Generator, % of a core",
+        "Its ceiling, requests/s",
+    ]
+    told = [
+        f"- **{model}**: " + ("; ".join(disagreements(measurement)) or "all agree.")
+        for model, measurement in found
+    ]
+    table = markdown_table(header, rows, numbers_after_name(header, ("Generator",)))
+    return f"{_AGREEMENT}\n\n{table}\n" + "\n".join(told)
+
+
+SCENARIO_SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
+    ("MLPerf's scenarios, scaled down", scenarios),
+    ("Do the generators and the server agree?", agreement),
+)
+"""Title → what renders it, in order."""
+
+_SCENARIOS: Final = (
+    "The names and rules are MLPerf Inference's; the scale is not: theirs run 600 s and at least "
+    "24,576 queries for a p90 and 270,336 for a p99, these what the table says. Closed loop: the "
+    "next query follows the last answer. Open loop: queries are due at moments drawn beforehand "
+    "(Poisson), and are timed from when they were due, however late they were sent. A MultiStream "
+    "query is 8 images: one batch in process, 8 requests at once over HTTP. Offline over HTTP is a "
+    "closed loop of many users. Intervals are a bootstrap that takes queries for independent. "
+    f"*Unstable*: the last three of six windows lie more than {TOLERANCE:.0%} apart; the figure "
+    "is what was seen, not what would be seen again."
+)
+
+_SEARCH: Final = (
+    "Server's rate was searched for in geometric steps, then by bisection, and had to hold once "
+    "more. Each try (queries/s: p99), those that did not hold struck out:"
+)
+
+_AGREEMENT: Final = (
+    "At half of what a closed loop reached, Poisson arrivals, the generators in turn. Counts are "
+    "of 200s, nothing left out, and must equal the growth of the server's counter. The p50s of "
+    "the generators are from the actual send and must be within 10 %. The server's histogram has "
+    "buckets and sees only its own part of the time: a client's p50 below the lower edge of its "
+    "bucket would be impossible; nothing more can be said."
+)
+
+
+def _current(results: MachineResults, models: Sequence[ModelResult]) -> list[Row]:
+    """The newest rows of the files that are shown."""
+    digests = {(model.model, model.digest) for model in models}
+    return [row for row in newest(results.rows) if (row.model, row.digest) in digests]
+
+
+def _scenario_line(model: str, measurement: ScenarioMeasurement) -> list[str]:
+    found = headline(measurement)
+    middle, tail = (latency_ms(measurement, level) for level in (50, 99))
+    apart = windows_apart(measurement)
+    if apart is None:
+        settled = "too short to tell"
+    elif apart > TOLERANCE:
+        settled = f"**unstable**, {apart:.0%} apart"
+    else:
+        settled = f"stable, {apart:.0%} apart"
+    return [
+        model,
+        f"{measurement.via}, {measurement.device}",
+        TITLES[measurement.scenario],
+        found.what,
+        _result(found),
+        significant(middle[0]) if middle else NOTHING,
+        significant(tail[0]) if tail else NOTHING,
+        measurement.loop,
+        count(measurement.queries),
+        count(measurement.failed),
+        significant(measurement.seconds),
+        count(measurement.warm_up_queries),
+        significant(measurement.send_lag_p99_ms),
+        percent(measurement.generator_cpu_share, 0),
+        settled,
+    ]
+
+
+def _result(found: Headline) -> str:
+    if found.value is None:
+        return "no rate held"
+    value = f"{significant(found.value)} {found.unit}"
+    if found.interval is None:
+        return value
+    return f"{value} ({significant(found.interval.low)}–{significant(found.interval.high)})"
+
+
+def _tries(measurement: ScenarioMeasurement) -> str:
+    shown = []
+    for one in measurement.tries:
+        failed = f", {one.failed} failed" if one.failed else ""
+        text = f"{significant(one.rate_per_s)}: {significant(one.p99_ms)} ms{failed}"
+        shown.append(text if one.held else f"~~{text}~~")
+    return "; ".join(shown)
+
+
+def _agreement_line(
+    model: str, measurement: AgreementMeasurement, generator: GeneratorCount
+) -> list[str]:
+    bucket = server_p50_bucket_ms(generator)
+    served = generator.server_requests
+    return [
+        model,
+        generator.generator,
+        significant(measurement.rate_per_s),
+        count(generator.requests),
+        count(served),
+        significant(p50_ms(generator)) if generator.requests else NOTHING,
+        f"{bucket[0]:g}–{bucket[1]:g}" if bucket else NOTHING,
+        significant(1e3 * generator.server_sum_s / served) if served else NOTHING,
+        percent(generator.cpu_share, 0),
+        count(generator.ceiling_per_s),
+    ]

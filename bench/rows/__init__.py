@@ -1,0 +1,1 @@
+"""Rows: what a measurement leaves, how it is written, read and selected."""

@@ -1,0 +1,1 @@
+"""Classes of rows, one for each kind of measurement."""

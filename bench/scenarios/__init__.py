@@ -1,0 +1,1 @@
+"""MLPerf's scenarios, scaled down, in process and over HTTP."""

@@ -1,0 +1,212 @@
+"""MLPerf's four inference scenarios, scaled down to what a small machine does in a minute.
+
+| scenario | queries | reported |
+|---|---|---|
+| SingleStream | one image, the next on the last answer (closed loop) | 90th percentile of latency |
+| MultiStream | 8 images, the next on the last answer (closed loop) | 99th percentile of latency |
+| Server | one image, Poisson arrivals (open loop) | highest rate whose p99 keeps the bound |
+| Offline | all images at once | images per second |
+
+Source: MLPerf Inference Rules, "Scenarios" (github.com/mlcommons/inference_policies). Theirs run
+600 s and 24,576 (p90) or 270,336 (p99) queries; these run as long as :class:`ScenarioPlan` says,
+and every row states its seconds and queries. The bound of 15 ms is theirs for ResNet-50. MLPerf has
+no HTTP: over HTTP MultiStream is 8 requests at the same time, Offline a closed loop of many users.
+
+Here: the rules, and what a run becomes. Who runs it: :mod:`bench.scenarios.in_process` and
+:mod:`bench.scenarios.over_http`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.load.loops import Sent
+from bench.statistics.rate_search import DEFAULT_SEARCH, RateTry, SearchPlan
+from bench.rows.packed import pack_times_us, unpack_times_us
+from bench.rows.kinds.scenario import Loop, Scenario, ScenarioMeasurement, Via
+from bench.statistics.stability import WINDOWS, disagreement, window_medians
+from bench.statistics.samples import Interval, bootstrap_interval, percentile
+
+SCENARIOS: Final[tuple[Scenario, ...]] = ("single_stream", "multi_stream", "server", "offline")
+PERCENT: Final[dict[str, float]] = {"single_stream": 90, "multi_stream": 99, "server": 99}
+"""Scenario → the percentile of latency that it reports."""
+TITLES: Final[dict[str, str]] = {
+    "single_stream": "SingleStream",
+    "multi_stream": "MultiStream",
+    "server": "Server",
+    "offline": "Offline",
+}
+IMAGES_PER_MULTI_STREAM_QUERY: Final = 8
+KEPT_TIMES: Final = 20_000
+"""Of one run at most; a run with more keeps the last ones, and its counts say so."""
+_BOOTSTRAP_SAMPLES: Final = 5_000
+
+
+@dataclass(frozen=True)
+class ScenarioPlan:
+    """How long each scenario runs."""
+
+    seconds: float = 5.0
+    """Measured, of SingleStream, MultiStream and Offline."""
+    warm_up_seconds: float = 1.0
+    """Before each run, thrown away."""
+    try_seconds: float = 3.0
+    """Measured, of each rate that Server tries."""
+    try_warm_up_seconds: float = 0.5
+    bound_ms: float = 15.0
+    """On Server's p99."""
+    offline_batch_size: int = 32
+    """In process."""
+    offline_users: int = 16
+    """Over HTTP."""
+    seed: int = 0
+    search: SearchPlan = DEFAULT_SEARCH
+
+
+QUICK_SCENARIO_PLAN: Final = ScenarioPlan(
+    seconds=1.0,
+    warm_up_seconds=0.2,
+    try_seconds=1.0,
+    try_warm_up_seconds=0.2,
+    search=SearchPlan(growth=2, precision=0.2, tries=6, confirmations=4),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the rows of one session share."""
+
+    via: Via
+    device: str
+    plan: ScenarioPlan
+
+
+def assess_try(sent: Sent, rate_per_s: float, plan: ScenarioPlan) -> RateTry:
+    """Whether a rate held: everything answered, and the p99 within the bound.
+
+    ``sent`` is without its warm-up.
+    """
+    failed = int((~sent.succeeded).sum())
+    times = sent.times_ms
+    p99_ms = round(percentile(times, 99), 3) if times.size else None
+    held = failed == 0 and p99_ms is not None and p99_ms <= plan.bound_ms
+    return RateTry(round(rate_per_s, 3), int(sent.succeeded.size), failed, p99_ms, held)
+
+
+def describe(
+    setting: Setting,
+    scenario: Scenario,
+    sent: Sent,
+    *,
+    warm_up_queries: int,
+    images_per_query: int = 1,
+    concurrency: int = 1,
+    rate_per_s: float | None = None,
+    tries: Sequence[RateTry] = (),
+    cpu_share: float | None = None,
+    span_s: tuple[float, float] | None = None,
+) -> ScenarioMeasurement:
+    """The row of a run; ``sent`` is without its warm-up.
+
+    ``span_s`` is when it was measured, where that is not from the first query to the last answer.
+    """
+    loop: Loop = "open" if scenario == "server" else "closed"
+    start = float(sent.due_s.min()) if sent.due_s.size else 0.0
+    end = float(sent.done_s.max()) if sent.done_s.size else 0.0
+    start, end = span_s or (start, end)
+    done = sent.done_s[sent.succeeded] - start
+    width = (end - start) / WINDOWS
+    windows = np.bincount(
+        np.minimum(done / width, WINDOWS - 1).astype(np.int64), minlength=WINDOWS
+    ) if width > 0 else np.zeros(WINDOWS, np.int64)  # fmt: skip
+    lag_ms = (sent.sent_s - sent.due_s) * 1e3
+    return ScenarioMeasurement(
+        scenario=scenario,
+        via=setting.via,
+        device=setting.device,
+        loop=loop,
+        images_per_query=images_per_query,
+        concurrency=0 if loop == "open" else concurrency,
+        warm_up_queries=warm_up_queries,
+        seconds=round(end - start, 6),
+        queries=int(sent.succeeded.size),
+        failed=int((~sent.succeeded).sum()),
+        times_us=pack_times_us(sent.times_ms[-KEPT_TIMES:] * 1e3),
+        window_queries=tuple(int(count) for count in windows),
+        seed=setting.plan.seed,
+        bound_ms=setting.plan.bound_ms if scenario == "server" else None,
+        rate_per_s=rate_per_s,
+        tries=tuple(tries),
+        send_lag_p99_ms=(
+            round(percentile(lag_ms, 99), 3) if loop == "open" and lag_ms.size else None
+        ),
+        generator_cpu_share=None if cpu_share is None else round(cpu_share, 4),
+    )
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one figure that a scenario reports."""
+
+    value: float | None
+    """None: no rate held."""
+    unit: str
+    what: str
+    interval: Interval | None
+
+
+def times_ms(measurement: ScenarioMeasurement) -> NDArray[np.float64]:
+    """Each successful query's time in ms, in the order in which they were due."""
+    return unpack_times_us(measurement.times_us) / 1e3
+
+
+def latency_ms(
+    measurement: ScenarioMeasurement, percent: float
+) -> tuple[float, Interval] | None:  # fmt: skip
+    """A percentile of latency and its bootstrap interval; None without an answer.
+
+    The interval comes from at most :data:`_BOOTSTRAP_SAMPLES` evenly spaced samples when there are
+    more: it is then wider than it had to be, never narrower.
+    """
+    times = times_ms(measurement)
+    if times.size == 0:
+        return None
+    step = -(-times.size // _BOOTSTRAP_SAMPLES)
+    interval = bootstrap_interval(
+        times[::step], lambda sample: float(np.percentile(sample, percent)), resamples=400
+    )
+    return percentile(times, percent), interval
+
+
+def headline(measurement: ScenarioMeasurement) -> Headline:
+    """What the scenario reports."""
+    if measurement.scenario == "server":
+        return Headline(
+            measurement.rate_per_s,
+            "queries/s",
+            f"rate with p99 ≤ {measurement.bound_ms:g} ms",
+            None,
+        )
+    if measurement.scenario == "offline":
+        answered = sum(measurement.window_queries) * measurement.images_per_query
+        rate = answered / measurement.seconds if measurement.seconds else None
+        return Headline(rate, "images/s", "throughput", None)
+    percent = PERCENT[measurement.scenario]
+    found = latency_ms(measurement, percent)
+    value, interval = found if found else (None, None)
+    return Headline(value, "ms", f"p{percent:g}", interval)
+
+
+def windows_of(measurement: ScenarioMeasurement) -> list[float]:
+    """What must agree from window to window: median times; for Offline the queries answered."""
+    if measurement.scenario == "offline":
+        return [float(count) for count in measurement.window_queries]
+    return window_medians(times_ms(measurement))
+
+
+def windows_apart(measurement: ScenarioMeasurement) -> float | None:
+    """How far the last three windows lie apart; None when the run is too short to tell."""
+    return disagreement(windows_of(measurement))

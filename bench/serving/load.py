@@ -1,0 +1,197 @@
+"""The service under load, over HTTP: what a client waits, and what a request costs the server.
+
+A closed loop: ``users`` clients, each sending its next request when it has the last answer. The
+rate is therefore what the server sustains, and the response times are those at saturation; a slow
+answer delays the requests that would have followed it (coordinated omission), so these times are
+not what clients who come at their own rate would see.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.load.locust import LoadPlan, RawLoad, drive, encode_png
+from bench.rows.kinds.measurements import LoadMeasurement
+from bench.measure.progress import Progress, silent
+from bench.serving.process import Server, is_ready
+from cifar10.errors import BenchError
+
+GENERATOR_LIMIT: Final = 0.9
+"""Above this share of its core the generator, not the server, may set the rate (Locust's own
+warning has the same bound)."""
+
+RESPONSE_TIME_STEP_US: Final = 10
+"""Response times are counted in steps of this: exact to 1 % of a millisecond, and compact."""
+
+IMAGE_COUNT: Final = 1_000
+"""Different pictures posted in a load run."""
+
+_OK: Final = 200
+_SHOWN_BODY: Final = 300
+
+
+@dataclass(frozen=True)
+class Served:
+    """What one answer of the server says of itself."""
+
+    model: str
+    digest: str
+    device: str
+
+
+def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) -> Served:
+    """Post one image and read who answered: the proof of what a load run measures.
+
+    Raises:
+        BenchError: no answer, or not the one that the contract promises.
+    """
+    try:
+        answer = httpx.post(
+            f"{url}{classify_route(model)}",
+            content=encode_png(image),
+            headers={"Content-Type": "image/png"},
+            timeout=30,
+        )
+    except httpx.HTTPError as error:
+        message = f"no answer from {url}: {error}. Is the server running?"
+        raise BenchError(message) from error
+    if answer.status_code != _OK:
+        message = f"{url} answered {answer.status_code} to an image: {answer.text[:_SHOWN_BODY]}"
+        raise BenchError(message)
+    try:
+        body = answer.json()
+        return Served(str(body["model"]), str(body["digest"]), str(body["device"]))
+    except (ValueError, KeyError, TypeError) as error:
+        message = (
+            f"{url} does not answer as /classify should (model, digest, device): "
+            f"{answer.text[:_SHOWN_BODY]}"
+        )
+        raise BenchError(message) from error
+
+
+def classify_route(model: str | None) -> str:
+    """Path and query for ``model``; None for the server's own default."""
+    return "/classify" if model is None else f"/classify?model={model}"
+
+
+def measure_load(
+    url: str,
+    images: NDArray[np.uint8],
+    plan: LoadPlan,
+    *,
+    model: str | None,
+    device: str,
+    server: Server | None = None,
+    progress: Progress = silent,
+) -> tuple[LoadMeasurement, bool]:
+    """Drive the server and gather what happened.
+
+    Args:
+        url: of the server.
+        images: uint8 (N, 32, 32, 3), RGB: real test images.
+        plan: users and seconds.
+        model: which one to ask for; None for the server's default.
+        device: where the server says that model runs.
+        server: the process, when it was started here: its CPU time is then known.
+        progress: told how many seconds have passed.
+
+    Returns:
+        The measurement, and whether Ctrl-C cut it short.
+
+    Raises:
+        BenchError: the server died or stopped answering, or nothing was answered after the
+            warm-up.
+    """
+    check: Callable[[], None] = server.check_alive if server is not None else lambda: None
+    cpu_before = server.cpu_seconds() if server is not None else 0.0
+    raw = drive(
+        url,
+        images[:IMAGE_COUNT],
+        plan,
+        route=classify_route(model),
+        check=check,
+        progress=progress,
+    )
+    check()
+    if not is_ready(url):
+        message = f"the server at {url} no longer answers /readyz after the load run"
+        raise BenchError(message)
+    cpu_seconds = server.cpu_seconds() - cpu_before if server is not None else None
+    try:
+        found = summarise(raw, plan, device=device, server_cpu_seconds=cpu_seconds)
+    except BenchError:
+        if raw.interrupted:  # during the warm-up: there is nothing to keep, and nothing failed
+            raise KeyboardInterrupt from None
+        raise
+    return found, raw.interrupted
+
+
+def summarise(
+    raw: RawLoad, plan: LoadPlan, *, device: str, server_cpu_seconds: float | None
+) -> LoadMeasurement:
+    """Drop the warm-up; count what is left, exactly.
+
+    Raises:
+        BenchError: no request succeeded after the warm-up.
+    """
+    if raw.start_s.size == 0:
+        message = "the load generator sent no request"
+        raise BenchError(message)
+    warm_until = float(raw.start_s.min()) + plan.warm_up_seconds
+    measured = raw.start_s >= warm_until
+    good = measured & (raw.status == _OK)
+    statuses = Counter(str(status) if status else "no answer" for status in raw.status[measured])
+    if not good.any():
+        message = f"no request succeeded after the warm-up: {dict(statuses)}"
+        raise BenchError(message)
+    ended = raw.start_s + raw.response_ms / 1e3
+    seconds = float(ended[measured].max()) - warm_until
+    steps = np.rint(raw.response_ms[good] * 1e3 / RESPONSE_TIME_STEP_US).astype(np.int64)
+    values, counts = np.unique(steps, return_counts=True)
+    per_second = np.bincount(np.floor(ended[good] - warm_until).astype(np.int64))
+    return LoadMeasurement(
+        device=device,
+        users=plan.users,
+        seconds=round(seconds, 3),
+        warm_up_seconds=plan.warm_up_seconds,
+        warm_up_requests=int((~measured).sum()),
+        status_counts=dict(sorted(statuses.items())),
+        response_time_counts=tuple(
+            (int(value), int(count)) for value, count in zip(values, counts, strict=True)
+        ),
+        requests_per_second=tuple(int(count) for count in per_second[: int(seconds)]),
+        generator_cpu_share=round(raw.cpu_s / raw.wall_s, 4) if raw.wall_s else 0.0,
+        server_cpu_seconds=None if server_cpu_seconds is None else round(server_cpu_seconds, 2),
+        server_requests=int((raw.status != 0).sum()),
+        rate_per_s=plan.rate_per_s,
+        shape=None if plan.rate_per_s is None else plan.shape,
+    )
+
+
+def response_times_ms(measurement: LoadMeasurement) -> NDArray[np.float64]:
+    """Every successful request's response time, in ms, ascending: float64 (N,)."""
+    pairs = np.asarray(measurement.response_time_counts, np.int64)
+    return np.repeat(pairs[:, 0] * RESPONSE_TIME_STEP_US / 1e3, pairs[:, 1])
+
+
+def request_rate(measurement: LoadMeasurement) -> float:
+    """Successful answers per second."""
+    return measurement.status_counts.get(str(_OK), 0) / measurement.seconds
+
+
+def server_cpu_us(measurement: LoadMeasurement) -> float | None:
+    """CPU time of the server's process tree per request, in µs: the steadiest figure on a noisy
+    machine. None for a server not started here."""
+    if measurement.server_cpu_seconds is None or not measurement.server_requests:
+        return None
+    return measurement.server_cpu_seconds * 1e6 / measurement.server_requests
+
+
+def generator_was_limit(measurement: LoadMeasurement) -> bool:
+    """Whether the rate may be the generator's own and not the server's."""
+    return measurement.generator_cpu_share > GENERATOR_LIMIT

@@ -1,0 +1,86 @@
+"""Several running services under load in turn: a short window on one, then on the next.
+
+A shared machine is faster in one minute than in another, by more than most changes one looks for.
+Windows of about a second, taken in turn, put all sides through the same minutes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.load.loops import Sent, closed_loop, run_timed
+from bench.load.locust import LoadPlan, RawLoad, encode_png
+from bench.load.client import HttpClient
+from bench.serving.load import IMAGE_COUNT, classify_route, summarise
+from bench.rows.kinds.measurements import LoadMeasurement
+from bench.serving.process import Server
+
+_OK: Final = 200
+
+
+class Window:
+    """What is asked in every window.
+
+    Args:
+        images: uint8 (N, 32, 32, 3), RGB: posted as PNG, one a request.
+        model: which one to ask for.
+        device: where it runs, for the rows.
+        plan: users, seconds and warm-up of one window.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], *, model: str, device: str, plan: LoadPlan
+    ) -> None:
+        self._bodies = [encode_png(image) for image in images[:IMAGE_COUNT]]
+        self._route = classify_route(model)
+        self._device = device
+        self._plan = plan
+
+    def measure(self, server: Server) -> LoadMeasurement:
+        """One window on one service, over connections of its own: how they fall on the workers is
+        drawn anew each time.
+
+        Raises:
+            BenchError: the server died, or answered nothing.
+        """
+        before = server.cpu_seconds()
+        sent, cpu_share = run_timed(self._drive(server))
+        seconds = server.cpu_seconds() - before
+        raw = _as_raw(sent, cpu_share)
+        return summarise(raw, self._plan, device=self._device, server_cpu_seconds=seconds)
+
+    async def _drive(self, server: Server) -> Sent:
+        plan = self._plan
+        client = HttpClient(server.url, self._route, self._bodies)
+        try:
+            return await closed_loop(
+                client.send,
+                plan.users,
+                plan.warm_up_seconds + plan.seconds,
+                check=server.check_alive,
+            )
+        finally:
+            client.close()
+
+
+def take_turns(
+    windows: Sequence[tuple[str, Server]], window: Window, rounds: int
+) -> Iterator[tuple[int, str, LoadMeasurement]]:
+    """(round, side, what it did), a window on every side in every round, in order."""
+    for number in range(rounds):
+        for side, server in windows:
+            yield number, side, window.measure(server)
+
+
+def _as_raw(sent: Sent, cpu_share: float) -> RawLoad:
+    wall_s = float(sent.done_s.max()) if sent.done_s.size else 0.0
+    return RawLoad(
+        start_s=sent.sent_s,
+        response_ms=(sent.done_s - sent.sent_s) * 1e3,
+        status=np.where(sent.succeeded, _OK, 0).astype(np.int16),
+        cpu_s=cpu_share * wall_s,
+        wall_s=wall_s,
+        interrupted=False,
+    )

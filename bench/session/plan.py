@@ -1,0 +1,217 @@
+"""How much of ``python -m bench all`` each model gets, so that thirty models fit into half an hour.
+
+Everything takes minutes a model, and most models of a large store need not be known that well: no
+one ships a model that another beats at everything. So every model gets its accuracy and its cost,
+and those worth considering get the rest. :data:`RULE` says it in the report, and each model's part
+is a row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from bench.load.locust import LoadPlan
+from bench.measure.latency import LatencyPlan
+from bench.rows.kinds.plan import PlanMeasurement
+from bench.scenarios.rules import ScenarioPlan
+from bench.rows.selection import ModelResult, TradeOff, fronts
+from cifar10.card import ModelCard
+
+Role = Literal["full", "in process", "other seed", "cost only"]
+"""``full``: everything. ``in process``: cost, accuracy, latency, throughput, memory. ``other
+seed``: cost and accuracy. ``cost only``: cost, latency and throughput."""
+
+MOST_FULL: Final = 5
+"""Models measured in every way, besides those named."""
+
+BASELINE: Final = "simple_cnn"
+"""The recipe that all else is held against: the reference study's own CNN, at full precision."""
+
+IN_PROCESS_ONLY: Final = (
+    "scenarios", "robustness", "HTTP load", "verification over HTTP",
+)  # fmt: skip
+
+LEFT_OUT: Final[dict[Role, tuple[str, ...]]] = {
+    "full": (),
+    "in process": IN_PROCESS_ONLY,
+    "other seed": ("latency", "throughput", "memory", *IN_PROCESS_ONLY),
+    "cost only": ("accuracy", "memory", *IN_PROCESS_ONLY),
+}
+"""Role → what is not measured."""
+
+RULE: Final = (
+    "Every model: cost, accuracy, latency and throughput. Random weights have no accuracy and a "
+    "shorter plan. Of several seeds of a recipe the lowest stands for all in everything but "
+    "accuracy: their graphs are the same. The rest (scenarios, robustness, HTTP load, "
+    f"verification) is for at most {MOST_FULL} models: `{BASELINE}` as the baseline, then those on "
+    "a Pareto front of accuracy against latency, size or multiply-accumulates, those on most "
+    "fronts first, the more accurate of equals first; and for those named with `--full`. Where "
+    f"there are no more than {MOST_FULL} candidates, all get everything. Whether the load "
+    "generators agree is a question about the instruments, and is asked of one model. A batch size "
+    "whose one call takes longer than {slowest_ms:.0f} ms is not measured."
+)
+"""In words, for the report."""
+
+SLOWEST_CALL_NS: Final = 300_000_000
+_LATENCY_SECONDS: Final = 180
+"""For all models that have an accuracy, together; likewise for those that have none."""
+_SHORTEST_BLOCK_NS: Final = 40_000_000
+_SHORT_ROUNDS: Final = 5
+_FEW: Final = 2
+"""Up to so many models in full, each gets the long plans."""
+
+
+def rule() -> str:
+    """:data:`RULE` with its figures."""
+    return RULE.format(slowest_ms=SLOWEST_CALL_NS / 1e6)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the parts that only few models get take."""
+
+    scenarios: ScenarioPlan
+    load: LoadPlan
+
+
+def lengths_for(models: int) -> Lengths:
+    """Shorter runs where several models get everything; every row states its own seconds."""
+    if models <= _FEW:
+        return Lengths(ScenarioPlan(), LoadPlan())
+    return Lengths(ScenarioPlan(seconds=3.0, try_seconds=2.0), LoadPlan(seconds=10))
+
+
+def latency_plan_for(models: int, *, short: bool = False) -> LatencyPlan:
+    """Shorter blocks the more models share the time; fewer rounds for those that have no accuracy.
+
+    Args:
+        models: how many are measured together.
+        short: for models with random weights.
+    """
+    plan = LatencyPlan(threads=1, call_ns_most=SLOWEST_CALL_NS)
+    if short:
+        plan = replace(plan, rounds=_SHORT_ROUNDS)
+    blocks = max(1, models) * len(plan.batch_sizes) * (plan.rounds + 1)
+    block_ns = min(plan.block_ns, _LATENCY_SECONDS * 10**9 // blocks)
+    return replace(plan, block_ns=max(_SHORTEST_BLOCK_NS, block_ns))
+
+
+def has_random_weights(card: ModelCard) -> bool:
+    """Whether only its cost may be shown."""
+    return card.weights is not None and card.weights.random
+
+
+def other_seeds(cards: Sequence[ModelCard]) -> dict[str, str]:
+    """Model → the one of the same recipe and precision, and a lower seed, that stands for it."""
+    lowest: dict[tuple[str, str], ModelCard] = {}
+    for card in sorted(cards, key=lambda card: (card.seed, card.name != card.recipe, card.name)):
+        lowest.setdefault((card.recipe, card.precision), card)
+    standing = {card.name: lowest[card.recipe, card.precision] for card in cards}
+    return {
+        card.name: standing[card.name].name
+        for card in cards
+        if card.seed != standing[card.name].seed
+    }
+
+
+def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[str, Role]:
+    """What the cards alone say of each model; ``in process`` for those that may get more.
+
+    Args:
+        cards: of all models of the session.
+        named: those to be measured in full, whatever they are.
+    """
+    others = other_seeds(cards)
+    roles: dict[str, Role] = {}
+    for card in cards:
+        if has_random_weights(card):
+            roles[card.name] = "cost only"
+        elif card.name in others and card.name not in named:
+            roles[card.name] = "other seed"
+        else:
+            roles[card.name] = "in process"
+    return roles
+
+
+def decide(
+    cards: Sequence[ModelCard], results: Sequence[ModelResult], named: Sequence[str] = ()
+) -> dict[str, PlanMeasurement]:
+    """Each model's part, once all have their accuracy and latency.
+
+    Args:
+        cards: of all models of the session.
+        results: what the session knows of them so far.
+        named: those to be measured in full, whatever they are.
+    """
+    roles = first_roles(cards, named)
+    others = other_seeds(cards)
+    full = _full(cards, results, roles, named)
+    on = _on_fronts(_candidates(results, roles))
+    return {
+        card.name: _part("full", full[card.name])
+        if card.name in full
+        else _part(roles[card.name], _why_not(card, others, on))
+        for card in cards
+    }
+
+
+def _full(
+    cards: Sequence[ModelCard],
+    results: Sequence[ModelResult],
+    roles: dict[str, Role],
+    named: Sequence[str],
+) -> dict[str, str]:
+    """Model → why it is measured in every way."""
+    full = dict.fromkeys(named, "named with --full")
+    candidates = _candidates(results, roles)
+    names = list(dict.fromkeys(result.model for result in candidates))
+    if len(names) <= MOST_FULL:
+        return {name: f"one of {len(names)} candidates" for name in names} | full
+    chosen = {
+        card.name: "the baseline"
+        for card in cards
+        if card.recipe == BASELINE and card.precision == "fp32" and card.name in names
+    }
+    on = _on_fronts(candidates)
+    ranked = sorted(
+        (name for name in names if on[name]),
+        key=lambda name: (-len(on[name]), names.index(name)),
+    )
+    for name in ranked:
+        if name not in chosen and len(chosen) < MOST_FULL:
+            chosen[name] = f"on the front of accuracy against {', '.join(on[name])}"
+    return chosen | full
+
+
+def _candidates(results: Sequence[ModelResult], roles: dict[str, Role]) -> list[ModelResult]:
+    """Those that can be on a front: other seeds would only crowd it."""
+    return [
+        result
+        for result in results
+        if roles.get(result.model) == "in process" and result.accuracy is not None
+    ]
+
+
+def _on_fronts(candidates: Sequence[ModelResult]) -> dict[str, list[TradeOff]]:
+    """Model → the trade-offs on whose front it is."""
+    found: dict[str, list[TradeOff]] = {result.model: [] for result in candidates}
+    for trade_off, front in fronts(candidates).items():
+        for name in {candidates[position].model for position in front}:
+            found[name].append(trade_off)
+    return found
+
+
+def _part(role: Role, reason: str) -> PlanMeasurement:
+    return PlanMeasurement(role, reason, LEFT_OUT[role], rule())
+
+
+def _why_not(card: ModelCard, others: dict[str, str], on: dict[str, list[TradeOff]]) -> str:
+    if has_random_weights(card):
+        return "random weights"
+    if card.name in others:
+        return f"another seed of {others[card.name]}"
+    if card.name not in on:
+        return "no accuracy could be measured"
+    if on[card.name]:
+        return f"on a front, but {MOST_FULL} models come before it"
+    return "on no front"

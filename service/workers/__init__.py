@@ -1,0 +1,1 @@
+"""Worker processes: their supervisor, their server, the board they share."""

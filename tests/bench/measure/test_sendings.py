@@ -1,0 +1,124 @@
+"""Images as users send them: what the service sees, what is recorded, what the report says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.measure.accuracy import predict_classes
+from bench.rows.paired import pack_hits, unpack_hits
+from bench.rows.files import Recorder, read_results, read_rows
+from bench.measure.damage import choose_images
+from bench.rows.selection import select
+from bench.rows.kinds.sending import SendingMeasurement
+from bench.measure.sending_runs import measure_sendings
+from bench.report.sections.sendings import as_sent, lost_more
+from bench.measure.sendings import SENDINGS, sent
+from cifar10.dataset import Dataset
+from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
+from cifar10.store import ModelStore, StoredModel
+from tests.bench.conftest import add_all, cost, latency
+
+BY_NAME = {sending.name: sending for sending in SENDINGS}
+
+
+def open_model(stored: StoredModel) -> Predictor:
+    return Predictor(stored.onnx, PredictorOptions(device="cpu"))
+
+
+def distance(name: str, images: np.ndarray) -> float:
+    """Mean absolute difference, in grey levels."""
+    return float(np.abs(sent(BY_NAME[name], images).astype(int) - images).mean())
+
+
+def test_a_png_tile_keeps_its_pixels_and_quality_costs(synthetic: Dataset) -> None:
+    images = synthetic.test.images[:20]
+    assert (sent(BY_NAME["tile, PNG"], images) == images).all()
+    by_quality = [distance(f"tile, JPEG quality {q}", images) for q in (90, 75, 50, 30)]
+    assert 0 < by_quality[0] < by_quality[1] < by_quality[2] < by_quality[3]
+    assert distance("photo 512 × 512, JPEG quality 90", images) > 0
+
+
+@pytest.mark.parametrize("sending", SENDINGS, ids=lambda sending: sending.name)
+def test_each_way_gives_tiles_and_the_same_ones_again(sending, synthetic: Dataset) -> None:
+    images = synthetic.test.images[:4]
+    found = sent(sending, images)
+    assert (found.shape, found.dtype) == (images.shape, np.uint8)
+    assert (found == sent(sending, images, workers=3)).all()
+    # Each image has a stream of its own: what stands before it does not change it.
+    assert (found[:1] == sent(sending, images[:1])).all()
+
+
+def test_crops_are_seeded(synthetic: Dataset) -> None:
+    crop, images = SENDINGS[-1], synthetic.test.images[:8]
+    assert (sent(crop, images) != sent(crop, images, seed=1)).any()
+
+
+def test_rows_hold_what_a_direct_count_gives(
+    tiny_store: Path, synthetic: Dataset, recorder: Recorder
+) -> None:
+    store = ModelStore(tiny_store)
+    outcome = measure_sendings(
+        store, ["tiny_a", "nosuch"], synthetic, recorder, open_model=open_model, images=60
+    )
+    assert outcome.measured == ["tiny_a"]
+    assert "no model 'nosuch'" in outcome.failed["nosuch"]
+    rows = [row.measurement for row in read_rows(recorder.folder / "sending.jsonl")]
+    assert [row.way for row in rows] == [one.name for one in SENDINGS]
+    chosen = choose_images(synthetic.test, 60)
+    predictor = open_model(store.load("tiny_a"))
+    for row in (rows[0], rows[-1]):
+        copies = sent(BY_NAME[row.way], chosen.images)
+        direct = predict_classes(predictor, copies) == chosen.labels
+        assert (unpack_hits(row.hits, 60) == direct).all()
+    assert rows[0].hits == rows[0].clean_hits
+
+
+def test_ctrl_c_keeps_the_ways_that_are_done(
+    tiny_store: Path, synthetic: Dataset, recorder: Recorder
+) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    outcome = measure_sendings(
+        ModelStore(tiny_store), ["tiny_a"], synthetic, recorder,
+        open_model=open_model, images=10, progress=stop,
+    )  # fmt: skip
+    assert outcome.interrupted
+    assert len(read_rows(recorder.folder / "sending.jsonl")) == 2
+
+
+def sending(clean: int, kept: int, way: str = "photo") -> SendingMeasurement:
+    """Of 1,000 images the first ``clean`` are right; of those the first ``kept`` still are."""
+    images = np.arange(1_000)
+    return SendingMeasurement(
+        CPU_PROVIDER, way, 1_000, 0, pack_hits(images < clean), pack_hits(images < kept)
+    )
+
+
+def test_which_model_loses_less(recorder: Recorder) -> None:
+    add_all(recorder, "simple_cnn", "a" * 64, cost(), latency(1_000), sending(700, 600),
+            sending(700, 700, "PNG"))  # fmt: skip
+    add_all(recorder, "compact", "b" * 64, cost("compact"), latency(1_000), sending(900, 890),
+            sending(900, 900, "PNG"))  # fmt: skip
+    add_all(recorder, "other", "c" * 64, cost("other"), latency(1_000))
+    models = select(read_results(recorder.folder.parent)[0].rows)
+    text = as_sent(None, models, {})
+    photo = [line for line in text.splitlines() if line.startswith("| photo")]
+    assert photo[0] == "| photo | 1.00 (0.38 to 1.62) | 10.00 (8.14 to 11.86) |"
+    assert photo[1].startswith("| photo | -9.00 (")
+    assert photo[1].endswith("): less |")
+    assert "| PNG | +0.00 (+0.00 to +0.00): cannot be told |" in text
+    assert "other" not in text
+    assert as_sent(None, [], {}) == ""
+
+
+def test_a_difference_of_losses_is_exact_and_only_of_the_same_images() -> None:
+    mean, interval = lost_more(sending(700, 600), sending(900, 890))
+    assert mean == pytest.approx(9.0)
+    values = np.repeat([0.0, 1.0, 0.0, -1.0, 0.0], [600, 100, 190, 10, 100])
+    half = 1.959964 * (values * 100).std(ddof=1) / np.sqrt(1_000)
+    assert interval.high - mean == pytest.approx(half, rel=1e-6)
+    assert lost_more(sending(700, 600), replace(sending(900, 890), seed=1)) is None

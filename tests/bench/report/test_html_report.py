@@ -1,0 +1,202 @@
+"""The page: self-contained, escaped, the verdict first, and what is recommended."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.report.columns import COLUMNS
+from bench.report.page import without_figures
+from bench.report.formats import markdown_table
+from bench.report.markdown_html import inline, to_html
+from bench.rows.kinds.measurements import AccuracyMeasurement
+from bench.rows.paired import pack_hits
+from bench.report.plots.draw import draw_svgs
+from bench.report.recommend import BUDGETS, pick_for_budgets
+from bench.report.build import MachineReport, prepare, render_html
+from bench.rows.files import Recorder, read_results
+from tests.bench.conftest import (
+    MACHINE,
+    TRAINED,
+    accuracy,
+    add_all,
+    cost,
+    failure,
+    latency,
+    load,
+    resources,
+    robustness,
+    throughput,
+)
+
+
+def reports(recorder: Recorder) -> list[MachineReport]:
+    results = recorder.folder.parent
+    return prepare(read_results(results), results)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> list[MachineReport]:
+    """One machine with everything measured, and a model whose error message is an attack."""
+    recorder = Recorder(tmp_path_factory.mktemp("page"), MACHINE, {"python": "3.11.0"})
+    add_all(
+        recorder, "good", "a" * 64, cost(), accuracy(9_000), latency(900_000),
+        throughput(3_000), throughput(9_000, 8), latency(2_000_000, 8), load(),
+        robustness("blur"), robustness("JPEG"), resources(), TRAINED,
+    )  # fmt: skip
+    add_all(recorder, "broken", "b" * 64, replace(
+        failure(), message='<script>alert("1")</script> & more'
+    ))  # fmt: skip
+    return reports(recorder)
+
+
+@pytest.fixture(scope="module")
+def page(filled: list[MachineReport]) -> str:
+    return render_html(filled)
+
+
+class Checker(HTMLParser):
+    """Counts what a browser would build; unclosed elements are errors."""
+
+    VOID = ("meta", "link", "br", "img", "use", "path", "rect", "image", "line")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: dict[str, int] = {}
+        self.identifiers: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        self.seen[tag] = self.seen.get(tag, 0) + 1
+        self.identifiers += [value for name, value in attributes if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list) -> None:
+        self.identifiers += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_asks_no_one(page: str) -> None:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert checker.seen["svg"] == 10
+    assert len(checker.identifiers) == len(set(checker.identifiers))
+    assert not re.search(r"(?:https?:)?//[a-z]|@import|url\((?!#|\"?data:)", page.lower())
+    for source in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert source.startswith(("#", "data:"))
+
+
+def test_what_was_measured_cannot_become_markup(page: str) -> None:
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; more" in page
+
+
+def test_the_answer_comes_first(page: str) -> None:
+    body = page[page.index("<body>") :]
+    assert body.index("<h1>Ship <code>good</code></h1>") < body.index("<table")
+    assert "90.00 %" in body[: body.index("<table")]
+    assert "It reaches the floor of 85 % (MLPerf Tiny)." in body
+
+
+def test_every_heading_of_the_table_sorts(page: str) -> None:
+    table = page[page.index('<table class="sortable">') :]
+    table = table[: table.index("</table>")]
+    assert table.count('aria-sort="none"') == table.count('<button type="button">') == len(COLUMNS)
+    assert 'data-sort="0.9"' in table
+    assert 'data-sort=""' in table  # what is missing sorts last
+
+
+def test_what_is_missing_is_said(page: str) -> None:
+    assert "not available on this machine" in page
+    assert "No GPU rows" in page
+    assert "<code>bench/peers</code> has not been measured" in page
+
+
+def test_without_pictures_only_they_are_gone(page: str, filled: list[MachineReport]) -> None:
+    assert without_figures(page) == render_html(filled, with_pictures=False)
+
+
+def test_a_picture_drawn_again_is_the_same(page: str, filled: list[MachineReport]) -> None:
+    models = [replace(model, load=None, robustness=(), training=None) for model in filled[0].models]
+    for drawn in draw_svgs(models, filled[0].results.name).values():
+        assert drawn in page
+
+
+def test_markdown_to_html() -> None:
+    prose = "One **`a<b`** & `c`\nmore.\n\n- x\n  y\n- **z**\n\n"
+    text = prose + "| A | B |\n| :-- | --: |\n| a\\|b | 1 |\n"
+    assert to_html(text) == (
+        "<p>One <strong><code>a&lt;b</code></strong> &amp; <code>c</code> more.</p>\n"
+        "<ul><li>x y</li><li><strong>z</strong></li></ul>\n"
+        '<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">A</th>'
+        '<th scope="col" class="number">B</th></tr></thead><tbody><tr><td>a|b</td>'
+        '<td class="number">1</td></tr></tbody></table></div>'
+    )
+    assert to_html("![p](p)", {"p": "<i>drawn</i>"}) == "<i>drawn</i>"
+    assert inline("`**x**` \0") == "<code>**x**</code> "
+
+
+@given(st.lists(st.text(max_size=20), min_size=2, max_size=2))
+def test_no_text_can_leave_its_cell(texts: list[str]) -> None:
+    table = to_html(markdown_table(["A", "B"], [texts], ["left", "left"]))
+    checker = Checker()
+    checker.feed(table)
+    assert checker.open == []
+    assert set(checker.seen) <= {
+        "div", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "em",
+    }  # fmt: skip
+    assert checker.seen["td"] == 2
+
+
+def of_hits(right: np.ndarray) -> AccuracyMeasurement:
+    return replace(accuracy(int(right.sum()), len(right)), hits=pack_hits(right))
+
+
+def test_of_equally_accurate_models_the_cheapest_is_shipped(recorder: Recorder) -> None:
+    """``big`` leads ``small`` by 10 of 10,000 images, 30 to 20: chance. ``weak`` is worse."""
+    images = np.arange(10_000)
+    big, small, weak = images < 9_000, images < 9_000, images < 8_800
+    small = small & ~(images < 30) | ((images >= 9_000) & (images < 9_020))
+    add_all(recorder, "big", "a" * 64, cost(), of_hits(big), latency(900_000))
+    add_all(recorder, "small", "b" * 64, cost(size=900_000), of_hits(small), latency(500_000))
+    add_all(recorder, "weak", "c" * 64, cost(size=90_000), of_hits(weak), latency(100_000))
+    picks = pick_for_budgets(reports(recorder)[0].models)
+    assert [pick.model.model for pick in picks if pick.model] == ["small"] * len(BUDGETS)
+    assert [one.model for one in picks[-1].as_accurate] == ["big"]
+    said = render_html(reports(recorder), with_pictures=False)
+    assert "<h1>Ship <code>small</code></h1>" in said
+
+
+def test_a_model_below_every_floor_is_named_and_not_recommended(recorder: Recorder) -> None:
+    add_all(recorder, "poor", "a" * 64, cost(), accuracy(6_000), latency(20_000_000))
+    said = render_html(reports(recorder), with_pictures=False)
+    assert "<h1>Best here: <code>poor</code>, but no model reaches 85 %</h1>" in said
+    assert "nothing measured here fits" in said  # 20 ms is over both limits
+    assert "none (nearest: <code>poor</code>)" in said
+
+
+def test_nothing_right_measured(recorder: Recorder) -> None:
+    add_all(recorder, "heavy", "a" * 64, cost(random_weights=True))
+    assert "<h1>No model can be recommended yet</h1>" in render_html(reports(recorder))
+
+
+@pytest.mark.parametrize(
+    ("markdown", "html"),
+    [
+        ("~~306: 21 ms~~; 217", "<s>306: 21 ms</s>; 217"),
+        ("*Unstable*: apart", "<em>Unstable</em>: apart"),
+        ("605* and 700* of 2 * 3", "605* and 700* of 2 * 3"),
+        ("**bold `*code*`**", "<strong>bold <code>*code*</code></strong>"),
+    ],
+)
+def test_marks_of_our_markdown(markdown: str, html: str) -> None:
+    assert inline(markdown) == html

@@ -1,0 +1,339 @@
+"""What is rendered from rows: golden strings, staleness, pictures."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench.rows.machine import Machine
+from bench.report.formats import markdown_table, significant
+from bench.statistics.pareto import Candidate, pareto_front
+from bench.report.build import (
+    TABLE_BEGIN,
+    TABLE_END,
+    MachineReport,
+    prepare,
+    render_json,
+    stale_files,
+    write_report,
+)
+from bench.report.sections.index import load as load_section
+from bench.rows.files import DatasetReference, Recorder, Row, read_results
+from bench.rows.selection import fronts, select
+from bench.report.study.sections import study_table
+from bench.report.efficiency import efficiency_csv, efficiency_table
+from bench.report.verdict import verdict
+from cifar10.errors import BenchError
+from cifar10.predictor import CUDA_PROVIDER
+from tests.bench.conftest import (
+    REFERENCE,
+    VERIFIED,
+    accuracy,
+    add_all,
+    cost,
+    failure,
+    latency,
+    load,
+    throughput,
+)
+
+
+def fill(recorder: Recorder) -> None:
+    """Three measured models, one that failed, one without weights, one that cannot be read."""
+    add_all(
+        recorder, "simple_cnn", "a" * 64, cost(), accuracy(6_806), latency(400_000),
+        throughput(3_000), throughput(9_000, 8), load(generator_share=0.95), VERIFIED,
+    )  # fmt: skip
+    add_all(
+        recorder, "small_net", "b" * 64, cost("small", 100_000, 400_000, 40_000_000),
+        accuracy(8_906, gap=0.05), latency(900_000), throughput(1_500), load(),
+    )  # fmt: skip
+    add_all(
+        recorder, "wasteful", "d" * 64, cost("big", 4_000_000, 16_000_000, 400_000_000),
+        accuracy(6_000), latency(1_900_000),
+    )  # fmt: skip
+    add_all(recorder, "broken", "c" * 64, cost("broken"), failure())
+    add_all(recorder, "heavy", "e" * 64, cost("heavy", 138_357_544, random_weights=True))
+    add_all(recorder, "unreadable", "", failure("open"))
+
+
+def reports(recorder: Recorder) -> list[MachineReport]:
+    results = recorder.folder.parent
+    return prepare(read_results(results), results)
+
+
+GOLDEN = """\
+| Model | Variant | Accuracy, % (95 % interval) | Floor reached | Seeds | Gap, points | \
+Parameters | Trainable | MACs, M | Size, MB | Accuracy per M parameters | Latency p50 / p99, ms \
+| Throughput, images/s (batch) | HTTP, requests/s | Training, minutes | Test images | Provider \
+| Pareto on accuracy against |
+| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | :-- \
+| :-- | :-- |
+| small_net | fp32, small | 89.06 (88.43–89.66) | 85 % | 1 | 5.0 | 100,000 | 100,000 | 40.0 | \
+0.400 | 891 | 0.900 / 0.949 | 1,500 (1) | 2,000 | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU \
+| latency, size, MACs |
+| simple_cnn | fp32, simple_cnn | 68.06 (67.14–68.97) | none | 1 | 17.4 | 2,122,186 | 2,122,186 \
+| 11.9 | 8.50 | 32.1 | 0.400 / 0.449 | 9,000 (8) | 2,000* | 5.00 on 2 cores | 10,000 \
+cifar10-jpeg75 | CPU | latency, MACs |
+| wasteful | fp32, big | 60.00 (59.04–60.96) | none | 1 | 17.4 | 4,000,000 | 4,000,000 | 400 | \
+16.0 | 15.0 | 1.90 / 1.95 | – | – | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU | – |
+| heavy | fp32, heavy | no pretrained weights here; with them: `python -m training train heavy` \
+| – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – | – \
+| – | – | random weights: cost only |
+| broken | fp32, broken | – | – | – | – | 2,122,186 | 2,122,186 | 11.9 | 8.50 | – | – | – | – | \
+5.00 on 2 cores | – | – | failed at latency: RuntimeError: out of memory \\| at node 7 |
+| unreadable | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | failed at open: \
+RuntimeError: out of memory \\| at node 7 |
+"""
+
+GOLDEN_CSV = """\
+model,precision,recipe,accuracy,accuracy_low,accuracy_high,floor_reached,seeds,seed,gap,\
+parameters_total,parameters_trainable,macs,size_bytes,accuracy_points_per_million_parameters,\
+latency_p50_ms,latency_typical_ms,latency_p99_ms,throughput_images_per_second,\
+throughput_batch_size,http_requests_per_second,training_seconds,training_hardware,test_images,dataset,provider,pareto,\
+notes,digest
+small_net,fp32,small,0.8906,0.8843315065025316,0.8965685139702958,0.85,1,0,0.05,100000,100000,\
+40000000,400000,890.5999999999998,0.9,0.9,0.949,1500.0,1,2000.0,300.0,2 cores,10000,cifar10-jpeg75,\
+CPUExecutionProvider,latency size MACs,,\
+bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+simple_cnn,fp32,simple_cnn,0.6806,0.6713939232917513,0.6896673764967604,0.0,1,0,0.174,2122186,\
+2122186,11877888,8500000,32.07070445286134,0.4,0.4,0.449,9000.0,8,2000.0,300.0,2 cores,10000,\
+cifar10-jpeg75,CPUExecutionProvider,latency MACs,,\
+aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+wasteful,fp32,big,0.6,0.5903615437302925,0.6095616565955722,0.0,1,0,0.174,4000000,4000000,\
+400000000,16000000,15.0,1.9,1.9,1.949,,,,300.0,2 cores,10000,cifar10-jpeg75,CPUExecutionProvider,,,\
+dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
+heavy,fp32,heavy,,,,,,0,,138357544,138357544,11877888,8500000,,,,,,,,,2 cores,,,,,random \
+weights: cost only,eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee
+broken,fp32,broken,,,,,,0,,2122186,2122186,11877888,8500000,,,,,,,,300.0,2 cores,,,,,failed at \
+latency: RuntimeError: out of memory | at node 7,\
+cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+unreadable,,,,,,,,,,,,,,,,,,,,,,,,,,,failed at open: RuntimeError: out of memory | at node 7,
+"""
+
+
+def test_the_efficiency_table(recorder: Recorder) -> None:
+    fill(recorder)
+    assert efficiency_table(reports(recorder)[0].models) == GOLDEN
+
+
+def test_the_csv_has_the_same_lines_exactly(recorder: Recorder) -> None:
+    fill(recorder)
+    assert efficiency_csv(reports(recorder)[0].models) == GOLDEN_CSV
+
+
+def test_the_records_have_the_same_lines_and_lists(recorder: Recorder) -> None:
+    fill(recorder)
+    (machine,) = json.loads(render_json(reports(recorder)))["machines"]
+    assert machine["conditions"].startswith("Measured on Test CPU 9000, 2 cores")
+    lines = list(csv.DictReader(io.StringIO(GOLDEN_CSV)))
+    assert [model["model"] for model in machine["models"]] == [line["model"] for line in lines]
+    for model, line in zip(machine["models"], lines, strict=True):
+        assert model["pareto"] == line["pareto"].split()
+        assert "; ".join(model["notes"]) == line["notes"]
+        for name in ("accuracy", "latency_p50_ms", "size_bytes", "digest"):
+            assert ("" if model[name] is None else str(model[name])) == line[name]
+
+
+def test_an_early_exit_is_compared_by_its_mean_and_said(recorder: Recorder) -> None:
+    """Three quarters of its images take 0.4 ms, the others 0.9: the median leaves those out."""
+    samples = (400_000,) * 75 + (900_000,) * 25
+    add_all(recorder, "always", "a" * 64, cost(), accuracy(8_800), latency(500_000))
+    add_all(
+        recorder, "some", "b" * 64, replace(cost(), second_looks=0.25), accuracy(8_801),
+        replace(latency(1), samples_ns=samples),
+    )  # fmt: skip
+    models = {model.model: model for model in select(read_results(recorder.folder.parent)[0].rows)}
+    assert models["some"].latency_ms(50) == 0.4
+    assert models["some"].typical_latency_ms == models["some"].cost_in("latency") == 0.525
+    assert models["always"].typical_latency_ms == 0.5
+    (report,) = reports(recorder)
+    assert "early exit: a second look at 25.00 % of validation images, 0.525 ms on the mean" in (
+        efficiency_table(report.models)
+    )
+    (line,) = [one for one in csv.DictReader(io.StringIO(efficiency_csv(report.models)))
+               if one["model"] == "some"]  # fmt: skip
+    assert (float(line["latency_p50_ms"]), float(line["latency_typical_ms"])) == (0.4, 0.525)
+    assert "Fastest that reaches 85 %: `always`, 0.500 ms" in "\n".join(verdict(report.models))
+
+
+def test_the_study_beside_ours(recorder: Recorder) -> None:
+    fill(recorder)
+    lines = study_table(reports(recorder)[0].models).splitlines()
+    assert lines[2] == (
+        "| Simple CNN | 69.37 | 86.8 | 17.4 | 9 | simple_cnn | 68.06 (67.14–68.97) | -1.3 | 17.4 "
+        "| 9 |"
+    )
+    assert lines[3] == "| MobileNetV2, frozen | 51.09 | 91.8 | – | – | – | – | – | – | – |"
+    assert lines[8] == "| VGG16 | ~ 25 | – | – | 5 | – | – | – | – | – |"
+    assert len(lines) == 2 + 12
+
+
+def test_the_verdict_comes_first_and_says_what_is_wrong(recorder: Recorder) -> None:
+    fill(recorder)
+    said = verdict(reports(recorder)[0].models)
+    assert said[0].startswith("**Most accurate: `small_net`**, 89.06 (88.43–89.66) %")
+    assert any("Fastest that reaches 85 %: `small_net`, 0.900 ms" in one for one in said)
+    assert any("`broken` failed at latency" in sentence for sentence in said)
+    assert any("all 10,000 test images through the server" in sentence for sentence in said)
+    assert not any("MLPerf" in sentence for sentence in said)
+
+
+def test_the_verdict_on_close_weak_and_contradicting_models(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72))
+    differing = replace(VERIFIED, same_top1=9_000, server_correct=6_000)
+    add_all(recorder, "b", "b" * 64, cost(), accuracy(6_997), differing)
+    said = " ".join(verdict(reports(recorder)[0].models))
+    assert "Its lead over `b` (p = 0.25) is within the error of 10,000 images" in said
+    assert "No model here reaches 85 %" in said
+    assert "`a` does not reach its card here**: 70.00 % measured, 72.00 % on the card" in said
+    assert "server of `b` differs**: 9,000 of 10,000" in said
+
+
+def test_accuracies_of_other_images_are_not_held_against_each_other(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), accuracy(7_000))
+    recorder.add("b", "b" * 64, None, cost(parameters=9, size=9_999_999, macs=99_999_999))
+    recorder.add("b", "b" * 64, DatasetReference("cifar10", "0"), accuracy(6_000))
+    models = reports(recorder)[0].models
+    assert fronts(models)["size"] == {0, 1}
+    assert any("of different images" in sentence for sentence in verdict(models))
+
+
+def test_a_failure_is_gone_after_a_later_success(recorder: Recorder, machine: Machine) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000), failure())
+    (found,) = reports(recorder)[0].models
+    assert found.failures == (failure(),)  # in the same run: some batch size failed
+    again = Recorder(recorder.folder.parent, machine, {}, run_id="second")
+    rows = [*reports(recorder)[0].results.rows]
+    later = replace(again.add("a", "a" * 64, None, latency(900_000)), created="9999")
+    (found,) = select([*rows, later])
+    assert found.failures == ()
+
+
+def test_rows_of_an_older_export_are_not_mixed_in(recorder: Recorder) -> None:
+    rows = [
+        recorder.add("a", "old", None, cost()),
+        recorder.add("a", "old", REFERENCE, accuracy(9_000)),
+        recorder.add("a", "new", None, cost()),
+    ]
+    (found,) = select(dated(rows))
+    assert (found.digest, found.accuracy) == ("new", None)
+
+
+def dated(rows: list[Row]) -> list[Row]:
+    return [replace(row, created=f"2026-01-01T00:00:{n:02d}") for n, row in enumerate(rows)]
+
+
+def test_each_provider_has_its_line(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000))
+    recorder.add("a", "a" * 64, None, replace(latency(100_000), provider=CUDA_PROVIDER))
+    table = efficiency_table(reports(recorder)[0].models)
+    assert "| 1.00 / 1.05 | – | – | 5.00 on 2 cores | – | CPU |" in table
+    assert "| 0.100 / 0.149 | – | – | 5.00 on 2 cores | – | CUDA |" in table
+
+
+def test_pareto() -> None:
+    candidates = [
+        Candidate("best", 0.9, 10),
+        Candidate("cheap", 0.7, 1),
+        Candidate("twin", 0.7, 1),
+        Candidate("dominated", 0.7, 5),
+        Candidate("beaten", 0.6, 11),
+    ]
+    assert pareto_front(candidates) == {"best", "cheap", "twin"}
+    assert pareto_front([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (0.000123456, "0.000123"), (0.4, "0.400"), (11.877888, "11.9"), (999.6, "1,000"),
+     (123456.7, "123,457"), (None, "–"), (-2.5, "-2.50")],
+)  # fmt: skip
+def test_significant_digits(number: float | None, text: str) -> None:
+    assert significant(number) == text
+
+
+def test_a_pipe_does_not_break_a_table() -> None:
+    assert markdown_table(["a"], [["x|y"]], ["left"]) == "| a |\n| :-- |\n| x\\|y |\n"
+
+
+def test_write_then_check_then_measure_again(
+    tmp_path: Path, recorder: Recorder, machine: Machine
+) -> None:
+    fill(recorder)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Before\n\n{TABLE_BEGIN}\nold\n{TABLE_END}\n\nAfter\n")
+    written = write_report(reports(recorder), tmp_path)
+    assert [path.name for path in written] == [
+        "trade_offs.png", "latency.png", "throughput.png", "throughput_latency.png", "load.png",
+        "confusion.png", "calibration.png", "study_front.png", "gaps.png", "table.csv",
+        "efficiency.json", "REPORT.md", "README.md", "report.html",
+    ]  # fmt: skip
+    for path in written[:9]:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+    text = readme.read_text()
+    assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\nMeasured on Test CPU 9000, 2 cores")
+    assert text.endswith(f"{TABLE_END}\n\nAfter\n")
+    assert GOLDEN in text
+    report = (tmp_path / "REPORT.md").read_text()
+    assert GOLDEN in report
+    assert report.index("**Most accurate: `small_net`**") < report.index("| Model |")
+    assert f"](results/{machine.name}/plots/latency.png)" in report
+    assert "The load generator was the limit for simple_cnn" in report
+
+    assert stale_files(reports(recorder), tmp_path) == []
+    page, picture = tmp_path / "report.html", written[0].read_bytes()
+    drawn = page.read_text()
+    readme.write_text(text.replace("68.06", "78.06"))
+    page.write_text(drawn.replace("small_net", "other_net", 1))
+    written[0].unlink()
+    assert stale_files(reports(recorder), tmp_path) == [written[0], readme, page]
+
+    readme.write_text(text)
+    page.write_text(drawn)
+    written[0].write_bytes(picture)
+    assert stale_files(reports(recorder), tmp_path) == []
+    recorder.add("simple_cnn", "a" * 64, None, latency(300_000))
+    assert {path.name for path in stale_files(reports(recorder), tmp_path)} == {
+        path.name for path in written
+    }
+
+
+def test_a_readme_without_markers(tmp_path: Path, recorder: Recorder) -> None:
+    fill(recorder)
+    (tmp_path / "README.md").write_text("# No place\n")
+    with pytest.raises(BenchError, match="no place for the table"):
+        write_report(reports(recorder), tmp_path)
+    assert not (tmp_path / "REPORT.md").exists()
+
+
+def test_nothing_measured(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="Measure first: python -m bench run"):
+        prepare(read_results(tmp_path), tmp_path)
+
+
+def test_an_open_loop_is_shown_as_one_and_is_not_the_rate_of_the_table(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    offered = replace(load(requests=2_000), rate_per_s=200.0, shape="poisson")
+    for measurement in (cost(), accuracy(6_806), load(), offered):
+        recorder.add("simple_cnn", "d" * 64, REFERENCE, measurement)
+    (found,) = select(read_results(tmp_path / "results")[0].rows)
+    assert (found.load, found.offered) == (load(), (offered,))
+    text = load_section(read_results(tmp_path / "results")[0], [found], {})
+    assert "| simple_cnn | 16 | closed | 2,000 |" in text
+    assert "| simple_cnn | 16 | open, poisson, 200/s offered | 200 |" in text
+
+
+def test_the_machine_with_most_models_comes_first(tmp_path: Path, machine: Machine) -> None:
+    for cpu, models in (("a", ["one"]), ("b", ["one", "two"]), ("c", ["three"])):
+        there = Recorder(tmp_path, replace(machine, cpu=cpu), {})
+        for model in models:
+            there.add(model, "a" * 64, None, latency(400_000))
+    shown = [report.results.machine.cpu for report in prepare(read_results(tmp_path), tmp_path)]
+    assert shown == ["b", "c", "a"]

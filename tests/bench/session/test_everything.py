@@ -1,0 +1,157 @@
+"""The resumable session, and the sections and commands around the rows."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import __main__ as command_line
+from bench.load.loops import Sent
+from bench.session.resume import Stage, new_session_id, run_stages, session_of
+from bench.rows.machine import Machine
+from bench.rows.files import Recorder, Row, read_results
+from bench.measure.in_process import RunOutcome
+from bench.report.sections.speed import agreement as agreement_section
+from bench.report.sections.speed import scenarios as scenarios_section
+from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
+from bench.rows.selection import select
+from cifar10.errors import BenchError
+from tests.bench.conftest import accuracy, cost, failure, latency, load
+from tests.bench.serving.test_agreement import FakeServer, compared
+
+DIGESTS = {"a": "1" * 64, "b": "2" * 64}
+
+
+class Session:
+    """Stages that record a cost and a load row; the second can be interrupted or fail."""
+
+    def __init__(self, results: Path, machine: Machine) -> None:
+        self.results, self.machine = results, machine
+        self.calls: list[tuple[str, list[str]]] = []
+        self.interrupt = False
+        self.id = new_session_id()
+
+    def rows(self) -> list[Row]:
+        found = read_results(self.results)
+        return [row for here in found for row in here.rows if row.run_id == self.id]
+
+    def stage(self, name: str, kind: str) -> Stage:
+        def measure(names) -> RunOutcome:
+            self.calls.append((name, list(names)))
+            outcome = RunOutcome()
+            recorder = Recorder(self.results, self.machine, {}, run_id=self.id)
+            for model in names:
+                if self.interrupt and (name, model) == ("second", "b"):
+                    outcome.interrupted = True
+                    break
+                recorder.add(model, DIGESTS[model], None, cost() if kind == "cost" else load())
+                outcome.measured.append(model)
+            return outcome
+
+        return Stage(name, lambda rows: any(row.kind == kind for row in rows), measure)
+
+    def run(self, digests=DIGESTS):
+        stages = [self.stage("first", "cost"), self.stage("second", "load")]
+        return run_stages(stages, digests, self.rows)
+
+
+def test_an_interrupted_session_goes_on_where_it_was(tmp_path: Path, machine: Machine) -> None:
+    session = Session(tmp_path / "results", machine)
+    session.interrupt = True
+    assert session.run().interrupted
+    assert session.calls == [("first", ["a", "b"]), ("second", ["a", "b"])]
+    session.interrupt, session.calls = False, []
+    outcome = session.run()
+    assert session.calls == [("second", ["b"])]
+    assert outcome.skipped == {"first": ["a", "b"], "second": ["a"]}
+    session.calls = []
+    session.run({"a": "9" * 64, "b": DIGESTS["b"]})  # exported again: measured again
+    assert session.calls == [("first", ["a"]), ("second", ["a"])]
+
+
+def test_which_session_is_resumed(tmp_path: Path, machine: Machine) -> None:
+    results = tmp_path / "results"
+    rows = [
+        Recorder(results, machine, {}, run_id=run_id, quick=quick).add("a", "1", None, cost())
+        for run_id, quick in (("all-1", False), ("all-2", True), ("f00", False))
+    ]
+    assert session_of(rows, "x", quick=False) == "all-1"
+    assert session_of(rows, "x", quick=True) == "all-2"
+    with pytest.raises(BenchError, match="no session to resume"):
+        session_of(rows[2:], "x", quick=False)
+
+
+def scenario_rows(recorder: Recorder) -> None:
+    due = np.arange(60) * 0.01
+    sent = Sent(due, due, due + 0.002, np.ones(60, np.bool_))
+    slowing = Sent(due, due, due + np.repeat([0.002, 0.004], [50, 10]), np.ones(60, np.bool_))
+    setting = Setting("http", "cpu", ScenarioPlan())
+    tries = (RateTry(100.0, 60, 0, 2.0, held=True), RateTry(200.0, 60, 1, 40.0, held=False))
+    for measurement in (
+        describe(setting, "single_stream", slowing, warm_up_queries=7),
+        describe(
+            setting, "server", sent, warm_up_queries=3, rate_per_s=100.0, tries=(*tries, tries[0])
+        ),
+    ):
+        recorder.add("net", "d" * 64, None, measurement)
+
+
+def test_the_report_shows_scenarios_and_marks_the_unstable(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    recorder.add("net", "d" * 64, None, cost())
+    scenario_rows(recorder)
+    server = FakeServer()
+    found = compared(server.generator(2.0), server.generator(3.0), server)
+    recorder.add("net", "d" * 64, None, found)
+    (machine,) = read_results(tmp_path / "results")
+    models = select(machine.rows)
+    text = scenarios_section(machine, models, {})
+    single, server_line = [line for line in text.splitlines() if line.startswith("| net")]
+    assert "| SingleStream | p90 | 4.00 ms (" in single
+    assert "**unstable**, 100% apart" in single
+    assert "| Server | rate with p99 ≤ 15 ms | 100 queries/s |" in server_line
+    assert "stable, 0% apart" in server_line
+    assert "100: 2.00 ms; ~~200: 40.0 ms, 1 failed~~; 100: 2.00 ms" in text
+    told = agreement_section(machine, models, {})
+    assert "| net | locust | 100 | 300 | 300 | 3.00 | 1–2 | 1.50 | 20 | – |" in told
+    assert "locust is wrong" in told
+    assert scenarios_section(machine, [], {}) == agreement_section(machine, [], {}) == ""
+
+
+def test_compare_show_and_ls_as_a_user_types_them(
+    tmp_path: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, run, correct, p50 in (("a", "r1", 7_000, 10**6), ("b", "r2", 6_700, 13 * 10**5)):
+        recorder = Recorder(tmp_path / name, machine, {}, run_id=run)
+        recorder.add("net", name * 64, None, accuracy(correct))
+        recorder.add("net", name * 64, None, latency(p50))
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert command_line.main(["compare", a, a]) == 0
+    assert "no regression" in capsys.readouterr().out
+    assert command_line.main(["compare", a, b, "--json"]) == 4
+    found = json.loads(capsys.readouterr().out)
+    assert found["regression"] is True
+    assert {one["what"].split(",")[0]: one["verdict"] for one in found["findings"]} == {
+        "accuracy": "worse",
+        "latency p50": "unclear",  # 30 % slower, but one run a side
+    }
+    assert (
+        command_line.main(["compare", a, b, "--tolerance", "50", "--accuracy-tolerance", "5"]) == 0
+    )
+    assert command_line.main(["compare", b, a]) == 0  # better
+    assert command_line.main(["compare", "r1", "r1", "--results", a]) == 0
+    assert command_line.main(["compare", a, "nosuch"]) == 1
+    assert "there are" in capsys.readouterr().err
+    assert command_line.main(["show", "net", "--results", a]) == 0
+    assert command_line.main(["show", "r1", "--results", a, "--json"]) == 0
+    assert command_line.main(["ls", "--results", a, "--json"]) == 0
+    assert command_line.main(["show", "nosuch", "--results", a]) == 1
+
+
+def test_nothing_in_common_is_an_error(tmp_path: Path, machine: Machine, capsys) -> None:
+    for name, measurement in (("a", latency(10**6)), ("b", failure("load"))):
+        Recorder(tmp_path / name, machine, {}).add("net", "d" * 64, None, measurement)
+    assert command_line.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert "nothing in common" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Networks: the layers of each model."""

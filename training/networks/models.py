@@ -1,0 +1,135 @@
+"""Build and compile a recipe's Keras model. Preprocessing is layers inside it.
+
+Every model takes uint8 (N, 32, 32, 3), RGB, and gives float32 (N, 10), class probabilities.
+"""
+
+import keras
+
+from cifar10.card import Parameters
+from cifar10.errors import RecipeError
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from training.networks.backbone_models import build_backbone, describe_backbone_preprocessing
+from training.networks.backbones import Backbone
+from training.recipes.schema import AdamOneCycle, OneCycle, Phase, Recipe, ResidualNetwork, SimpleCnn
+from training.networks.residual import FusedBatchNormalization, residual_network
+
+
+def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
+    """The untrained model, its weights drawn from Keras' current random state.
+
+    Args:
+        recipe: what to build.
+        for_training: layers that compute the same faster may stand in for Keras' own; the weights
+            are the same ones, in the same order.
+
+    Raises:
+        RecipeError: it does not have the parameters that the recipe expects.
+    """
+    match recipe.architecture:
+        case Backbone():
+            model = build_backbone(recipe.architecture, recipe.name).model
+        case SimpleCnn():
+            model = _simple_cnn(recipe.architecture, recipe.name)
+        case ResidualNetwork():
+            model = residual_network(recipe.architecture, recipe.name, for_training=for_training)
+    check_parameters(model, recipe)
+    return model
+
+
+def check_parameters(model: keras.Model, recipe: Recipe) -> None:
+    """Compare ``model``, trainable as in the last phase, with what ``recipe`` promises.
+
+    Raises:
+        RecipeError: it does not have the parameters that the recipe expects.
+    """
+    found = count_parameters(model)
+    if found != recipe.expected_parameters:
+        message = (
+            f"recipe {recipe.name!r} builds a model with {found}, expected "
+            f"{recipe.expected_parameters}: the architecture is not the one the recipe describes"
+        )
+        raise RecipeError(message)
+
+
+def compile_model(
+    model: keras.Model, phase: Phase, label_smoothing: float = 0.0, *, soft_targets: bool = False
+) -> None:
+    """Give ``model`` a fresh optimizer for ``phase``.
+
+    The sparse loss takes class ids; the study's one-hot encoding is inside it. Smoothed targets
+    and those with a teacher's part are no longer class ids, so those are given as (N, 10) by the
+    caller. Whether to compile
+    with XLA is left to Keras: on TensorFlow's CPU backend it declines, and is right (forcing it
+    made an epoch of the simple CNN twice as long).
+    """
+    model.compile(
+        optimizer=_optimizer(phase),
+        loss=(
+            keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+            if label_smoothing or soft_targets
+            else "sparse_categorical_crossentropy"
+        ),
+        metrics=["accuracy"],
+    )
+
+
+def _optimizer(phase: Phase) -> keras.optimizers.Optimizer:
+    match phase.schedule:
+        case None:
+            return keras.optimizers.Adam(phase.learning_rate)
+        case AdamOneCycle():
+            return keras.optimizers.AdamW(
+                phase.learning_rate, weight_decay=phase.schedule.weight_decay
+            )
+        case OneCycle():
+            return keras.optimizers.SGD(
+                phase.learning_rate,
+                momentum=phase.schedule.momentum,
+                nesterov=True,
+                weight_decay=phase.schedule.weight_decay,
+            )
+
+
+def count_parameters(model: keras.Model) -> Parameters:
+    """Count the model's weights, optimizer and metrics aside."""
+    trainable = sum(weight.numpy().size for weight in model.trainable_weights)
+    non_trainable = sum(weight.numpy().size for weight in model.non_trainable_weights)
+    return Parameters(trainable + non_trainable, trainable, non_trainable)
+
+
+def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """The model to keep, from the one that was trained: Keras' own layers only, as whoever loads
+    its file expects, and ``mirrored`` where the recipe says so."""
+    if not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
+        return model
+    plain = build_model(recipe)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def describe_preprocessing(recipe: Recipe) -> str:
+    """In words, for the card: what the layers inside the model do to the pixels."""
+    match recipe.architecture:
+        case SimpleCnn():
+            return "cast to float32 and divided by 255, giving 0–1"
+        case ResidualNetwork():
+            return "cast to float32, divided by 127.5, minus 1, giving -1–1"
+        case Backbone():
+            return describe_backbone_preprocessing(recipe.architecture)
+
+
+def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:
+    image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
+    x = keras.layers.Rescaling(1 / 255, name="scale")(image)  # casts to float32 first
+    for block, filters in enumerate(architecture.filters, 1):
+        x = keras.layers.Conv2D(
+            filters, 3, padding="same", activation="relu", name=f"convolution_{block}"
+        )(x)
+        x = keras.layers.MaxPooling2D(name=f"pool_{block}")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = keras.layers.Dense(architecture.dense_units, activation="relu", name="hidden")(x)
+    # float32 even where a mixed-precision policy is set: probabilities are the contract.
+    x = keras.layers.Dense(
+        CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
+    )(x)
+    return keras.Model(image, x, name=name)

@@ -1,0 +1,1 @@
+"""Recipes: how each model is trained."""

@@ -1,0 +1,28 @@
+"""All recipes, in one table.
+
+To add one, add it to :data:`RECIPES`; the tests then build it and check its parameters.
+"""
+
+from typing import Final
+
+from cifar10.errors import RecipeError
+from training.recipes.ablation import ABLATION_RECIPES
+from training.recipes.schema import COMPACT, SIMPLE_CNN, Recipe
+from training.recipes.study import STUDY_RECIPES
+
+RECIPES: Final[tuple[Recipe, ...]] = (SIMPLE_CNN, COMPACT, *STUDY_RECIPES, *ABLATION_RECIPES)
+"""All there are; the order is the one they are listed in."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called ``name``.
+
+    Raises:
+        RecipeError: there is none; the message lists those there are.
+    """
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    there = ", ".join(recipe.name for recipe in RECIPES)
+    message = f"no recipe {name!r}; there are: {there}"
+    raise RecipeError(message)
