@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.commands import measuring as measuring_commands
-
 from bench.commands import reading as reading_commands
 from bench.commands.arguments import build_parser
 from bench.commands.console import set_up_logging

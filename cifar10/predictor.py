@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from cifar10.cuda_batches import BucketedRuns
 from cifar10.card import INPUT, OUTPUT, Golden
+from cifar10.cuda_batches import BucketedRuns
 from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
 from cifar10.golden import golden_images
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
@@ -44,7 +44,7 @@ class PredictorOptions:
     cuda_device_id: int = 0
     cuda_buckets: tuple[int, ...] = ()
     """On CUDA, the batch sizes that are run, ascending; smaller batches are filled up, larger ones
-    split (:mod:`cifar10.cuda_batches`). Empty: batches run as they come, and each new size is slow once.
+    split (:mod:`cifar10.cuda_batches`). Empty: batches run as they come, each new size slow once.
     On the CPU no size is slow, and they always run as they come."""
     cuda_memory_bytes: int | None = None
     """The most that the memory arena of one session takes on CUDA; each bucket has one. cuDNN's

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from service.workers.board import Board
 from service.exchange import Answer, Route, Scope
 from service.problems import Headers, Kind, Problem
 from service.rate_limit import RateLimit
 from service.settings import Settings
+from service.workers.board import Board
 
 ALWAYS_OPEN: Final = frozenset(
     ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")

@@ -2,8 +2,8 @@
 
 BentoML gives the command line, the listening socket, builds and containers. Requests do not pass
 through its middleware, which costs more than the model does and limits nothing. On Linux, the one
-worker that BentoML starts becomes the supervisor of ours (:mod:`service.workers.supervisor`); elsewhere
-BentoML's workers serve by themselves.
+worker that BentoML starts becomes the supervisor of ours (:mod:`service.workers.supervisor`);
+elsewhere BentoML's workers serve by themselves.
 """
 
 import os
@@ -16,14 +16,14 @@ from bentoml.exceptions import BentoMLException
 from cifar10.environment import EFFICIENCY_FILE, models_dir, results_dir
 from cifar10.errors import Cifar10Error, SettingsError
 from cifar10.store import ModelStore
-from service.workers.board import Place, inherited_board, leave_board
 from service.edge import Edge
 from service.exchange import Application
-from service.telemetry.logs import configure_logging
 from service.models import ModelSet
-from service.workers.preflight import check_before_start
 from service.rate_limit import new_key
 from service.settings import PREFIX, Settings, read_settings
+from service.telemetry.logs import configure_logging
+from service.workers.board import Place, inherited_board, leave_board
+from service.workers.preflight import check_before_start
 from service.workers.supervisor import CAN_FORK, Supervisor
 
 

@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.telemetry.metrics import ModelMetrics
 from service.problems import Kind, Problem, try_later
+from service.telemetry.metrics import ModelMetrics
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]

@@ -13,12 +13,9 @@ from typing import Final
 from uuid import uuid4
 
 from service.access import ADMINISTRATION, ALWAYS_OPEN, Access
-from service.workers.board import Place
 from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
 from service.inference import Inference
-from service.telemetry.logs import Journal
-from service.telemetry.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.models import LoadedModel, ModelSet
 from service.page import Page
 from service.problems import MEDIA_TYPE, Headers, Kind, Problem, method_not_allowed
@@ -28,9 +25,12 @@ from service.reload import SUFFIX as RELOAD_SUFFIX
 from service.reload import Reloader
 from service.settings import Settings
 from service.status import MODEL_PREFIX, Status
+from service.telemetry.logs import Journal
+from service.telemetry.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.telemetry.tracing import HEADER as TRACE_HEADER
 from service.telemetry.tracing import Parent, Spans, is_configured
 from service.upload import BodyReader, ClientDisconnectedError
+from service.workers.board import Place
 
 logger = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from cifar10.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
 from cifar10.images import DecodeLimits, count_pixels, decode_image
 from service.batcher import Batcher, Run, past_deadline
-from service.telemetry.metrics import Metrics
 from service.models import LoadedModel, batch_sizes
 from service.problems import Kind, Problem, try_later
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.upload import extract_image, extract_images
 
 T = TypeVar("T")

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from cifar10.card import INPUT, OUTPUT, TensorSpec
-from service.workers.board import Board
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
 from service.inference import INLINE, Inference
 from service.models import LoadedModel, ModelSet
@@ -26,6 +25,7 @@ from service.tensors import (
     write_inference,
 )
 from service.upload import BodyReader
+from service.workers.board import Board
 
 PREFIX: Final = "/v2"
 EXTENSIONS: Final = ("binary_tensor_data", "classification")

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from math import ceil
 
-from service.workers.board import RATE_BUCKETS, Board
 from service.problems import Kind, Problem
+from service.workers.board import RATE_BUCKETS, Board
 
 _IPV6_NETWORK_BITS = 64
 """What one customer of a provider has at least; so one client, and not 2⁶⁴."""

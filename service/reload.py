@@ -14,12 +14,12 @@ from typing import Final
 
 from cifar10.errors import Cifar10Error
 from service.access import check_token
-from service.workers.board import Field, Place
 from service.exchange import Answer, Request, json_answer, query_parameters
-from service.telemetry.metrics import Metrics
 from service.models import LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.workers.board import Field, Place
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.workers.board import Board
 from service.exchange import Answer, Request, json_answer, query_parameters
-from service.telemetry.metrics import Metrics
 from service.models import LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model, try_later
+from service.telemetry.metrics import Metrics
+from service.workers.board import Board
 
 STATIC: Final = Path(__file__).parent / "static"
 

@@ -21,9 +21,13 @@ from numpy.typing import NDArray
 from cifar10.dataset import Dataset
 from cifar10.errors import RecipeError
 from training import batches
-from training.networks.backbone_models import build_backbone, cut_before_trained, with_stored_statistics
-from training.networks.backbones import Backbone
 from training.features import EXTRACTION_BATCH, FORMAT_VERSION, FeatureKey, extract_features
+from training.networks.backbone_models import (
+    build_backbone,
+    cut_before_trained,
+    with_stored_statistics,
+)
+from training.networks.backbones import Backbone
 from training.networks.models import compile_model
 from training.recipes.schema import Phase, Recipe, Smoke
 from training.smoke import smoke_dataset

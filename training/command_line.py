@@ -23,8 +23,8 @@ from cifar10.quiet import import_quietly
 from cifar10.sources import RawArrays
 from cifar10.store import ModelStore
 from training.networks.backbones import BACKBONES, WeightsChoice
-from training.recipes.catalogue import RECIPES, find_recipe
 from training.progress import decoding_progress, training_progress
+from training.recipes.catalogue import RECIPES, find_recipe
 from training.recipes.schema import Recipe, with_epochs
 from training.smoke import cut_down
 

@@ -47,10 +47,10 @@ from cifar10.store import (
 )
 from training import batches
 from training.augmentation import augment
-from training.networks.backbones import Backbone, WeightsChoice
 from training.checkpoint import Checkpoint, State, check_identity
 from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
+from training.networks.backbones import Backbone, WeightsChoice
 from training.networks.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions

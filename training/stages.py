@@ -16,6 +16,7 @@ from cifar10.card import WeightsRecord
 from cifar10.dataset import Dataset
 from cifar10.environment import cache_dir
 from cifar10.errors import RecipeError
+from training.features import FORMAT_VERSION, FeatureKey, extract_features
 from training.networks.backbone_models import (
     Cut,
     build_backbone,
@@ -24,7 +25,6 @@ from training.networks.backbone_models import (
     with_stored_statistics,
 )
 from training.networks.backbones import Backbone, WeightsChoice
-from training.features import FORMAT_VERSION, FeatureKey, extract_features
 from training.networks.models import build_model, check_parameters, in_plain_layers
 from training.observer import Observer
 from training.recipes.schema import Phase, Recipe

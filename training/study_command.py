@@ -9,8 +9,8 @@ from rich.table import Table
 
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
-from training.networks.backbones import WeightsChoice
 from training.history import EpochRow
+from training.networks.backbones import WeightsChoice
 from training.progress import progress_bar
 from training.recipes.schema import Phase, Recipe
 from training.study import Planned, StudyObserver, StudyRow, plan, run_study

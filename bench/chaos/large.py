@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.load.loops import open_loop
-from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.chaos.trial import Trial
 from bench.load.client import HttpClient
+from bench.load.loops import open_loop
+from bench.rows.kinds.chaos import ChaosMeasurement
 from cifar10.golden import golden_images
 from cifar10.images import decode_image
 from cifar10.predictor import Predictor, PredictorOptions

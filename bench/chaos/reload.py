@@ -9,9 +9,9 @@ from typing import Final
 import httpx
 import numpy as np
 
-from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.chaos.trial import Trial, traffic
 from bench.load.locust import encode_png
+from bench.rows.kinds.chaos import ChaosMeasurement
 from cifar10.card import read_card
 from cifar10.records import to_json
 from cifar10.store import CARD_FILE, ONNX_FILE

@@ -20,18 +20,18 @@ import httpx
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 
-from bench.load.loops import closed_loop, open_loop, run
 from bench.chaos.inputs import Fuzzer, HostileRequest, bombs
 from bench.chaos.large import large
-from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.chaos.reload import ADMINISTRATOR, reload
 from bench.chaos.trial import USERS, ChaosPlan, Trial, traffic
 from bench.commands.choices import model_of
-from bench.serving.cores import on_cores, pinned, usable
 from bench.load.client import NO_ANSWER, HttpClient
+from bench.load.loops import closed_loop, open_loop, run
+from bench.measure.in_process import RunOutcome
 from bench.measure.progress import Progress, silent
 from bench.rows.files import Recorder, Row
-from bench.measure.in_process import RunOutcome
+from bench.rows.kinds.chaos import ChaosMeasurement
+from bench.serving.cores import on_cores, pinned, usable
 from bench.serving.process import SERVE, Server
 from cifar10.errors import BenchError
 from cifar10.predictor import Device

@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.load.locust import encode_png
 from bench.load.client import NO_ANSWER, HttpClient
+from bench.load.locust import encode_png
 from bench.measure.progress import Progress, silent
+from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.serving.process import Server
 
 USERS: Final = 32

@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
-from bench.rows.machine import read_machine, read_versions
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled
 from bench.rows.files import Recorder
+from bench.rows.machine import read_machine, read_versions
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError

@@ -5,10 +5,6 @@ from dataclasses import asdict, replace
 
 from rich.console import Console
 
-from bench.serving.agreement import AgreementPlan
-from bench.serving.agreement_runs import agree_on_models
-from bench.serving.bulk import QUICK_BULK_PLAN, BulkPlan, measure_bulk, measured_in
-from bench.peers.ceiling import measure_ceilings
 from bench.chaos.run import TRIALS, hurt_service, trials_in
 from bench.chaos.trial import ChaosPlan
 from bench.commands.choices import (
@@ -21,14 +17,18 @@ from bench.commands.choices import (
     served_models,
 )
 from bench.commands.console import progress_bar
-from bench.rows.machine import read_machine, read_versions
-from bench.load.locust import LoadPlan
-from bench.measure.latency import QUICK_PLAN, LatencyPlan
 from bench.commands.listing import (
     as_json,
 )
 from bench.commands.outcomes import MODEL_FAILED, OK, conclude, rows_here, standard_output
-from bench.serving.target import Target, load_models, reference_to, verify_models
+from bench.compare.selftest import Bench, SensitivityPlan, measure_sensitivity
+from bench.load.locust import LoadPlan
+from bench.measure.damage import measure_robustness
+from bench.measure.in_process import RunOutcome, measure_models
+from bench.measure.latency import QUICK_PLAN, LatencyPlan
+from bench.measure.resources import measure_resources
+from bench.measure.sending_runs import measure_sendings
+from bench.peers.ceiling import measure_ceilings
 from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
 from bench.peers.questions import encode_jpeg
 from bench.peers.rounds import (
@@ -39,19 +39,18 @@ from bench.peers.rounds import (
     new_comparison_id,
     session_of_file,
 )
-from bench.measure.resources import measure_resources
-from bench.session.resumable import Session, new_session, newest_session
-from bench.measure.damage import measure_robustness
-from bench.measure.in_process import RunOutcome, measure_models
+from bench.report.sections.selftest import told
+from bench.rows.machine import read_machine, read_versions
 from bench.scenarios.run import (
     merged,
     scenario_plan,
     scenarios_in_process,
     scenarios_over_http,
 )
-from bench.measure.sending_runs import measure_sendings
-from bench.compare.selftest import Bench, SensitivityPlan, measure_sensitivity
-from bench.report.sections.selftest import told
+from bench.serving.agreement import AgreementPlan
+from bench.serving.agreement_runs import agree_on_models
+from bench.serving.bulk import QUICK_BULK_PLAN, BulkPlan, measure_bulk, measured_in
+from bench.serving.target import Target, load_models, reference_to, verify_models
 from bench.serving.tuning import (
     QUICK_SETTINGS_PLAN,
     SENT_IMAGES,
@@ -59,6 +58,7 @@ from bench.serving.tuning import (
     choices,
     measure_settings,
 )
+from bench.session.resumable import Session, new_session, newest_session
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.predictor import Device
 from cifar10.store import ModelStore

@@ -8,10 +8,10 @@ from typing import Final
 from rich.console import Console
 from rich.markup import escape
 
-from bench.rows.machine import read_machine
 from bench.commands.listing import as_json
-from bench.rows.files import Row, read_results
 from bench.measure.in_process import RunOutcome
+from bench.rows.files import Row, read_results
+from bench.rows.machine import read_machine
 
 OK: Final = 0
 ERROR: Final = 1

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.markup import escape
 
-from bench.compare.findings import Tolerance, compare
 from bench.commands.console import results_table
 from bench.commands.listing import (
     as_json,
@@ -18,6 +17,7 @@ from bench.commands.listing import (
     side_of,
 )
 from bench.commands.outcomes import ERROR, OK, REGRESSION, standard_output
+from bench.compare.findings import Tolerance, compare
 from bench.report.build import prepare, stale_files, write_report
 from bench.rows.files import MachineResults, read_results
 from cifar10.errors import BenchError

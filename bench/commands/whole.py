@@ -5,7 +5,6 @@ from typing import Final
 
 from rich.console import Console
 
-from bench.serving.agreement import AgreementPlan
 from bench.commands.choices import (
     chosen_dataset,
     chosen_models,
@@ -13,17 +12,18 @@ from bench.commands.choices import (
     open_model,
 )
 from bench.commands.console import progress_bar
-from bench.session.resume import new_session_id, run_stages, session_of
-from bench.rows.machine import read_machine
-from bench.load.locust import LoadPlan
-from bench.measure.latency import QUICK_PLAN
 from bench.commands.outcomes import conclude, rows_here
-from bench.serving.target import Target
-from bench.session.plan import Lengths, lengths_for
+from bench.load.locust import LoadPlan
+from bench.measure.in_process import RunOutcome
+from bench.measure.latency import QUICK_PLAN
 from bench.report.build import prepare, write_report
 from bench.rows.files import Row, read_results
-from bench.measure.in_process import RunOutcome
+from bench.rows.machine import read_machine
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN
+from bench.serving.agreement import AgreementPlan
+from bench.serving.target import Target
+from bench.session.plan import Lengths, lengths_for
+from bench.session.resume import new_session_id, run_stages, session_of
 from bench.session.stages import Everything, stages_of
 from cifar10.environment import models_dir
 from cifar10.errors import BenchError

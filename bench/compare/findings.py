@@ -24,15 +24,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.statistics.blocks import (
-    RESAMPLES,
-    Blocks,
-    Statistic,
-    blocks_of,
-    paired_ratio_interval,
-    ratio_interval,
-)
-from bench.serving.load import request_rate, server_cpu_us
+from bench.rows.files import Row
 from bench.rows.kinds.measurements import (
     AccuracyMeasurement,
     FailureMeasurement,
@@ -41,9 +33,17 @@ from bench.rows.kinds.measurements import (
     Measurement,
     ThroughputMeasurement,
 )
-from bench.rows.files import Row
 from bench.rows.kinds.scenario import ScenarioMeasurement
 from bench.scenarios.rules import times_ms
+from bench.serving.load import request_rate, server_cpu_us
+from bench.statistics.blocks import (
+    RESAMPLES,
+    Blocks,
+    Statistic,
+    blocks_of,
+    paired_ratio_interval,
+    ratio_interval,
+)
 from bench.statistics.samples import Interval
 
 Verdict = Literal["same", "better", "worse", "unclear"]

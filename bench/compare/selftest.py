@@ -5,14 +5,14 @@ A gate is worth what it lets through and what it stops. So it is tried on runs w
 - **unchanged**: a baseline and ten repeats of it, several runs each: every regression that
   ``compare`` reports between them is a false alarm;
 - **a slower server**: the same service, with a fifth of its CPU time a request burnt on top
-  (:mod:`bench.planted.sitecustomize`): must be reported;
+  (:mod:`bench.compare.planted.sitecustomize`): must be reported;
 - **a less accurate model**: the model's own answers with noise on their logarithms, just so much
   that three points of accuracy are lost; as with a real worse model some images are won meanwhile:
   must be reported.
 
-All services run at once, and each gets a window of a second in every round (:mod:`bench.serving.windows`),
-so that a machine that drifts drifts under all of them. The rows of all windows are kept, one folder
-a side, for ``compare`` by hand.
+All services run at once, and each gets a window of a second in every round
+(:mod:`bench.serving.windows`), so that a machine that drifts drifts under all of them. The rows of
+all windows are kept, one folder a side, for ``compare`` by hand.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure.accuracy import compare_with_labels, predict_probabilities
 from bench.compare.findings import Comparison, Finding, Tolerance, compare
-from bench.rows.machine import Machine
 from bench.load.locust import LoadPlan
+from bench.measure.accuracy import compare_with_labels, predict_probabilities
+from bench.measure.in_process import Open, RunOutcome, measure_models
 from bench.measure.latency import QUICK_PLAN
-from bench.serving.load import server_cpu_us
-from bench.serving.target import Target, reference_to
 from bench.measure.progress import Progress, labelled, silent
 from bench.rows.files import Recorder, Row, read_results
-from bench.measure.in_process import Open, RunOutcome, measure_models
 from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
+from bench.rows.machine import Machine
+from bench.serving.load import server_cpu_us
 from bench.serving.process import Server
+from bench.serving.target import Target, reference_to
 from bench.serving.windows import Window, take_turns
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.statistics.calibration import measure_reliability
-from bench.rows.machine import usable_cores
 from bench.measure.latency import Executor
-from bench.rows.kinds.measurements import AccuracyMeasurement
-from bench.rows.paired import pack_classes, pack_hits
 from bench.measure.progress import Progress, silent
 from bench.rows.files import DatasetReference
+from bench.rows.kinds.measurements import AccuracyMeasurement
+from bench.rows.machine import usable_cores
+from bench.rows.paired import pack_classes, pack_hits
+from bench.statistics.calibration import measure_reliability
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import ModelCard
 from cifar10.labels import CLASS_COUNT

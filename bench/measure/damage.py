@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.corruptions import CORRUPTIONS, SEED, SEVERITIES, Corruption, corrupt
+from bench.measure.in_process import Open, RunOutcome
 from bench.measure.latency import Executor
-from bench.rows.kinds.measurements import RobustnessMeasurement
 from bench.measure.progress import Progress, silent
 from bench.rows.files import DatasetReference, Recorder
-from bench.measure.in_process import Open, RunOutcome
+from bench.rows.kinds.measurements import RobustnessMeasurement
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore
 

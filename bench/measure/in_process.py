@@ -11,8 +11,8 @@ from bench.measure.accuracy import compare_with_labels, predict_probabilities, u
 from bench.measure.cost import measure_cost
 from bench.measure.latency import Executor, LatencyPlan, LatencySession
 from bench.measure.progress import Progress, labelled, silent
-from bench.rows.files import DatasetReference, Recorder
 from bench.measure.training_history import read_training
+from bench.rows.files import DatasetReference, Recorder
 from bench.rows.kinds.variant import refused_variant, variant_of
 from cifar10.card import ModelCard
 from cifar10.dataset import Dataset, Split

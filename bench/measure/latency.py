@@ -21,8 +21,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.rows.kinds.measurements import LatencyMeasurement, ThroughputMeasurement
 from bench.measure.progress import Progress, silent
+from bench.rows.kinds.measurements import LatencyMeasurement, ThroughputMeasurement
 
 logger = logging.getLogger(__name__)
 

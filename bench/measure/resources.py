@@ -16,11 +16,11 @@ from typing import Any, Final
 import numpy as np
 
 from bench.measure.energy import Meter, find_meter
+from bench.measure.in_process import Open, RunOutcome
 from bench.measure.latency import Executor
-from bench.rows.kinds.measurements import ResourceMeasurement, StartSample
 from bench.measure.progress import Progress, silent
 from bench.rows.files import Recorder
-from bench.measure.in_process import Open, RunOutcome
+from bench.rows.kinds.measurements import ResourceMeasurement, StartSample
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.labels import IMAGE_SHAPE

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.corruptions import SEED
-from bench.rows.machine import usable_cores
-from bench.measure.latency import Executor
-from bench.serving.target import reference_to
-from bench.rows.paired import pack_hits
-from bench.session.plan import has_random_weights
-from bench.measure.progress import Progress, silent
-from bench.rows.files import Recorder
 from bench.measure.damage import DEFAULT_IMAGES, choose_images
 from bench.measure.in_process import Open, RunOutcome
-from bench.rows.kinds.sending import SendingMeasurement
+from bench.measure.latency import Executor
+from bench.measure.progress import Progress, silent
 from bench.measure.sendings import SENDINGS, Sending, sent
+from bench.rows.files import Recorder
+from bench.rows.kinds.sending import SendingMeasurement
+from bench.rows.machine import usable_cores
+from bench.rows.paired import pack_hits
+from bench.serving.target import reference_to
+from bench.session.plan import has_random_weights
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore
 

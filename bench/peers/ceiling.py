@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.loops import Sent, closed_loop, run_timed
-from bench.load.locust import LoadPlan, drive, encode_png
 from bench.load.client import HttpClient
+from bench.load.locust import LoadPlan, drive, encode_png
+from bench.load.loops import Sent, closed_loop, run_timed
 from bench.measure.progress import Progress, silent
 from bench.serving.process import Server
 from bench.statistics.samples import percentile

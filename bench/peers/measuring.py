@@ -15,13 +15,13 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.loops import Sent, closed_loop, open_loop, run_timed
-from bench.serving.cores import Cores, on_cores, pinned
 from bench.load.client import HttpClient
-from bench.rows.kinds.peer import PeerMeasurement
+from bench.load.loops import Sent, closed_loop, open_loop, run_timed
 from bench.peers.catalogue import FOLDER, OURS, Peer
 from bench.peers.environments import programs_of, version_of
 from bench.peers.questions import check_same
+from bench.rows.kinds.peer import PeerMeasurement
+from bench.serving.cores import Cores, on_cores, pinned
 from bench.serving.process import Server
 from bench.statistics.samples import percentile
 from cifar10.environment import PROJECT_ROOT

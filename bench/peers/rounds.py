@@ -12,15 +12,15 @@ from typing import Final
 
 import numpy as np
 
-from bench.serving.cores import Cores, choose_cores
-from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
+from bench.measure.in_process import Open, RunOutcome
+from bench.measure.progress import Progress, silent
 from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of
 from bench.peers.measuring import PeerPlan, Subject, measure_peer, title_of
 from bench.peers.questions import encode_jpeg
-from bench.measure.progress import Progress, silent
 from bench.rows.files import DatasetReference, Recorder, Row, published
-from bench.measure.in_process import Open, RunOutcome
+from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
+from bench.serving.cores import Cores, choose_cores
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.images import decode_image

@@ -13,16 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.report.build import page as html_report
-
-from bench.report.plots import draw as plots
-from bench.report.sections.evidence import budgets
-from bench.report.markdown_html import to_html
-from bench.report.sections.peers import readme_peers
-from bench.report.sections.index import SECTIONS, machine_line
-from bench.rows.files import MachineResults, newest
-from bench.rows.selection import ModelResult, select
-from bench.report.study.sections import study_table
+from bench.report import page as html_report
 from bench.report.efficiency import (
     LEGEND,
     efficiency_csv,
@@ -30,7 +21,15 @@ from bench.report.efficiency import (
     efficiency_table,
     gpu_line,
 )
+from bench.report.markdown_html import to_html
+from bench.report.plots import draw as plots
+from bench.report.sections.evidence import budgets
+from bench.report.sections.index import SECTIONS, machine_line
+from bench.report.sections.peers import readme_peers
+from bench.report.study.sections import study_table
 from bench.report.verdict import verdict
+from bench.rows.files import MachineResults, newest
+from bench.rows.selection import ModelResult, select
 from cifar10.environment import EFFICIENCY_FILE
 from cifar10.errors import BenchError
 from cifar10.store import write_atomic

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.measure.cost import accuracy_per_million_parameters
-from bench.serving.load import generator_was_limit, request_rate
 from bench.report.formats import (
     NOTHING,
     Align,
@@ -24,6 +23,7 @@ from bench.report.formats import (
 from bench.rows.kinds.measurements import FailureMeasurement
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff, fronts
+from bench.serving.load import generator_was_limit, request_rate
 
 FLOORS: Final = ((0.94, "DAWNBench"), (0.85, "MLPerf Tiny"))
 """Accuracies on CIFAR-10 below which two known benchmarks do not look at speed, highest first.

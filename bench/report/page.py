@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.report.columns import COLUMNS, FLOORS, Entry, Value, entries
-from bench.report.sections.evidence import HOW_TO_MAKE, LEAST
 from bench.report.formats import accuracy_with_interval, percent, significant
 from bench.report.markdown_html import inline, to_html
 from bench.report.recommend import Pick, pick_for_budgets, reaches, reaches_a_floor, ship
+from bench.report.sections.evidence import HOW_TO_MAKE, LEAST
 from bench.rows.selection import ModelResult
 
 _PAGE: Final = Path(__file__).parent / "templates"

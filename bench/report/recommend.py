@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.report.columns import FLOORS
-from bench.report.formats import accuracy_with_interval, millions, percent, short_provider, significant
+from bench.report.formats import (
+    accuracy_with_interval,
+    millions,
+    percent,
+    short_provider,
+    significant,
+)
 from bench.rows.paired import unpack_hits
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff

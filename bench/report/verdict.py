@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from bench.report.columns import FLOORS, failure_reason
-from bench.serving.load import generator_was_limit, request_rate
 from bench.report.formats import accuracy_with_interval, count, millions, percent, significant
 from bench.report.recommend import paired_test, reaches_a_floor
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
+from bench.serving.load import generator_was_limit, request_rate
 from bench.serving.verify import is_verified
 
 FLOOR_MLPERF_TINY: Final = FLOORS[-1][0]

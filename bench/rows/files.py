@@ -22,8 +22,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from bench.rows.kinds.measurements import (
+    ADDED_LATER,
+    KINDS,
+    FailureMeasurement,
+    Measurement,
+    key_of,
+    kind_of,
+)
 from bench.rows.machine import Machine
-from bench.rows.kinds.measurements import ADDED_LATER, KINDS, FailureMeasurement, Measurement, key_of, kind_of
 from cifar10.environment import PROJECT_ROOT, cache_dir
 from cifar10.errors import BenchError
 from cifar10.records import RecordError, from_json

@@ -7,8 +7,8 @@ round slows both; the median of the ratios is not the ratio of the medians.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
 from bench.rows.files import Row
+from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
 from bench.statistics.samples import median
 
 

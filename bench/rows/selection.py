@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Final, Literal, TypeVar
 
+from bench.rows.files import DatasetReference, Row, newest
 from bench.rows.kinds.measurements import (
     AccuracyMeasurement,
     CostMeasurement,
@@ -22,12 +23,11 @@ from bench.rows.kinds.measurements import (
     TrainingMeasurement,
     VerifyMeasurement,
 )
-from bench.statistics.pareto import Candidate, pareto_front
 from bench.rows.kinds.plan import PlanMeasurement
-from bench.rows.files import DatasetReference, Row, newest
 from bench.rows.kinds.sending import SendingMeasurement
-from bench.statistics.samples import median, percentile
 from bench.rows.kinds.variant import VariantMeasurement
+from bench.statistics.pareto import Candidate, pareto_front
+from bench.statistics.samples import median, percentile
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
 
 TradeOff = Literal["latency", "size", "MACs"]

@@ -15,7 +15,6 @@ from bench.load.arrivals import arrivals_s
 from bench.load.loops import Sent
 from bench.measure.latency import Clock, Executor
 from bench.measure.progress import Progress, silent
-from bench.statistics.rate_search import RateTry, search_rate
 from bench.rows.kinds.scenario import Scenario, ScenarioMeasurement
 from bench.scenarios.rules import (
     IMAGES_PER_MULTI_STREAM_QUERY,
@@ -25,6 +24,7 @@ from bench.scenarios.rules import (
     assess_try,
     describe,
 )
+from bench.statistics.rate_search import RateTry, search_rate
 from cifar10.predictor import CUDA_PROVIDER
 
 Sleep = Callable[[float], None]

@@ -5,7 +5,6 @@ from typing import Any, Final, Protocol
 
 from bench.load.loops import Sent, closed_loop, open_loop, run_timed
 from bench.measure.progress import Progress, silent
-from bench.statistics.rate_search import RateTry, search_rate
 from bench.rows.kinds.scenario import Scenario, ScenarioMeasurement
 from bench.scenarios.rules import (
     IMAGES_PER_MULTI_STREAM_QUERY,
@@ -15,6 +14,7 @@ from bench.scenarios.rules import (
     assess_try,
     describe,
 )
+from bench.statistics.rate_search import RateTry, search_rate
 from cifar10.errors import BenchError
 
 _CONNECTIONS: Final = 16

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.loops import Sent
-from bench.statistics.rate_search import DEFAULT_SEARCH, RateTry, SearchPlan
-from bench.rows.packed import pack_times_us, unpack_times_us
 from bench.rows.kinds.scenario import Loop, Scenario, ScenarioMeasurement, Via
-from bench.statistics.stability import WINDOWS, disagreement, window_medians
+from bench.rows.packed import pack_times_us, unpack_times_us
+from bench.statistics.rate_search import DEFAULT_SEARCH, RateTry, SearchPlan
 from bench.statistics.samples import Interval, bootstrap_interval, percentile
+from bench.statistics.stability import WINDOWS, disagreement, window_medians
 
 SCENARIOS: Final[tuple[Scenario, ...]] = ("single_stream", "multi_stream", "server", "offline")
 PERCENT: Final[dict[str, float]] = {"single_stream": 90, "multi_stream": 99, "server": 99}

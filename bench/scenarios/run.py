@@ -7,17 +7,17 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from bench.load.locust import encode_png
 from bench.load.client import HttpClient
-from bench.serving.load import IMAGE_COUNT, Served, classify_route
-from bench.serving.target import Target, each_served, reference_to
+from bench.load.locust import encode_png
+from bench.measure.in_process import Open, RunOutcome
 from bench.measure.progress import Progress
 from bench.rows.files import Recorder
-from bench.measure.in_process import Open, RunOutcome
-from bench.scenarios.rules import QUICK_SCENARIO_PLAN, ScenarioPlan
 from bench.scenarios.in_process import InProcess
 from bench.scenarios.over_http import OverHttp
+from bench.scenarios.rules import QUICK_SCENARIO_PLAN, ScenarioPlan
+from bench.serving.load import IMAGE_COUNT, Served, classify_route
 from bench.serving.process import Server
+from bench.serving.target import Target, each_served, reference_to
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
 

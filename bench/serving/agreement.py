@@ -23,14 +23,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.loops import Sent, closed_loop, open_loop, run_timed
-from bench.peers.ceiling import Ceiling
-from bench.load.locust import LoadPlan, drive, encode_png
 from bench.load.client import HttpClient
-from bench.serving.load import IMAGE_COUNT, classify_route
+from bench.load.locust import LoadPlan, drive, encode_png
+from bench.load.loops import Sent, closed_loop, open_loop, run_timed
 from bench.measure.progress import Progress, silent
-from bench.rows.packed import pack_times_us, unpack_times_us
+from bench.peers.ceiling import Ceiling
 from bench.rows.kinds.scenario import AgreementMeasurement, GeneratorCount
+from bench.rows.packed import pack_times_us, unpack_times_us
+from bench.serving.load import IMAGE_COUNT, classify_route
 from bench.serving.server_metrics import (
     ServerFigures,
     finite,

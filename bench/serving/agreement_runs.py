@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from bench.serving.agreement import AgreementPlan, agrees, measure_agreement
-from bench.peers.ceiling import measure_ceilings
-from bench.serving.load import Served
-from bench.serving.target import Target, each_served, reference_to
-from bench.measure.progress import Progress
-from bench.rows.files import Recorder
 from bench.measure.in_process import RunOutcome
+from bench.measure.progress import Progress
+from bench.peers.ceiling import measure_ceilings
+from bench.rows.files import Recorder
+from bench.serving.agreement import AgreementPlan, agrees, measure_agreement
+from bench.serving.load import Served
 from bench.serving.process import Server
+from bench.serving.target import Target, each_served, reference_to
 from cifar10.dataset import Dataset
 
 STAGE = "agreement"

@@ -15,15 +15,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.loops import Sent, closed_loop, run
-from bench.serving.cores import Cores, choose_cores, on_cores, pinned
 from bench.load.client import HttpClient
-from bench.measure.latency import Executor
-from bench.rows.kinds.peer import BulkMeasurement
-from bench.peers.questions import V2_HEADER_LENGTH
-from bench.measure.progress import Progress, labelled, silent
-from bench.rows.files import Recorder, Row
+from bench.load.loops import Sent, closed_loop, run
 from bench.measure.in_process import Open, RunOutcome
+from bench.measure.latency import Executor
+from bench.measure.progress import Progress, labelled, silent
+from bench.peers.questions import V2_HEADER_LENGTH
+from bench.rows.files import Recorder, Row
+from bench.rows.kinds.peer import BulkMeasurement
+from bench.serving.cores import Cores, choose_cores, on_cores, pinned
 from bench.serving.process import DEFAULT_MAX_BATCH, SERVE, Server
 from cifar10.card import INPUT, OUTPUT
 from cifar10.dataset import Dataset

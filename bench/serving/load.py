@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.locust import LoadPlan, RawLoad, drive, encode_png
-from bench.rows.kinds.measurements import LoadMeasurement
 from bench.measure.progress import Progress, silent
+from bench.rows.kinds.measurements import LoadMeasurement
 from bench.serving.process import Server, is_ready
 from cifar10.errors import BenchError
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.load.locust import LoadPlan
-from bench.serving.load import Served, ask_what_is_served, measure_load
+from bench.measure.accuracy import predict_classes, untimed_workers
+from bench.measure.in_process import Open, RunOutcome
 from bench.measure.progress import Progress, labelled
 from bench.rows.files import DatasetReference, Recorder
-from bench.measure.in_process import Open, RunOutcome
+from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server
 from bench.serving.verify import classes_from_server, compare_answers, is_verified
 from cifar10.dataset import Dataset

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.load.loops import Sent, closed_loop, run
-from bench.serving.cores import choose_cores, on_cores, pinned, usable
 from bench.load.client import HttpClient
-from bench.serving.target import Target
+from bench.load.loops import Sent, closed_loop, run
+from bench.measure.in_process import RunOutcome
 from bench.measure.progress import Progress, silent
 from bench.rows.files import Recorder
-from bench.measure.in_process import RunOutcome
-from bench.serving.process import DEFAULT_MAX_BATCH, Server
 from bench.rows.kinds.settings import SettingsMeasurement
+from bench.serving.cores import choose_cores, on_cores, pinned, usable
+from bench.serving.process import DEFAULT_MAX_BATCH, Server
+from bench.serving.target import Target
 from bench.statistics.samples import percentile
 
 SENT_IMAGES: Final = 500

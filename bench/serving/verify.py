@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.locust import encode_png
-from bench.serving.load import classify_route
-from bench.rows.kinds.measurements import VerifyMeasurement
 from bench.measure.progress import Progress, silent
+from bench.rows.kinds.measurements import VerifyMeasurement
+from bench.serving.load import classify_route
 from cifar10.errors import BenchError
 
 CONNECTIONS: Final = 8

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.loops import Sent, closed_loop, run_timed
-from bench.load.locust import LoadPlan, RawLoad, encode_png
 from bench.load.client import HttpClient
-from bench.serving.load import IMAGE_COUNT, classify_route, summarise
+from bench.load.locust import LoadPlan, RawLoad, encode_png
+from bench.load.loops import Sent, closed_loop, run_timed
 from bench.rows.kinds.measurements import LoadMeasurement
+from bench.serving.load import IMAGE_COUNT, classify_route, summarise
 from bench.serving.process import Server
 
 _OK: Final = 200

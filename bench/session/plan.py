@@ -13,8 +13,8 @@ from typing import Final, Literal
 from bench.load.locust import LoadPlan
 from bench.measure.latency import LatencyPlan
 from bench.rows.kinds.plan import PlanMeasurement
-from bench.scenarios.rules import ScenarioPlan
 from bench.rows.selection import ModelResult, TradeOff, fronts
+from bench.scenarios.rules import ScenarioPlan
 from cifar10.card import ModelCard
 
 Role = Literal["full", "in process", "other seed", "cost only"]

@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.rows.files import Row
 from bench.measure.in_process import RunOutcome
+from bench.rows.files import Row
 from cifar10.errors import BenchError
 
 SESSION_PREFIX = "all-"

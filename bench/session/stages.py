@@ -7,28 +7,28 @@ In process first: no server is running then. What the first stages find decides,
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.serving.agreement import AgreementPlan
-from bench.serving.agreement_runs import agree_on_models
-from bench.measure.corruptions import CORRUPTIONS
-from bench.session.resume import Stage
 from bench.load.locust import LoadPlan
-from bench.measure.latency import LatencyPlan
-from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, RobustnessMeasurement
-from bench.serving.target import Target, load_models, verify_models
-from bench.session.plan import Lengths, Role, decide, first_roles, latency_plan_for
-from bench.rows.kinds.plan import PlanMeasurement
-from bench.measure.progress import Progress
-from bench.measure.resources import measure_resources
-from bench.rows.files import Recorder, Row
+from bench.measure.corruptions import CORRUPTIONS
 from bench.measure.damage import DEFAULT_IMAGES, measure_robustness
 from bench.measure.in_process import Open, RunOutcome, measure_models
-from bench.rows.kinds.scenario import ScenarioMeasurement
-from bench.scenarios.run import scenarios_in_process, scenarios_over_http
-from bench.scenarios.rules import SCENARIOS
-from bench.rows.selection import select
-from bench.rows.kinds.sending import SendingMeasurement
+from bench.measure.latency import LatencyPlan
+from bench.measure.progress import Progress
+from bench.measure.resources import measure_resources
 from bench.measure.sending_runs import measure_sendings
 from bench.measure.sendings import SENDINGS
+from bench.rows.files import Recorder, Row
+from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, RobustnessMeasurement
+from bench.rows.kinds.plan import PlanMeasurement
+from bench.rows.kinds.scenario import ScenarioMeasurement
+from bench.rows.kinds.sending import SendingMeasurement
+from bench.rows.selection import select
+from bench.scenarios.rules import SCENARIOS
+from bench.scenarios.run import scenarios_in_process, scenarios_over_http
+from bench.serving.agreement import AgreementPlan
+from bench.serving.agreement_runs import agree_on_models
+from bench.serving.target import Target, load_models, verify_models
+from bench.session.plan import Lengths, Role, decide, first_roles, latency_plan_for
+from bench.session.resume import Stage
 from cifar10.card import ModelCard
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore

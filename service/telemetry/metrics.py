@@ -13,8 +13,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from service.telemetry.gpu import GpuCollector, find_gpus, register_gpus
 from service.models import LoadedModel
+from service.telemetry.gpu import GpuCollector, find_gpus, register_gpus
 
 _SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,

@@ -19,9 +19,9 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.workers.board import Field, Place
 from service.problems import MEDIA_TYPE, Kind, Problem
 from service.settings import Settings
+from service.workers.board import Field, Place
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from service.workers.board import Board, Field, Place, shared_clock_ms
 from service.telemetry.metrics import forget_dead_workers
+from service.workers.board import Board, Field, Place, shared_clock_ms
 
 logger = logging.getLogger(__name__)
 

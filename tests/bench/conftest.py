@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.statistics.calibration import measure_reliability
-from bench.rows.machine import Machine
+from bench.rows.files import DatasetReference, Recorder
 from bench.rows.kinds.measurements import (
     AccuracyMeasurement,
     CostMeasurement,
@@ -24,9 +23,10 @@ from bench.rows.kinds.measurements import (
     TrainingMeasurement,
     VerifyMeasurement,
 )
-from bench.rows.paired import pack_classes, pack_hits
 from bench.rows.kinds.peer import PeerMeasurement
-from bench.rows.files import DatasetReference, Recorder
+from bench.rows.machine import Machine
+from bench.rows.paired import pack_classes, pack_hits
+from bench.statistics.calibration import measure_reliability
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
 from cifar10.predictor import CPU_PROVIDER

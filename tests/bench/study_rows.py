@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.rows.files import Recorder
 from bench.rows.kinds.measurements import EpochFigures, TrainingMeasurement
 from bench.rows.paired import pack_hits
-from bench.rows.files import Recorder
 from tests.bench.conftest import accuracy, add_all, cost, latency, throughput
 
 BACKBONES = {

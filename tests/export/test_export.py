@@ -30,8 +30,8 @@ from export.run import export_model
 from tests.training.tiny import TINY, tiny_dataset
 from training.networks.backbone_models import build_backbone
 from training.networks.backbones import Backbone, Head
-from training.recipes.catalogue import RECIPES
 from training.networks.models import build_model
+from training.recipes.catalogue import RECIPES
 from training.run import train
 from training.weights import calibrate_random
 

@@ -12,8 +12,8 @@ from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
 from export.convert import convert
 from export.float16 import convert_fp16
-from export.rewrite import prepare
 from export.quantize import quantize_int8
+from export.rewrite import prepare
 from tests.export.graphs import (
     CONTRACT,
     answers,

@@ -17,14 +17,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from cifar10.errors import ModelNotFoundError, SettingsError
 from cifar10.store import ModelStore
-from service.workers.board import Board
-from service.telemetry.logs import JsonFormatter
 from service.models import choose
-from service.workers.preflight import check_before_start
 from service.problems import Problem
 from service.rate_limit import RateLimit
 from service.settings import Settings, read_settings
+from service.telemetry.logs import JsonFormatter
 from service.telemetry.tracing import Parent, Spans
+from service.workers.board import Board
+from service.workers.preflight import check_before_start
 from tests.service.cases import PNG
 from tests.service.conftest import Behaviour, make_edge, running
 from tests.service.test_serve import START_SECONDS, Server

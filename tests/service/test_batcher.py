@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from service.batcher import Batcher, Run
-from service.telemetry.metrics import Metrics
 from service.models import batch_sizes
 from service.problems import Kind, Problem
+from service.telemetry.metrics import Metrics
 
 POISON = 255
 SLOW = 1.0

@@ -8,8 +8,7 @@ import pytest
 
 from cifar10 import predictor as predictor_module
 from cifar10.predictor import Predictor, PredictorOptions
-from service import processors
-from service import settings
+from service import processors, settings
 from service.processors import cpu_quota, usable_cores
 from service.settings import read_settings
 from tests.conftest import linear_onnx

@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from service.telemetry.gpu import GpuCollector, find_gpus
 from service.inference import Inference
-from service.telemetry.metrics import Metrics
 from service.models import LoadedModel, predictor_options
 from service.settings import Settings
+from service.telemetry.gpu import GpuCollector, find_gpus
+from service.telemetry.metrics import Metrics
 
 
 class Nvml:

@@ -18,8 +18,8 @@ from cifar10.store import ModelStore
 from service import settings as settings_module
 from service.edge import Edge
 from service.models import ModelSet, choose
-from service.workers.preflight import check_before_start
 from service.settings import Settings, read_settings
+from service.workers.preflight import check_before_start
 from tests.conftest import add_model, linear_onnx
 from tests.service.cases import PNG
 from tests.service.conftest import make_edge, nothing_behind, running

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.inference import Inference
-from service.telemetry.metrics import Metrics
 from service.problems import Problem
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.upload import extract_image
 from tests.service.cases import JPEG, PNG, WEBP
 

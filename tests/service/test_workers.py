@@ -20,10 +20,10 @@ import pytest
 
 from cifar10.environment import PROJECT_ROOT
 from cifar10.store import ModelStore
-from service.workers.board import STALE_MS, Board, Field, Place, shared_clock_ms
 from service.edge import Edge
 from service.models import ModelSet
 from service.settings import Settings
+from service.workers.board import STALE_MS, Board, Field, Place, shared_clock_ms
 from tests.service.cases import PNG
 from tests.service.conftest import nothing_behind, running
 from tests.service.test_serve import START_SECONDS, Server

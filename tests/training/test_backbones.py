@@ -12,6 +12,7 @@ from cifar10.card import Parameters, read_training_record
 from cifar10.errors import RecipeError
 from cifar10.store import ModelStore
 from tests.training.tiny import tiny_dataset
+from training.history import EpochRow
 from training.networks.backbone_models import (
     BuiltBackbone,
     StoredStatistics,
@@ -21,10 +22,9 @@ from training.networks.backbone_models import (
     with_stored_statistics,
 )
 from training.networks.backbones import Backbone, Head, WeightsChoice
-from training.recipes.catalogue import find_recipe
-from training.history import EpochRow
 from training.networks.models import count_parameters
 from training.observer import Observer
+from training.recipes.catalogue import find_recipe
 from training.recipes.schema import with_epochs
 from training.run import train
 from training.stages import make_stages

@@ -11,8 +11,8 @@ from cifar10.errors import RecipeError
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training.augmentation import augment
 from training.networks.models import build_model, compile_model
-from training.recipes.schema import COMPACT, Augmentation, Phase, recipe_fields
 from training.networks.residual import FusedBatchNormalization
+from training.recipes.schema import COMPACT, Augmentation, Phase, recipe_fields
 from training.schedule import learning_rate
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

@@ -13,8 +13,7 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from export.run import export_model
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
-from training import distillation
-from training import run
+from training import distillation, run
 from training.augmentation import augment
 from training.distillation import find_teacher, softened
 from training.networks.models import build_model, compile_model

@@ -12,8 +12,13 @@ import pytest
 from cifar10.card import Parameters, training_fields
 from cifar10.errors import RecipeError
 from cifar10.records import to_json
+from training.networks.models import (
+    build_model,
+    compile_model,
+    count_parameters,
+    describe_preprocessing,
+)
 from training.recipes.catalogue import RECIPES, find_recipe
-from training.networks.models import build_model, compile_model, count_parameters, describe_preprocessing
 from training.recipes.schema import (
     SIMPLE_CNN,
     AdamOneCycle,

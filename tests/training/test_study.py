@@ -14,9 +14,9 @@ from cifar10.errors import WeightsError
 from cifar10.store import ModelStore
 from tests.conftest import add_model, linear_onnx
 from tests.training.tiny import TINY, tiny_dataset
+from training.command_line import main
 from training.networks.backbones import WeightsChoice
 from training.recipes.catalogue import RECIPES, find_recipe
-from training.command_line import main
 from training.recipes.schema import Recipe
 from training.run import Outcome, train
 from training.smoke import cut_down

@@ -10,8 +10,15 @@ from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.networks.backbone_models import build_backbone, describe_backbone_preprocessing
 from training.networks.backbones import Backbone
-from training.recipes.schema import AdamOneCycle, OneCycle, Phase, Recipe, ResidualNetwork, SimpleCnn
 from training.networks.residual import FusedBatchNormalization, residual_network
+from training.recipes.schema import (
+    AdamOneCycle,
+    OneCycle,
+    Phase,
+    Recipe,
+    ResidualNetwork,
+    SimpleCnn,
+)
 
 
 def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:

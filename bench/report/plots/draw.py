@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.report.columns import FLOORS
+from bench.report.plots.axes import COST_AXES
 from bench.report.plots.evidence import draw_calibration, draw_robustness, draw_training
-from bench.serving.load import response_times_ms
 from bench.report.plots.style import (
     COLOURS,
     LINES,
@@ -29,9 +29,6 @@ from bench.report.plots.style import (
     readable_axis,
     svg,
 )
-from bench.report.study.reference import STUDY
-from bench.rows.seeds import one_of_each
-from bench.rows.selection import TRADE_OFFS, ModelResult, fronts
 from bench.report.study.front import placed, repeats
 from bench.report.study.plots import (
     draw_backbones,
@@ -42,7 +39,10 @@ from bench.report.study.plots import (
     has_both_kinds,
     with_gap,
 )
-from bench.report.plots.axes import COST_AXES
+from bench.report.study.reference import STUDY
+from bench.rows.seeds import one_of_each
+from bench.rows.selection import TRADE_OFFS, ModelResult, fronts
+from bench.serving.load import response_times_ms
 from cifar10.labels import LABELS
 
 _LABELS_APART: Final = 0.15

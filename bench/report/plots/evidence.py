@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.statistics.calibration import expected_calibration_error
 from bench.measure.corruptions import SEVERITIES
 from bench.report.plots.style import (
     COLOURS,
@@ -21,6 +20,7 @@ from bench.report.plots.style import (
 )
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
+from bench.statistics.calibration import expected_calibration_error
 from cifar10.accuracy import wilson_interval
 
 LEAST_IN_BIN: Final = 20

@@ -6,8 +6,6 @@ from itertools import groupby
 from statistics import fmean
 from typing import Final
 
-from bench.report.study.ablation import Step, mean_effect, single_changes, way_to_the_best
-from bench.report.sections.evidence import p_value
 from bench.report.formats import (
     NOTHING,
     count,
@@ -17,16 +15,18 @@ from bench.report.formats import (
     points,
     significant,
 )
-from bench.rows.kinds.measurements import TrainingMeasurement
-from bench.report.study.recipe_facts import TITLES, RecipeFacts, facts_of
 from bench.report.recommend import comparable, told_apart
+from bench.report.sections.evidence import p_value
+from bench.report.study.ablation import Step, mean_effect, single_changes, way_to_the_best
+from bench.report.study.front import repeats
+from bench.report.study.plots import with_gap
+from bench.report.study.recipe_facts import TITLES, RecipeFacts, facts_of
 from bench.report.study.reference import STUDY
 from bench.rows.files import MachineResults
+from bench.rows.kinds.measurements import TrainingMeasurement
 from bench.rows.seeds import one_of_each, seed_groups
 from bench.rows.selection import ModelResult
 from bench.statistics.samples import median
-from bench.report.study.front import repeats
-from bench.report.study.plots import with_gap
 
 CONVERGED: Final = 0.99
 """Share of its best validation accuracy from which a training counts as converged."""

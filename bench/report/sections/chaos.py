@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.report.formats import count, markdown_table, numbers_after_name, significant
 from bench.rows.files import MachineResults, newest
+from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.rows.selection import ModelResult
 
 _TITLES: Final = {

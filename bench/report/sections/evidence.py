@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
-from bench.statistics.calibration import expected_calibration_error, overconfidence
-from bench.report.columns import FLOORS
 from bench.measure.corruptions import SEVERITIES
+from bench.measure.damage import mean_corrupted_accuracy
+from bench.measure.resources import images_per_joule
+from bench.report.columns import FLOORS
 from bench.report.formats import (
     NOTHING,
     count,
@@ -18,11 +19,10 @@ from bench.report.formats import (
     significant,
 )
 from bench.report.recommend import comparable, paired_test, pick_for_budgets, reaches, ship, why
-from bench.measure.resources import images_per_joule
 from bench.rows.files import MachineResults
-from bench.measure.damage import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
+from bench.statistics.calibration import expected_calibration_error, overconfidence
 from bench.statistics.samples import median
 from cifar10.accuracy import wilson_interval
 

@@ -3,17 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bench.report.sections import analysis
-from bench.report.sections import evidence
-from bench.report.sections.chaos import chaos
-from bench.serving.load import (
-    GENERATOR_LIMIT,
-    RESPONSE_TIME_STEP_US,
-    generator_was_limit,
-    request_rate,
-    response_times_ms,
-    server_cpu_us,
-)
 from bench.report.formats import (
     NOTHING,
     count,
@@ -23,18 +12,28 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
-from bench.rows.kinds.measurements import LoadMeasurement
+from bench.report.sections import analysis, evidence
+from bench.report.sections.chaos import chaos
 from bench.report.sections.peers import bulk, peers
 from bench.report.sections.plan import missing, what_was_measured
-from bench.rows.files import MachineResults
-from bench.report.sections.speed import SCENARIO_SECTIONS
-from bench.rows.selection import ModelResult
-from bench.report.sections.sendings import as_sent
 from bench.report.sections.selftest import sensitivity
+from bench.report.sections.sendings import as_sent
+from bench.report.sections.speed import SCENARIO_SECTIONS
 from bench.report.sections.tuning import settings
-from bench.statistics.samples import bootstrap_interval, interquartile_range, percentile
-from bench.report.study.sections import study, study_front
 from bench.report.sections.variants import variants
+from bench.report.study.sections import study, study_front
+from bench.rows.files import MachineResults
+from bench.rows.kinds.measurements import LoadMeasurement
+from bench.rows.selection import ModelResult
+from bench.serving.load import (
+    GENERATOR_LIMIT,
+    RESPONSE_TIME_STEP_US,
+    generator_was_limit,
+    request_rate,
+    response_times_ms,
+    server_cpu_us,
+)
+from bench.statistics.samples import bootstrap_interval, interquartile_range, percentile
 from cifar10.labels import LABELS
 
 Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.report.formats import NOTHING, count, markdown_table, numbers_after_name, significant
+from bench.rows.files import MachineResults, newest
 from bench.rows.kinds.peer import BulkMeasurement, PeerMeasurement
 from bench.rows.peer_rounds import (
     Comparison,
@@ -12,7 +13,6 @@ from bench.rows.peer_rounds import (
     requests_per_second,
     spread_of,
 )
-from bench.rows.files import MachineResults, newest
 from bench.rows.selection import ModelResult
 from bench.statistics.samples import median
 

@@ -5,8 +5,8 @@ from typing import Final
 
 from bench.report.formats import markdown_table, numbers_after_name
 from bench.rows.files import MachineResults, newest
-from bench.rows.selection import ModelResult
 from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
+from bench.rows.selection import ModelResult
 
 
 def sensitivity(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bench.serving.agreement import disagreements, p50_ms, server_p50_bucket_ms
 from bench.report.formats import (
     NOTHING,
     count,
@@ -14,8 +13,9 @@ from bench.report.formats import (
 )
 from bench.rows.files import MachineResults, Row, newest
 from bench.rows.kinds.scenario import AgreementMeasurement, GeneratorCount, ScenarioMeasurement
-from bench.scenarios.rules import SCENARIOS, TITLES, Headline, headline, latency_ms, windows_apart
 from bench.rows.selection import ModelResult
+from bench.scenarios.rules import SCENARIOS, TITLES, Headline, headline, latency_ms, windows_apart
+from bench.serving.agreement import disagreements, p50_ms, server_p50_bucket_ms
 from bench.statistics.stability import TOLERANCE
 
 Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]

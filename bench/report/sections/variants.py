@@ -10,9 +10,9 @@ from bench.report.formats import (
     percent,
     significant,
 )
-from bench.rows.paired import unpack_classes
 from bench.report.recommend import paired_test
 from bench.rows.files import MachineResults
+from bench.rows.paired import unpack_classes
 from bench.rows.selection import ModelResult
 from cifar10.paired import PairedTest
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from statistics import fmean
 
-from bench.report.study.recipe_facts import TITLES, RecipeFacts, differing, facts_of
 from bench.report.recommend import comparable, paired_test
+from bench.report.study.recipe_facts import TITLES, RecipeFacts, differing, facts_of
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
 from cifar10.paired import PairedTest

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from bench.report.plots.axes import COST_AXES
 from bench.report.plots.style import COLOURS, INK, MARKED_EPOCHS, MARKERS, MOST_LINES, readable_axis
-from bench.report.study.recipe_facts import facts_of, is_transfer
 from bench.report.recommend import comparable
+from bench.report.study.front import placed, repeats
+from bench.report.study.recipe_facts import facts_of, is_transfer
 from bench.report.study.reference import STUDY
 from bench.rows.seeds import SeedGroup, one_of_each, seed_groups
 from bench.rows.selection import TRADE_OFFS, ModelResult, fronts
-from bench.report.study.front import placed, repeats
-from bench.report.plots.axes import COST_AXES
 
 OURS: Final = COLOURS[0]
 STUDYS: Final = COLOURS[1]

@@ -13,11 +13,11 @@ from bench.report.formats import (
     points,
     significant,
 )
+from bench.report.study.front import Domination, Placed, dominations, placed, repeats
 from bench.report.study.reference import STUDY, StudyResult
 from bench.rows.files import MachineResults
 from bench.rows.seeds import SeedGroup, one_of_each, seed_groups
 from bench.rows.selection import TRADE_OFFS, ModelResult
-from bench.report.study.front import Domination, Placed, dominations, placed, repeats
 
 _BESIDE: Final = (
     "The study's figures as it printed them, ~ where it rounded. Its test set also served as its "

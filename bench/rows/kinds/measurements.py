@@ -7,7 +7,6 @@ computed is computed from them on reading, so that a better formula needs no new
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.statistics.calibration import Reliability
 from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.rows.kinds.peer import BulkMeasurement, PeerFailureMeasurement, PeerMeasurement
 from bench.rows.kinds.plan import PlanMeasurement
@@ -16,6 +15,7 @@ from bench.rows.kinds.sending import SendingMeasurement
 from bench.rows.kinds.sensitivity import SensitivityMeasurement
 from bench.rows.kinds.settings import SettingsMeasurement
 from bench.rows.kinds.variant import VariantMeasurement
+from bench.statistics.calibration import Reliability
 from cifar10.accuracy import Accuracy
 
 

@@ -1,4 +1,4 @@
-"""Rows of scenarios and of the agreement between generators. See :mod:`bench.rows.kinds.measurements`."""
+"""Rows of scenarios and of agreement. See :mod:`bench.rows.kinds.measurements`."""
 
 from dataclasses import dataclass
 from typing import Literal

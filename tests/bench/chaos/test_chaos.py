@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.commands.arguments import CHAOS_TRIALS
-from bench.chaos.run import TRIALS, _growth, hurt_service
 from bench.chaos.inputs import Fuzzer, bombs, damage
 from bench.chaos.large import HEIGHT, WIDTH, decode_whole, photos_of
-from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.report.sections.chaos import chaos
+from bench.chaos.run import TRIALS, _growth, hurt_service
 from bench.chaos.trial import ChaosPlan, Trial
+from bench.commands.arguments import CHAOS_TRIALS
+from bench.report.sections.chaos import chaos
 from bench.rows.files import Recorder, read_results, read_rows
+from bench.rows.kinds.chaos import ChaosMeasurement
 from cifar10.errors import BenchError
 from cifar10.images import decode_image
 

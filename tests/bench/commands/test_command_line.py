@@ -10,10 +10,10 @@ from bench import __main__ as command_line
 from bench.commands import measuring as measuring_commands
 from bench.measure.accuracy import predict_classes
 from bench.measure.cost import accuracy_per_million_parameters
-from bench.measure.latency import LatencyPlan, LatencySession
-from bench.rows.kinds.measurements import AccuracyMeasurement, LatencyMeasurement
-from bench.rows.files import Recorder, Row, read_results
 from bench.measure.in_process import measure_models
+from bench.measure.latency import LatencyPlan, LatencySession
+from bench.rows.files import Recorder, Row, read_results
+from bench.rows.kinds.measurements import AccuracyMeasurement, LatencyMeasurement
 from cifar10.dataset import Dataset
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel

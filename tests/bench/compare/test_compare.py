@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.statistics.blocks import blocks_of, ratio_interval
 from bench.compare.findings import (
     Comparison,
     Tolerance,
@@ -14,9 +13,10 @@ from bench.compare.findings import (
     mcnemar_interval,
     proportions_interval,
 )
-from bench.rows.machine import Machine
-from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, Measurement
 from bench.rows.files import Recorder, Row
+from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, Measurement
+from bench.rows.machine import Machine
+from bench.statistics.blocks import blocks_of, ratio_interval
 from cifar10.predictor import CPU_PROVIDER
 from tests.bench.conftest import REFERENCE, accuracy, failure, load
 

@@ -10,11 +10,6 @@ import pytest
 
 from bench.commands.choices import model_of
 from bench.compare.findings import Comparison, Finding
-from bench.rows.machine import Machine
-from bench.rows.kinds.measurements import LoadMeasurement
-from bench.serving.target import Target
-from bench.rows.files import Recorder, read_results
-from bench.rows.selection import select
 from bench.compare.selftest import (
     BASELINE,
     LESS_ACCURATE,
@@ -27,8 +22,13 @@ from bench.compare.selftest import (
     slowed,
     with_less_accuracy,
 )
-from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
 from bench.report.sections.selftest import sensitivity, told
+from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.measurements import LoadMeasurement
+from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
+from bench.rows.machine import Machine
+from bench.rows.selection import select
+from bench.serving.target import Target
 from cifar10.dataset import Dataset
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError

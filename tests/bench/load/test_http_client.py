@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from bench.load.loops import open_loop, run
 from bench.load.client import NO_ANSWER, HttpClient
+from bench.load.loops import open_loop, run
 
 FIRST_UNWATCHABLE = 1_024
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.rows.paired import pack_classes, pack_hits, unpack_classes, unpack_hits
 from bench.statistics.calibration import (
     Reliability,
     expected_calibration_error,
     measure_reliability,
     overconfidence,
 )
-from bench.rows.paired import pack_classes, pack_hits, unpack_classes, unpack_hits
 from cifar10.paired import _approximate, _exact, mcnemar
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from bench.measure.accuracy import predict_classes
 from bench.measure.corruptions import CORRUPTIONS, corrupt
-from bench.measure.energy import Meter, find_meter
-from bench.rows.kinds.measurements import ResourceMeasurement, RobustnessMeasurement
-from bench.measure.resources import images_per_joule, measure_energy, measure_resources
-from bench.rows.files import Recorder, read_rows
 from bench.measure.damage import choose_images, mean_corrupted_accuracy, measure_robustness
+from bench.measure.energy import Meter, find_meter
+from bench.measure.resources import images_per_joule, measure_energy, measure_resources
 from bench.measure.training_history import read_training
+from bench.rows.files import Recorder, read_rows
+from bench.rows.kinds.measurements import ResourceMeasurement, RobustnessMeasurement
 from cifar10.dataset import Dataset
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER, Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from bench.measure.accuracy import predict_classes
-from bench.rows.paired import pack_hits, unpack_hits
-from bench.rows.files import Recorder, read_results, read_rows
 from bench.measure.damage import choose_images
-from bench.rows.selection import select
-from bench.rows.kinds.sending import SendingMeasurement
 from bench.measure.sending_runs import measure_sendings
-from bench.report.sections.sendings import as_sent, lost_more
 from bench.measure.sendings import SENDINGS, sent
+from bench.report.sections.sendings import as_sent, lost_more
+from bench.rows.files import Recorder, read_results, read_rows
+from bench.rows.kinds.sending import SendingMeasurement
+from bench.rows.paired import pack_hits, unpack_hits
+from bench.rows.selection import select
 from cifar10.dataset import Dataset
 from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel

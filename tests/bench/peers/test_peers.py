@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.serving.cores import Cores, choose_cores
 from bench.load.client import BrokenAnswerError, chunks_are_whole, parse_head
-from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
-from bench.rows.peer_rounds import comparisons, requests_per_second
 from bench.peers import environments
 from bench.peers.catalogue import CATALOGUE, FOLDER, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of, version_of
@@ -27,8 +24,18 @@ from bench.peers.questions import (
     encode_jpeg,
 )
 from bench.peers.rounds import choose_peers, done_in, measure_rounds, session_of_file
-from bench.report.build import PEERS_BEGIN, PEERS_END, prepare, render_report, stale_files, write_report
+from bench.report.build import (
+    PEERS_BEGIN,
+    PEERS_END,
+    prepare,
+    render_report,
+    stale_files,
+    write_report,
+)
 from bench.rows.files import Recorder, read_results, read_rows
+from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
+from bench.rows.peer_rounds import comparisons, requests_per_second
+from bench.serving.cores import Cores, choose_cores
 from cifar10.errors import BenchError
 from cifar10.images import decode_image
 from cifar10.labels import LABELS

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.report.build import MachineReport, prepare, render_html
 from bench.report.columns import COLUMNS
-from bench.report.page import without_figures
 from bench.report.formats import markdown_table
 from bench.report.markdown_html import inline, to_html
-from bench.rows.kinds.measurements import AccuracyMeasurement
-from bench.rows.paired import pack_hits
+from bench.report.page import without_figures
 from bench.report.plots.draw import draw_svgs
 from bench.report.recommend import BUDGETS, pick_for_budgets
-from bench.report.build import MachineReport, prepare, render_html
 from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.measurements import AccuracyMeasurement
+from bench.rows.paired import pack_hits
 from tests.bench.conftest import (
     MACHINE,
     TRAINED,

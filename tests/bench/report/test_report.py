@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.rows.machine import Machine
-from bench.report.formats import markdown_table, significant
-from bench.statistics.pareto import Candidate, pareto_front
 from bench.report.build import (
     TABLE_BEGIN,
     TABLE_END,
@@ -21,12 +18,15 @@ from bench.report.build import (
     stale_files,
     write_report,
 )
-from bench.report.sections.index import load as load_section
-from bench.rows.files import DatasetReference, Recorder, Row, read_results
-from bench.rows.selection import fronts, select
-from bench.report.study.sections import study_table
 from bench.report.efficiency import efficiency_csv, efficiency_table
+from bench.report.formats import markdown_table, significant
+from bench.report.sections.index import load as load_section
+from bench.report.study.sections import study_table
 from bench.report.verdict import verdict
+from bench.rows.files import DatasetReference, Recorder, Row, read_results
+from bench.rows.machine import Machine
+from bench.rows.selection import fronts, select
+from bench.statistics.pareto import Candidate, pareto_front
 from cifar10.errors import BenchError
 from cifar10.predictor import CUDA_PROVIDER
 from tests.bench.conftest import (

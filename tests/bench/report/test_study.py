@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.report.sections import analysis
-from bench.report.study.ablation import single_changes, way_to_the_best
+from bench.report.build import prepare, stale_files, write_report
 from bench.report.columns import entries
 from bench.report.plots.draw import expected_pictures
-from bench.report.study.recipe_facts import differing, facts_of
 from bench.report.recommend import pick_for_budgets
-from bench.report.build import prepare, stale_files, write_report
+from bench.report.sections import analysis
+from bench.report.study.ablation import single_changes, way_to_the_best
+from bench.report.study.front import dominations, placed
+from bench.report.study.plots import shown_in_first_figure
+from bench.report.study.recipe_facts import differing, facts_of
+from bench.report.study.sections import study_front, study_table
 from bench.rows.files import MachineResults, Recorder, read_results
 from bench.rows.seeds import one_of_each, seed_groups
 from bench.rows.selection import ModelResult, select
-from bench.report.study.front import dominations, placed
-from bench.report.study.plots import shown_in_first_figure
-from bench.report.study.sections import study_front, study_table
 from tests.bench.conftest import add_all, cost, latency
 from tests.bench.study_rows import fields, fill_study, shuffled, trained
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.report.columns import entries
+from bench.measure.in_process import measure_models
 from bench.measure.latency import LatencyPlan
 from bench.report.build import prepare, render_report
-from bench.rows.files import Recorder, read_results
-from bench.measure.in_process import measure_models
-from bench.rows.selection import select
-from bench.report.study.sections import study_table
+from bench.report.columns import entries
 from bench.report.efficiency import efficiency_csv, efficiency_table
-from bench.rows.kinds.variant import VariantMeasurement
 from bench.report.sections.variants import variants
+from bench.report.study.sections import study_table
+from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.variant import VariantMeasurement
+from bench.rows.selection import select
 from cifar10.card import Parity, RefusedVariant, VariantRecord
 from cifar10.dataset import Dataset
 from cifar10.paired import mcnemar

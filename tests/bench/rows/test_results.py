@@ -5,25 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from bench.report.build import prepare, render_html
+from bench.rows.files import DatasetReference, Recorder, newest, read_results, read_rows
 from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.rows.machine import Machine, read_machine, read_versions
 from bench.rows.kinds.measurements import ADDED_LATER, KINDS
 from bench.rows.kinds.peer import BulkMeasurement, PeerFailureMeasurement
 from bench.rows.kinds.plan import PlanMeasurement
-from bench.statistics.rate_search import RateTry
-from bench.report.build import prepare, render_html
-from bench.rows.files import DatasetReference, Recorder, newest, read_results, read_rows
-from bench.rows.packed import pack_times_us
 from bench.rows.kinds.scenario import (
     AgreementMeasurement,
     GeneratorCount,
     ScenarioMeasurement,
 )
-from bench.rows.selection import select
 from bench.rows.kinds.sending import SendingMeasurement
 from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
 from bench.rows.kinds.settings import SettingsMeasurement
 from bench.rows.kinds.variant import VariantMeasurement
+from bench.rows.machine import Machine, read_machine, read_versions
+from bench.rows.packed import pack_times_us
+from bench.rows.selection import select
+from bench.statistics.rate_search import RateTry
 from cifar10.card import Parity, VariantRecord
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError

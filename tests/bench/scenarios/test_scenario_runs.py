@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.rows.machine import Machine
-from bench.serving.target import Target
-from bench.measure.progress import silent
-from bench.statistics.rate_search import SearchPlan
-from bench.rows.files import Recorder, Row, read_results
 from bench.measure.in_process import RunOutcome
+from bench.measure.progress import silent
+from bench.rows.files import Recorder, Row, read_results
 from bench.rows.kinds.scenario import ScenarioMeasurement
-from bench.scenarios.run import merged, scenarios_in_process, scenarios_over_http
+from bench.rows.machine import Machine
 from bench.scenarios.rules import SCENARIOS, ScenarioPlan
+from bench.scenarios.run import merged, scenarios_in_process, scenarios_over_http
+from bench.serving.target import Target
+from bench.statistics.rate_search import SearchPlan
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.predictor import Predictor, PredictorOptions

@@ -7,9 +7,10 @@ import pytest
 
 from bench.load.arrivals import arrivals_s
 from bench.load.loops import Sent, closed_loop, open_loop
-from bench.statistics.rate_search import RateTry, SearchPlan, search_rate
-from bench.rows.packed import pack_times_us, unpack_times_us
 from bench.rows.kinds.scenario import ScenarioMeasurement
+from bench.rows.packed import pack_times_us, unpack_times_us
+from bench.scenarios.in_process import InProcess
+from bench.scenarios.over_http import OverHttp
 from bench.scenarios.rules import (
     ScenarioPlan,
     Setting,
@@ -20,8 +21,7 @@ from bench.scenarios.rules import (
     times_ms,
     windows_apart,
 )
-from bench.scenarios.in_process import InProcess
-from bench.scenarios.over_http import OverHttp
+from bench.statistics.rate_search import RateTry, SearchPlan, search_rate
 from bench.statistics.stability import disagreement, is_stable, window_medians
 from cifar10.errors import BenchError
 from tests.bench.measure.test_latency import FakeClock

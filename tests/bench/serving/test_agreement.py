@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.load.client import BrokenAnswerError, HttpClient, parse_head
+from bench.load.locust import LoadPlan, drive
+from bench.load.loops import closed_loop, run
+from bench.peers.ceiling import TRIVIAL, Ceiling
+from bench.rows.kinds.scenario import AgreementMeasurement
 from bench.serving.agreement import (
     AgreementPlan,
     Drive,
@@ -17,11 +22,6 @@ from bench.serving.agreement import (
     p50_ms,
     server_p50_bucket_ms,
 )
-from bench.load.loops import closed_loop, run
-from bench.peers.ceiling import TRIVIAL, Ceiling
-from bench.load.locust import LoadPlan, drive
-from bench.load.client import BrokenAnswerError, HttpClient, parse_head
-from bench.rows.kinds.scenario import AgreementMeasurement
 from bench.serving.process import Server
 from bench.serving.server_metrics import ServerFigures, median_bucket_ms, parse_metrics
 from cifar10.errors import BenchError

@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 
-from bench.serving.bulk import BulkPlan, in_process, in_rounds, npy
-from bench.rows.kinds.peer import BulkMeasurement
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.peer import BulkMeasurement
+from bench.serving.bulk import BulkPlan, in_process, in_rounds, npy
 from service.classify import read_npy
 from tests.bench.conftest import accuracy, add_all, cost
 

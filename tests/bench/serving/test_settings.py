@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bench.commands.arguments import build_parser
-from bench.serving.target import Target
 from bench.peers.questions import encode_jpeg
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
-from bench.serving.tuning import Choice, SettingsPlan, choices, measure_settings
 from bench.rows.kinds.settings import SettingsMeasurement
+from bench.serving.target import Target
+from bench.serving.tuning import Choice, SettingsPlan, choices, measure_settings
 from cifar10.errors import BenchError
 from tests.bench.conftest import accuracy, add_all, cost
 from tests.bench.scenarios.test_scenario_runs import FAKE

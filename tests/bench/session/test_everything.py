@@ -8,14 +8,14 @@ import pytest
 
 from bench import __main__ as command_line
 from bench.load.loops import Sent
-from bench.session.resume import Stage, new_session_id, run_stages, session_of
-from bench.rows.machine import Machine
-from bench.rows.files import Recorder, Row, read_results
 from bench.measure.in_process import RunOutcome
 from bench.report.sections.speed import agreement as agreement_section
 from bench.report.sections.speed import scenarios as scenarios_section
-from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
+from bench.rows.files import Recorder, Row, read_results
+from bench.rows.machine import Machine
 from bench.rows.selection import select
+from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
+from bench.session.resume import Stage, new_session_id, run_stages, session_of
 from cifar10.errors import BenchError
 from tests.bench.conftest import accuracy, cost, failure, latency, load
 from tests.bench.serving.test_agreement import FakeServer, compared

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.session import stages
-from bench.serving.agreement import AgreementPlan
 from bench.commands.choices import open_model
-from bench.session.resume import run_stages
 from bench.measure.latency import LatencyPlan
+from bench.measure.progress import silent
+from bench.report.efficiency import efficiency_table
+from bench.report.sections.plan import missing, what_was_measured
+from bench.rows.files import Recorder, read_results
+from bench.rows.selection import select
+from bench.serving.agreement import AgreementPlan
 from bench.serving.target import Target
+from bench.session import stages
 from bench.session.plan import (
     LEFT_OUT,
     MOST_FULL,
@@ -20,12 +24,8 @@ from bench.session.plan import (
     lengths_for,
     rule,
 )
-from bench.report.sections.plan import missing, what_was_measured
-from bench.measure.progress import silent
-from bench.rows.files import Recorder, read_results
-from bench.rows.selection import select
+from bench.session.resume import run_stages
 from bench.session.stages import Everything, groups_of, stages_of
-from bench.report.efficiency import efficiency_table
 from cifar10.card import ModelCard, WeightsRecord
 from cifar10.dataset import Dataset
 from cifar10.records import to_json

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.serving.bulk import measured_in
 from bench.chaos.run import trials_in
+from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.rows.kinds.measurements import BulkMeasurement
-from bench.rows.files import Recorder, read_results
+from bench.serving.bulk import measured_in
 from bench.session.resumable import new_session, newest_session
 from cifar10.errors import BenchError
 from tests.bench.conftest import failure

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.statistics.samples import Interval, bootstrap_interval, interquartile_range, median, percentile
+from bench.statistics.samples import (
+    Interval,
+    bootstrap_interval,
+    interquartile_range,
+    median,
+    percentile,
+)
 
 FLOATS = st.floats(-1e9, 1e9, allow_nan=False)
 
