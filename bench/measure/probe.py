@@ -1,7 +1,8 @@
 """One fresh process that loads a model, answers, and says what that took, as JSON on its output.
 
 Run by :mod:`bench.measure.resources`:
-``python -m bench.measure.probe FILE DEVICE THREADS BATCH START``, where START is the starting process's ``time.monotonic_ns()``, a clock that processes share.
+``python -m bench.measure.probe FILE DEVICE THREADS BATCH START``, where START is the starting
+process's ``time.monotonic_ns()``, a clock that processes share.
 """
 
 import json
