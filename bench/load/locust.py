@@ -4,7 +4,6 @@ In a process of its own because it patches sockets on import, and so that its CP
 from everyone else's.
 """
 
-import io
 import signal
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from bench.load.arrivals import Shape
+from bench.load.bodies import encode_png as encode_png
 from bench.measure.progress import Progress, silent
 from cifar10.errors import BenchError
 
@@ -64,14 +63,6 @@ class RawLoad:
     """CPU time of the generator during the run, per process of it."""
     wall_s: float
     interrupted: bool
-
-
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 (32, 32, 3) RGB, as the bytes of a PNG: lossless, so that the server sees
-    exactly these pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def drive(

@@ -11,13 +11,12 @@ import os
 import selectors
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.load.arrivals import Shape, arrivals_s
+from bench.load.sent import Sent as Sent
 
 Send = Callable[[int], Awaitable[int]]
 """Sends request number N and returns its status, 0 where no answer came."""
@@ -27,39 +26,6 @@ _CHECK_EVERY_SECONDS: Final = 0.5
 _MOST_DESCRIPTORS: Final = 1_024
 """FD_SETSIZE: the C library fixes it, and Python does not say it."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Sent:
-    """Every query of one run, in the order in which they were due; seconds from the start."""
-
-    due_s: NDArray[np.float64]
-    """In a closed loop the moment of sending."""
-    sent_s: NDArray[np.float64]
-    done_s: NDArray[np.float64]
-    succeeded: NDArray[np.bool_]
-    """Answered with a 200: of a query of several requests, all of them."""
-
-    def after(self, warm_up_s: float) -> "Sent":
-        """Without the queries that were due in the warm-up."""
-        return self._only(self.due_s >= warm_up_s)
-
-    def answered_within(self, start_s: float, end_s: float) -> "Sent":
-        """Only the queries that ended in that time."""
-        return self._only((self.done_s >= start_s) & (self.done_s < end_s))
-
-    def _only(self, kept: NDArray[np.bool_]) -> "Sent":
-        return Sent(self.due_s[kept], self.sent_s[kept], self.done_s[kept], self.succeeded[kept])
-
-    @property
-    def times_ms(self) -> NDArray[np.float64]:
-        """From when they were due, successful queries only."""
-        return ((self.done_s - self.due_s) * 1e3)[self.succeeded]
-
-    @property
-    def service_times_ms(self) -> NDArray[np.float64]:
-        """From the actual send, successful queries only: what Locust measures."""
-        return ((self.done_s - self.sent_s) * 1e3)[self.succeeded]
 
 
 class _Log:

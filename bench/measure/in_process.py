@@ -5,12 +5,13 @@ as soon as they are known; an interruption loses only what it hit.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.measure.accuracy import compare_with_labels, predict_probabilities, untimed_workers
 from bench.measure.cost import measure_cost
 from bench.measure.latency import Executor, LatencyPlan, LatencySession
 from bench.measure.progress import Progress, labelled, silent
+from bench.measure.survey import RunOutcome as RunOutcome
 from bench.measure.training_history import read_training
 from bench.rows.files import DatasetReference, Recorder
 from bench.rows.kinds.variant import refused_variant, variant_of
@@ -23,16 +24,6 @@ QUICK_IMAGES = 1_000
 
 Open = Callable[[StoredModel], Executor]
 """Makes a stored model ready to run: loaded, and checked against its golden answer."""
-
-
-@dataclass
-class RunOutcome:
-    """What came of a run."""
-
-    measured: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    """Model → the stage it failed at, and why."""
-    interrupted: bool = False
 
 
 @dataclass(frozen=True)

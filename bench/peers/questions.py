@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10.card import INPUT, OUTPUT
+from bench.load.bodies import V2_HEADER_LENGTH, v2_header
+from bench.load.bodies import encode_jpeg as encode_jpeg
+from cifar10.card import INPUT
 from cifar10.errors import BenchError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 
-V2_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-"""The v2 binary extension's: how much of the body is JSON."""
 _BOUNDARY: Final = "peer-boundary-7f3a"
-_JPEG_QUALITY: Final = 90
 
 
 @dataclass(frozen=True)
@@ -126,15 +125,7 @@ class V2Base64Image:
         return _of_probabilities(json.loads(body)["outputs"][0]["data"])
 
 
-def _v2_header() -> bytes:
-    tensor: dict[str, Any] = {
-        "name": INPUT.name,
-        "shape": [1, *IMAGE_SHAPE],
-        "datatype": INPUT.datatype,
-        "parameters": {"binary_data_size": int(np.prod(IMAGE_SHAPE))},
-    }
-    output = {"name": OUTPUT.name, "parameters": {"binary_data": True}}
-    return json.dumps({"inputs": [tensor], "outputs": [output]}).encode()
+_V2_HEADER: Final = v2_header(1, *IMAGE_SHAPE)
 
 
 class V2Pixels:
@@ -143,13 +134,13 @@ class V2Pixels:
     question = Question(
         "pixels, v2 binary",
         "application/octet-stream",
-        {V2_HEADER_LENGTH: str(len(_v2_header()))},
+        {V2_HEADER_LENGTH: str(len(_V2_HEADER))},
     )
 
     def body(self, jpeg: bytes) -> bytes:
         """The request's JSON, then 3,072 bytes."""
         pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
-        return _v2_header() + pixels.tobytes()
+        return _V2_HEADER + pixels.tobytes()
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """From the bytes behind the answer's JSON, or from the JSON where all is in it."""
@@ -162,13 +153,6 @@ class V2Pixels:
 def _of_probabilities(values: Any) -> Answer:
     probabilities = np.asarray(values, np.float64).ravel()
     return Answer(LABELS[int(probabilities.argmax())], probabilities)
-
-
-def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
-    """A picture, uint8 (32, 32, 3) RGB, as the bytes of a baseline JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
 
 
 def check_same(answer: Answer, expected: NDArray[np.float32], tolerance: float, who: str) -> None:

@@ -4,8 +4,6 @@ The server has one core. In its pauses this process takes that core, runs ONNX R
 images there, and goes back to its own to drive the server: so both are measured on the same core.
 """
 
-import io
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,20 +13,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.load.bodies import V2_HEADER_LENGTH, encode_npy, v2_header
 from bench.load.client import HttpClient
 from bench.load.loops import Sent, closed_loop, run
 from bench.measure.in_process import Open, RunOutcome
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled, silent
-from bench.peers.questions import V2_HEADER_LENGTH
 from bench.rows.files import Recorder, Row
 from bench.rows.kinds.peer import BulkMeasurement
 from bench.serving.cores import Cores, choose_cores, on_cores, pinned
 from bench.serving.process import DEFAULT_MAX_BATCH, SERVE, Server
-from cifar10.card import INPUT, OUTPUT
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
-from cifar10.labels import IMAGE_SHAPE
 from cifar10.store import ModelStore
 
 _CONNECTIONS: Final = 2
@@ -143,7 +139,7 @@ def _measure(
                 HttpClient(
                     server.url,
                     "/classify/batch",
-                    [npy(images)],
+                    [encode_npy(images)],
                     "application/x-npy",
                     timeout_seconds=_PATIENCE_SECONDS,
                 ),
@@ -201,27 +197,8 @@ def in_process(
     return done / passed
 
 
-def npy(images: NDArray[np.uint8]) -> bytes:
-    """As ``numpy.save`` writes it."""
-    buffer = io.BytesIO()
-    np.save(buffer, images, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def _v2_client(url: str, name: str, images: NDArray[np.uint8]) -> HttpClient:
-    header = json.dumps(
-        {
-            "inputs": [
-                {
-                    "name": INPUT.name,
-                    "shape": [len(images), *IMAGE_SHAPE],
-                    "datatype": INPUT.datatype,
-                    "parameters": {"binary_data_size": images.nbytes},
-                }
-            ],
-            "outputs": [{"name": OUTPUT.name, "parameters": {"binary_data": True}}],
-        }
-    ).encode()
+    header = v2_header(*images.shape)
     return HttpClient(
         url,
         f"/v2/models/{name}/infer",

@@ -5,10 +5,11 @@ import itertools
 
 import numpy as np
 
+from bench.load.bodies import encode_npy
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.peer import BulkMeasurement
-from bench.serving.bulk import BulkPlan, in_process, in_rounds, npy
+from bench.serving.bulk import BulkPlan, in_process, in_rounds
 from service.classify import read_npy
 from tests.bench.conftest import accuracy, add_all, cost
 
@@ -49,7 +50,7 @@ def test_in_process_counts_whole_requests_on_a_given_clock(monkeypatch) -> None:
 
 def test_the_body_is_what_the_service_reads() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    assert np.array_equal(read_npy(npy(images), 512), images)
+    assert np.array_equal(read_npy(encode_npy(images), 512), images)
 
 
 def test_the_share_is_of_the_faster_way_in_process(recorder: Recorder) -> None:

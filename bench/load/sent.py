@@ -1,0 +1,54 @@
+"""What a load loop leaves: when each query was due, sent and answered."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Every query of one run, in the order in which they were due; seconds from the start."""
+
+    due_s: NDArray[np.float64]
+    """When it was to be sent; in a closed loop, when it was sent."""
+    sent_s: NDArray[np.float64]
+    done_s: NDArray[np.float64]
+    succeeded: NDArray[np.bool_]
+    """Whether it was answered with a 200; of a query of several requests, all of them."""
+
+    def after(self, warm_up_s: float) -> "Sent":
+        """Without the queries that were due in the warm-up."""
+        return self._only(self.due_s >= warm_up_s)
+
+    def answered_within(self, start_s: float, end_s: float) -> "Sent":
+        """Only the queries that ended in that time."""
+        return self._only((self.done_s >= start_s) & (self.done_s < end_s))
+
+    def _only(self, kept: NDArray[np.bool_]) -> "Sent":
+        return Sent(self.due_s[kept], self.sent_s[kept], self.done_s[kept], self.succeeded[kept])
+
+    @property
+    def queries(self) -> int:
+        """Number of queries."""
+        return int(self.due_s.size)
+
+    @property
+    def answered(self) -> int:
+        """Number of queries that succeeded."""
+        return int(self.succeeded.sum())
+
+    @property
+    def failed(self) -> int:
+        """Number of queries that did not succeed."""
+        return self.queries - self.answered
+
+    @property
+    def times_ms(self) -> NDArray[np.float64]:
+        """Time of each successful query from when it was due, in ms."""
+        return ((self.done_s - self.due_s) * 1e3)[self.succeeded]
+
+    @property
+    def service_times_ms(self) -> NDArray[np.float64]:
+        """Time of each successful query from when it was sent, in ms: what Locust measures."""
+        return ((self.done_s - self.sent_s) * 1e3)[self.succeeded]
