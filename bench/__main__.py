@@ -24,7 +24,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "load": measuring_commands.load,
     "verify": measuring_commands.verify,
     "scenarios": measuring_commands.scenarios,
-    "agree": measuring_commands.agree,
     "robustness": measuring_commands.robustness,
     "resources": measuring_commands.resources,
     "sensitivity": measuring_commands.sensitivity,

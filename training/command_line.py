@@ -1,11 +1,10 @@
-"""The command line: ``python -m training data | list | train | study | cache``.
+"""The command line: ``python -m training data | list | train | study``.
 
 Keras is imported only by the commands that need it, after the environment has been told to keep
 TensorFlow's own log lines out of the way.
 """
 
 import argparse
-import logging
 import os
 import platform
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from cifar10.errors import Cifar10Error
 from cifar10.quiet import import_quietly
 from cifar10.sources import RawArrays
 from cifar10.store import ModelStore
-from training.networks.backbones import BACKBONES, WeightsChoice
+from training.networks.backbones import WeightsChoice
 from training.progress import decoding_progress, training_progress
 from training.recipes.catalogue import RECIPES, find_recipe
 from training.recipes.schema import Recipe, with_epochs
@@ -37,7 +36,6 @@ examples:
   python -m training train simple_cnn --seed 1 --restart      from the beginning, another seed
   python -m training study                                    everything, resumable
   python -m training study mobilenetv2_frozen mobilenetv2_finetuned --seeds 0,1,2
-  python -m training cache                                    what the feature cache saves
   python -m training train simple_cnn --smoke --data synthetic  walk the path in seconds
 """
 
@@ -67,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _data(console, options.data)
         elif options.command == "study":
             return 0 if _study(console, options) else 1
-        elif options.command == "cache":
-            _cache(console, options)
         else:
             _train(console, options)
     except Cifar10Error as error:
@@ -132,19 +128,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_places(study)
     study.add_argument("--smoke", action="store_true", help="the recipes' tiny forms")
-    cache = commands.add_parser(
-        "cache",
-        help="measure what the feature cache saves: heads trained with and without it",
-        description="Train the head of each recipe on a frozen backbone twice, with the feature "
-        "cache and through the backbone in every epoch, and print the seconds. Weights are random.",
-    )
-    cache.add_argument(
-        "recipes", nargs="*", metavar="RECIPE", help="which (default: the study's nine backbones)"
-    )
-    cache.add_argument("--data", metavar="PATH", help=_DATA_HELP)
-    cache.add_argument(
-        "--images", type=_positive, default=2_000, help="of the training images (default: 2000)"
-    )
     return parser
 
 
@@ -268,39 +251,6 @@ def _teachable(
                 soft_wrap=True,
             )
     return tuple(found)
-
-
-def _cache(console: Console, options: argparse.Namespace) -> None:
-    names = options.recipes or [f"backbone_{backbone}" for backbone in BACKBONES]
-    recipes = [find_recipe(name) for name in names]
-    dataset = _load(console, options.data)
-    import_quietly("keras")
-    from training.cache_gain import frozen_backbone, measure_cache_gain
-    from training.provenance import hardware
-
-    # It warns of tracing nine networks one after another, which is what is done here.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    for recipe in recipes:
-        frozen_backbone(recipe)  # or an error, before the first is measured
-    gains = []
-    for recipe in recipes:
-        gain = measure_cache_gain(recipe, dataset, options.images)
-        gains.append(gain)
-        console.print(
-            f"{gain.recipe}: {gain.images:,} images, {gain.epochs} epochs: {gain.uncached:.2f} s "
-            f"without the cache; with it {gain.extraction:.2f} s for the pass and "
-            f"{gain.head:.2f} s for the head: {gain.ratio:.2f} times as long without",
-            highlight=False,
-            soft_wrap=True,
-        )
-    without = sum(gain.uncached for gain in gains)
-    cached = sum(gain.extraction + gain.head for gain in gains)
-    console.print(
-        f"all of them: {without:.0f} s without the cache, {cached:.0f} s with it: "
-        f"{without / cached:.2f} times as long, on {hardware()}",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _train(console: Console, options: argparse.Namespace) -> None:

@@ -110,13 +110,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(whole)
     _add_device(whole)
 
-    agree = _command(
-        commands, "agree", "do Locust, our own generator and the server's metrics tell the same"
-    )
-    _add_models(agree)
-    agree.add_argument("--seconds", type=float, default=8.0, help="of each run (default: 8)")
-    agree.add_argument("--rounds", type=_positive, default=3, help="of both (default: 3)")
-
     sensitivity = _command(
         commands,
         "sensitivity",

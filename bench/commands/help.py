@@ -92,12 +92,6 @@ examples:
   python -m bench all --full compact_seed1          that one in every way too
   python -m bench all --models simple_cnn --quick
 """,
-    "agree": """\
-examples:
-  python -m bench agree                             every model: exit code 3 where they disagree
-  python -m bench agree --models simple_cnn --seconds 20
-  python -m bench agree --url http://server:3000    which nobody else may be using
-""",
     "sensitivity": """\
 examples:
   python -m bench sensitivity                       the server's default model; ten minutes

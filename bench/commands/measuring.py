@@ -47,8 +47,6 @@ from bench.scenarios.run import (
     scenarios_in_process,
     scenarios_over_http,
 )
-from bench.serving.agreement import AgreementPlan
-from bench.serving.agreement_runs import agree_on_models
 from bench.serving.bulk import QUICK_BULK_PLAN, BulkPlan, measure_bulk, measured_in
 from bench.serving.target import Target, load_models, reference_to, verify_models
 from bench.serving.tuning import (
@@ -124,22 +122,6 @@ def ceiling(options: argparse.Namespace, errors: Console) -> int:
             f"{ceiling.cpu_share:.0%} of a core in each of {ceiling.processes} process(es)"
         )
     return OK
-
-
-def agree(options: argparse.Namespace, errors: Console) -> int:
-    """Do the generators and the server tell the same?"""
-    plan = AgreementPlan(rounds=options.rounds, seconds=options.seconds)
-    target = Target(models_dir(), options.url, options.device)
-    with progress_bar(errors) as progress:
-        outcome = agree_on_models(
-            target,
-            each_served_model(options),
-            chosen_dataset(options, progress),
-            new_recorder(options),
-            plan,
-            progress,
-        )
-    return conclude(outcome, errors, options)
 
 
 def verify(options: argparse.Namespace, errors: Console) -> int:

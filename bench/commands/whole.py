@@ -20,7 +20,6 @@ from bench.report.build import prepare, write_report
 from bench.rows.files import Row, read_results
 from bench.rows.machine import read_machine
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN
-from bench.serving.agreement import AgreementPlan
 from bench.serving.target import Target
 from bench.session.plan import Lengths, lengths_for
 from bench.session.resume import new_session_id, run_stages, session_of
@@ -63,7 +62,6 @@ def measure_everything(options: argparse.Namespace, errors: Console) -> int:
             named=options.full,
             quick_latency=QUICK_PLAN if quick else None,
             lengths=(lambda _: QUICK_LENGTHS) if quick else lengths_for,
-            agreement=AgreementPlan(1, 1, 3) if quick else AgreementPlan(),
         )
         outcome = run_stages(
             stages_of(session, cards),

@@ -3,13 +3,12 @@
 That is what makes a loop open. Seeded: the same arrivals for the same rate, time and seed.
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shape = Literal["poisson", "constant"]
-SHAPES: Final[tuple[Shape, ...]] = ("poisson", "constant")
 
 
 def arrivals_s(

@@ -38,11 +38,6 @@ class Peer:
     settings: Mapping[str, str] = field(default_factory=dict)
     """More environment variables."""
 
-    @property
-    def decodes_as_ours(self) -> bool:
-        """Whether it was asked to decode with :mod:`cifar10.images`."""
-        return self.decoder == OURS and self.role == "peer"
-
 
 def _both_decoders(
     name: str,

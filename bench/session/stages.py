@@ -24,8 +24,6 @@ from bench.rows.kinds.sending import SendingMeasurement
 from bench.rows.selection import select
 from bench.scenarios.rules import SCENARIOS
 from bench.scenarios.run import scenarios_in_process, scenarios_over_http
-from bench.serving.agreement import AgreementPlan
-from bench.serving.agreement_runs import agree_on_models
 from bench.serving.target import Target, load_models, verify_models
 from bench.session.plan import Lengths, Role, decide, first_roles, latency_plan_for
 from bench.session.resume import Stage
@@ -61,7 +59,6 @@ class Everything:
     """Instead of the plan that the number of models gives."""
     lengths: Callable[[int], Lengths]
     """How long the runs over few models take, by their number."""
-    agreement: AgreementPlan
 
 
 @dataclass(frozen=True)
@@ -91,10 +88,6 @@ class _Parts:
             if row.model == name and isinstance(row.measurement, PlanMeasurement)
         ]
         return found[-1] if found else None
-
-    def one(self) -> list[str]:
-        """The first of :meth:`full`: for what is about the instruments, not about a model."""
-        return self.full()[:1]
 
     def record(self) -> RunOutcome:
         """Decide what each model gets."""
@@ -241,12 +234,6 @@ def _on_few(session: Everything, parts: _Parts) -> list[Stage]:
             _one_of_each(_is("verify")),
             lambda names: verify_models(target, names, *shared, session.open_model, progress),
             parts.full,
-        ),
-        Stage(
-            "agree",
-            _one_of_each(_is("agreement")),
-            lambda names: agree_on_models(target, names, *shared, session.agreement, progress),
-            parts.one,
         ),
     ]
 

@@ -36,9 +36,3 @@ def disagreement(windows: Sequence[float]) -> float | None:
     if len(last) < COMPARED or last[1] <= 0:
         return None
     return (last[-1] - last[0]) / last[1]
-
-
-def is_stable(windows: Sequence[float]) -> bool:
-    """Whether the last three windows agree; a run too short to tell has not shown that it does."""
-    apart = disagreement(windows)
-    return apart is not None and apart <= TOLERANCE

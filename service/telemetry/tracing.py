@@ -24,7 +24,6 @@ ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_
 
 _PARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _EXPORTER: Final = "opentelemetry-exporter-otlp-proto-http"
-_SAMPLED: Final = 1
 
 _random: Final = SystemRandom()
 

@@ -1,4 +1,4 @@
-"""The report's sections on scenarios and on the generators, each from rows to Markdown."""
+"""The report's section on the MLPerf scenarios, from rows to Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -12,10 +12,9 @@ from bench.report.formats import (
     significant,
 )
 from bench.rows.files import MachineResults, Row, newest
-from bench.rows.kinds.scenario import AgreementMeasurement, GeneratorCount, ScenarioMeasurement
+from bench.rows.kinds.scenario import ScenarioMeasurement
 from bench.rows.selection import ModelResult
 from bench.scenarios.rules import SCENARIOS, TITLES, Headline, headline, latency_ms, windows_apart
-from bench.serving.agreement import disagreements, p50_ms, server_p50_bucket_ms
 from bench.statistics.stability import TOLERANCE
 
 Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]
@@ -64,45 +63,8 @@ def scenarios(
     return f"{_SCENARIOS}\n\n{table}\n{_SEARCH}\n\n{searches}".rstrip()
 
 
-def agreement(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
-    """Two generators and the server's own metrics, and where they differ."""
-    found = [
-        (row.model, row.measurement)
-        for row in _current(results, models)
-        if isinstance(row.measurement, AgreementMeasurement)
-    ]
-    if not found:
-        return ""
-    rows = [
-        _agreement_line(model, measurement, generator)
-        for model, measurement in found
-        for generator in measurement.counts
-    ]
-    header = [
-        "Model",
-        "Generator",
-        "Offered, requests/s",
-        "Its count",
-        "The server's",
-        "Its p50, ms",
-        "Server's p50 bucket, ms",
-        "Server's mean, ms",
-        "Generator, % of a core",
-        "Its ceiling, requests/s",
-    ]
-    told = [
-        f"- **{model}**: " + ("; ".join(disagreements(measurement)) or "all agree.")
-        for model, measurement in found
-    ]
-    table = markdown_table(header, rows, numbers_after_name(header, ("Generator",)))
-    return f"{_AGREEMENT}\n\n{table}\n" + "\n".join(told)
-
-
 SCENARIO_SECTIONS: Final[tuple[tuple[str, Section], ...]] = (
     ("MLPerf's scenarios, scaled down", scenarios),
-    ("Do the generators and the server agree?", agreement),
 )
 """Title → what renders it, in order."""
 
@@ -120,14 +82,6 @@ _SCENARIOS: Final = (
 _SEARCH: Final = (
     "Server's rate was searched for in geometric steps, then by bisection, and had to hold once "
     "more. Each try (queries/s: p99), those that did not hold struck out:"
-)
-
-_AGREEMENT: Final = (
-    "At half of what a closed loop reached, Poisson arrivals, the generators in turn. Counts are "
-    "of 200s, nothing left out, and must equal the growth of the server's counter. The p50s of "
-    "the generators are from the actual send and must be within 10 %. The server's histogram has "
-    "buckets and sees only its own part of the time: a client's p50 below the lower edge of its "
-    "bucket would be impossible; nothing more can be said."
 )
 
 
@@ -182,22 +136,3 @@ def _tries(measurement: ScenarioMeasurement) -> str:
         text = f"{significant(one.rate_per_s)}: {significant(one.p99_ms)} ms{failed}"
         shown.append(text if one.held else f"~~{text}~~")
     return "; ".join(shown)
-
-
-def _agreement_line(
-    model: str, measurement: AgreementMeasurement, generator: GeneratorCount
-) -> list[str]:
-    bucket = server_p50_bucket_ms(generator)
-    served = generator.server_requests
-    return [
-        model,
-        generator.generator,
-        significant(measurement.rate_per_s),
-        count(generator.requests),
-        count(served),
-        significant(p50_ms(generator)) if generator.requests else NOTHING,
-        f"{bucket[0]:g}–{bucket[1]:g}" if bucket else NOTHING,
-        significant(1e3 * generator.server_sum_s / served) if served else NOTHING,
-        percent(generator.cpu_share, 0),
-        count(generator.ceiling_per_s),
-    ]

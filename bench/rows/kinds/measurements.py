@@ -10,7 +10,7 @@ from typing import Any, Final
 from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.rows.kinds.peer import BulkMeasurement, PeerFailureMeasurement, PeerMeasurement
 from bench.rows.kinds.plan import PlanMeasurement
-from bench.rows.kinds.scenario import AgreementMeasurement, ScenarioMeasurement
+from bench.rows.kinds.scenario import ScenarioMeasurement
 from bench.rows.kinds.sending import SendingMeasurement
 from bench.rows.kinds.sensitivity import SensitivityMeasurement
 from bench.rows.kinds.settings import SettingsMeasurement
@@ -248,7 +248,6 @@ Measurement = (
     | LoadMeasurement
     | VerifyMeasurement
     | ScenarioMeasurement
-    | AgreementMeasurement
     | SensitivityMeasurement
     | RobustnessMeasurement
     | SendingMeasurement
@@ -272,7 +271,6 @@ KINDS: Final[dict[str, type[Measurement]]] = {
     "load": LoadMeasurement,
     "verify": VerifyMeasurement,
     "scenario": ScenarioMeasurement,
-    "agreement": AgreementMeasurement,
     "sensitivity": SensitivityMeasurement,
     "robustness": RobustnessMeasurement,
     "sending": SendingMeasurement,
@@ -322,7 +320,7 @@ def key_of(measurement: Measurement) -> str:
             return f"device={measurement.device} {offered} users={measurement.users}"
         case VerifyMeasurement():
             return f"device={measurement.device}"
-        case ScenarioMeasurement() | AgreementMeasurement() | SensitivityMeasurement():
+        case ScenarioMeasurement() | SensitivityMeasurement():
             return measurement.key
         case RobustnessMeasurement():
             return f"provider={measurement.provider} corruption={measurement.corruption}"

@@ -1,4 +1,4 @@
-"""Rows of scenarios and of agreement. See :mod:`bench.rows.kinds.measurements`."""
+"""Rows of scenarios. See :mod:`bench.rows.kinds.measurements`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -55,46 +55,3 @@ class ScenarioMeasurement:
     def key(self) -> str:
         """Tells apart the scenarios of one model."""
         return f"{self.scenario} via={self.via} device={self.device}"
-
-
-@dataclass(frozen=True)
-class GeneratorCount:
-    """What one generator says of its requests, and what the server counted meanwhile."""
-
-    generator: str
-    """``locust`` or ``asyncio``."""
-    requests: int
-    """Answered with a 200, nothing left out."""
-    server_requests: int
-    """The growth of the server's counter of 200s in the same time."""
-    times_us: str
-    """From the actual send to the answer, packed."""
-    server_buckets: tuple[tuple[float, int], ...]
-    """The growth of the server's histogram: (upper edge in s, requests up to it); the last edge
-    stands for no bound and is 0."""
-    server_sum_s: float
-    cpu_share: float
-    """CPU time over wall time of the generator."""
-    ceiling_per_s: float | None
-    """What this generator reached against a server that does nothing, just before."""
-
-
-@dataclass(frozen=True)
-class AgreementMeasurement:
-    """Two generators and the server's own figures, at one rate below saturation."""
-
-    device: str
-    rate_per_s: float
-    """Offered, Poisson arrivals: half of what a closed loop had just reached."""
-    capacity_per_s: float
-    rounds: int
-    """The generators took turns, one run each a round."""
-    seconds: float
-    """Of one run."""
-    seed: int
-    counts: tuple[GeneratorCount, ...]
-
-    @property
-    def key(self) -> str:
-        """One per device."""
-        return f"device={self.device}"

@@ -128,7 +128,6 @@ def test_no_data_no_models_no_results(
         "scenarios",
         "compare",
         "show",
-        "agree",
         "all",
     ],
 )

@@ -12,8 +12,6 @@ from bench.rows.kinds.measurements import ADDED_LATER, KINDS
 from bench.rows.kinds.peer import BulkMeasurement, PeerFailureMeasurement
 from bench.rows.kinds.plan import PlanMeasurement
 from bench.rows.kinds.scenario import (
-    AgreementMeasurement,
-    GeneratorCount,
     ScenarioMeasurement,
 )
 from bench.rows.kinds.sending import SendingMeasurement
@@ -48,10 +46,6 @@ SCENARIO = ScenarioMeasurement(
     window_queries=(1, 1), seed=0, bound_ms=15.0, rate_per_s=None,
     tries=(RateTry(10.0, 2, 2, None, held=False),), send_lag_p99_ms=0.1, generator_cpu_share=0.2,
 )  # fmt: skip
-AGREEMENT = AgreementMeasurement(
-    device="cpu", rate_per_s=10.0, capacity_per_s=20.0, rounds=1, seconds=1.0, seed=0,
-    counts=(GeneratorCount("locust", 10, 10, "", ((0.001, 5), (0.0, 10)), 0.01, 0.1, None),),
-)  # fmt: skip
 SENSITIVITY = SensitivityMeasurement(
     "cpu", 3, 8, 6.0, 10.0, 0.5, 500.0, 100.0, 3.0,
     (Trial("slower_server", "server", 2, True, "load", "ratio", 1.2, 1.1, 1.3),),
@@ -73,7 +67,7 @@ PLAN = PlanMeasurement("full", "the baseline", (), "the rule")
 SENDING = SendingMeasurement("CPUExecutionProvider", "tile, PNG", 8, 0, "/w==", "/w==")
 
 ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VERIFIED, failure(),
-       SCENARIO, AGREEMENT, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
+       SCENARIO, SENSITIVITY, CHAOS, robustness(), resources(), TRAINED, peer(),
        PLAN, SENDING, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
        BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)),
        SettingsMeasurement("cpu", 2, True, 2, 1, 32, 32, 3.0, (9.0,), (1.0,), (2.0,), (1.0,), (8,)),

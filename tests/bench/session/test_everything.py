@@ -9,7 +9,6 @@ import pytest
 from bench import __main__ as command_line
 from bench.load.loops import Sent
 from bench.measure.in_process import RunOutcome
-from bench.report.sections.speed import agreement as agreement_section
 from bench.report.sections.speed import scenarios as scenarios_section
 from bench.rows.files import Recorder, Row, read_results
 from bench.rows.machine import Machine
@@ -18,7 +17,6 @@ from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
 from bench.session.resume import Stage, new_session_id, run_stages, session_of
 from cifar10.errors import BenchError
 from tests.bench.conftest import accuracy, cost, failure, latency, load
-from tests.bench.serving.test_agreement import FakeServer, compared
 
 DIGESTS = {"a": "1" * 64, "b": "2" * 64}
 
@@ -102,9 +100,6 @@ def test_the_report_shows_scenarios_and_marks_the_unstable(
 ) -> None:
     recorder.add("net", "d" * 64, None, cost())
     scenario_rows(recorder)
-    server = FakeServer()
-    found = compared(server.generator(2.0), server.generator(3.0), server)
-    recorder.add("net", "d" * 64, None, found)
     (machine,) = read_results(tmp_path / "results")
     models = select(machine.rows)
     text = scenarios_section(machine, models, {})
@@ -114,10 +109,7 @@ def test_the_report_shows_scenarios_and_marks_the_unstable(
     assert "| Server | rate with p99 ≤ 15 ms | 100 queries/s |" in server_line
     assert "stable, 0% apart" in server_line
     assert "100: 2.00 ms; ~~200: 40.0 ms, 1 failed~~; 100: 2.00 ms" in text
-    told = agreement_section(machine, models, {})
-    assert "| net | locust | 100 | 300 | 300 | 3.00 | 1–2 | 1.50 | 20 | – |" in told
-    assert "locust is wrong" in told
-    assert scenarios_section(machine, [], {}) == agreement_section(machine, [], {}) == ""
+    assert scenarios_section(machine, [], {}) == ""
 
 
 def test_compare_show_and_ls_as_a_user_types_them(

@@ -12,7 +12,6 @@ from bench.report.efficiency import efficiency_table
 from bench.report.sections.plan import missing, what_was_measured
 from bench.rows.files import Recorder, read_results
 from bench.rows.selection import select
-from bench.serving.agreement import AgreementPlan
 from bench.serving.target import Target
 from bench.session import stages
 from bench.session.plan import (
@@ -153,7 +152,6 @@ def test_each_model_gets_its_part_and_a_resumed_session_repeats_nothing(
         named=[],
         quick_latency=plan,
         lengths=lengths_for,
-        agreement=AgreementPlan(),
     )
     on_each = stages_of(session, cards)[:5]
     digests = {card.name: card.sha256 for card in cards}
