@@ -1,15 +1,15 @@
-"""A small HTTP/1.1 client for load: kept-alive connections on asyncio, and nothing else.
+"""A small HTTP/1.1 client for load: kept-alive connections on asyncio, answers read by httptools.
 
-It asks one fixed question (POST of a body to one route) and reads the status of the answer. A
-general client costs several times as much per request, which on a small machine is time taken
-from the server that is measured.
+It posts bodies to one route and reads the status of each answer. A general client costs several
+times as much per request: on a small machine, time taken from the server that is measured.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+import httptools
 
 from cifar10.errors import BenchError
 
@@ -21,24 +21,22 @@ MOST_CONNECTIONS: Final = 512
 that its event loop can watch (:func:`bench.load.loops.run`)."""
 
 IDLE_SECONDS: Final = 4.0
-"""A connection that has been idle for longer is not used again. Servers close idle connections,
-after five seconds where uvicorn does it, and a request that meets the end of its connection is lost
-without either side being at fault (RFC 9112, 9.3.1 lets only idempotent ones be sent again)."""
-
-_HEAD_END: Final = b"\r\n\r\n"
+"""A connection that has been idle for longer is not used again. Servers close idle connections
+(uvicorn after five seconds), and a request that meets the close is lost without either side being
+at fault (RFC 9112, 9.3.1 allows only idempotent requests to be sent again)."""
 
 
 class BrokenAnswerError(Exception):
-    """The connection ended, or what came was no HTTP/1.1 answer with a length."""
+    """The connection ended before the answer was complete, or the answer was not HTTP."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; one question at a time."""
+    """One connection, with one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[int] | None = None
-        self._received = bytearray()
+        self._parser = httptools.HttpResponseParser(self)
 
     @property
     def usable(self) -> bool:
@@ -49,41 +47,31 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, request: bytes) -> "asyncio.Future[int]":
         self._answer = asyncio.get_running_loop().create_future()
-        self._received.clear()
         if self._transport is not None:
             self._transport.write(request)
         return self._answer
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        answer = self._answer
-        if answer is None or answer.done():
+        if self._answer is None or self._answer.done():
             self.close()  # nobody asked: nothing that follows could be trusted
             return
-        end = self._received.find(_HEAD_END)
-        if end < 0:
-            return
         try:
-            status, length, keep = parse_head(bytes(self._received[:end]))
-        except BrokenAnswerError as error:
-            answer.set_exception(error)
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.close()
+            if not self._answer.done():
+                message = f"expected an HTTP/1.1 answer, got {data[:80]!r}: {error}"
+                self._answer.set_exception(BrokenAnswerError(message))
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at the end of an answer."""
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue: the answer proper follows
             return
-        start = end + len(_HEAD_END)
-        try:
-            whole = (
-                chunks_are_whole(self._received, start)
-                if length is None
-                else len(self._received) >= start + length
-            )
-        except BrokenAnswerError as error:
-            answer.set_exception(error)
+        if not self._parser.should_keep_alive():
             self.close()
-            return
-        if whole:
-            if not keep:
-                self.close()
-            answer.set_result(status)
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(status)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -94,52 +82,6 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-def chunks_are_whole(data: bytes | bytearray, start: int) -> bool:
-    """Whether a chunked body that begins at ``start`` has come to its end (RFC 9112, 7.1).
-
-    Raises:
-        BrokenAnswerError: a chunk's size is no number.
-    """
-    while (line_end := data.find(b"\r\n", start)) >= 0:
-        try:
-            size = int(bytes(data[start:line_end]).partition(b";")[0], 16)
-        except ValueError as error:
-            message = f"expected a chunk's size, got {bytes(data[start:line_end])[:80]!r}"
-            raise BrokenAnswerError(message) from error
-        start = line_end + 2
-        if size == 0:
-            return data.find(b"\r\n", start) == start or data.find(_HEAD_END, start) >= 0
-        start += size + 2
-    return False
-
-
-def parse_head(head: bytes) -> tuple[int, int | None, bool]:
-    """Status, length of the body (None: it comes in chunks), and whether the connection stays open
-    (RFC 9112).
-
-    Raises:
-        BrokenAnswerError: not HTTP/1.1, or an answer whose end cannot be told.
-    """
-    first, *lines = head.split(b"\r\n")
-    try:
-        version, status, *_ = first.split(b" ", 2)
-        fields = dict(line.lower().split(b":", 1) for line in lines)
-        chunked = fields.get(b"transfer-encoding", b"").strip() == b"chunked"
-        length = None if chunked else int(fields[b"content-length"])
-        found = int(status)
-    except (ValueError, KeyError) as error:
-        message = f"expected an HTTP/1.1 answer with Content-Length, got {head[:80]!r}"
-        raise BrokenAnswerError(message) from error
-    closes = fields.get(b"connection", b"").strip() == b"close" or version != b"HTTP/1.1"
-    return found, length, not closes
-
-
-@dataclass
-class _Place:
-    host: str
-    port: int
 
 
 class HttpClient:
@@ -173,9 +115,9 @@ class HttpClient:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            message = f"scenarios and agree need an http:// URL, got {url}"
+            message = f"the load generator needs an http:// URL, got {url}"
             raise BenchError(message)
-        self._place = _Place(parts.hostname, parts.port or 80)
+        self._host, self._port = parts.hostname, parts.port or 80
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._requests = [
             (
@@ -193,11 +135,19 @@ class HttpClient:
         self._free = asyncio.Semaphore(most_connections)
 
     async def send(self, number: int) -> int:
-        """Post body ``number`` (modulo how many there are); its status, or :data:`NO_ANSWER`."""
+        """Post body ``number`` (modulo how many there are).
+
+        Returns:
+            The answer's status, or :data:`NO_ANSWER`.
+        """
         return await self.send_bytes(self._requests[number % len(self._requests)])
 
     async def send_bytes(self, request: bytes) -> int:
-        """Send a whole request of another's making; its status, or :data:`NO_ANSWER`."""
+        """Send a whole request that the caller made.
+
+        Returns:
+            The answer's status, or :data:`NO_ANSWER`.
+        """
         connection = None
         try:
             async with asyncio.timeout(self._timeout_seconds), self._free:
@@ -216,7 +166,7 @@ class HttpClient:
         return status
 
     async def open_connections(self, count: int) -> None:
-        """Have ``count`` connections ready, so that no measured request has to make one.
+        """Make ``count`` connections ready, so that no measured request has to make one.
 
         Raises:
             BenchError: nobody listens there.
@@ -224,13 +174,13 @@ class HttpClient:
         try:
             opened = [await self._open() for _ in range(count)]
         except OSError as error:
-            message = f"no connection to {self._place.host}:{self._place.port}: {error}"
+            message = f"no connection to {self._host}:{self._port}: {error}"
             raise BenchError(message) from error
         now = asyncio.get_running_loop().time()
         self._idle += [(connection, now) for connection in opened]
 
     def close(self) -> None:
-        """End all idle connections; the client may be used again, on another event loop too."""
+        """Close all idle connections; the client may be used again, on another event loop too."""
         while self._idle:
             self._idle.pop()[0].close()
         self._free = asyncio.Semaphore(self._most_connections)  # one belongs to one loop
@@ -246,5 +196,5 @@ class HttpClient:
 
     async def _open(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(_Connection, self._place.host, self._place.port)
+        _, made = await loop.create_connection(_Connection, self._host, self._port)
         return made

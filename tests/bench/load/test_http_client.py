@@ -1,11 +1,12 @@
 """The client and the event loop under an open loop that has fallen far behind."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_closed_client_works_on_the_next_event_loop() -> None:
         async with SlowServer() as server:
             if not client_of:
                 client_of.append(HttpClient(server.url, "/", [b"x"], most_connections=1))
-            client_of[0]._place.port = int(server.url.rpartition(":")[2])
+            client_of[0]._port = int(server.url.rpartition(":")[2])
             statuses = await asyncio.gather(*(client_of[0].send(number) for number in range(5)))
             client_of[0].close()
             return statuses
@@ -174,3 +175,65 @@ def test_a_descriptor_too_many_fails_alone_and_the_event_loop_lives() -> None:
             return status
 
     assert run(work()) == 200
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def ask(serve: Serve, count: int) -> list[int]:
+    """The statuses of requests sent one after the other to a server that does this."""
+    serving = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            await serve(reader, writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    client = HttpClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "/", [b"x"])
+    statuses = [await client.send(number) for number in range(count)]
+    client.close()
+    await asyncio.gather(*serving)
+    server.close()
+    await server.wait_closed()
+    return statuses
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKS = b"5;note=x\r\nhello\r\n1\r\n!\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"\r\n", 200),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS + b"Trailer: x\r\n\r\n", 200),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", NO_ANSWER),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n", 413),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204),
+        (b"not HTTP at all\r\n\r\n", NO_ANSWER),
+    ],
+)
+def test_an_answer_is_read_to_its_end_however_it_is_cut(answer: bytes, status: int) -> None:
+    """Every byte comes by itself; the next request on the same connection is answered too."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1_000):
+            for byte in answer:
+                writer.write(bytes([byte]))
+                await writer.drain()
+
+    assert run(ask(serve, 2)) == [status] * 2
+
+
+def test_a_connection_that_the_server_ends_is_not_used_again() -> None:
+    accepted = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        await reader.read(1_000)
+        writer.write(HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    assert (run(ask(serve, 3)), accepted) == ([200] * 3, 3)

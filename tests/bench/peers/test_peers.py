@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.load.client import BrokenAnswerError, chunks_are_whole, parse_head
 from bench.peers import environments
 from bench.peers.catalogue import CATALOGUE, FOLDER, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of, version_of
@@ -382,14 +381,3 @@ def test_a_server_that_dies_under_load_is_said_to_have(tiny_store: Path) -> None
     asked = real_subject(ModelStore(tiny_store))
     with pytest.raises(BenchError, match=r"(?s)stopped by itself.*planned death"):
         measure_peer(tiny_peer("--die-after", "20"), asked, SHORT, 1, cores())
-
-
-def test_an_answer_in_chunks_is_read_to_its_end() -> None:
-    whole = b"5;note=x\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
-    assert [chunks_are_whole(b"HEAD" + whole[:count], 4) for count in range(len(whole) + 1)] == (
-        [False] * len(whole) + [True]
-    )
-    assert chunks_are_whole(b"0\r\nTrailer: x\r\n\r\n", 0)
-    assert parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked") == (200, None, True)
-    with pytest.raises(BrokenAnswerError, match="a chunk's size"):
-        chunks_are_whole(b"zz\r\n", 0)
