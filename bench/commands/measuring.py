@@ -23,11 +23,10 @@ from bench.commands.listing import (
 from bench.commands.outcomes import MODEL_FAILED, OK, conclude, rows_here, standard_output
 from bench.compare.selftest import Bench, SensitivityPlan, measure_sensitivity
 from bench.load.locust import LoadPlan
-from bench.measure.damage import measure_robustness
+from bench.measure.damage import measure_robustness, measure_sendings
 from bench.measure.in_process import RunOutcome, measure_models
 from bench.measure.latency import QUICK_PLAN, LatencyPlan
 from bench.measure.resources import measure_resources
-from bench.measure.sending_runs import measure_sendings
 from bench.peers.ceiling import measure_ceilings
 from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
 from bench.peers.questions import encode_jpeg

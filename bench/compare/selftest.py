@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from bench.compare.findings import Comparison, Finding, Tolerance, compare
 from bench.load.locust import LoadPlan
 from bench.measure.accuracy import compare_with_labels, predict_probabilities
-from bench.measure.in_process import Open, RunOutcome, measure_models
+from bench.measure.in_process import Open, measure_models
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.progress import Progress, labelled, silent
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder, Row, read_results
 from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
 from bench.rows.machine import Machine

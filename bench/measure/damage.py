@@ -1,40 +1,46 @@
-"""``python -m bench robustness``: how accuracy holds on damaged copies of the test images.
+"""How accuracy holds on test images that are damaged, or sent as users send them.
 
-The corrupted images are made once for all models, one corruption at a time; a row is written as
-soon as a model has seen all severities of one.
+The copies are made once for all models, one way at a time; a row is written as soon as a model has
+seen one way.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure.accuracy import predict_classes, untimed_workers
-from bench.measure.corruptions import CORRUPTIONS, SEED, SEVERITIES, Corruption, corrupt
-from bench.measure.in_process import Open, RunOutcome
+from bench.measure.corruptions import CORRUPTIONS, SEED, SEVERITIES, Corruption, Images, corrupt
+from bench.measure.facts import has_random_weights
+from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, silent
-from bench.rows.files import DatasetReference, Recorder
-from bench.rows.kinds.measurements import RobustnessMeasurement
+from bench.measure.sendings import SENDINGS, Sending, sent
+from bench.measure.survey import RunOutcome, Survey, reference_to
+from bench.rows.files import Recorder
+from bench.rows.kinds.measurements import Measurement, RobustnessMeasurement
+from bench.rows.kinds.sending import SendingMeasurement
+from bench.rows.machine import usable_cores
+from bench.rows.paired import pack_hits
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore
 
 DEFAULT_IMAGES: Final = 2_000
 """At 25 damaged copies each, half a minute for a small model; ± 2 points at 70 %."""
 
-
-@dataclass(frozen=True)
-class _Subject:
-    name: str
-    digest: str
-    executor: Executor
-    clean_correct: int
+Hits = NDArray[np.bool_]
+"""Whether each image is classified correctly."""
+Copies = Callable[[Images], list[Images]]
+"""Makes the copies of one way, uint8 (N, 32, 32, 3) RGB each."""
+MakeRow = Callable[[str, str, Hits, list[Hits]], Measurement]
+"""Makes a row of: the way, the execution provider, the hits on the images themselves, and the hits
+on each of the copies."""
 
 
 def choose_images(test: Split, count: int, seed: int = SEED) -> Split:
-    """A seeded choice of ``count`` test images, in the test set's order; all, where fewer."""
+    """A seeded choice of ``count`` test images in the test set's order, or all where there are
+    fewer."""
     if count >= len(test.labels):
         return test
     random = np.random.default_rng(seed)
@@ -54,83 +60,129 @@ def measure_robustness(
     corruptions: Sequence[Corruption] = CORRUPTIONS,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure the models named on corrupted copies and record everything.
+    """Measure the models named on corrupted copies, five severities each, and record everything.
 
-    Models with random weights have no accuracy and are passed over.
-
-    Args:
-        store: where they are.
-        names: which ones.
-        dataset: its test images are corrupted.
-        recorder: gets the rows.
-        open_model: makes a model ready; what it raises becomes a failure row.
-        images: how many test images, chosen by ``seed``.
-        seed: of that choice and of the noise.
-        corruptions: which ones.
-        progress: told how far this is.
+    Models with random weights have no accuracy and are passed over. ``seed`` is of the choice of
+    images and of the noise.
 
     Raises:
         BenchError: a row could not be written.
     """
-    outcome = RunOutcome()
-    reference = DatasetReference(dataset.record.variant, dataset.record.fingerprint)
-    chosen = choose_images(dataset.test, images, seed)
-    subjects: list[_Subject] = []
+    by_name = {one.name: one for one in corruptions}
 
-    def fail(name: str, digest: str, stage: str, error: BaseException) -> None:
-        recorder.add_failure(name, digest, stage, error)
-        outcome.failed[name] = f"failed at {stage}: {type(error).__name__}: {error}"
+    def copies(one: Corruption) -> Copies:
+        return lambda clean: [corrupt(one, clean, level, seed) for level in SEVERITIES]
 
-    try:
+    def row(way: str, provider: str, clean: Hits, damaged: list[Hits]) -> Measurement:
+        return RobustnessMeasurement(
+            provider=provider,
+            corruption=way,
+            parameter=by_name[way].parameter,
+            strengths=by_name[way].strengths,
+            images=clean.size,
+            seed=seed,
+            clean_correct=int(clean.sum()),
+            correct=tuple(int(hits.sum()) for hits in damaged),
+        )
+
+    return _measure_copies(
+        store,
+        names,
+        dataset,
+        recorder,
+        open_model,
+        choose_images(dataset.test, images, seed),
+        "robustness",
+        {name: copies(one) for name, one in by_name.items()},
+        row,
+        progress,
+    )
+
+
+def measure_sendings(
+    store: ModelStore,
+    names: Sequence[str],
+    dataset: Dataset,
+    recorder: Recorder,
+    *,
+    open_model: Open,
+    images: int = DEFAULT_IMAGES,
+    seed: int = SEED,
+    sendings: Sequence[Sending] = SENDINGS,
+    progress: Progress = silent,
+) -> RunOutcome:
+    """Measure the models named on test images as users send them, and record everything.
+
+    The images are those that :func:`measure_robustness` chooses.
+
+    Raises:
+        BenchError: a row could not be written.
+    """
+
+    def copies(one: Sending) -> Copies:
+        return lambda clean: [sent(one, clean, seed, usable_cores())]
+
+    def row(way: str, provider: str, clean: Hits, as_sent: list[Hits]) -> Measurement:
+        hits = pack_hits(as_sent[0])
+        return SendingMeasurement(provider, way, clean.size, seed, pack_hits(clean), hits)
+
+    return _measure_copies(
+        store,
+        names,
+        dataset,
+        recorder,
+        open_model,
+        choose_images(dataset.test, images, seed),
+        "sending",
+        {one.name: copies(one) for one in sendings},
+        row,
+        progress,
+    )
+
+
+def _measure_copies(
+    store: ModelStore,
+    names: Sequence[str],
+    dataset: Dataset,
+    recorder: Recorder,
+    open_model: Open,
+    chosen: Split,
+    stage: str,
+    ways: Mapping[str, Copies],
+    make_row: MakeRow,
+    progress: Progress,
+) -> RunOutcome:
+    reference = reference_to(dataset)
+    executors: dict[str, Executor] = {}
+    clean: dict[str, Hits] = {}
+    with Survey(recorder) as survey:
         for name in names:
-            digest = ""
-            try:
-                stored = store.load(name)
-                digest = stored.card.sha256
-                if stored.card.weights is not None and stored.card.weights.random:
-                    continue
-                executor = open_model(stored)
-                clean = _correct(executor, chosen.images, chosen.labels)
-            except Exception as error:  # any reason is that model's failure row
-                fail(name, digest, "robustness", error)
-                continue
-            subjects.append(_Subject(name, digest, executor, clean))
-        for position, corruption in enumerate(corruptions):
-            progress(f"robustness: {corruption.name}", position, len(corruptions))
-            damaged = [corrupt(corruption, chosen.images, level, seed) for level in SEVERITIES]
-            for subject in subjects:
-                if subject.name in outcome.failed:
-                    continue
-                try:
-                    correct = [
-                        _correct(subject.executor, copies, chosen.labels) for copies in damaged
-                    ]
-                except Exception as error:  # as above
-                    fail(subject.name, subject.digest, "robustness", error)
-                    continue
-                found = RobustnessMeasurement(
-                    provider=subject.executor.provider,
-                    corruption=corruption.name,
-                    parameter=corruption.parameter,
-                    strengths=corruption.strengths,
-                    images=len(chosen.labels),
-                    seed=seed,
-                    clean_correct=subject.clean_correct,
-                    correct=tuple(correct),
-                )
-                recorder.add(subject.name, subject.digest, reference, found)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    outcome.measured = [one.name for one in subjects if one.name not in outcome.failed]
-    return outcome
+            with survey.attempt(name, stage) as subject:
+                stored = subject.load(store)
+                if not has_random_weights(stored.card):
+                    executors[name] = open_model(stored)
+                    clean[name] = _hits(executors[name], chosen.images, chosen.labels)
+        for position, (way, make_copies) in enumerate(ways.items()):
+            subjects = survey.unfailed(clean)
+            if not subjects:
+                break
+            progress(f"{stage}: {way}", position, len(ways))
+            copies = make_copies(chosen.images)
+            for name in subjects:
+                with survey.attempt(name, stage) as subject:
+                    executor = executors[name]
+                    found = [_hits(executor, one, chosen.labels) for one in copies]
+                    subject.add(make_row(way, executor.provider, clean[name], found), reference)
+    return survey.outcome
+
+
+def _hits(executor: Executor, images: Images, labels: NDArray[np.uint8]) -> Hits:
+    workers = untimed_workers(executor)
+    hits: Hits = predict_classes(executor, images, workers=workers) == labels
+    return hits
 
 
 def mean_corrupted_accuracy(found: Sequence[RobustnessMeasurement]) -> float | None:
     """The mean over all corruptions and severities, 0–1; None where nothing was measured."""
     shares = [correct / one.images for one in found for correct in one.correct]
     return sum(shares) / len(shares) if shares else None
-
-
-def _correct(executor: Executor, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> int:
-    workers = untimed_workers(executor)
-    return int((predict_classes(executor, images, workers=workers) == labels).sum())

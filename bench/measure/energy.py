@@ -1,10 +1,9 @@
-"""How many joules went by, where the machine tells: RAPL for processors, NVML for NVIDIA GPUs.
+"""Energy in joules, where the machine counts it: RAPL for processors, NVML for NVIDIA GPUs.
 
 Both count the whole package or GPU, idle power and neighbours included. Most virtual machines and
-containers show neither; then there is no meter, and the report says so.
+containers show neither: then there is no meter, and the report says so.
 """
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Final
 from cifar10.predictor import CUDA_PROVIDER
 
 POWERCAP: Final = Path("/sys/class/powercap")
-_NVML_LIBRARIES: Final = ("libnvidia-ml.so.1", "nvml.dll")
 
 
 @dataclass(frozen=True)
 class Meter:
-    """Something that counts energy."""
+    """A counter of energy."""
 
     source: str
     read_joules: Callable[[], float]
@@ -34,7 +32,7 @@ class Meter:
 
 
 def find_meter(provider: str, powercap: Path = POWERCAP) -> Meter | None:
-    """The meter of what executes ``provider``; None where the machine has none that may be read."""
+    """The meter of what executes ``provider``; None where there is none that may be read."""
     return _nvml() if provider == CUDA_PROVIDER else _rapl(powercap)
 
 
@@ -64,30 +62,15 @@ def _rapl(powercap: Path) -> Meter | None:
 
 
 def _nvml() -> Meter | None:
-    """The first GPU's counter, ``nvmlDeviceGetTotalEnergyConsumption``, in mJ (from Volta on)."""
-    for name in _NVML_LIBRARIES:
-        try:
-            library = ctypes.CDLL(name)
-        except OSError:
-            continue
-        device = ctypes.c_void_p()
-        energy = ctypes.c_ulonglong()
-
-        def read(
-            library: ctypes.CDLL = library,
-            device: ctypes.c_void_p = device,
-            energy: ctypes.c_ulonglong = energy,
-        ) -> float:
-            if library.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(energy)):
-                message = "NVML no longer tells the GPU's energy"
-                raise OSError(message)
-            return energy.value / 1e3
-
-        if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)):
-            return None
-        try:
-            read()
-        except OSError:
-            return None
-        return Meter("NVML", read)
-    return None
+    """The first GPU's counter, in mJ (from Volta on)."""
+    try:
+        import pynvml as nvml  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        device = nvml.nvmlDeviceGetHandleByIndex(0)
+        nvml.nvmlDeviceGetTotalEnergyConsumption(device)
+    except nvml.NVMLError:
+        return None
+    return Meter("NVML", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1e3)

@@ -1,4 +1,4 @@
-"""How a long measurement says how far it is, without knowing who listens."""
+"""Progress callback type: how a long measurement says how far it is."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tell no one."""
+    """Ignore progress."""
 
 
 def labelled(what: str, progress: Progress) -> Progress:
-    """``progress``, told ``what`` whatever the measurement calls itself."""
+    """``progress`` with a fixed label in place of the measurement's own."""
     return lambda _, done, total: progress(what, done, total)

@@ -1,7 +1,7 @@
-"""``python -m bench resources``: memory, start-up and energy, each model in fresh processes.
+"""Memory, start-up and energy, each model in fresh processes (``bench resources``).
 
-Memory and start-up are of a process with this project's predictor and nothing else: less than a
-server needs, and the same for every model, so that models can be compared.
+Memory and start-up are those of a process with this project's predictor and nothing else: less than
+a server needs, and the same for every model, so that models can be compared.
 """
 
 import json
@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 
 from bench.measure.energy import Meter, find_meter
-from bench.measure.in_process import Open, RunOutcome
+from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, silent
+from bench.measure.survey import RunOutcome, Survey
 from bench.rows.files import Recorder
 from bench.rows.kinds.measurements import ResourceMeasurement, StartSample
 from cifar10.environment import PROJECT_ROOT
@@ -34,7 +35,7 @@ _PROBE_TIMEOUT_SECONDS: Final = 300
 
 @dataclass(frozen=True)
 class Energy:
-    """What a meter showed while images were classified back to back."""
+    """A meter's reading while images were classified back to back."""
 
     source: str | None
     joules: float | None
@@ -57,8 +58,8 @@ def measure_resources(
     """Measure the models named and record everything.
 
     Args:
-        store: where they are.
-        names: which ones.
+        store: the models.
+        names: those to measure.
         recorder: gets the rows.
         open_model: makes a model ready, for the energy; what it raises becomes a failure row.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -70,40 +71,29 @@ def measure_resources(
     Raises:
         BenchError: a row could not be written.
     """
-    outcome = RunOutcome()
-    try:
+    with Survey(recorder) as survey:
         for position, name in enumerate(names):
             progress(f"resources: {name}", position, len(names))
-            digest = ""
-            try:
-                stored = store.load(name)
-                digest = stored.card.sha256
+            with survey.attempt(name, "resources") as subject:
+                stored = subject.load(store)
                 path = store.folder(name) / ONNX_FILE
                 answers = [_probe(path, device, threads) for _ in range(starts)]
                 provider = answers[0]["provider"]
-                executor = open_model(stored)
-                energy = measure_energy(executor, find_meter(provider), energy_seconds)
-            except Exception as error:  # any reason is that model's failure row
-                recorder.add_failure(name, digest, "resources", error)
-                outcome.failed[name] = f"failed at resources: {type(error).__name__}: {error}"
-                continue
-            found = ResourceMeasurement(
-                provider=provider,
-                threads=threads,
-                starts=tuple(StartSample(**answer["start"]) for answer in answers),
-                peak_batch_size=PEAK_BATCH_SIZE,
-                activation_bytes_largest=answers[0]["activation_bytes_largest"],
-                activation_bytes_total=answers[0]["activation_bytes_total"],
-                energy_source=energy.source,
-                energy_joules=energy.joules,
-                energy_images=energy.images,
-                energy_seconds=energy.seconds,
-            )
-            recorder.add(name, digest, None, found)
-            outcome.measured.append(name)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    return outcome
+                energy = measure_energy(open_model(stored), find_meter(provider), energy_seconds)
+                found = ResourceMeasurement(
+                    provider=provider,
+                    threads=threads,
+                    starts=tuple(StartSample(**answer["start"]) for answer in answers),
+                    peak_batch_size=PEAK_BATCH_SIZE,
+                    activation_bytes_largest=answers[0]["activation_bytes_largest"],
+                    activation_bytes_total=answers[0]["activation_bytes_total"],
+                    energy_source=energy.source,
+                    energy_joules=energy.joules,
+                    energy_images=energy.images,
+                    energy_seconds=energy.seconds,
+                )
+                subject.add(found)
+    return survey.outcome
 
 
 def measure_energy(
@@ -127,12 +117,12 @@ def measure_energy(
 
 
 def images_per_joule(found: ResourceMeasurement) -> float | None:
-    """None where no meter told, or it did not move."""
+    """Images per joule; None without a meter, or where it did not move."""
     return found.energy_images / found.energy_joules if found.energy_joules else None
 
 
 def _probe(path: Path, device: str, threads: int) -> dict[str, Any]:
-    """What one fresh process says of the model.
+    """Run the model in one fresh process; its answer.
 
     Raises:
         BenchError: it failed, with its own last line.

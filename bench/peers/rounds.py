@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from bench.measure.in_process import Open, RunOutcome
+from bench.measure.in_process import Open
 from bench.measure.progress import Progress, silent
+from bench.measure.survey import RunOutcome
 from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of
 from bench.peers.measuring import PeerPlan, Subject, measure_peer, title_of

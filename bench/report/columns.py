@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.measure.cost import accuracy_per_million_parameters
+from bench.measure.facts import accuracy_per_million_parameters
 from bench.report.formats import (
     NOTHING,
     Align,

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from bench.load.client import HttpClient
 from bench.load.locust import encode_png
-from bench.measure.in_process import Open, RunOutcome
+from bench.measure.in_process import Open
 from bench.measure.progress import Progress
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder
 from bench.scenarios.in_process import InProcess
 from bench.scenarios.over_http import OverHttp

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from bench.load.bodies import V2_HEADER_LENGTH, encode_npy, v2_header
 from bench.load.client import HttpClient
 from bench.load.loops import Sent, closed_loop, run
-from bench.measure.in_process import Open, RunOutcome
+from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled, silent
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder, Row
 from bench.rows.kinds.peer import BulkMeasurement
 from bench.serving.cores import Cores, choose_cores, on_cores, pinned

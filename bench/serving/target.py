@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bench.load.locust import LoadPlan
 from bench.measure.accuracy import predict_classes, untimed_workers
-from bench.measure.in_process import Open, RunOutcome
+from bench.measure.in_process import Open
 from bench.measure.progress import Progress, labelled
+from bench.measure.survey import RunOutcome
 from bench.rows.files import DatasetReference, Recorder
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server

@@ -11,8 +11,8 @@ from typing import Final
 
 from bench.load.client import HttpClient
 from bench.load.loops import Sent, closed_loop, run
-from bench.measure.in_process import RunOutcome
 from bench.measure.progress import Progress, silent
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder
 from bench.rows.kinds.settings import SettingsMeasurement
 from bench.serving.cores import choose_cores, on_cores, pinned, usable

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from bench.load.locust import LoadPlan
 from bench.measure.corruptions import CORRUPTIONS
-from bench.measure.damage import DEFAULT_IMAGES, measure_robustness
-from bench.measure.in_process import Open, RunOutcome, measure_models
+from bench.measure.damage import DEFAULT_IMAGES, measure_robustness, measure_sendings
+from bench.measure.in_process import Open, measure_models
 from bench.measure.latency import LatencyPlan
 from bench.measure.progress import Progress
 from bench.measure.resources import measure_resources
-from bench.measure.sending_runs import measure_sendings
 from bench.measure.sendings import SENDINGS
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder, Row
 from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, RobustnessMeasurement
 from bench.rows.kinds.plan import PlanMeasurement

@@ -9,7 +9,7 @@ import pytest
 from bench import __main__ as command_line
 from bench.commands import measuring as measuring_commands
 from bench.measure.accuracy import predict_classes
-from bench.measure.cost import accuracy_per_million_parameters
+from bench.measure.facts import accuracy_per_million_parameters
 from bench.measure.in_process import measure_models
 from bench.measure.latency import LatencyPlan, LatencySession
 from bench.rows.files import Recorder, Row, read_results

@@ -1,5 +1,6 @@
 """Robustness, memory, start-up, energy and training history, on small real models."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from bench.measure.accuracy import predict_classes
 from bench.measure.corruptions import CORRUPTIONS, corrupt
 from bench.measure.damage import choose_images, mean_corrupted_accuracy, measure_robustness
 from bench.measure.energy import Meter, find_meter
+from bench.measure.facts import read_training
 from bench.measure.resources import images_per_joule, measure_energy, measure_resources
-from bench.measure.training_history import read_training
 from bench.rows.files import Recorder, read_rows
 from bench.rows.kinds.measurements import ResourceMeasurement, RobustnessMeasurement
 from cifar10.dataset import Dataset
@@ -128,8 +129,38 @@ def test_no_meter_where_the_machine_tells_nothing(tmp_path: Path) -> None:
     assert find_meter(CPU_PROVIDER, powercap(tmp_path / "bad", energy="secret")) is None
 
 
-def test_no_gpu_meter_without_the_drivers_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.measure.energy._NVML_LIBRARIES", ("no-such-library.so",))
+class FakeNvml:
+    """``pynvml`` of one GPU that has used 5 J, or that does not count its energy."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, millijoules: int | None = 5_000) -> None:
+        self.millijoules = millijoules
+
+    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:  # noqa: N802
+        return number
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, device: int) -> int:  # noqa: N802
+        if self.millijoules is None:
+            raise self.NVMLError
+        return self.millijoules
+
+
+def test_a_gpu_is_read_in_joules_where_it_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    meter = find_meter(CUDA_PROVIDER)
+    assert meter is not None
+    assert (meter.source, meter.read_joules()) == ("NVML", 5.0)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(None))
+    assert find_meter(CUDA_PROVIDER) is None
+
+
+def test_no_gpu_meter_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     assert find_meter(CUDA_PROVIDER) is None
 
 

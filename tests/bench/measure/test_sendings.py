@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bench.measure.accuracy import predict_classes
-from bench.measure.damage import choose_images
-from bench.measure.sending_runs import measure_sendings
+from bench.measure.damage import choose_images, measure_sendings
 from bench.measure.sendings import SENDINGS, sent
 from bench.report.sections.sendings import as_sent, lost_more
 from bench.rows.files import Recorder, read_results, read_rows

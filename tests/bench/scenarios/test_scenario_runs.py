@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.measure.in_process import RunOutcome
 from bench.measure.progress import silent
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder, Row, read_results
 from bench.rows.kinds.scenario import ScenarioMeasurement
 from bench.rows.machine import Machine

@@ -8,7 +8,7 @@ import pytest
 
 from bench import __main__ as command_line
 from bench.load.loops import Sent
-from bench.measure.in_process import RunOutcome
+from bench.measure.survey import RunOutcome
 from bench.report.sections.speed import scenarios as scenarios_section
 from bench.rows.files import Recorder, Row, read_results
 from bench.rows.machine import Machine
