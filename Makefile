@@ -47,7 +47,7 @@ lint: $(VENV)/all.stamp ## style, types, import contracts, stale reports
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports
-	$(bin)/python -m bench report --check
+	$(bin)/cifar10 report --check
 
 format: $(VENV)/all.stamp ## rewrite the code in the project's style
 	$(bin)/ruff check --fix .
@@ -57,25 +57,25 @@ smoke: export CIFAR10_MODELS := $(SMOKE)/models
 smoke: export CIFAR10_DATA := synthetic
 smoke: $(VENV)/all.stamp ## the whole path, data to report, on generated pictures, in two minutes
 	rm -rf $(SMOKE)
-	$(bin)/python -m training data
-	$(bin)/python -m training train simple_cnn --smoke
-	$(bin)/python -m export simple_cnn_smoke
-	$(bin)/python -m bench run --quick --results $(SMOKE)/results
-	$(bin)/python -m bench load --seconds 3 --results $(SMOKE)/results
-	$(bin)/python -m bench verify --results $(SMOKE)/results
-	$(bin)/python -m bench report --results $(SMOKE)/results --output $(SMOKE)
+	$(bin)/cifar10 data
+	$(bin)/cifar10 train simple_cnn --smoke
+	$(bin)/cifar10 export simple_cnn_smoke
+	$(bin)/cifar10 bench run --quick --results $(SMOKE)/results
+	$(bin)/cifar10 bench load --seconds 3 --results $(SMOKE)/results
+	$(bin)/cifar10 bench verify --results $(SMOKE)/results
+	$(bin)/cifar10 report --results $(SMOKE)/results --output $(SMOKE)
 	@echo "the whole path works; read $(SMOKE)/REPORT.md"
 
 # What fails to train is a row and an exit status; the rest is still exported and measured.
 reproduce: $(VENV)/all.stamp ## the whole study for real: train, export, measure, report (CIFAR10_DATA or a download)
-	$(bin)/python -m training data
+	$(bin)/cifar10 data
 	@status=0; set -x; \
-	{ $(bin)/python -m training train $(TEACHER) && $(bin)/python -m export $(TEACHER); } || status=1; \
-	$(bin)/python -m training study || status=1; \
-	$(bin)/python -m training study $(HEADLINES) --seeds 1,2 || status=1; \
-	$(bin)/python -m export --all || status=1; \
-	$(bin)/python -m export --all --int8 || status=1; \
-	$(bin)/python -m bench all || status=1; \
+	{ $(bin)/cifar10 train $(TEACHER) && $(bin)/cifar10 export $(TEACHER); } || status=1; \
+	$(bin)/cifar10 study || status=1; \
+	$(bin)/cifar10 study $(HEADLINES) --seeds 1,2 || status=1; \
+	$(bin)/cifar10 export --all || status=1; \
+	$(bin)/cifar10 export --all --int8 || status=1; \
+	$(bin)/cifar10 bench all || status=1; \
 	exit $$status
 
 clean: ## remove .venv and everything generated but not committed

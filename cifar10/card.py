@@ -277,7 +277,7 @@ def read_refused(text: str | bytes) -> RefusedVariant:
     try:
         refused = from_json(RefusedVariant, text, {"card": _ADDED_LATER})
     except RecordError as error:
-        message = f"{error}. Make it again: python -m export NAME --int8 (or --fp16)"
+        message = f"{error}. Make it again: cifar10 export NAME --int8 (or --fp16)"
         raise InvalidCardError(message) from error
     _check_contract(refused.card)
     return refused
@@ -303,7 +303,7 @@ def _read(kind: type[R], text: str | bytes, added_later: dict[str, Any] | None =
     try:
         record = from_json(kind, text, added_later)
     except RecordError as error:
-        message = f"{error}. Make the file again with `python -m export` or `python -m training`."
+        message = f"{error}. Make the file again with `cifar10 export` or `cifar10 train`."
         raise InvalidCardError(message) from error
     if record.schema_version != SCHEMA_VERSION:
         message = (

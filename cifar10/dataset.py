@@ -100,7 +100,7 @@ def load_dataset(
         raw = download()
     else:
         message = (
-            "the official CIFAR-10 is not cached here. Fetch it with `python -m training data`, or "
+            "the official CIFAR-10 is not cached here. Fetch it with `cifar10 data`, or "
             "name a copy: --data PATH or CIFAR10_DATA (a folder, tar, zip or .npz)"
         )
         raise DatasetNotFoundError(message)

@@ -73,7 +73,7 @@ def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
         DataError: it is none of the known forms, or is incomplete or damaged.
     """
     if not path.exists():
-        message = f"there is no dataset at {path}; see `python -m training data --help`"
+        message = f"there is no dataset at {path}; see `cifar10 data --help`"
         raise DatasetNotFoundError(message)
     if path.suffix == ".npz":
         return _read_npz(path)
@@ -114,7 +114,7 @@ def _tar_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     except tarfile.ReadError as error:
         message = (
             f"{path} is not a dataset: expected a folder, a tar, a zip or an .npz "
-            f"(see `python -m training data --help`), or the file is damaged ({error})"
+            f"(see `cifar10 data --help`), or the file is damaged ({error})"
         )
         raise DataError(message) from error
     with archive:

@@ -19,6 +19,7 @@ from cifar10.errors import (
     InvalidModelNameError,
     ModelNotFoundError,
 )
+from cifar10.suggestions import did_you_mean
 
 CARD_FILE: Final = "card.json"
 ONNX_FILE: Final = "model.onnx"
@@ -112,10 +113,11 @@ class ModelStore:
         refused = {variant.card.name: variant for variant in self.refused()}
         if name in refused:
             return f"{name!r} cannot be used: it was refused, for it {refused[name].reason}"
-        there = ", ".join(self.names()) or "none"
+        names = self.names()
+        near = did_you_mean(name, names)
+        remedy = near or f" Make it: cifar10 train {name} && cifar10 export {name}"
         return (
-            f"no model {name!r} in {self.root} (there are: {there}). "
-            f"Make it: python -m training train {name} && python -m export {name}"
+            f"no model {name!r} in {self.root} (there are: {', '.join(names) or 'none'}).{remedy}"
         )
 
     def load(self, name: str) -> StoredModel:
@@ -130,13 +132,13 @@ class ModelStore:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            message = f"{path} is missing although its card is there; run: python -m export {name}"
+            message = f"{path} is missing although its card is there; run: cifar10 export {name}"
             raise ModelNotFoundError(message) from None
         found = hashlib.sha256(data).hexdigest()
         if found != card.sha256:
             message = (
                 f"{path} has SHA-256 {found}, but its card says {card.sha256}: it is not the file "
-                f"that was exported and measured. Run: python -m export {name}"
+                f"that was exported and measured. Run: cifar10 export {name}"
             )
             raise DigestMismatchError(message)
         return StoredModel(card, data)

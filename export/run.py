@@ -118,8 +118,7 @@ def _training_record(name: str, store: ModelStore) -> TrainingRecord:
         record = read_training_record(path.read_bytes())
     except FileNotFoundError:
         message = (
-            f"no finished training of {name!r}: {path} is missing. "
-            f"Train it: python -m training train {name}"
+            f"no finished training of {name!r}: {path} is missing. Train it: cifar10 train {name}"
         )
         raise ModelNotFoundError(message) from None
     except InvalidCardError as error:
@@ -137,7 +136,7 @@ def _training_record(name: str, store: ModelStore) -> TrainingRecord:
         message = (
             f"{keras_file} has SHA-256 {found}, but {TRAINING_FILE} says {record.keras_sha256}: it "
             f"is not the model that was trained and measured. Put it back, or train again: "
-            f"python -m training train {record.recipe} --name {name} --restart"
+            f"cifar10 train {record.recipe} --name {name} --restart"
         )
         raise DigestMismatchError(message)
     return record

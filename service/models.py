@@ -56,8 +56,8 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
     there = store.names()
     if not there:
         message = (
-            f"no model in {store.root}. Make one: python -m training train simple_cnn && "
-            "python -m export simple_cnn; or point CIFAR10_MODELS to a folder of models"
+            f"no model in {store.root}. Make one: cifar10 train simple_cnn && "
+            "cifar10 export simple_cnn; or point CIFAR10_MODELS to a folder of models"
         )
         raise ModelNotFoundError(message)
     names = settings.load or tuple(there)
@@ -95,7 +95,7 @@ def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
         return False
     logger.warning(
         "%s was made of an older %s and is not the default; make it again: "
-        "python -m export %s --%s",
+        "cifar10 export %s --%s",
         name, variant.source, variant.source, store.card(name).precision,
     )  # fmt: skip
     return True

@@ -53,7 +53,7 @@ class Page:
         )
 
     async def show_efficiency(self, request: Request) -> Answer:
-        """``GET /efficiency``: what ``python -m bench report`` wrote, as it is."""
+        """``GET /efficiency``: what ``cifar10 report`` wrote, as it is."""
         query_parameters(request.query)
         return Answer(200, self._efficiency, JSON)
 

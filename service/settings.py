@@ -32,7 +32,6 @@ the default is one worker, which keeps one GPU busy, for each has its own copy o
 kernel's: see `cifar10/environment.py`.)
 """
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -44,6 +43,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cifar10.errors import SettingsError
 from cifar10.images import DecodeLimits
 from cifar10.predictor import Device, likely_device
+from cifar10.suggestions import did_you_mean
 from service.processors import usable_cores
 
 PREFIX: Final = "CIFAR10_"
@@ -156,9 +156,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         if not name.startswith(PREFIX) or name in known | _KERNEL_VARIABLES:
             continue
         if not _KUBERNETES_VARIABLE.fullmatch(name):
-            near = difflib.get_close_matches(name, known | _KERNEL_VARIABLES, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
-            message = f"the environment sets {name}, which is no setting of this server; {hint}"
+            near = did_you_mean(name, known | _KERNEL_VARIABLES)
+            hint = near or f" There are: {', '.join(sorted(known))}."
+            message = f"the environment sets {name}, which is no setting of this server.{hint}"
             raise SettingsError(message)
     try:
         return Settings()

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.commands.arguments import build_parser
+from cifar10.commands.command import LazyGroup
+from cifar10.commands.main import root_group
 
-BENCH = "python -m bench "
+OURS = "cifar10 "
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -83,6 +85,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         process.wait(30)
 
 
+def parse(arguments: list[str]) -> None:
+    """Read the arguments as ``cifar10`` would, and run nothing.
+
+    Raises:
+        click.UsageError: they are wrong.
+    """
+    command: click.Command = root_group()
+    while isinstance(command, LazyGroup):
+        name, command, arguments = command.resolve_command(click.Context(command), arguments)
+        assert command is not None, name
+    command.make_context(command.name, list(arguments))
+
+
 def test_the_readme_has_the_commands_it_promises():
     assert "make serve" in COMMANDS
     assert "make test" in COMMANDS
@@ -130,8 +145,8 @@ def test_long_targets_are_made_of_commands_that_exist(command):
         ["bash", "-c", f"{command} -n VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    for package in re.findall(r"python -m (training|export|bench) ", done.stdout):
-        assert (ROOT / package / "__main__.py").is_file()
+    for arguments in re.findall(r"/cifar10 ([^;&|\n}]+)", done.stdout):
+        parse(arguments.split())
 
 
 def test_bentoml_build(tmp_path):
@@ -164,22 +179,23 @@ def test_bentoml_build(tmp_path):
     assert static <= kept
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(BENCH)])
-def test_bench_commands(command):
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OURS)])
+def test_our_commands(command):
     """Those that only read run for real; the others' arguments are read as the command would."""
-    arguments = command.removeprefix(BENCH).split()
-    options = build_parser().parse_args(arguments)
-    if options.command in ("ls", "show"):
+    arguments = command.removeprefix(OURS).split()
+    if arguments[0] in ("ls", "show", "list"):
         done = subprocess.run(
-            [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "cifar10", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         assert "simple_cnn" in done.stdout
+    else:
+        parse(arguments)
 
 
 def test_every_command_is_covered():
     for command in COMMANDS:
-        known = command.startswith(("curl", BENCH)) or LONG.fullmatch(command)
+        known = command.startswith(("curl", OURS)) or LONG.fullmatch(command)
         assert known or command in ("make serve", "bentoml build"), command
 
 

@@ -95,7 +95,7 @@ def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
     except Cifar10Error as error:
         message = (
             f"recipe {recipe.name!r} learns from {name!r}, which is not in {store.root}: {error} "
-            f"Make it: python -m training train {name} && python -m export {name}"
+            f"Make it: cifar10 train {name} && cifar10 export {name}"
         )
         raise RecipeError(message) from error
     if stored.card.accuracy is None:

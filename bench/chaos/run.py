@@ -1,4 +1,4 @@
-"""``python -m bench chaos``: what the service does when it is hurt.
+"""``cifar10 bench chaos``: what the service does when it is hurt.
 
 Each trial starts a server of its own, does one thing to it, and says whether what is promised held.
 Traffic comes from this process, on the same machine, so rates here are not the server's best.

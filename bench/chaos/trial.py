@@ -1,4 +1,4 @@
-"""What every trial of ``python -m bench chaos`` shares: how much, what is gathered, and traffic."""
+"""What every trial of ``cifar10 bench chaos`` shares: how much, what is gathered, and traffic."""
 
 import asyncio
 import contextlib

@@ -1,1 +1,1 @@
-"""The commands of ``cifar10 bench``, one file each with its options."""
+"""Measure models and the service, and read what was measured."""

@@ -1,7 +1,7 @@
-"""What the command line's options choose: models, data, where rows go, how a model is opened."""
+"""What the options choose: models, data, where rows go, how a model is opened."""
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled
@@ -25,7 +25,7 @@ def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
     if not names:
         message = (
             f"there is no model in {store.root}. "
-            "Make one: python -m training train simple_cnn && python -m export simple_cnn"
+            "Make one: cifar10 train simple_cnn && cifar10 export simple_cnn"
         )
         raise BenchError(message)
     return names
@@ -44,36 +44,31 @@ def model_of(store: ModelStore, wanted: str | None, device: Device = "auto") -> 
     return wanted or default_model(there, likely_device(device)) or there[0]
 
 
-def served_models(options: argparse.Namespace) -> Sequence[str | None]:
-    """The models to start services for; with ``--url``, what to ask that one for."""
-    if options.url is not None:
-        return [options.model]
-    return chosen_models(ModelStore(models_dir()), [options.model] if options.model else None)
+def served_models(names: Sequence[str], url: str | None) -> Sequence[str | None]:
+    """The models to start services for; with ``url``, what to ask the service there for."""
+    if url is not None:
+        return list(names) or [None]
+    return chosen_models(ModelStore(models_dir()), names)
 
 
-def each_served_model(options: argparse.Namespace) -> Sequence[str | None]:
-    """As :func:`_served_names`, for commands that take several models."""
-    if options.url is not None:
-        return options.models or [None]
-    return chosen_models(ModelStore(models_dir()), options.models)
-
-
-def chosen_dataset(options: argparse.Namespace, progress: Progress) -> Dataset:
+def chosen_dataset(source: str | None, progress: Progress) -> Dataset:
     """The data that ``--data`` names, or the environment."""
     told = labelled("reading the dataset", progress)
-    return load_dataset(options.data, progress=lambda done, total: told("", done, total))
+    return load_dataset(source, progress=lambda done, total: told("", done, total))
 
 
-def new_recorder(options: argparse.Namespace, session_id: str | None = None) -> Recorder:
-    """For the rows of this command, or of a session that has an id of its own."""
-    quick = bool(getattr(options, "quick", False))
-    return Recorder(
-        options.results, read_machine(), read_versions(), quick=quick, run_id=session_id
-    )
+def new_recorder(results: Path, *, quick: bool = False, session_id: str | None = None) -> Recorder:
+    """A recorder for the rows of this command, or of a session that has an id of its own."""
+    return Recorder(results, read_machine(), read_versions(), quick=quick, run_id=session_id)
+
+
+def opener(device: str, threads: int = 1) -> Callable[[StoredModel], Executor]:
+    """Return what opens a model on ``device``."""
+    return lambda stored: open_model(stored, device, threads)
 
 
 def open_model(stored: StoredModel, device: str, threads: int) -> Executor:
-    """Ready to run, its golden answer checked."""
+    """Open a model, its golden answer checked."""
     options = PredictorOptions(device=device, threads=threads)  # type: ignore[arg-type]
     predictor = Predictor(stored.onnx, options)
     predictor.check_golden(stored.card.golden)

@@ -1,25 +1,33 @@
-"""What ``ls``, ``show`` and ``compare`` print: rich tables for people, JSON for programs."""
+"""What ``ls``, ``show`` and ``compare`` print: tables for people, JSON for programs."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
 from bench.compare.findings import Comparison, Finding
 from bench.rows.files import MachineResults, Row, read_results
+from cifar10.commands.terminal import output, print_table
 from cifar10.errors import BenchError
+from cifar10.suggestions import did_you_mean
 
 _SHOWN_ITEMS: Final = 6
 _SHOWN_CHARACTERS: Final = 48
-_COLOURS: Final = {"worse": "red", "better": "green", "unclear": "yellow"}
+_MOST_ONE_SIDED: Final = 5
+"""Unmatched rows that are listed; more are only counted."""
 
 
-def as_json(value: Any) -> str:
-    """One document, keys in their own order, ending in no newline."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def found_in(results: Path) -> list[MachineResults]:
+    """The rows of all machines.
+
+    Raises:
+        BenchError: there is none.
+    """
+    found = read_results(results)
+    if not found:
+        message = f"there are no rows in {results}. Measure first: cifar10 bench run"
+        raise BenchError(message)
+    return found
 
 
 def side_of(place: str, results: Path) -> list[Row]:
@@ -58,16 +66,19 @@ def rows_of_run(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
     Raises:
         BenchError: no run or several.
     """
-    runs = dict.fromkeys(row.run_id for row in rows)
+    runs = list(dict.fromkeys(row.run_id for row in rows))
     matching = [run for run in runs if wanted and run.startswith(wanted)]
-    if len(matching) != 1:
-        there = ", ".join(runs) or "none"
-        how_many = "several runs begin" if matching else "no run begins"
+    if len(matching) == 1:
+        return [row for row in rows if row.run_id == matching[0]]
+    if matching:
+        message = f"several runs begin with {wanted!r}: {', '.join(matching)}; type more of the id"
+    else:
+        near = did_you_mean(wanted, runs)
         message = (
-            f"{wanted!r} is no folder, and {how_many} with it in {results} (there are: {there})"
+            f"{wanted!r} is no folder, and no run in {results} begins with it; "
+            f"there are {len(runs)} runs (cifar10 ls --json names them).{near}"
         )
-        raise BenchError(message)
-    return [row for row in rows if row.run_id == matching[0]]
+    raise BenchError(message)
 
 
 def rows_about(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
@@ -79,12 +90,15 @@ def rows_about(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
     of_model = [row for row in rows if row.model == wanted]
     if of_model:
         return of_model
-    models = ", ".join(dict.fromkeys(row.model for row in rows if row.model))
-    try:
+    if any(row.run_id.startswith(wanted) for row in rows):
         return rows_of_run(rows, wanted, results)
-    except BenchError as error:
-        message = f"{wanted!r} is no model measured here (there are: {models}); as a run: {error}"
-        raise BenchError(message) from error
+    measured = list(dict.fromkeys(row.model for row in rows if row.model))
+    near = did_you_mean(wanted, measured)
+    message = (
+        f"{wanted!r} is neither a model measured in {results} nor the start of a run id; "
+        f"there are {len(measured)} models (cifar10 ls lists them).{near}"
+    )
+    raise BenchError(message)
 
 
 def shortened(value: Any) -> Any:
@@ -108,17 +122,17 @@ def row_record(row: Row, *, whole: bool) -> dict[str, Any]:
     return record if whole else {**record, "measurement": shortened(record["measurement"])}
 
 
-def rows_table(rows: Iterable[Row]) -> Table:
+def print_rows(rows: Iterable[Row]) -> None:
     """One line a row: when, what, and the first figures in it."""
-    table = Table("When (UTC)", "Run", "Model", "Kind", "Key", "Holds")
+    lines = []
     for row in rows:
         record = shortened(dataclasses.asdict(row)["measurement"])
         plain = {key: item for key, item in record.items() if isinstance(item, int | float | str)}
         holds = ", ".join(f"{key} {item}" for key, item in list(plain.items())[:_SHOWN_ITEMS])
         when = row.created[:19].replace("T", " ")
         quick = " (quick)" if row.quick else ""
-        table.add_row(when, row.run_id, row.model, row.kind + quick, row.key, holds)
-    return table
+        lines.append([row.model, row.kind + quick, row.key, when, row.run_id, holds])
+    print_table(["Model", "Kind", "Key", "When (UTC)", "Run", "Holds"], lines)
 
 
 def listing_record(found: Sequence[MachineResults]) -> list[dict[str, Any]]:
@@ -135,19 +149,36 @@ def listing_record(found: Sequence[MachineResults]) -> list[dict[str, Any]]:
     ]
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """One line a finding."""
-    table = Table("Model", "What", "B against A", "99 % interval", "Runs", "Verdict", "By")
-    for found in comparison.findings:
-        colour = _COLOURS.get(found.verdict)
-        verdict = f"[{colour}]{found.verdict}[/]" if colour else found.verdict
-        runs = f"{found.runs[0]} / {found.runs[1]}"
-        low, high = _change(found, found.low), _change(found, found.high)
-        change = _change(found, found.change)
-        table.add_row(
-            found.model, found.what, change, f"{low} … {high}", runs, verdict, found.method
+def print_comparison(comparison: Comparison) -> None:
+    """One line a finding, then what has no counterpart, then the verdict."""
+    if comparison.findings:
+        print_table(
+            ["Model", "What", "B against A", "99 % interval", "Runs", "Verdict", "By"],
+            [_finding_line(found) for found in comparison.findings],
         )
-    return table
+    alone = comparison.only_one_side
+    lines = [*comparison.failures, *alone[:_MOST_ONE_SIDED]]
+    if len(alone) > _MOST_ONE_SIDED:
+        lines.append(f"... and {len(alone) - _MOST_ONE_SIDED} more on one side only (--json: all)")
+    for line in (*lines, *comparison.notes):
+        output().print(line, soft_wrap=True, markup=False)
+    if not comparison.findings and not comparison.failures:
+        output().print("nothing could be compared: the two sides have nothing in common")
+    else:
+        output().print("regression" if comparison.is_regression else "no regression")
+
+
+def _finding_line(found: Finding) -> list[str]:
+    low, high = _change(found, found.low), _change(found, found.high)
+    return [
+        found.model,
+        found.what,
+        _change(found, found.change),
+        f"{low} … {high}",
+        f"{found.runs[0]} / {found.runs[1]}",
+        found.verdict,
+        found.method,
+    ]
 
 
 def _change(found: Finding, value: float) -> str:

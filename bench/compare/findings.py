@@ -1,4 +1,4 @@
-"""``python -m bench compare A B``: what changed between two sets of rows, and whether it is real.
+"""``cifar10 compare A B``: what changed between two sets of rows, and whether it is real.
 
 Two questions, and both must be answered with yes before a change is called one: does the whole
 interval lie on one side, and does it lie beyond a stated tolerance?

@@ -1,4 +1,4 @@
-"""``python -m bench sensitivity``: would ``compare`` notice, and does it cry wolf, on this machine?
+"""``cifar10 bench sensitivity``: would ``compare`` notice, and does it cry wolf, on this machine?
 
 A gate is worth what it lets through and what it stops. So it is tried on runs whose truth is known:
 

@@ -1,6 +1,6 @@
 """What Locust's users do: post real test images, one after the other, each on the last answer.
 
-Run by ``python -m bench load``, or by hand (``images.zip`` holds one image file per entry):
+Run by ``cifar10 bench load``, or by hand (``images.zip`` holds one image file per entry):
 
     locust -f bench/load/locustfile.py --images images.zip --host http://127.0.0.1:3000
     locust ... --processes 2                 several processes, when one is not enough

@@ -27,7 +27,7 @@ def measure_cost(model: StoredModel) -> CostMeasurement:
     if len(model.onnx) != card.size_bytes:
         message = (
             f"{card.name}: model.onnx has {len(model.onnx):,} bytes, its card says "
-            f"{card.size_bytes:,}. Run: python -m export {card.name}"
+            f"{card.size_bytes:,}. Run: cifar10 export {card.name}"
         )
         raise BenchError(message)
     return CostMeasurement(

@@ -1,4 +1,4 @@
-"""``python -m bench peers``: interleaved rounds over all servers, a row for each server and round.
+"""``cifar10 bench peers``: interleaved rounds over all servers, a row for each server and round.
 
 Interleaved, so that a machine that becomes slower is slower for all of them; every second round
 runs backwards, so that nobody always follows the same neighbour. All rows of one session share its
@@ -26,6 +26,7 @@ from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.images import decode_image
 from cifar10.store import ONNX_FILE, ModelStore
+from cifar10.suggestions import did_you_mean
 
 SESSION_PREFIX: Final = "peers-"
 """How the run ids of sessions begin."""
@@ -48,7 +49,8 @@ def choose_peers(names: Sequence[str] | None) -> list[Peer]:
     known = {peer.name for peer in CATALOGUE}
     for name in names:
         if name not in known:
-            message = f"there is no peer {name!r}; there are {', '.join(sorted(known))}"
+            near = did_you_mean(name, known)
+            message = f"there is no peer {name!r}; there are {', '.join(sorted(known))}.{near}"
             raise BenchError(message)
     return [peer for peer in CATALOGUE if peer.name in names]
 
@@ -157,7 +159,7 @@ def session_of_file(rows: Sequence[Row], digest: str, *, quick: bool) -> str:
         if row.run_id.startswith(SESSION_PREFIX) and row.quick == quick and row.digest == digest
     ]
     if not sessions:
-        message = "there is no session to resume; start one: python -m bench peers"
+        message = "there is no session to resume; start one: cifar10 bench peers"
         raise BenchError(message)
     return sessions[-1]
 

@@ -44,7 +44,7 @@ PEERS_BEGIN: Final = "<!-- peers:begin -->"
 PEERS_END: Final = "<!-- peers:end -->"
 """Where a README that has them gets the comparison with other servers."""
 
-_MADE_BY: Final = "<!-- Made by `python -m bench report` from results/: do not edit. -->"
+_MADE_BY: Final = "<!-- Made by `cifar10 report` from results/: do not edit. -->"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def prepare(found: Sequence[MachineResults], results: Path) -> list[MachineRepor
         if machine.rows
     ]
     if not reports:
-        message = f"there are no rows in {results}. Measure first: python -m bench run"
+        message = f"there are no rows in {results}. Measure first: cifar10 bench run"
         raise BenchError(message)
     reports.sort(
         key=lambda report: (len(report.models), report.results.rows[-1].created), reverse=True
@@ -239,7 +239,7 @@ def render_readme_peers(reports: Sequence[MachineReport]) -> str:
         compared = readme_peers(report.results)
         if compared:
             parts += [machine_line(report.results), compared]
-    return "\n\n".join(parts) or "Not measured yet: `python -m bench peers`."
+    return "\n\n".join(parts) or "Not measured yet: `cifar10 bench peers`."
 
 
 def _between(text: str, begin: str, end: str, content: str) -> str:

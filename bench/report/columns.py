@@ -171,7 +171,7 @@ def _accuracy_text(entry: Entry) -> str:
     it."""
     cost = entry.result.cost
     if entry.result.accuracy is None and cost is not None and cost.random_weights:
-        return f"no pretrained weights here; with them: `python -m training train {cost.recipe}`"
+        return f"no pretrained weights here; with them: `cifar10 train {cost.recipe}`"
     return accuracy_with_interval(entry.result.accuracy.top1 if entry.result.accuracy else None)
 
 

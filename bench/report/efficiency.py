@@ -26,7 +26,7 @@ LEGEND: Final = (
 
 _NO_GPU: Final = (
     "No GPU rows: none of these models was executed by CUDA here. On a machine with an NVIDIA GPU "
-    "they are filled by `python -m bench all --device cuda`."
+    "they are filled by `cifar10 bench all --device cuda`."
 )
 
 

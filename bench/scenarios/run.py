@@ -1,4 +1,4 @@
-"""``python -m bench scenarios``: every model through MLPerf's scenarios, in process and over HTTP.
+"""``cifar10 bench scenarios``: every model through MLPerf's scenarios, in process and over HTTP.
 
 A row is written as soon as a scenario is done: an interruption loses only the one it hit.
 """

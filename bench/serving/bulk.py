@@ -1,4 +1,4 @@
-"""``python -m bench bulk``: many images in one request, against the same model in process.
+"""``cifar10 bench bulk``: many images in one request, against the same model in process.
 
 The server has one core. In its pauses this process takes that core, runs ONNX Runtime on the same
 images there, and goes back to its own to drive the server: so both are measured on the same core.

@@ -1,4 +1,4 @@
-"""``python -m bench load`` and ``verify``: one model after the other, each on a server of its own.
+"""``cifar10 bench load`` and ``verify``: one model after the other, each on a server of its own.
 
 Or on a service that is already running, when its URL is given.
 """
@@ -159,9 +159,7 @@ def each_served(
             else:
                 outcome.measured.append(shown)
                 if not holds:
-                    outcome.failed[shown] = (
-                        f"{stage} does not hold: `python -m bench report` says where"
-                    )
+                    outcome.failed[shown] = f"{stage} does not hold: `cifar10 report` says where"
     except KeyboardInterrupt:
         outcome.interrupted = True
     return outcome

@@ -1,4 +1,4 @@
-"""``python -m bench settings``: which number of workers, threads and images in a batch serves best.
+"""``cifar10 bench settings``: which number of workers, threads and images in a batch serves best.
 
 Each choice is a server of its own, started anew in every round; every second round runs backwards.
 On one core, the load generator has another. On all cores it shares them, as there is no other.

@@ -1,4 +1,4 @@
-"""How much of ``python -m bench all`` each model gets, so that thirty models fit into half an hour.
+"""How much of ``cifar10 bench all`` each model gets, so that thirty models fit into half an hour.
 
 Everything takes minutes a model, and most models of a large store need not be known that well: no
 one ships a model that another beats at everything. So every model gets its accuracy and its cost,

@@ -32,6 +32,6 @@ def newest_session(command: str, rows: Sequence[Row], *, quick: bool) -> Session
         row.run_id for row in rows if row.run_id.startswith(f"{command}-") and row.quick is quick
     ]
     if not ids:
-        message = f"there is no session to resume; start one: python -m bench {command}"
+        message = f"there is no session to resume; start one: cifar10 bench {command}"
         raise BenchError(message)
     return Session(ids[-1], tuple(row for row in rows if row.run_id == ids[-1]))

@@ -1,4 +1,4 @@
-"""``python -m bench all``: every model, measured in every way, then the report. Resumable.
+"""``cifar10 bench all``: every model, measured in every way, then the report. Resumable.
 
 All rows of one session share its run id. ``--resume`` goes on with the newest session of this
 machine: what has a row there for the same file (the same SHA-256) is not measured again. What
@@ -89,8 +89,7 @@ def session_of(rows: Sequence[Row], recorder_folder_name: str, *, quick: bool) -
     ]
     if not sessions:
         message = (
-            f"there is no session to resume in {recorder_folder_name}; "
-            "start one: python -m bench all"
+            f"there is no session to resume in {recorder_folder_name}; start one: cifar10 bench all"
         )
         raise BenchError(message)
     return sessions[-1]

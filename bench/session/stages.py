@@ -1,4 +1,4 @@
-"""The stages of ``python -m bench all``, in order: what each measures and which rows it leaves.
+"""The stages of ``cifar10 bench all``, in order: what each measures and which rows it leaves.
 
 In process first: no server is running then. What the first stages find decides, by
 :mod:`bench.session.plan`, which models the later ones are for.

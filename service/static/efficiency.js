@@ -1,5 +1,5 @@
 "use strict";
-// The efficiency table and its Pareto front, as `python -m bench report` left them.
+// The efficiency table and its Pareto front, as `cifar10 report` left them.
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = {top: 14, right: 20, bottom: 42, left: 50};
@@ -186,8 +186,8 @@ async function showEfficiency() {
     const {machines} = await (await fetch("efficiency")).json();
     const {models: served} = await modelsKnown;
     byId("machines").replaceChildren(...(machines.length ? machines.map((machine) => machineOf(machine, served))
-      : [make("p", {}, "Not measured yet: ", make("code", {textContent: "python -m bench run"}), " and ",
-        make("code", {textContent: "python -m bench report"}), " fill this table.")]));
+      : [make("p", {}, "Not measured yet: ", make("code", {textContent: "cifar10 bench run"}), " and ",
+        make("code", {textContent: "cifar10 report"}), " fill this table.")]));
   } catch {
     byId("machines").replaceChildren(make("p", {textContent: "The table cannot be read. Reload the page."}));
   }

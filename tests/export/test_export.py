@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export.run
 from cifar10.card import WeightsRecord
+from cifar10.commands.main import main
 from cifar10.dataset import Dataset
 from cifar10.errors import (
     DigestMismatchError,
@@ -22,7 +23,6 @@ from cifar10.errors import (
 )
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
-from export.command_line import main
 from export.convert import convert
 from export.macs import count_macs
 from export.parity import ParityLimits, check_parity
@@ -229,7 +229,7 @@ def test_another_keras_file_is_refused(store: ModelStore, dataset: Dataset) -> N
 
 
 def test_what_is_not_trained_is_not_exported(store: ModelStore, dataset: Dataset) -> None:
-    with pytest.raises(ModelNotFoundError, match="python -m training train other"):
+    with pytest.raises(ModelNotFoundError, match="cifar10 train other"):
         export_model("other", store, dataset)
     shutil.copytree(store.folder("tiny"), store.folder("other"))
     with pytest.raises(InvalidCardError, match="'tiny', not of 'other'"):
@@ -340,13 +340,13 @@ def test_the_command_goes_on_after_a_failure(
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.setenv(name, "")  # the command sets them: put them back afterwards
     arguments = ["--models-dir", str(store.root), "--data", "synthetic"]
-    assert main(["missing", "tiny", *arguments]) == 1
+    assert main(["export", "missing", "tiny", *arguments]) == 3
     output = capsys.readouterr()
     assert output.err.startswith("error: missing: no finished training")
     assert output.err.count("\n") == 1
     assert "top-1 agreement 100.00%" in output.out
     assert store.names() == ["tiny"]
-    assert main(["tiny", *arguments]) == 0
+    assert main(["export", "tiny", *arguments]) == 0
 
 
 def test_the_command_exports_all_that_is_trained(
@@ -355,11 +355,10 @@ def test_the_command_exports_all_that_is_trained(
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.setenv(name, "")
     store.folder("unfinished").mkdir()
-    assert main(["--all", "--models-dir", str(store.root), "--data", "synthetic"]) == 0
+    assert main(["export", "--all", "--models-dir", str(store.root), "--data", "synthetic"]) == 0
     assert store.names() == ["tiny"]
     for arguments in ([], ["tiny", "--all"]):
-        with pytest.raises(SystemExit):
-            main(arguments)
+        assert main(["export", *arguments]) == 2
         assert "or say --all" in capsys.readouterr().err
 
 
@@ -368,7 +367,7 @@ def test_the_command_says_that_data_is_missing(
 ) -> None:
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.setenv(name, "")
-    assert main(["tiny", "--models-dir", str(store.root)]) == 1
+    assert main(["export", "tiny", "--models-dir", str(store.root)]) == 1
     error = capsys.readouterr().err
     assert "--data" in error
     assert "CIFAR10_DATA" in error

@@ -302,7 +302,7 @@ def test_without_a_source_the_official_archive_is_downloaded_once(raw, tmp_path,
 
 def test_without_a_source_or_a_download_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "own-cache"))
-    with pytest.raises(DatasetNotFoundError, match=r"python -m training data.*CIFAR10_DATA"):
+    with pytest.raises(DatasetNotFoundError, match=r"cifar10 data.*CIFAR10_DATA"):
         load_dataset()
 
 

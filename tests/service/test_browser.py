@@ -368,7 +368,7 @@ def test_a_table_that_cannot_be_read_is_not_measured_yet(driver, tmp_path, tiny_
         page = Page(driver, server.url)
         page.open()
         assert page.id("machines").text == (
-            "Not measured yet: python -m bench run and python -m bench report fill this table."
+            "Not measured yet: cifar10 bench run and cifar10 report fill this table."
         )
     finally:
         server.kill()

@@ -137,7 +137,7 @@ def test_a_variant_of_an_older_file_is_not_the_default(tmp_path, caplog):
     assert not caplog.records
     add_model(tmp_path, "compact", linear_onnx(2))  # exported anew
     assert choose(settings, ModelStore(tmp_path)).default == "compact"
-    assert "python -m export compact --int8" in caplog.text
+    assert "cifar10 export compact --int8" in caplog.text
     shutil.rmtree(tmp_path / "compact")  # the variant alone is as good as any
     assert choose(settings, ModelStore(tmp_path)).default == "compact_int8"
 
@@ -155,7 +155,7 @@ def test_settings_come_from_the_environment(monkeypatch):
     [
         ("CIFAR10_DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"),
         ("CIFAR10_WORKERS", "0", "greater than or equal to 1"),
-        ("CIFAR10_DEVCIE", "cuda", "did you mean CIFAR10_DEVICE"),
+        ("CIFAR10_DEVCIE", "cuda", "Did you mean CIFAR10_DEVICE"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch, name, value, says):

@@ -150,7 +150,7 @@ def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
 
 
 def test_a_missing_teacher_is_an_error_that_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"learns from 'tiny'.*python -m training train tiny &&"):
+    with pytest.raises(RecipeError, match=r"learns from 'tiny'.*cifar10 train tiny &&"):
         train(TAUGHT, DATASET, ModelStore(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from cifar10.commands.main import main
 from cifar10.dataset import Dataset, split_dataset, synthetic_arrays
 from cifar10.errors import WeightsError
 from cifar10.store import ModelStore
 from tests.conftest import add_model, linear_onnx
 from tests.training.tiny import TINY, tiny_dataset
-from training.command_line import main
 from training.networks.backbones import WeightsChoice
 from training.recipes.catalogue import RECIPES, find_recipe
 from training.recipes.schema import Recipe
 from training.run import Outcome, train
 from training.smoke import cut_down
 from training.study import Planned, plan, run_study
-from training.study_command import summary
+from training.study_display import summary
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -82,7 +82,7 @@ def test_the_command_reports_failures_by_its_exit_status(
     weights.mkdir()
     arguments = ["study", "mobilenetv2_frozen", "simple_cnn", "--smoke", "--data", "synthetic"]
     arguments += ["--models-dir", str(tmp_path / "models"), "--weights-dir", str(weights)]
-    assert main(arguments) == 1
+    assert main(arguments) == 3
     output = capsys.readouterr().out
     assert "mobilenetv2_frozen_smoke: failed" in output
     assert "simple_cnn_smoke: trained" in output
@@ -103,7 +103,7 @@ def test_what_has_no_teacher_yet_is_left_out_and_said_to_be(
         taken.append([recipe.name for recipe in recipes])
         return []
 
-    monkeypatch.setattr("training.study_command.plan", planning)
+    monkeypatch.setattr("training.study_display.plan", planning)
     arguments = ["study", "--data", "synthetic", "--models-dir", str(tmp_path)]
     assert main(arguments) == 0
     assert "compact is left out: it learns from mobilenetv2_tuned" in capsys.readouterr().out

@@ -6,6 +6,7 @@ To add one, add it to :data:`RECIPES`; the tests then build it and check its par
 from typing import Final
 
 from cifar10.errors import RecipeError
+from cifar10.suggestions import did_you_mean
 from training.recipes.ablation import ABLATION_RECIPES
 from training.recipes.schema import COMPACT, SIMPLE_CNN, Recipe
 from training.recipes.study import STUDY_RECIPES
@@ -23,6 +24,6 @@ def find_recipe(name: str) -> Recipe:
     for recipe in RECIPES:
         if recipe.name == name:
             return recipe
-    there = ", ".join(recipe.name for recipe in RECIPES)
-    message = f"no recipe {name!r}; there are: {there}"
+    names = [recipe.name for recipe in RECIPES]
+    message = f"no recipe {name!r}; there are: {', '.join(names)}.{did_you_mean(name, names)}"
     raise RecipeError(message)

@@ -30,8 +30,8 @@ LEAST: Final = f"at least {percent(FLOORS[-1][0], 0)} %"
 """What a model must reach to be recommended."""
 
 HOW_TO_MAKE: Final = (
-    "More models are measured than `models/` holds. Any is made by `python -m training train NAME "
-    "&& python -m export NAME`, its int8 variant by `python -m export NAME --int8`."
+    "More models are measured than `models/` holds. Any is made by `cifar10 train NAME "
+    "&& cifar10 export NAME`, its int8 variant by `cifar10 export NAME --int8`."
 )
 """Where a model that is recommended is to be had: rows are kept of more models than are shipped."""
 
@@ -148,7 +148,7 @@ def robustness(
     """Accuracy on corrupted copies."""
     tested = [model for model in models if model.robustness]
     if not tested:
-        return "Not measured here. `python -m bench robustness` does it."
+        return "Not measured here. `cifar10 bench robustness` does it."
     kinds = list(dict.fromkeys(one.corruption for model in tested for one in model.robustness))
     rows = []
     for model in tested:
@@ -250,7 +250,7 @@ def resources(
     )
     note = ""
     if not any(model.resources for model in models):
-        note = "\nMemory and start-up are not measured here. `python -m bench resources` does it."
+        note = "\nMemory and start-up are not measured here. `cifar10 bench resources` does it."
     elif not any(model.resources and model.resources.energy_source for model in models):
         note = (
             "\nEnergy: not available on this machine; it shows neither RAPL "

@@ -80,7 +80,7 @@ def _change(trial: Trial) -> str:
 
 
 _WHY: Final = (
-    "`python -m bench sensitivity` tries the gate on runs whose truth is known: a baseline held "
+    "`cifar10 bench sensitivity` tries the gate on runs whose truth is known: a baseline held "
     "against repeats of itself, against a server that was slowed, and against a model that was "
     "made worse. The slower server is the same one with CPU burnt for every image; the worse model "
     "is the same one with noise on the logarithms of its answers, so that, as with a real one, "

@@ -44,7 +44,7 @@ def study(
     names = " ".join(sorted({m.cost.recipe for m in missing if m.cost and m.accuracy is None}))
     how = (
         "\n\nWhat has no pretrained weights here gets them on a machine with internet: "
-        f"`python -m training study {names} && python -m export --all`, then `python -m bench all`."
+        f"`cifar10 study {names} && cifar10 export --all`, then `cifar10 bench all`."
     )
     return f"{_BESIDE}\n\n{study_table(models)}{how if names else ''}"
 
@@ -121,7 +121,7 @@ def study_front(
     if missing:
         text += (
             f"\nNot placed, because no build of ours was measured: {', '.join(missing)}. "
-            "`python -m training study`, then export and `python -m bench all`, makes them."
+            "`cifar10 study`, then export and `cifar10 bench all`, makes them."
         )
     picture = pictures.get("study_front")
     return f"{text.rstrip()}\n\n{picture}" if picture else text

@@ -1,4 +1,4 @@
-"""One trial of ``python -m bench chaos``."""
+"""One trial of ``cifar10 bench chaos``."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What ``python -m bench sensitivity`` leaves: how ``compare`` judged runs whose truth is known."""
+"""What ``cifar10 bench sensitivity`` leaves: how ``compare`` judged runs whose truth is known."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What ``python -m bench settings`` measures."""
+"""What ``cifar10 bench settings`` measures."""
 
 from dataclasses import dataclass
 

@@ -144,7 +144,7 @@ def test_an_interrupted_session_is_gone_on_with(recorder: Recorder) -> None:
 
 
 def test_nothing_to_go_on_with() -> None:
-    with pytest.raises(BenchError, match="python -m bench peers"):
+    with pytest.raises(BenchError, match="cifar10 bench peers"):
         session_of_file([], DIGEST, quick=False)
 
 

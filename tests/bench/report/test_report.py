@@ -81,7 +81,7 @@ Parameters | Trainable | MACs, M | Size, MB | Accuracy per M parameters | Latenc
 cifar10-jpeg75 | CPU | latency, MACs |
 | wasteful | fp32, big | 60.00 (59.04–60.96) | none | 1 | 17.4 | 4,000,000 | 4,000,000 | 400 | \
 16.0 | 15.0 | 1.90 / 1.95 | – | – | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU | – |
-| heavy | fp32, heavy | no pretrained weights here; with them: `python -m training train heavy` \
+| heavy | fp32, heavy | no pretrained weights here; with them: `cifar10 train heavy` \
 | – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – | – \
 | – | – | random weights: cost only |
 | broken | fp32, broken | – | – | – | – | 2,122,186 | 2,122,186 | 11.9 | 8.50 | – | – | – | – | \
@@ -313,7 +313,7 @@ def test_a_readme_without_markers(tmp_path: Path, recorder: Recorder) -> None:
 
 
 def test_nothing_measured(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="Measure first: python -m bench run"):
+    with pytest.raises(BenchError, match="Measure first: cifar10 bench run"):
         prepare(read_results(tmp_path), tmp_path)
 
 

@@ -180,6 +180,6 @@ def test_each_model_gets_its_part_and_a_resumed_session_repeats_nothing(
     assert missing(models, "latency").endswith(": `net_seed1`.")
     assert missing(models, "nothing of the kind") == ""
     table = efficiency_table(models)
-    assert "no pretrained weights here; with them: `python -m training train heavy`" in table
+    assert "no pretrained weights here; with them: `cifar10 train heavy`" in table
     assert "another seed of net: not all was measured" in table
     assert table.count("| 2: ") == 2  # both seeds show the mean of the two

@@ -47,5 +47,5 @@ def test_the_newest_session_of_the_command_is_gone_on_with(recorder: Recorder, m
 
 def test_nothing_to_go_on_with_is_said(recorder: Recorder) -> None:
     recorder.add("a", "1", None, BULK)
-    with pytest.raises(BenchError, match="start one: python -m bench bulk"):
+    with pytest.raises(BenchError, match="start one: cifar10 bench bulk"):
         newest_session("bulk", rows_of(recorder), quick=False)

@@ -1,4 +1,4 @@
-"""``python -m training study`` as a person at a terminal sees it. Imports Keras."""
+"""Progress and closing table of ``cifar10 study``. Imports Keras."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def study(
     if failed:
         console.print(f"{len(failed)} of {len(rows)} failed: {', '.join(failed)}", highlight=False)
     else:
-        console.print("next: python -m export --all", highlight=False)
+        console.print("next: cifar10 export --all", highlight=False)
     return not failed
 
 

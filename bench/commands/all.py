@@ -1,0 +1,105 @@
+"""Measure every model in every way, then render the report; resumable."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bench.commands import options
+from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
+from bench.commands.output import conclude, progress_bar, rows_here, say, say_session
+from bench.load.locust import LoadPlan
+from bench.measure.in_process import RunOutcome
+from bench.measure.latency import QUICK_PLAN
+from bench.report.build import prepare, write_report
+from bench.rows.files import Row, read_results
+from bench.rows.machine import read_machine
+from bench.scenarios.rules import QUICK_SCENARIO_PLAN
+from bench.serving.target import Target
+from bench.session.plan import Lengths, lengths_for
+from bench.session.resume import new_session_id, run_stages, session_of
+from bench.session.stages import Everything, stages_of
+from cifar10.commands import options as shared
+from cifar10.commands.command import command as make_command
+from cifar10.environment import models_dir
+from cifar10.errors import BenchError
+from cifar10.store import ModelStore
+from cifar10.suggestions import did_you_mean
+
+QUICK_LENGTHS: Final = Lengths(QUICK_SCENARIO_PLAN, LoadPlan(seconds=3, warm_up_seconds=1))
+
+
+@make_command(
+    __name__,
+    __doc__,
+    """\
+cifar10 bench all                               every model, then the report
+cifar10 bench all --resume                      continue the newest session
+cifar10 bench all --full compact_seed1          that one in every way too
+cifar10 bench all simple_cnn --quick
+""",
+    options.EXIT_CODES,
+)
+@shared.models
+@click.option(
+    "--full",
+    multiple=True,
+    type=shared.ModelName(),
+    metavar="MODEL",
+    help="Measure this one in every way, besides those that are worth it (may be repeated).",
+)
+@options.quick
+@options.resume
+@options.output_folder
+@shared.data
+@shared.device
+@options.results
+@shared.as_json
+def command(
+    models: tuple[str, ...],
+    full: tuple[str, ...],
+    quick: bool,
+    resume: bool,
+    output_folder: Path,
+    data: str | None,
+    device: str,
+    results: Path,
+    as_json: bool,
+) -> int:
+    """Run all stages, then render the report."""
+    store = ModelStore(models_dir())
+    cards = [store.card(name) for name in chosen_models(store, models)]
+    digests = {card.name: card.sha256 for card in cards}
+    for name in full:
+        if name not in digests:
+            message = f"--full {name}: it is not among the models measured: {', '.join(digests)}."
+            raise BenchError(message + did_you_mean(name, digests))
+    session_id = new_session_id()
+    if resume:
+        folder = results / read_machine().name
+        session_id = session_of(rows_here(results), str(folder), quick=quick)
+    say_session(session_id)
+
+    def rows() -> list[Row]:
+        return [row for row in rows_here(results) if row.run_id == session_id]
+
+    with progress_bar() as progress:
+        session = Everything(
+            target=Target(models_dir(), device=device),
+            dataset=chosen_dataset(data, progress),
+            recorder=new_recorder(results, quick=quick, session_id=session_id),
+            open_model=opener(device),
+            progress=progress,
+            quick=quick,
+            rows=rows,
+            named=full,
+            quick_latency=QUICK_PLAN if quick else None,
+            lengths=(lambda _: QUICK_LENGTHS) if quick else lengths_for,
+        )
+        outcome = run_stages(stages_of(session, cards), digests, rows, say)
+    if not outcome.interrupted:
+        reports = prepare(read_results(results), results)
+        for path in write_report(reports, output_folder):
+            say(f"wrote {path}")
+    measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
+    return conclude(RunOutcome(measured, outcome.failed, outcome.interrupted), as_json=as_json)

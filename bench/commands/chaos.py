@@ -1,0 +1,102 @@
+"""Inject faults: workers killed, files replaced, hostile input; and a soak."""
+
+from pathlib import Path
+
+import click
+
+from bench.chaos.run import TRIALS, hurt_service, trials_in
+from bench.chaos.trial import ChaosPlan
+from bench.commands import options
+from bench.commands.choices import model_of, new_recorder
+from bench.commands.output import conclude, progress_bar, session_for
+from bench.measure.in_process import RunOutcome
+from cifar10.commands import options as shared
+from cifar10.commands.command import command as make_command
+from cifar10.environment import models_dir
+from cifar10.errors import BenchError
+from cifar10.store import ModelStore
+from cifar10.suggestions import did_you_mean
+
+
+@make_command(
+    __name__,
+    __doc__,
+    f"""\
+cifar10 bench chaos                             all trials; the soak alone takes half an hour
+cifar10 bench chaos --resume                    continue the newest session
+cifar10 bench chaos kill reload bombs large     a few minutes
+cifar10 bench chaos fuzz --inputs 100000
+cifar10 bench chaos soak --minutes 30
+
+Trials: {", ".join(TRIALS)} (default: all, in that order).
+""",
+    options.EXIT_CODES,
+)
+@click.argument("trials", nargs=-1, metavar="[TRIAL]...")
+@click.option(
+    "--model", type=shared.ModelName(), help="The model served (default: the server's own default)."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Workers of the server.",
+)
+@click.option(
+    "--inputs",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    help="Number of damaged requests.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Length of the soak.",
+)
+@options.quick
+@options.resume
+@shared.device
+@options.results
+@shared.as_json
+def command(
+    trials: tuple[str, ...],
+    model: str | None,
+    workers: int,
+    inputs: int,
+    minutes: float,
+    quick: bool,
+    resume: bool,
+    device: str,
+    results: Path,
+    as_json: bool,
+) -> int:
+    """Run the trials named, or all."""
+    for name in trials:
+        if name not in TRIALS:
+            message = f"no trial {name!r}; there are: {', '.join(TRIALS)}."
+            raise BenchError(message + did_you_mean(name, TRIALS))
+    if quick:
+        plan = ChaosPlan(workers, 1, 1, 700, 6.0, large_images=2, large_rounds=1)
+    else:
+        plan = ChaosPlan(workers, inputs=inputs, soak_seconds=minutes * 60)
+    session = session_for("chaos", results, quick=quick, resume=resume)
+    served = model_of(ModelStore(models_dir()), model, device)  # type: ignore[arg-type]
+    done = trials_in(session.rows, served, plan.workers)
+    left = [name for name in trials or TRIALS if name not in done]
+    if not left:
+        return conclude(RunOutcome(), as_json=as_json)
+    with progress_bar() as progress:
+        outcome = hurt_service(
+            models_dir(),
+            served,
+            left,
+            new_recorder(results, quick=quick, session_id=session.run_id),
+            plan,
+            device=device,  # type: ignore[arg-type]
+            progress=progress,
+        )
+    return conclude(outcome, as_json=as_json)

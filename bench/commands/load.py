@@ -1,0 +1,136 @@
+"""Measure the service under Locust, over HTTP."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from bench.commands import options
+from bench.commands.choices import chosen_dataset, new_recorder, served_models
+from bench.commands.output import conclude, progress_bar
+from bench.load.locust import LoadPlan
+from bench.peers.ceiling import measure_ceilings
+from bench.serving.target import Target, load_models
+from cifar10.commands import options as shared
+from cifar10.commands.command import OK
+from cifar10.commands.command import command as make_command
+from cifar10.commands.terminal import output, print_json
+from cifar10.environment import models_dir
+
+
+@make_command(
+    __name__,
+    __doc__,
+    """\
+cifar10 bench load                              starts the service for each model in turn
+cifar10 bench load simple_cnn --users 32 --seconds 60
+cifar10 bench load --url http://server:3000     a service that is already running
+cifar10 bench load simple_cnn --html locust.html --processes 2
+cifar10 bench load --users 32 --rate 200        an open loop: Poisson arrivals, 200/s
+cifar10 bench load --ceiling                    what the generators themselves can do
+""",
+    options.EXIT_CODES,
+)
+@shared.models
+@options.url
+@shared.data
+@shared.device
+@click.option("--users", type=click.IntRange(min=1), default=16, show_default=True, help="Clients.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Measured time, after the warm-up.",
+)
+@click.option(
+    "--warm-up",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time before it.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True, max=1e9),
+    metavar="PER_SECOND",
+    help="Requests/s of all users together, an open loop (default: a closed loop, flat out).",
+)
+@click.option(
+    "--shape",
+    type=click.Choice(["poisson", "constant"]),
+    default="poisson",
+    show_default=True,
+    help="Arrivals of the open loop.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes of Locust, one core each.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Keep Locust's own report."
+)
+@click.option(
+    "--ceiling",
+    is_flag=True,
+    help="Measure no model, but what the generators reach against a server that does nothing.",
+)
+@options.results
+@shared.as_json
+def command(
+    models: tuple[str, ...],
+    url: str | None,
+    data: str | None,
+    device: str,
+    users: int,
+    seconds: int,
+    warm_up: int,
+    rate: float | None,
+    shape: str,
+    processes: int,
+    html: Path | None,
+    ceiling: bool,
+    results: Path,
+    as_json: bool,
+) -> int:
+    """Drive each model's service."""
+    if ceiling:
+        return _ceilings(data, users, processes, as_json=as_json)
+    plan = LoadPlan(
+        users,
+        seconds,
+        warm_up,
+        processes=processes,
+        rate_per_s=rate,
+        shape=shape,  # type: ignore[arg-type]
+        html=html,
+    )
+    with progress_bar() as progress:
+        outcome = load_models(
+            Target(models_dir(), url, device),
+            served_models(models, url),
+            chosen_dataset(data, progress),
+            new_recorder(results),
+            plan,
+            progress,
+        )
+    return conclude(outcome, as_json=as_json)
+
+
+def _ceilings(data: str | None, users: int, processes: int, *, as_json: bool) -> int:
+    with progress_bar() as progress:
+        images = chosen_dataset(data, progress).test.images
+        found = measure_ceilings(images, users=users, processes=processes, progress=progress)
+    if as_json:
+        print_json([asdict(ceiling) for ceiling in found])
+        return OK
+    for ceiling in found:
+        output().print(
+            f"{ceiling.generator}: {ceiling.rate_per_s:,.0f} requests/s, p50 {ceiling.p50_ms} ms, "
+            f"{ceiling.cpu_share:.0%} of a core in each of {ceiling.processes} process(es)"
+        )
+    return OK

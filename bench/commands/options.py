@@ -1,0 +1,68 @@
+"""Options and help text that several bench commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from cifar10.environment import PROJECT_ROOT, results_dir
+
+Decorate = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+EXIT_CODES: Final = """\
+Exit codes:
+  0    done
+  1    an error, in one line
+  3    a model failed or a check did not hold: its row says why, the others were measured
+  130  interrupted: what was measured is kept\
+"""
+
+results = click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=results_dir,
+    metavar="FOLDER",
+    help="Where the rows are (default: CIFAR10_RESULTS, else the project's results/).",
+)
+
+output_folder = click.option(
+    "--output",
+    "output_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=PROJECT_ROOT,
+    metavar="FOLDER",
+    help="Where REPORT.md and README.md are (default: the project).",
+)
+
+quick = click.option(
+    "--quick", is_flag=True, help="Short, to see that everything works; not for publishing."
+)
+
+resume = click.option(
+    "--resume", is_flag=True, help="Continue the newest session: skip what it has measured."
+)
+
+url = click.option("--url", help="A running service (default: start one for each model).")
+
+
+def rounds(help_text: str, default: int | None = None) -> Decorate:
+    """Return an option ``--rounds``."""
+    return click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=default is not None,
+        help=help_text,
+    )
+
+
+def positive_seconds(help_text: str, default: float | None = None) -> Decorate:
+    """Return an option ``--seconds`` that takes a positive number."""
+    return click.option(
+        "--seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        help=help_text,
+    )

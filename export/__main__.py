@@ -1,8 +1,0 @@
-"""``python -m export``."""
-
-import sys
-
-from export.command_line import main
-
-if __name__ == "__main__":
-    sys.exit(main())

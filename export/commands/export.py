@@ -1,0 +1,178 @@
+"""Export trained models to ONNX, check that they answer alike, write their cards.
+
+Writes model.onnx and card.json into models/NAME. With --int8 or --fp16: makes a variant of an
+exported model, measures it, and writes it into models/NAME_int8 or models/NAME_fp16. A variant that
+loses more than 1 point of accuracy on the validation images is refused: its folder says why, in
+refused.json, and holds no model. That is a result, not an error: the exit code is 0.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cifar10.card import ModelCard, RefusedVariant
+from cifar10.commands import options
+from cifar10.commands.command import FAILED, OK
+from cifar10.commands.command import command as make_command
+from cifar10.commands.terminal import errors, output, print_json, say_error
+from cifar10.dataset import Dataset, load_dataset
+from cifar10.environment import models_dir as default_models_dir
+from cifar10.errors import Cifar10Error, ExportError
+from cifar10.quiet import import_quietly
+from cifar10.store import TRAINING_FILE, ModelStore
+
+_Made = ModelCard | RefusedVariant
+
+
+@make_command(
+    __name__,
+    __doc__,
+    """\
+cifar10 export simple_cnn
+cifar10 export simple_cnn --data pictures.tar.xz     parity on a copy of your own
+cifar10 export --all                                 whatever has been trained
+cifar10 export simple_cnn_smoke --data synthetic     after a smoke training
+cifar10 export simple_cnn --int8                     models/simple_cnn_int8, for CPUs
+cifar10 export --all --int8                          of every exported model
+""",
+)
+@click.argument("names", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All finished trainings in the store; for variants, all exported models.",
+)
+@click.option(
+    "--int8", is_flag=True, help="Make the int8 variant, calibrated on training images: for CPUs."
+)
+@click.option("--fp16", is_flag=True, help="Make the float16 variant: for GPUs.")
+@options.store
+@options.data
+@options.as_json
+def command(
+    names: tuple[str, ...],
+    everything: bool,
+    int8: bool,
+    fp16: bool,
+    models_dir: Path | None,
+    data: str | None,
+    as_json: bool,
+) -> int:
+    """Export the models named."""
+    if bool(names) == everything:
+        message = "name what to export, or say --all"
+        raise click.UsageError(message)
+    _set_environment()
+    console = errors() if as_json else output()
+    store = ModelStore(models_dir or default_models_dir())
+    dataset = load_dataset(data)
+    failed: dict[str, str] = {}
+    made: list[_Made] = []
+    for name, make in _jobs(names, store, dataset, int8=int8, fp16=fp16):
+        try:
+            one = make()
+        except Cifar10Error as error:
+            failed[name] = str(error)
+            say_error(f"{name}: {error}")
+        else:
+            made.append(one)
+            _summary(console, one, store)
+    if as_json:
+        print_json({"exported": [_record(one) for one in made], "failed": failed})
+    return FAILED if failed else OK
+
+
+def _record(made: _Made) -> dict[str, Any]:
+    if isinstance(made, RefusedVariant):
+        return {"refused": made.reason, "card": asdict(made.card)}
+    return {"refused": None, "card": asdict(made)}
+
+
+def trained_names(store: ModelStore) -> list[str]:
+    """The names of all finished trainings in ``store``, sorted."""
+    return sorted(path.parent.name for path in store.root.glob(f"*/{TRAINING_FILE}"))
+
+
+def _jobs(
+    names: Sequence[str], store: ModelStore, dataset: Dataset, *, int8: bool, fp16: bool
+) -> Iterator[tuple[str, Callable[[], _Made]]]:
+    """What was asked for, one at a time: its name, and what makes it."""
+    if not (int8 or fp16):
+        import_quietly("keras")  # and with it TensorFlow: seconds
+        from export.run import export_model
+
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        for name in names or trained_names(store):
+            yield name, lambda name=name: export_model(name, store, dataset)  # type: ignore[misc]
+        return
+    from export.variants import VariantPrecision, make_variant, sources, variant_name
+
+    names = names or sources(store)
+    if not names:
+        message = f"there is no model in {store.root}; make one: cifar10 export NAME"
+        raise ExportError(message)
+    chosen: list[VariantPrecision] = []
+    if int8:
+        chosen.append("int8")
+    if fp16:
+        chosen.append("fp16")
+    for name in names:
+        for precision in chosen:
+            yield (
+                variant_name(name, precision),
+                lambda name=name, precision=precision: make_variant(  # type: ignore[misc]
+                    name, precision, store, dataset
+                ),
+            )
+
+
+def _set_environment() -> None:
+    """Before TensorFlow is imported: the comparison is on the CPU, and its log lines are noise."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _summary(console: Console, made: _Made, store: ModelStore) -> None:
+    card = made.card if isinstance(made, RefusedVariant) else made
+    console.print(
+        f"{card.name}: {card.size_bytes:,} bytes, {card.macs / 1e6:.2f} M MACs, opset {card.opset}",
+        highlight=False,
+    )
+    console.print(
+        f"parity: {card.parity.image_count:,} {card.parity.images}, probabilities within "
+        f"{card.parity.max_absolute_difference:.2g}, top-1 agreement "
+        f"{card.parity.top1_agreement:.2%}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if card.variant is not None and card.variant.validation is not None:
+        paired = card.variant.validation
+        console.print(
+            f"accuracy against {card.variant.source}: {0.0 - paired.difference * 100:+.2f} points "
+            f"({-paired.high * 100:+.2f} to {-paired.low * 100:+.2f}), "
+            f"McNemar p = {paired.p_value:.2g}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if card.early_exit is not None:
+        console.print(
+            f"early exit: a second look only where the first is less than "
+            f"{card.early_exit.confidence:.0%} sure, {card.early_exit.second_looks:.1%} of "
+            f"{card.early_exit.images:,} validation images; the class changes on none of them",
+            highlight=False,
+            soft_wrap=True,
+        )
+    folder = store.folder(card.name)
+    if isinstance(made, RefusedVariant):
+        console.print(f"refused: {made.reason}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"wrote {folder}: refused.json", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"wrote {folder}: model.onnx, card.json", highlight=False, soft_wrap=True)

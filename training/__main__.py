@@ -1,8 +1,0 @@
-"""``python -m training``."""
-
-import sys
-
-from training.command_line import main
-
-if __name__ == "__main__":
-    sys.exit(main())

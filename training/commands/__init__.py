@@ -1,0 +1,1 @@
+"""The commands ``data``, ``list``, ``train`` and ``study``, one file each with its options."""

@@ -1,0 +1,77 @@
+"""What the training commands share: options, reading the dataset, and Keras' environment."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+from rich.console import Console
+
+from cifar10.dataset import Dataset, load_dataset
+from cifar10.quiet import import_quietly
+from cifar10.sources import RawArrays
+from training.progress import decoding_progress
+from training.recipes.catalogue import RECIPES
+
+_X86: Final = ("x86_64", "AMD64")
+"""Where TensorFlow has oneDNN's convolutions, but uses them of its own accord only on processors
+with AVX-512 VNNI. On an AMD EPYC with AVX2 ``compact`` trains in about half of its time with them,
+and is still resumed bit for bit (docs/experiments.md)."""
+
+weights_dir = click.option(
+    "--weights-dir",
+    type=click.Path(path_type=Path),
+    help="A folder of BACKBONE.weights.h5, or of Keras' own files (default: CIFAR10_WEIGHTS, else "
+    "Keras' cache and its download).",
+)
+
+random_weights = click.option(
+    "--random-weights",
+    is_flag=True,
+    help="No pretrained weights: to measure a backbone's cost. Trained on a few images only, and "
+    "without an accuracy.",
+)
+
+
+class RecipeName(click.ParamType[str]):
+    """The name of a recipe; completed from the catalogue."""
+
+    name = "recipe"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Any name passes: the catalogue says which there are."""
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The recipes that begin so."""
+        names = [recipe.name for recipe in RECIPES]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def prepare_keras() -> None:
+    """Set the environment that Keras and TensorFlow read when they are imported.
+
+    What goes wrong comes as an exception; TensorFlow's own log lines are noise.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if platform.machine() in _X86:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def read_dataset(console: Console, source: str | None) -> Dataset:
+    """Read the dataset, downloading the official archive where none is named."""
+
+    def download() -> RawArrays:
+        prepare_keras()
+        import_quietly("keras")
+        from training.official import download_official
+
+        console.print("fetching the official CIFAR-10 (170 MB, once)")
+        return download_official()
+
+    with decoding_progress(console) as progress:
+        return load_dataset(source, download=download, progress=progress)

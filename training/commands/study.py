@@ -1,0 +1,115 @@
+"""Train many recipes, with a table at the end.
+
+A failure is a line of the table, and the exit code is then 3. Stopped at any moment, the same
+command continues; finished models are left alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cifar10.commands import options
+from cifar10.commands.command import FAILED, INTERRUPTED, OK
+from cifar10.commands.command import command as make_command
+from cifar10.commands.terminal import errors, output
+from cifar10.environment import models_dir as default_models_dir
+from cifar10.environment import weights_dir as default_weights_dir
+from cifar10.quiet import import_quietly
+from cifar10.store import ModelStore
+from training.commands import options as training_options
+from training.commands.options import RecipeName, prepare_keras, read_dataset
+from training.networks.backbones import WeightsChoice
+from training.recipes.catalogue import RECIPES, find_recipe
+from training.recipes.schema import Recipe
+
+
+class _Seeds(click.ParamType[tuple[int, ...]]):
+    """Whole numbers separated by commas, each once."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """``"0,1"`` → ``(0, 1)``."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if not all(part.isdecimal() for part in parts) or len(set(parts)) != len(parts):
+            self.fail(f"expected whole numbers such as 0,1,2, each once, got {value!r}", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
+@make_command(
+    __name__,
+    __doc__,
+    """\
+cifar10 study                                   every recipe
+cifar10 study mobilenetv2_frozen mobilenetv2_finetuned --seeds 0,1,2
+cifar10 study simple_cnn --smoke --data synthetic
+""",
+)
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...", type=RecipeName())
+@options.data
+@click.option(
+    "--seeds",
+    type=_Seeds(),
+    default=(0,),
+    metavar="N,N...",
+    help="Train each recipe with each seed; models of seeds other than 0 are called RECIPE_seedN "
+    "(default: 0).",
+)
+@options.store
+@training_options.weights_dir
+@training_options.random_weights
+@click.option("--smoke", is_flag=True, help="The recipes' tiny forms, on few images.")
+def command(
+    recipes: tuple[str, ...],
+    data: str | None,
+    seeds: tuple[int, ...],
+    models_dir: Path | None,
+    weights_dir: Path | None,
+    random_weights: bool,
+    smoke: bool,
+) -> int:
+    """Train the recipes."""
+    console = output()
+    store = ModelStore(models_dir or default_models_dir())
+    chosen = tuple(find_recipe(name) for name in dict.fromkeys(recipes))
+    chosen = chosen or _with_teachers(console, store, smoke=smoke)
+    try:
+        dataset = read_dataset(console, data)
+        prepare_keras()
+        import_quietly("keras")
+        from training.study_display import study
+
+        succeeded = study(
+            console,
+            chosen,
+            seeds,
+            dataset,
+            store.root,
+            smoke=smoke,
+            weights=WeightsChoice(weights_dir or default_weights_dir(), random=random_weights),
+        )
+    except KeyboardInterrupt:
+        errors().print("stopped; the same command continues from the last whole epoch")
+        return INTERRUPTED
+    return OK if succeeded else FAILED
+
+
+def _with_teachers(console: Console, store: ModelStore, *, smoke: bool) -> tuple[Recipe, ...]:
+    """Return all recipes but those whose teacher is not exported yet; say which."""
+    found = []
+    for recipe in RECIPES:
+        teacher = recipe.distillation.teacher if recipe.distillation else None
+        if smoke or teacher is None or teacher in store.names():
+            found.append(recipe)
+        else:
+            console.print(
+                f"{recipe.name} is left out: it learns from {teacher}, which is not exported yet. "
+                f"Afterwards: cifar10 export {teacher} && cifar10 train {recipe.name}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    return tuple(found)

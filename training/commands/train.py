@@ -1,0 +1,158 @@
+"""Train a recipe.
+
+Writes model.keras, history.csv and training.json into models/NAME.
+Stopped at any moment, the same command continues from the last whole epoch; a finished model is
+left alone.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from cifar10.accuracy import Accuracy
+from cifar10.card import TrainingRecord
+from cifar10.commands import options
+from cifar10.commands.command import INTERRUPTED, OK
+from cifar10.commands.command import command as make_command
+from cifar10.commands.terminal import errors, output, print_json
+from cifar10.environment import models_dir as default_models_dir
+from cifar10.environment import weights_dir as default_weights_dir
+from cifar10.quiet import import_quietly
+from cifar10.store import ModelStore
+from training.commands import options as training_options
+from training.commands.options import RecipeName, prepare_keras, read_dataset
+from training.networks.backbones import WeightsChoice
+from training.progress import training_progress
+from training.recipes.catalogue import find_recipe
+from training.recipes.schema import with_epochs
+from training.smoke import cut_down
+
+
+@make_command(
+    __name__,
+    __doc__,
+    """\
+cifar10 train simple_cnn                          train, or continue where it was stopped
+cifar10 train simple_cnn --seed 1 --restart       from the beginning, another seed
+cifar10 train simple_cnn --smoke --data synthetic  a run of seconds, to see that all works
+""",
+)
+@click.argument("recipe", type=RecipeName())
+@options.data
+@click.option("--name", help="The model's name (default: the recipe's).")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of all randomness.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most N in each phase (default: the recipe's).",
+)
+@options.store
+@training_options.weights_dir
+@training_options.random_weights
+@click.option(
+    "--smoke",
+    is_flag=True,
+    help="The recipe's tiny form, on few images; its model is called RECIPE_smoke.",
+)
+@click.option("--restart", is_flag=True, help="Discard what was trained so far and begin again.")
+@options.as_json
+def command(
+    recipe: str,
+    data: str | None,
+    name: str | None,
+    seed: int,
+    epochs: int | None,
+    models_dir: Path | None,
+    weights_dir: Path | None,
+    random_weights: bool,
+    smoke: bool,
+    restart: bool,
+    as_json: bool,
+) -> int:
+    """Train one recipe."""
+    found = find_recipe(recipe)
+    store = ModelStore(models_dir or default_models_dir())
+    console = errors() if as_json else output()
+    weights = WeightsChoice(weights_dir or default_weights_dir(), random=random_weights)
+    try:
+        chosen, dataset = cut_down(found, read_dataset(console, data), smoke=smoke, weights=weights)
+        # A smoke model must not take the place of a real one.
+        model = name or f"{found.name}{'_smoke' if smoke else ''}"
+        if epochs is not None:
+            chosen = with_epochs(chosen, epochs)
+        # The import takes seconds, which a mistake found above must not cost.
+        prepare_keras()
+        import_quietly("keras")
+        from training.provenance import hardware
+        from training.run import train
+
+        console.print(
+            f"{chosen.name} as {model}, seed {seed}, on {hardware()}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        with training_progress(console) as observer:
+            outcome = train(
+                chosen,
+                dataset,
+                store,
+                name=model,
+                seed=seed,
+                restart=restart,
+                weights=weights,
+                observer=observer,
+            )
+    except KeyboardInterrupt:
+        errors().print("stopped; the same command continues from the last whole epoch")
+        return INTERRUPTED
+    folder = store.folder(model)
+    if outcome.already_there:
+        console.print(
+            f"{folder} is already trained; nothing to do (--restart begins again)", soft_wrap=True
+        )
+    if as_json:
+        print_json(asdict(outcome.record))
+        return OK
+    _summary(console, outcome.record)
+    console.print(f"next: cifar10 export {model}", highlight=False)
+    return OK
+
+
+def _summary(console: Console, record: TrainingRecord) -> None:
+    cost = record.training
+    console.print(
+        f"{record.name}: {record.parameters.total:,} parameters, {cost.epochs} epochs in "
+        f"{cost.seconds:.0f} s, weights of epoch {cost.best_epoch} kept",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if record.accuracy is None:
+        console.print("  accuracy  none: random weights, for measuring cost only")
+        return
+    for name, accuracy in (
+        ("train", record.accuracy.train),
+        ("validation", record.accuracy.validation),
+        ("test", record.accuracy.test),
+    ):
+        console.print(f"{name:>10}  {_shown(accuracy)}", highlight=False)
+    console.print(
+        f"{'gap':>10}  {100 * record.accuracy.overfitting_gap:.2f} points, on "
+        f"{record.dataset.variant}",
+        highlight=False,
+    )
+
+
+def _shown(accuracy: Accuracy) -> str:
+    return (
+        f"{accuracy.accuracy:.2%}  (95 % interval {accuracy.low:.2%}–{accuracy.high:.2%}, "
+        f"{accuracy.count:,} images)"
+    )
