@@ -1,6 +1,6 @@
-"""When requests are to be sent: decided before the first one, whatever the server does.
+"""When the requests of an open loop are due: decided before the first one is sent.
 
-That is what makes a loop open. Seeded: the same arrivals for the same rate, time and seed.
+Seeded: the same arrivals for the same rate, time and seed.
 """
 
 from typing import Literal

@@ -1,7 +1,7 @@
-"""The load generator: Locust in a process of its own, and the raw times it leaves.
+"""The first load generator: Locust in a process of its own, and the raw times it leaves.
 
-In a process of its own because it patches sockets on import, and so that its CPU time can be told
-from everyone else's.
+In a process of its own because it patches sockets on import, and so that its CPU time is known.
+The second generator, on asyncio in this process, is :mod:`bench.load.drive`.
 """
 
 import signal
@@ -33,26 +33,26 @@ _START_ALLOWANCE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How hard, and how long, a closed loop drives the server."""
+    """How hard and how long the server is driven."""
 
     users: int = 16
     seconds: float = 20.0
     """Measured time."""
     warm_up_seconds: float = 3.0
-    """Before that; its requests are counted and thrown away."""
+    """Before that. Its requests are counted and thrown away."""
     processes: int = 1
-    """Of Locust, each with its share of the users."""
+    """Number of Locust processes, each with its share of the users."""
     rate_per_s: float | None = None
     """Requests per second of all users together; None: flat out."""
     shape: Shape = "poisson"
-    """Of the arrivals, with a rate."""
+    """Shape of the arrivals, with a rate."""
     html: Path | None = None
     """Where to keep Locust's own report."""
 
 
 @dataclass(frozen=True)
 class RawLoad:
-    """Every request of one run, the warm-up included, in order of completion."""
+    """Every request of one run, the warm-up included, in the order of completion."""
 
     start_s: NDArray[np.float64]
     """Unix time at which each request was sent."""
@@ -65,7 +65,7 @@ class RawLoad:
     interrupted: bool
 
 
-def drive(
+def run_locust(
     url: str,
     images: NDArray[np.uint8],
     plan: LoadPlan,
@@ -159,7 +159,7 @@ def _wait(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Let it write its samples; then insist."""
+    """Ask it to end, so that it writes its samples; kill it where it does not."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -170,7 +170,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read(paths: Sequence[Path], *, interrupted: bool) -> RawLoad:
-    """One file of each of Locust's processes; the master of several sends nothing itself."""
+    """Read one file for each Locust process; the master of several sends nothing itself."""
     found = []
     for path in paths:
         with np.load(path, allow_pickle=False) as raw:

@@ -1,4 +1,4 @@
-"""The second load generator: open and closed loops on asyncio. Locust is the first.
+"""Open and closed loops of requests on asyncio: the second load generator beside Locust.
 
 Time is the event loop's own, so that a test gives it a loop whose time is made up. Open loop: a
 request is due at a moment fixed beforehand, is timed from that moment, and a late generator makes
@@ -46,10 +46,11 @@ async def open_loop(
     shape: Shape = "poisson",
     check: Callable[[], None] = lambda: None,
 ) -> Sent:
-    """Send when due, however many answers are still out; return when all have come.
+    """Send each request when it is due, however many answers are still out; return when all have
+    come.
 
     Args:
-        send: sends one.
+        send: sends one request.
         rate_per_s: requests due per second.
         seconds: how long they are due for.
         seed: of the arrivals.
@@ -68,9 +69,8 @@ async def open_loop(
         due_times = arrivals_s(rate_per_s, seconds, seed=seed, shape=shape).tolist()
         async with asyncio.TaskGroup() as tasks:
             for number, due in enumerate(due_times):
-                ahead = start + due - loop.time()
-                if ahead > 0:
-                    await asyncio.sleep(ahead)
+                # Also when late: else no request would be sent until all that are due have a task.
+                await asyncio.sleep(max(0.0, start + due - loop.time()))
                 tasks.create_task(one(number, due))
 
     await _checked(dispatch(), check)
@@ -85,7 +85,7 @@ async def closed_loop(
     requests_per_query: int = 1,
     check: Callable[[], None] = lambda: None,
 ) -> Sent:
-    """``users`` callers, each with its next query on the last answer, until the time is over.
+    """Let ``users`` callers send, each its next query on the last answer, until the time is over.
 
     A query of several requests sends them together and ends with the last answer.
     """
@@ -118,7 +118,7 @@ async def closed_loop(
 
 
 async def _checked(work: Coroutine[Any, Any, None], check: Callable[[], None]) -> None:
-    """``work``, ended by whatever ``check`` raises."""
+    """Run ``work``; whatever ``check`` raises ends it."""
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
@@ -132,8 +132,8 @@ async def _checked(work: Coroutine[Any, Any, None], check: Callable[[], None]) -
 
 
 class _ExactSelector(selectors.SelectSelector):
-    """Refuses a descriptor that ``select`` cannot watch, where the standard one takes it and then
-    fails at every wait: the event loop would be dead, and could not even cancel its tasks."""
+    """Selector that refuses a descriptor which ``select`` cannot watch. The standard one takes it
+    and then fails at every wait: the event loop would be dead, unable even to cancel its tasks."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
@@ -143,14 +143,14 @@ class _ExactSelector(selectors.SelectSelector):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on a loop whose timers are exact: epoll's, asyncio's default, wait whole
-    milliseconds, and a request sent late would be counted against the server."""
+    """Run a coroutine on an event loop whose timers are exact. Those of epoll, asyncio's default,
+    wait whole milliseconds, and a request sent late would count against the server."""
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
         return runner.run(work)
 
 
 def run_timed(work: Coroutine[Any, Any, T]) -> tuple[T, float]:
-    """The result, and CPU time of this process over wall time."""
+    """Run a coroutine; its result, and CPU time of this process over wall time."""
     cpu, wall = time.process_time(), time.perf_counter()
     value = run(work)
     return value, (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)

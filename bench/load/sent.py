@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.statistics.samples import percentile
+from cifar10.errors import BenchError
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -48,7 +51,21 @@ class Sent:
         """Time of each successful query from when it was due, in ms."""
         return ((self.done_s - self.due_s) * 1e3)[self.succeeded]
 
-    @property
-    def service_times_ms(self) -> NDArray[np.float64]:
-        """Time of each successful query from when it was sent, in ms: what Locust measures."""
-        return ((self.done_s - self.sent_s) * 1e3)[self.succeeded]
+    def percentile_ms(self, percent: float) -> float | None:
+        """A percentile of :attr:`times_ms`, rounded to a microsecond; None where none succeeded."""
+        times = self.times_ms
+        return round(percentile(times, percent), 3) if times.size else None
+
+    def rate_per_s(self, seconds: float) -> float:
+        """Successful answers per second in the first ``seconds``."""
+        return self.answered_within(0, seconds).answered / seconds
+
+    def require_answers(self, what: str) -> None:
+        """Do nothing where at least one query succeeded.
+
+        Raises:
+            BenchError: none did.
+        """
+        if not self.succeeded.any():
+            message = f"no request of {what} succeeded ({self.queries} were sent)"
+            raise BenchError(message)

@@ -18,13 +18,15 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from bench.rows.files import DatasetReference, Recorder
 from bench.rows.kinds.measurements import Measurement
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError, Cifar10Error
 from cifar10.store import ModelStore, StoredModel
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -170,6 +172,17 @@ class Survey:
         except BenchError as error:
             self._unwritten = error
             raise
+
+
+def in_turns(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
+    """(round, item) for every item in every round, from round 1; every second round backwards.
+
+    In turns, so that a machine that becomes slower is slower for all of them; backwards, so that no
+    item always follows the same neighbour.
+    """
+    for number in range(1, rounds + 1):
+        for item in items if number % 2 else reversed(items):
+            yield number, item
 
 
 def merged(outcomes: Sequence[RunOutcome]) -> RunOutcome:

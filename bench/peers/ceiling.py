@@ -1,4 +1,5 @@
-"""What each load generator itself can do: closed loop, against a server that does nothing."""
+"""The most requests per second that each load generator can send: a closed loop against a server
+that does nothing."""
 
 import sys
 from collections.abc import Sequence
@@ -9,14 +10,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.load.bodies import encode_png
 from bench.load.client import HttpClient
-from bench.load.locust import LoadPlan, drive, encode_png
-from bench.load.loops import Sent, closed_loop, run_timed
+from bench.load.drive import Driver
+from bench.load.locust import LoadPlan, run_locust
+from bench.load.loops import OK
 from bench.measure.progress import Progress, silent
 from bench.serving.process import Server
 from bench.statistics.samples import percentile
 
-TRIVIAL: Final = (sys.executable, "-m", "bench.serving.null_server", "{port}")
+NULL_SERVER: Final = (sys.executable, "-m", "bench.serving.null_server", "{port}")
 _IMAGES: Final = 100
 
 
@@ -41,48 +44,43 @@ def measure_ceilings(
     seconds: float = 3.0,
     processes: int = 1,
     progress: Progress = silent,
-    command: Sequence[str] = TRIVIAL,
+    command: Sequence[str] = NULL_SERVER,
 ) -> list[Ceiling]:
-    """Both generators, one after the other.
+    """Drive the server with both generators, one after the other.
 
     Raises:
-        BenchError: the trivial server or Locust did not run.
+        BenchError: the server or Locust did not run.
     """
-    bodies = [encode_png(image) for image in images[:_IMAGES]]
+    images = images[:_IMAGES]
     with Server(Path(), command=command) as server:
-
-        async def ours() -> Sent:
-            client = HttpClient(server.url, "/classify", bodies)
-            await client.open_connections(users)
-            try:
-                return await closed_loop(client.send, users, seconds, check=server.check_alive)
-            finally:
-                client.close()
-
         progress("ceiling: asyncio", 0, 2)
-        sent, cpu_share = run_timed(ours())
-        ceiling = Ceiling(
-            "asyncio",
-            users,
-            1,
-            round(sent.times_ms.size / float(sent.done_s.max()), 1),
-            round(percentile(sent.times_ms, 50), 3),
-            round(cpu_share, 3),
-        )
-        plan = LoadPlan(users, seconds, warm_up_seconds=0, processes=processes)
+        client = HttpClient(server.url, "/classify", [encode_png(image) for image in images])
+        driven = Driver(client, server.check_alive).closed(users, seconds)
         progress("ceiling: locust", 1, 2)
-        raw = drive(server.url, images[:_IMAGES], plan, check=server.check_alive)
-    good = raw.status == 200
+        plan = LoadPlan(users, seconds, warm_up_seconds=0, processes=processes)
+        raw = run_locust(server.url, images, plan, check=server.check_alive)
+    good = raw.status == OK
     ended = raw.start_s + raw.response_ms / 1e3
-    span_s = float(ended.max() - raw.start_s.min())
+    locust_rate = int(good.sum()) / float(ended.max() - raw.start_s.min())
     return [
-        ceiling,
-        Ceiling(
-            "locust",
-            users,
-            processes,
-            round(int(good.sum()) / span_s, 1),
-            round(percentile(raw.response_ms[good], 50), 3),
-            round(raw.cpu_s / raw.wall_s, 3),
+        _ceiling(
+            "asyncio", users, 1, driven.sent.rate_per_s(seconds), driven.sent.times_ms,
+            driven.cpu_share,
         ),
-    ]
+        _ceiling(
+            "locust", users, processes, locust_rate, raw.response_ms[good],
+            raw.cpu_s / raw.wall_s,
+        ),
+    ]  # fmt: skip
+
+
+def _ceiling(
+    generator: str,
+    users: int,
+    processes: int,
+    rate_per_s: float,
+    times_ms: NDArray[np.float64],
+    cpu_share: float,
+) -> Ceiling:
+    p50_ms = round(percentile(times_ms, 50), 3)
+    return Ceiling(generator, users, processes, round(rate_per_s, 1), p50_ms, round(cpu_share, 3))

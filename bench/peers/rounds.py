@@ -1,24 +1,24 @@
-"""``cifar10 bench peers``: interleaved rounds over all servers, a row for each server and round.
+"""Rounds over all servers, a row for each server and round (``bench peers``).
 
-Interleaved, so that a machine that becomes slower is slower for all of them; every second round
-runs backwards, so that nobody always follows the same neighbour. All rows of one session share its
-run id, and a session can be gone on with: what has its row is not measured again.
+All rows of one session share its run id. An interrupted session can be resumed: what has its row
+there is not measured again.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from typing import Final
 
 import numpy as np
 
+from bench.load.bodies import encode_jpeg
 from bench.measure.in_process import Open
 from bench.measure.progress import Progress, silent
-from bench.measure.survey import RunOutcome
+from bench.measure.survey import RunOutcome, Survey, in_turns
+from bench.measure.survey import Subject as Surveyed
 from bench.peers.catalogue import CATALOGUE, Peer
-from bench.peers.environments import PeerUnavailableError, programs_of
+from bench.peers.environments import programs_of
 from bench.peers.measuring import PeerPlan, Subject, measure_peer, title_of
-from bench.peers.questions import encode_jpeg
 from bench.rows.files import DatasetReference, Recorder, Row, published
 from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
 from bench.serving.cores import Cores, choose_cores
@@ -28,10 +28,8 @@ from cifar10.images import decode_image
 from cifar10.store import ONNX_FILE, ModelStore
 from cifar10.suggestions import did_you_mean
 
-SESSION_PREFIX: Final = "peers-"
-"""How the run ids of sessions begin."""
 IMAGES: Final = 500
-"""Different pictures posted."""
+"""Different images posted."""
 
 Measure = Callable[[Peer, Subject, PeerPlan, int, Cores], PeerMeasurement]
 Done = AbstractSet[tuple[str, int]]
@@ -39,7 +37,7 @@ Done = AbstractSet[tuple[str, int]]
 
 
 def choose_peers(names: Sequence[str] | None) -> list[Peer]:
-    """Those named, in the catalogue's order, or all.
+    """The peers named, in the catalogue's order, or all.
 
     Raises:
         BenchError: there is no such peer.
@@ -58,7 +56,7 @@ def choose_peers(names: Sequence[str] | None) -> list[Peer]:
 def make_subject(
     store: ModelStore, name: str, dataset: Dataset, plan: PeerPlan, open_model: Open
 ) -> Subject:
-    """The model, and pictures with the answers that it gives in this process."""
+    """The model, and images with the answers that it gives in this process."""
     stored = store.load(name)
     jpegs = [encode_jpeg(image) for image in dataset.test.images[:IMAGES]]
     first = np.stack([decode_image(jpeg) for jpeg in jpegs[: plan.checked_images]])
@@ -80,94 +78,62 @@ def measure_rounds(
     cores: Cores | None = None,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Every peer in every round, but for what is done; rows are written as soon as they are known.
+    """Measure every peer in every round, in turns, but for what is done.
+
+    A peer whose environment cannot be made, or that fails before it was measured once, is given up.
 
     Args:
         peers: in the order of the odd rounds.
-        subject: model and pictures.
-        digest: of the model's file.
-        dataset: which pictures they are.
+        subject: model and images.
+        digest: SHA-256 of the model's file.
+        dataset: the images' data set.
         recorder: gets the rows.
         plan: how long, and how many rounds.
-        done: what is not measured again.
+        done: not measured again.
         measure: measures one peer once: tests give another.
         prepare: makes a peer's environment, by its folder, before the first round.
-        cores: which CPU is whose (default: the first and the last).
+        cores: the CPUs of server and load generator (default: the first and the last).
         progress: told how far this is.
-
-    Returns:
-        The peers measured in at least one round, and why others could not be.
 
     Raises:
         BenchError: a row could not be written, or the machine has no two CPUs.
     """
-    outcome = RunOutcome()
     cores = cores or choose_cores()
-    hopeless: set[str] = set()
+    with Survey(recorder) as survey:
 
-    def fail(peer: Peer, error: Exception) -> None:
-        reason = PeerFailureMeasurement(
-            peer.name, title_of(peer), type(error).__name__, published(error)
-        )
-        recorder.add(subject.name, digest, None, reason)
-        outcome.failed[peer.name] = str(error)
-        if peer.name not in outcome.measured or isinstance(error, PeerUnavailableError):
-            hopeless.add(peer.name)
+        def attempt(peer: Peer) -> AbstractContextManager[Surveyed]:
+            return survey.attempt(
+                peer.name,
+                "peers",
+                model=subject.name,
+                digest=digest,
+                explain=lambda error: PeerFailureMeasurement(
+                    peer.name, title_of(peer), type(error).__name__, published(error)
+                ),
+            )
 
-    try:
         for position, peer in enumerate(peers):
             progress(f"environment of {peer.name}", position, len(peers))
-            try:
-                if peer.folder is not None:
+            if peer.folder is not None:
+                with attempt(peer):
                     prepare(peer.folder)
-            except BenchError as error:
-                fail(peer, error)
-        for round_number in range(1, plan.rounds + 1):
-            ordered = peers if round_number % 2 else peers[::-1]
-            for position, peer in enumerate(ordered):
-                if peer.name in hopeless or (peer.name, round_number) in done:
-                    continue
-                step = (round_number - 1) * len(peers) + position
-                progress(f"round {round_number}: {peer.name}", step, plan.rounds * len(peers))
-                try:
-                    found = measure(peer, subject, plan, round_number, cores)
-                except Exception as error:  # any reason is that peer's failure row
-                    fail(peer, error)
-                    continue
-                recorder.add(subject.name, digest, dataset, found)
-                if peer.name not in outcome.measured:
-                    outcome.measured.append(peer.name)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    return outcome
+        outcome = survey.outcome
+        hopeless = set(outcome.failed)
+        for step, (number, peer) in enumerate(in_turns(peers, plan.rounds)):
+            if peer.name in hopeless or (peer.name, number) in done:
+                continue
+            progress(f"round {number}: {peer.name}", step, plan.rounds * len(peers))
+            with attempt(peer) as measured:
+                measured.add(measure(peer, subject, plan, number, cores), dataset)
+            if peer.name in outcome.failed and peer.name not in outcome.measured:
+                hopeless.add(peer.name)
+    return survey.outcome
 
 
-def new_comparison_id() -> str:
-    """A run id that tells a comparison from other commands."""
-    return f"{SESSION_PREFIX}{uuid.uuid4().hex[:8]}"
-
-
-def session_of_file(rows: Sequence[Row], digest: str, *, quick: bool) -> str:
-    """The run id of the newest session with this model's file among a machine's rows.
-
-    Raises:
-        BenchError: there is none to go on with.
-    """
-    sessions = [
-        row.run_id
-        for row in rows
-        if row.run_id.startswith(SESSION_PREFIX) and row.quick == quick and row.digest == digest
-    ]
-    if not sessions:
-        message = "there is no session to resume; start one: cifar10 bench peers"
-        raise BenchError(message)
-    return sessions[-1]
-
-
-def done_in(rows: Sequence[Row], session: str) -> set[tuple[str, int]]:
-    """What a session has."""
+def done_in(rows: Sequence[Row]) -> set[tuple[str, int]]:
+    """(peer's name, round) of each measurement among a session's rows."""
     return {
         (row.measurement.name, row.measurement.round)
         for row in rows
-        if row.run_id == session and isinstance(row.measurement, PeerMeasurement)
+        if isinstance(row.measurement, PeerMeasurement)
     }

@@ -1,4 +1,4 @@
-"""The scenarios on a predictor in this process, one caller, under a clock that is handed in.
+"""The scenarios on a predictor in this process: one caller, and a clock that tests replace.
 
 Server: one caller takes queries in the order in which they were due; a query that has to wait for
 the one before it has that wait in its time. There is no batching here.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.arrivals import arrivals_s
-from bench.load.loops import Sent
+from bench.load.sent import Sent
 from bench.measure.latency import Clock, Executor
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.scenario import Scenario, ScenarioMeasurement
@@ -21,17 +21,16 @@ from bench.scenarios.rules import (
     SCENARIOS,
     ScenarioPlan,
     Setting,
-    assess_try,
     describe,
+    search_server_rate,
 )
-from bench.statistics.rate_search import RateTry, search_rate
 from cifar10.predictor import CUDA_PROVIDER
 
 Sleep = Callable[[float], None]
 """Waits that many seconds: ``time.sleep``."""
 
 _SPIN_S: Final = 0.0005
-"""The end of a wait is spent looking at the clock: a sleeping process wakes late."""
+"""The end of a wait is spent polling the clock: a sleeping process wakes late."""
 
 
 class InProcess:
@@ -62,7 +61,7 @@ class InProcess:
         self._setting = Setting("in process", device, plan)
 
     def run(self, progress: Progress = silent) -> Iterator[ScenarioMeasurement]:
-        """Each scenario's measurement, as soon as it is known."""
+        """Yield each scenario's measurement as soon as it is known."""
         for position, scenario in enumerate(SCENARIOS):
             progress(scenario, position, len(SCENARIOS))
             yield self._server(progress) if scenario == "server" else self._closed(scenario)
@@ -79,33 +78,14 @@ class InProcess:
             self._setting,
             scenario,
             sent,
-            warm_up_queries=int(warm_up.due_s.size),
+            warm_up_queries=warm_up.queries,
             images_per_query=size,
         )
 
     def _server(self, progress: Progress) -> ScenarioMeasurement:
-        plan = self._plan
-        capacity = self._back_to_back(1, plan.warm_up_seconds)
-        runs: list[tuple[Sent, int]] = []
-
-        def attempt(rate_per_s: float) -> RateTry:
-            progress(f"server, {rate_per_s:.0f} queries/s", len(runs), plan.search.tries)
-            whole = self._open(rate_per_s, plan.seed + len(runs))
-            sent = whole.after(plan.try_warm_up_seconds)
-            runs.append((sent, int(whole.due_s.size - sent.due_s.size)))
-            return assess_try(sent, rate_per_s, plan)
-
-        first = capacity.due_s.size / float(capacity.done_s.max()) / 2
-        found, tries = search_rate(attempt, first, plan.search)
-        sent, warm_up_queries = runs[-1]
-        return describe(
-            self._setting,
-            "server",
-            sent,
-            warm_up_queries=warm_up_queries,
-            rate_per_s=found.rate_per_s if found else None,
-            tries=tries,
-        )
+        capacity = self._back_to_back(1, self._plan.warm_up_seconds)
+        first = capacity.queries / float(capacity.done_s.max()) / 2
+        return search_server_rate(self._setting, self._offer, first, progress)
 
     def _back_to_back(self, size: int, seconds: float) -> Sent:
         """Queries of ``size`` images until the time is over, at least one."""
@@ -123,9 +103,10 @@ class InProcess:
         done_s = (np.array(ended) - start) / 1e9
         return Sent(sent_s, sent_s, done_s, np.ones(len(begun), np.bool_))
 
-    def _open(self, rate_per_s: float, seed: int) -> Sent:
-        plan, clock = self._plan, self._clock
-        due_s = arrivals_s(rate_per_s, plan.try_warm_up_seconds + plan.try_seconds, seed=seed)
+    def _offer(self, rate_per_s: float, seconds: float, seed: int) -> tuple[Sent, None]:
+        """Queries of one image at a rate: an open loop."""
+        clock = self._clock
+        due_s = arrivals_s(rate_per_s, seconds, seed=seed)
         sent_s, done_s = np.empty_like(due_s), np.empty_like(due_s)
         start = clock()
         for number, due in enumerate(due_s):
@@ -134,14 +115,14 @@ class InProcess:
             sent_s[number] = (clock() - start) / 1e9
             self._executor.predict(image)
             done_s[number] = (clock() - start) / 1e9
-        return Sent(due_s, sent_s, done_s, np.ones(due_s.size, np.bool_))
+        return Sent(due_s, sent_s, done_s, np.ones(due_s.size, np.bool_)), None
 
     def _wait_until(self, moment_ns: int) -> None:
         while (ahead := (moment_ns - self._clock()) / 1e9) > 0:
             self._sleep(ahead - _SPIN_S if ahead > _SPIN_S else 0)
 
     def _batch(self, number: int, size: int) -> NDArray[np.uint8]:
-        """``size`` images of which the first depends on ``number``: not always the same ones."""
+        """``size`` images, other ones for each query."""
         last = len(self._images) - size
         first = number * size % (last + 1)
         return self._images[first : first + size]

@@ -16,17 +16,18 @@ Here: the rules, and what a run becomes. Who runs it: :mod:`bench.scenarios.in_p
 :mod:`bench.scenarios.over_http`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.loops import Sent
+from bench.load.sent import Sent
+from bench.measure.progress import Progress
 from bench.rows.kinds.scenario import Loop, Scenario, ScenarioMeasurement, Via
 from bench.rows.packed import pack_times_us, unpack_times_us
-from bench.statistics.rate_search import DEFAULT_SEARCH, RateTry, SearchPlan
+from bench.statistics.rate_search import DEFAULT_SEARCH, RateTry, SearchPlan, search_rate
 from bench.statistics.samples import Interval, bootstrap_interval, percentile
 from bench.statistics.stability import WINDOWS, disagreement, window_medians
 
@@ -89,11 +90,9 @@ def assess_try(sent: Sent, rate_per_s: float, plan: ScenarioPlan) -> RateTry:
 
     ``sent`` is without its warm-up.
     """
-    failed = int((~sent.succeeded).sum())
-    times = sent.times_ms
-    p99_ms = round(percentile(times, 99), 3) if times.size else None
-    held = failed == 0 and p99_ms is not None and p99_ms <= plan.bound_ms
-    return RateTry(round(rate_per_s, 3), int(sent.succeeded.size), failed, p99_ms, held)
+    p99_ms = sent.percentile_ms(99)
+    held = sent.failed == 0 and p99_ms is not None and p99_ms <= plan.bound_ms
+    return RateTry(round(rate_per_s, 3), sent.queries, sent.failed, p99_ms, held)
 
 
 def describe(
@@ -132,8 +131,8 @@ def describe(
         concurrency=0 if loop == "open" else concurrency,
         warm_up_queries=warm_up_queries,
         seconds=round(end - start, 6),
-        queries=int(sent.succeeded.size),
-        failed=int((~sent.succeeded).sum()),
+        queries=sent.queries,
+        failed=sent.failed,
         times_us=pack_times_us(sent.times_ms[-KEPT_TIMES:] * 1e3),
         window_queries=tuple(int(count) for count in windows),
         seed=setting.plan.seed,
@@ -144,6 +143,40 @@ def describe(
             round(percentile(lag_ms, 99), 3) if loop == "open" and lag_ms.size else None
         ),
         generator_cpu_share=None if cpu_share is None else round(cpu_share, 4),
+    )
+
+
+Offer = Callable[[float, float, int], tuple[Sent, float | None]]
+"""Runs an open loop at (queries per second, for seconds, with a seed); what was sent, and the load
+generator's CPU share where it is measured."""
+
+
+def search_server_rate(
+    setting: Setting, offer: Offer, first_rate_per_s: float, progress: Progress
+) -> ScenarioMeasurement:
+    """The Server scenario: find the highest rate whose p99 keeps the bound. The row's times are
+    those of the last try."""
+    plan = setting.plan
+    runs: list[tuple[Sent, int, float | None]] = []
+
+    def attempt(rate_per_s: float) -> RateTry:
+        progress(f"server, {rate_per_s:.0f} queries/s", len(runs), plan.search.tries)
+        seconds = plan.try_warm_up_seconds + plan.try_seconds
+        whole, cpu_share = offer(rate_per_s, seconds, plan.seed + len(runs))
+        sent = whole.after(plan.try_warm_up_seconds)
+        runs.append((sent, whole.queries - sent.queries, cpu_share))
+        return assess_try(sent, rate_per_s, plan)
+
+    found, tries = search_rate(attempt, first_rate_per_s, plan.search)
+    sent, warm_up_queries, cpu_share = runs[-1]
+    return describe(
+        setting,
+        "server",
+        sent,
+        warm_up_queries=warm_up_queries,
+        rate_per_s=found.rate_per_s if found else None,
+        tries=tries,
+        cpu_share=cpu_share,
     )
 
 

@@ -1,4 +1,4 @@
-"""``cifar10 bench bulk``: many images in one request, against the same model in process.
+"""Many images in one request, against the same model in process (``bench bulk``).
 
 The server has one core. In its pauses this process takes that core, runs ONNX Runtime on the same
 images there, and goes back to its own to drive the server: so both are measured on the same core.
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from bench.load.bodies import V2_HEADER_LENGTH, encode_npy, v2_header
 from bench.load.client import HttpClient
-from bench.load.loops import Sent, closed_loop, run
+from bench.load.drive import Driver
 from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled, silent
-from bench.measure.survey import RunOutcome
+from bench.measure.survey import RunOutcome, Survey, in_turns
 from bench.rows.files import Recorder, Row
 from bench.rows.kinds.peer import BulkMeasurement
 from bench.serving.cores import Cores, choose_cores, on_cores, pinned
@@ -34,7 +34,6 @@ _WARM_UP_RUNS: Final = 2
 _PATIENCE_SECONDS: Final = 600.0
 """For one request: 256 images are a minute's work for the largest models. What is measured is how
 much is answered, and not when the service's deadline would have ended it."""
-
 _SETTINGS: Final = {
     "CIFAR10_WORKERS": "1",
     "CIFAR10_DEADLINE_SECONDS": f"{_PATIENCE_SECONDS:g}",
@@ -58,7 +57,7 @@ QUICK_BULK_PLAN: Final = BulkPlan(rounds=2, seconds=0.5)
 
 
 def measured_in(rows: Sequence[Row]) -> set[tuple[str, str]]:
-    """(model, digest) of each that has been measured."""
+    """(model, digest) of each model that these rows have measured."""
     return {(row.model, row.digest) for row in rows if isinstance(row.measurement, BulkMeasurement)}
 
 
@@ -77,40 +76,31 @@ def measure_bulk(
     """Measure the models named and record it; what fails is a row.
 
     Args:
-        store: where they are.
-        names: which ones.
+        store: the models.
+        names: those to measure.
         dataset: its first test images are the ones sent.
         recorder: gets the rows.
         open_model: makes a model ready, in process.
         plan: how much.
-        cores: which CPU is whose (default: the first and the last).
+        cores: the CPUs of server and load generator (default: the first and the last).
         command: what starts the service: tests give another.
         progress: told how far this is.
 
     Raises:
         BenchError: a row could not be written, or the machine has no two CPUs.
     """
-    outcome = RunOutcome()
     cores = cores or choose_cores()
     images = np.ascontiguousarray(dataset.test.images[: plan.images])
-    try:
+    with Survey(recorder) as survey:
         for name in names:
-            digest = ""
-            try:
-                stored = store.load(name)
-                digest = stored.card.sha256
+            with survey.attempt(name, "bulk") as subject:
+                stored = subject.load(store)
                 with pinned(cores.server):
                     executor = open_model(stored)
-                found = _measure(store.root, name, executor, images, plan, cores, command, progress)
-            except Exception as error:  # any reason is that model's failure row
-                recorder.add_failure(name, digest, "bulk", error)
-                outcome.failed[name] = f"failed at bulk: {error}"
-                continue
-            recorder.add(name, digest, None, found)
-            outcome.measured.append(name)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    return outcome
+                told = labelled(f"bulk: {name}", progress)
+                found = _measure(store.root, name, executor, images, plan, cores, command, told)
+                subject.add(found)
+    return survey.outcome
 
 
 def _measure(
@@ -124,36 +114,36 @@ def _measure(
     progress: Progress,
 ) -> BulkMeasurement:
     pinned_command = [*on_cores((cores.server,)), *command]
-    with (
-        pinned(cores.generator),
-        Server(
-            models, load=(name,), device="cpu", command=pinned_command, settings=_SETTINGS
-        ) as server,
-    ):
-        ways: dict[str, Way] = {
-            "in_process": lambda s: in_process(executor, images, len(images), s, cores.server),
-            "in_process_chunks": lambda s: in_process(
-                executor, images, DEFAULT_MAX_BATCH, s, cores.server
+    server = Server(models, load=(name,), device="cpu", command=pinned_command, settings=_SETTINGS)
+    with pinned(cores.generator), server:
+
+        def in_this_process(size: int) -> Way:
+            return lambda seconds: in_process(executor, images, size, seconds, cores.server)
+
+        def over_http(route: str, body: bytes, kind: str, headers: dict[str, str]) -> Way:
+            client = HttpClient(
+                server.url, route, [body], kind, headers, timeout_seconds=_PATIENCE_SECONDS
+            )
+            driver = Driver(client, server.check_alive)
+            return lambda seconds: _images_per_second(driver, len(images), seconds)
+
+        header = v2_header(*images.shape)
+        ways = {
+            "in_process": in_this_process(len(images)),
+            "in_process_chunks": in_this_process(DEFAULT_MAX_BATCH),
+            "classify_batch": over_http(
+                "/classify/batch", encode_npy(images), "application/x-npy", {}
             ),
-            "classify_batch": lambda s: _over_http(
-                server,
-                HttpClient(
-                    server.url,
-                    "/classify/batch",
-                    [encode_npy(images)],
-                    "application/x-npy",
-                    timeout_seconds=_PATIENCE_SECONDS,
-                ),
-                len(images),
-                s,
-            ),
-            "v2_infer": lambda s: _over_http(
-                server, _v2_client(server.url, name, images), len(images), s
+            "v2_infer": over_http(
+                f"/v2/models/{name}/infer",
+                header + images.tobytes(),
+                "application/octet-stream",
+                {V2_HEADER_LENGTH: str(len(header))},
             ),
         }
         for way in ways.values():  # a warm-up
             way(plan.seconds / 4)
-        rates = in_rounds(ways, plan, labelled(f"bulk: {name}", progress))
+        rates = in_rounds(ways, plan, progress)
     return BulkMeasurement(
         device="cpu",
         images=len(images),
@@ -167,13 +157,11 @@ def _measure(
 def in_rounds(
     ways: dict[str, Way], plan: BulkPlan, progress: Progress = silent
 ) -> dict[str, list[float]]:
-    """Each way in each round; every second round backwards."""
+    """Images per second of each way in each round, the ways in turns."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(plan.rounds):
-        progress("bulk", number, plan.rounds)
-        ordered = list(ways.items())
-        for name, way in ordered if number % 2 == 0 else ordered[::-1]:
-            rates[name].append(round(way(plan.seconds), 1))
+    for number, name in in_turns(list(ways), plan.rounds):
+        progress("bulk", number - 1, plan.rounds)
+        rates[name].append(round(ways[name](plan.seconds), 1))
     return rates
 
 
@@ -198,30 +186,10 @@ def in_process(
     return done / passed
 
 
-def _v2_client(url: str, name: str, images: NDArray[np.uint8]) -> HttpClient:
-    header = v2_header(*images.shape)
-    return HttpClient(
-        url,
-        f"/v2/models/{name}/infer",
-        [header + images.tobytes()],
-        "application/octet-stream",
-        {V2_HEADER_LENGTH: str(len(header))},
-        timeout_seconds=_PATIENCE_SECONDS,
-    )
-
-
-def _over_http(server: Server, client: HttpClient, images: int, seconds: float) -> float:
-    """Images per second of a closed loop: whole requests, over the time to the last answer."""
-
-    async def work() -> Sent:
-        await client.open_connections(_CONNECTIONS)
-        try:
-            return await closed_loop(client.send, _CONNECTIONS, seconds, check=server.check_alive)
-        finally:
-            client.close()
-
-    sent = run(work())
-    if not sent.succeeded.all() or not sent.succeeded.size:
-        message = f"{int((~sent.succeeded).sum())} of {sent.succeeded.size} requests failed"
+def _images_per_second(driver: Driver, images: int, seconds: float) -> float:
+    """Images per second of a closed loop of whole requests, over the time to the last answer."""
+    sent = driver.closed(_CONNECTIONS, seconds).sent
+    if sent.failed or not sent.queries:
+        message = f"{sent.failed} of {sent.queries} requests failed"
         raise BenchError(message)
-    return images * sent.succeeded.size / float(sent.done_s.max())
+    return images * sent.queries / float(sent.done_s.max())

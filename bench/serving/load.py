@@ -15,7 +15,9 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.locust import LoadPlan, RawLoad, drive, encode_png
+from bench.load.bodies import encode_png
+from bench.load.locust import LoadPlan, RawLoad, run_locust
+from bench.load.loops import OK
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.measurements import LoadMeasurement
 from bench.serving.process import Server, is_ready
@@ -31,7 +33,6 @@ RESPONSE_TIME_STEP_US: Final = 10
 IMAGE_COUNT: Final = 1_000
 """Different pictures posted in a load run."""
 
-_OK: Final = 200
 _SHOWN_BODY: Final = 300
 
 
@@ -60,7 +61,7 @@ def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) ->
     except httpx.HTTPError as error:
         message = f"no answer from {url}: {error}. Is the server running?"
         raise BenchError(message) from error
-    if answer.status_code != _OK:
+    if answer.status_code != OK:
         message = f"{url} answered {answer.status_code} to an image: {answer.text[:_SHOWN_BODY]}"
         raise BenchError(message)
     try:
@@ -109,7 +110,7 @@ def measure_load(
     """
     check: Callable[[], None] = server.check_alive if server is not None else lambda: None
     cpu_before = server.cpu_seconds() if server is not None else 0.0
-    raw = drive(
+    raw = run_locust(
         url,
         images[:IMAGE_COUNT],
         plan,
@@ -144,7 +145,7 @@ def summarise(
         raise BenchError(message)
     warm_until = float(raw.start_s.min()) + plan.warm_up_seconds
     measured = raw.start_s >= warm_until
-    good = measured & (raw.status == _OK)
+    good = measured & (raw.status == OK)
     statuses = Counter(str(status) if status else "no answer" for status in raw.status[measured])
     if not good.any():
         message = f"no request succeeded after the warm-up: {dict(statuses)}"
@@ -181,7 +182,7 @@ def response_times_ms(measurement: LoadMeasurement) -> NDArray[np.float64]:
 
 def request_rate(measurement: LoadMeasurement) -> float:
     """Successful answers per second."""
-    return measurement.status_counts.get(str(_OK), 0) / measurement.seconds
+    return measurement.status_counts.get(str(OK), 0) / measurement.seconds
 
 
 def server_cpu_us(measurement: LoadMeasurement) -> float | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -29,8 +29,6 @@ DEFAULT_MAX_BATCH: Final = 32
 """``CIFAR10_MAX_BATCH``, where nothing else is said."""
 _POLL_SECONDS: Final = 0.02
 _SHOWN_LINES: Final = 15
-
-T = TypeVar("T")
 
 SERVE: Final = (sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", "{port}")
 
@@ -137,40 +135,33 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time used so far by the server and its live children."""
-        return sum(self._of_each(_cpu_seconds))
-
-    def resident_bytes(self) -> int:
-        """Memory of the server and its children; what several of them share is counted once
-        where the system tells (Linux's proportional set size)."""
-        return sum(self._of_each(_resident_bytes))
-
-    def _of_each(self, measure: Callable[[Any], T]) -> list[T]:
-        """Of each live process of the tree."""
-        found = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(self._process.pid)
-            for process in (root, *root.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    found.append(measure(process))
-        return found
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
 
     def processes(self) -> list[psutil.Process]:
-        """The program that was started, and all below it that live."""
-        root = psutil.Process(self._process.pid)
-        return [root, *root.children(recursive=True)]
+        """The program that was started, and all live processes below it; none once it has ended."""
+        try:
+            root = psutil.Process(self._process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer: those with nothing below them."""
+        """The processes that answer requests: those with none below them."""
         return [one for one in self.processes()[1:] if not one.children()]
 
     def memory_bytes(self) -> int:
-        """What the processes take together, pages that several share counted once for all of them
-        (proportional set size); resident set sizes where the kernel does not tell."""
+        """Memory of all its processes together. Pages that several share are counted once
+        (proportional set size), where the kernel tells; else these are resident set sizes."""
         total = 0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 memory = process.memory_full_info()
-                total += getattr(memory, "pss", memory.rss)
+                total += getattr(memory, "pss", 0) or memory.rss
         return total
 
     def _wait_until_ready(self) -> None:
@@ -199,16 +190,6 @@ class Server:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         shown = "\n".join(f"  | {line}" for line in lines[-_SHOWN_LINES:])
         return f"Its last output:\n{shown}" if shown else "It printed nothing."
-
-
-def _cpu_seconds(process: Any) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def _resident_bytes(process: Any) -> int:
-    memory = process.memory_full_info()
-    return int(getattr(memory, "pss", 0) or memory.rss)
 
 
 def is_ready(url: str) -> bool:

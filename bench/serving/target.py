@@ -1,6 +1,6 @@
-"""``cifar10 bench load`` and ``verify``: one model after the other, each on a server of its own.
+"""Servers to measure: one started for each model in its turn, or one that is already running.
 
-Or on a service that is already running, when its URL is given.
+``bench load`` and ``bench verify`` run from here.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ from bench.load.locust import LoadPlan
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.in_process import Open
 from bench.measure.progress import Progress, labelled
-from bench.measure.survey import RunOutcome
-from bench.rows.files import DatasetReference, Recorder
+from bench.measure.survey import RunOutcome, Subject, Survey
+from bench.measure.survey import reference_to as reference_to
+from bench.rows.files import Recorder
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server
 from bench.serving.verify import classes_from_server, compare_answers, is_verified
 from cifar10.dataset import Dataset
-from cifar10.errors import BenchError, Cifar10Error
+from cifar10.errors import BenchError
 from cifar10.store import ModelStore
 
 
@@ -36,13 +37,68 @@ class Target:
 
     @contextlib.contextmanager
     def serving(self, model: str | None) -> Iterator[tuple[str, Server | None]]:
-        """The URL of a server that answers for ``model``, and its process when it is ours."""
+        """The URL of a server that answers for ``model``, and its process where it is ours."""
         if self.url is not None:
             yield self.url.rstrip("/"), None
             return
         load = [model] if model is not None else []
         with Server(self.models, load=load, device=self.device, command=self.command) as server:
             yield server.url, server
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running server that answers for one model."""
+
+    url: str
+    process: Server | None
+    """None: it was not started here."""
+    model: str | None
+    """What requests ask for; None: the server's default."""
+    served: Served
+
+    def check(self) -> None:
+        """Do nothing while the server runs.
+
+        Raises:
+            BenchError: it was started here and has ended.
+        """
+        if self.process is not None:
+            self.process.check_alive()
+
+
+def each_served(
+    target: Target,
+    names: Sequence[str | None],
+    dataset: Dataset,
+    recorder: Recorder,
+    stage: str,
+    measure: Callable[[Subject, Endpoint], None],
+) -> RunOutcome:
+    """Measure each model's server in turn; what fails is a row.
+
+    Args:
+        target: starts the servers, or names one.
+        names: the models; None asks a running server for its default.
+        dataset: its first test image is posted to find out what is served.
+        recorder: gets the rows.
+        stage: what is measured, for failure rows.
+        measure: measures one server and adds its rows.
+
+    Raises:
+        BenchError: a row could not be written.
+    """
+    with Survey(recorder) as survey:
+        for name in names:
+            with (
+                survey.attempt(name or target.url or "", stage) as subject,
+                target.serving(name) as (url, server),
+            ):
+                served = ask_what_is_served(url, dataset.test.images[0], name)
+                subject.title = subject.model = served.model
+                subject.digest = served.digest
+                measure(subject, Endpoint(url, server, name, served))
+    return survey.outcome
 
 
 def load_models(
@@ -53,26 +109,25 @@ def load_models(
     plan: LoadPlan,
     progress: Progress,
 ) -> RunOutcome:
-    """Put each model under load, and record it; None asks a running server for its default.
+    """Put each model under load, and record it.
 
     Raises:
         BenchError: a row could not be written.
     """
 
-    def measure(url: str, server: Server | None, served: Served, name: str | None) -> bool:
+    def measure(subject: Subject, at: Endpoint) -> None:
         measurement, interrupted = measure_load(
-            url,
+            at.url,
             dataset.test.images,
             plan,
-            model=name,
-            device=served.device,
-            server=server,
-            progress=labelled(f"load: {served.model}, {plan.users} users", progress),
+            model=at.model,
+            device=at.served.device,
+            server=at.process,
+            progress=labelled(f"load: {at.served.model}, {plan.users} users", progress),
         )
-        recorder.add(served.model, served.digest, reference_to(dataset), measurement)
+        subject.add(measurement, reference_to(dataset))
         if interrupted:
             raise KeyboardInterrupt
-        return True
 
     return each_served(target, names, dataset, recorder, "load", measure)
 
@@ -92,79 +147,38 @@ def verify_models(
     """
     store, test = ModelStore(target.models), dataset.test
 
-    def measure(url: str, server: Server | None, served: Served, name: str | None) -> bool:
-        stored = store.load(served.model)
-        if stored.card.sha256 != served.digest:
+    def measure(subject: Subject, at: Endpoint) -> None:
+        name, stored = at.served.model, store.load(at.served.model)
+        card = stored.card
+        if card.sha256 != at.served.digest:
             message = (
-                f"the server's {served.model} has SHA-256 {served.digest}, the one in "
-                f"{store.root} {stored.card.sha256}: they are different models"
+                f"the server's {name} has SHA-256 {at.served.digest}, the one in {store.root} "
+                f"{card.sha256}: they are different models"
             )
             raise BenchError(message)
         executor = open_model(stored)
         in_process = predict_classes(
             executor,
             test.images,
-            labelled(f"in process: {served.model}", progress),
+            labelled(f"in process: {name}", progress),
             workers=untimed_workers(executor),
         )
         from_server = classes_from_server(
-            url,
+            at.url,
             test.images,
-            model=name,
-            progress=labelled(f"through the server: {served.model}", progress),
+            model=at.model,
+            progress=labelled(f"through the server: {name}", progress),
         )
-        card = stored.card
         claimed = card.accuracy if card.dataset.fingerprint == dataset.record.fingerprint else None
         measurement = compare_answers(
             from_server,
             in_process,
             test.labels,
-            device=served.device,
+            device=at.served.device,
             card_accuracy=claimed.test.accuracy if claimed else None,
         )
-        recorder.add(served.model, served.digest, reference_to(dataset), measurement)
-        return is_verified(measurement)
+        subject.add(measurement, reference_to(dataset))
+        if not is_verified(measurement):
+            subject.blame("verify does not hold: `cifar10 report` says where")
 
     return each_served(target, names, dataset, recorder, "verify", measure)
-
-
-def each_served(
-    target: Target,
-    names: Sequence[str | None],
-    dataset: Dataset,
-    recorder: Recorder,
-    stage: str,
-    measure: Callable[[str, Server | None, Served, str | None], bool],
-) -> RunOutcome:
-    """Let ``measure`` do its work on each model's server; what fails is a row.
-
-    ``measure`` is given the URL, the process when it is ours, what answers and the name asked for,
-    and returns whether what it checked holds.
-
-    Raises:
-        BenchError: a row could not be written.
-    """
-    outcome = RunOutcome()
-    try:
-        for name in names:
-            shown, digest = name or target.url or "", ""
-            try:
-                with target.serving(name) as (url, server):
-                    served = ask_what_is_served(url, dataset.test.images[0], name)
-                    shown, digest = served.model, served.digest
-                    holds = measure(url, server, served, name)
-            except Cifar10Error as error:
-                recorder.add_failure(shown, digest, stage, error)
-                outcome.failed[shown] = f"failed at {stage}: {error}"
-            else:
-                outcome.measured.append(shown)
-                if not holds:
-                    outcome.failed[shown] = f"{stage} does not hold: `cifar10 report` says where"
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    return outcome
-
-
-def reference_to(dataset: Dataset) -> DatasetReference:
-    """Which images a row is about."""
-    return DatasetReference(dataset.record.variant, dataset.record.fingerprint)

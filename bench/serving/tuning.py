@@ -1,42 +1,60 @@
-"""``cifar10 bench settings``: which number of workers, threads and images in a batch serves best.
+"""Which number of workers, threads and images in a batch serves best (``bench settings``).
 
-Each choice is a server of its own, started anew in every round; every second round runs backwards.
-On one core, the load generator has another. On all cores it shares them, as there is no other.
+Each choice is a server of its own, started anew in every round. On one core, the load generator has
+another. On all cores it shares them, as there is no other.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from bench.load.client import HttpClient
-from bench.load.loops import Sent, closed_loop, run
+from bench.load.drive import Driver
 from bench.measure.progress import Progress, silent
-from bench.measure.survey import RunOutcome
-from bench.rows.files import Recorder
+from bench.measure.survey import RunOutcome, Survey, in_turns
+from bench.rows.files import Recorder, published
+from bench.rows.kinds.measurements import FailureMeasurement
 from bench.rows.kinds.settings import SettingsMeasurement
 from bench.serving.cores import choose_cores, on_cores, pinned, usable
 from bench.serving.process import DEFAULT_MAX_BATCH, Server
 from bench.serving.target import Target
-from bench.statistics.samples import percentile
 
+STAGE: Final = "settings"
 SENT_IMAGES: Final = 500
-"""Different pictures posted."""
+"""Different images posted."""
 _BATCHES: Final = (1, 8, 128)
-"""Beside the default."""
+"""Tried besides the default."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One server."""
+    """Settings of one server."""
 
     cores: tuple[int, ...]
     """Logical CPUs that it may use."""
     generator: int | None
-    """The load generator's own; None: it shares those."""
+    """The load generator's own CPU; None: it shares those."""
     workers: int
     threads: int
     max_batch: int
+
+    @property
+    def title(self) -> str:
+        """Its name in outcomes and failure rows."""
+        return (
+            f"workers={self.workers} threads={self.threads} batch={self.max_batch} "
+            f"cores={len(self.cores)}"
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As environment variables of the service."""
+        return {
+            "CIFAR10_WORKERS": str(self.workers),
+            "CIFAR10_THREADS": str(self.threads),
+            "CIFAR10_MAX_BATCH": str(self.max_batch),
+        }
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,9 @@ QUICK_SETTINGS_PLAN: Final = SettingsPlan(1, 32, 0.2, 0.5, 0.2)
 
 
 @dataclass
-class _Found:
+class _Rounds:
+    """Figures of one choice, one of each kind a round."""
+
     requests_per_second: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
     p99_ms: list[float] = field(default_factory=list)
@@ -66,7 +86,7 @@ def choices(device: str) -> list[Choice]:
     """What is tried here: on one core (unless on a GPU), and on all that this process may use.
 
     Raises:
-        BenchError: fewer than two CPUs, or a system that does not pin.
+        BenchError: fewer than two CPUs, or a system that cannot pin.
     """
     cores = choose_cores()
     every = usable()
@@ -97,29 +117,32 @@ def measure_settings(
     plan: SettingsPlan = SettingsPlan(),
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure each of ``tried`` and record a row for each.
+    """Measure each choice, in turns, and record it; one that fails is a row, and the others go on.
+
+    A choice's row is written after its last round. After Ctrl-C, or where a choice fails in a later
+    round, the row has the rounds that are done.
 
     Args:
         target: where the models are, the device, and what starts the service.
         name: the model.
-        digest: of its file.
+        digest: SHA-256 of its file.
         bodies: images as they are sent, in turn.
-        recorder: gets the rows, all at the end.
-        tried: what is tried.
+        recorder: gets the rows.
+        tried: the choices.
         plan: how long.
         progress: told how far this is.
 
     Raises:
-        BenchError: a server does not start, or a row could not be written.
+        BenchError: a row could not be written.
     """
-    found = [_Found() for _ in tried]
-    total = plan.rounds * len(tried)
-    for number in range(plan.rounds):
-        ordered = list(zip(tried, found, strict=True))
-        for done, (choice, told) in enumerate(ordered if number % 2 == 0 else ordered[::-1]):
-            progress("settings", number * len(tried) + done, total)
-            _measure(target, name, bodies, choice, plan, told)
-    for choice, told in zip(tried, found, strict=True):
+    rounds = {choice: _Rounds() for choice in tried}
+    unwritten = dict.fromkeys(tried)
+
+    def write(survey: Survey, choice: Choice) -> None:
+        found = rounds[choice]
+        if choice not in unwritten or not found.resident_bytes:
+            return
+        del unwritten[choice]
         measurement = SettingsMeasurement(
             device=target.device,
             cores=len(choice.cores),
@@ -129,16 +152,31 @@ def measure_settings(
             max_batch=choice.max_batch,
             connections=plan.connections,
             seconds=plan.seconds,
-            requests_per_second=tuple(told.requests_per_second),
-            p50_ms=tuple(told.p50_ms),
-            p99_ms=tuple(told.p99_ms),
-            one_client_p50_ms=tuple(told.one_client_p50_ms),
-            resident_bytes=tuple(told.resident_bytes),
+            **{figure: tuple(values) for figure, values in vars(found).items()},
         )
-        recorder.add(name, digest, None, measurement)
-    outcome = RunOutcome()
-    outcome.measured.append(name)
-    return outcome
+        with survey.attempt(choice.title, STAGE) as subject:
+            subject.add(measurement)
+
+    with Survey(recorder) as survey:
+        try:
+            for done, (number, choice) in enumerate(in_turns(tried, plan.rounds)):
+                if choice.title in survey.outcome.failed:
+                    continue
+                progress(STAGE, done, plan.rounds * len(tried))
+                title = choice.title
+
+                def explain(error: Exception, title: str = title) -> FailureMeasurement:
+                    reason = f"{title}: {published(error)}"
+                    return FailureMeasurement(STAGE, type(error).__name__, reason)
+
+                with survey.attempt(title, STAGE, model=name, digest=digest, explain=explain):
+                    _measure(target, name, bodies, choice, plan, rounds[choice])
+                if number == plan.rounds:
+                    write(survey, choice)
+        finally:
+            for choice in tried:
+                write(survey, choice)
+    return survey.outcome
 
 
 def _measure(
@@ -147,43 +185,28 @@ def _measure(
     bodies: Sequence[bytes],
     choice: Choice,
     plan: SettingsPlan,
-    told: _Found,
+    rounds: _Rounds,
 ) -> None:
-    settings = {
-        "CIFAR10_WORKERS": str(choice.workers),
-        "CIFAR10_THREADS": str(choice.threads),
-        "CIFAR10_MAX_BATCH": str(choice.max_batch),
-    }
-    on = [*on_cores(choice.cores), *target.command]
+    """One round of one choice."""
     server = Server(
-        target.models, load=(name,), device=target.device, command=on, settings=settings
+        target.models,
+        load=(name,),
+        device=target.device,
+        command=[*on_cores(choice.cores), *target.command],
+        settings=choice.environment,
     )
     own = pinned(choice.generator) if choice.generator is not None else contextlib.nullcontext()
     with own, server:
-        drive = _driver(server, bodies)
-        drive(plan.connections, plan.warm_up_seconds)
-        sent = drive(plan.connections, plan.seconds)
+        client = HttpClient(server.url, "/classify?top_k=10", bodies, "image/jpeg")
+        driver = Driver(client, server.check_alive)
+        driver.closed(plan.connections, plan.warm_up_seconds)
+        sent = driver.closed(plan.connections, plan.seconds).sent
         within = sent.answered_within(0, plan.seconds)
-        told.requests_per_second.append(round(int(within.succeeded.sum()) / plan.seconds, 1))
-        told.p50_ms.append(round(percentile(within.times_ms, 50), 3))
-        told.p99_ms.append(round(percentile(within.times_ms, 99), 3))
-        alone = drive(1, plan.one_client_seconds)
-        told.one_client_p50_ms.append(round(percentile(alone.times_ms, 50), 3))
-        told.resident_bytes.append(server.resident_bytes())
-
-
-def _driver(server: Server, bodies: Sequence[bytes]) -> Callable[[int, float], Sent]:
-    def drive(connections: int, seconds: float) -> Sent:
-        async def work() -> Sent:
-            client = HttpClient(server.url, "/classify?top_k=10", bodies, "image/jpeg")
-            await client.open_connections(connections)
-            try:
-                return await closed_loop(
-                    client.send, connections, seconds, check=server.check_alive
-                )
-            finally:
-                client.close()
-
-        return run(work())
-
-    return drive
+        within.require_answers(f"{plan.connections} clients")
+        alone = driver.closed(1, plan.one_client_seconds).sent
+        alone.require_answers("one client")
+        rounds.requests_per_second.append(round(sent.rate_per_s(plan.seconds), 1))
+        rounds.p50_ms.append(within.percentile_ms(50) or 0.0)
+        rounds.p99_ms.append(within.percentile_ms(99) or 0.0)
+        rounds.one_client_p50_ms.append(alone.percentile_ms(50) or 0.0)
+        rounds.resident_bytes.append(server.memory_bytes())

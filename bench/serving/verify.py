@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.load.locust import encode_png
+from bench.load.bodies import encode_png
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.measurements import VerifyMeasurement
 from bench.serving.load import classify_route

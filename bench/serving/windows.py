@@ -5,19 +5,18 @@ Windows of about a second, taken in turn, put all sides through the same minutes
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.load.bodies import encode_png
 from bench.load.client import HttpClient
-from bench.load.locust import LoadPlan, RawLoad, encode_png
-from bench.load.loops import Sent, closed_loop, run_timed
+from bench.load.drive import Driver
+from bench.load.locust import LoadPlan, RawLoad
+from bench.load.loops import OK
 from bench.rows.kinds.measurements import LoadMeasurement
 from bench.serving.load import IMAGE_COUNT, classify_route, summarise
 from bench.serving.process import Server
-
-_OK: Final = 200
 
 
 class Window:
@@ -45,42 +44,29 @@ class Window:
         Raises:
             BenchError: the server died, or answered nothing.
         """
-        before = server.cpu_seconds()
-        sent, cpu_share = run_timed(self._drive(server))
-        seconds = server.cpu_seconds() - before
-        raw = _as_raw(sent, cpu_share)
-        return summarise(raw, self._plan, device=self._device, server_cpu_seconds=seconds)
-
-    async def _drive(self, server: Server) -> Sent:
-        plan = self._plan
+        plan, before = self._plan, server.cpu_seconds()
         client = HttpClient(server.url, self._route, self._bodies)
-        try:
-            return await closed_loop(
-                client.send,
-                plan.users,
-                plan.warm_up_seconds + plan.seconds,
-                check=server.check_alive,
-            )
-        finally:
-            client.close()
+        driven = Driver(client, server.check_alive).closed(
+            plan.users, plan.warm_up_seconds + plan.seconds
+        )
+        server_seconds = server.cpu_seconds() - before
+        sent = driven.sent
+        wall_s = float(sent.done_s.max()) if sent.queries else 0.0
+        raw = RawLoad(
+            start_s=sent.sent_s,
+            response_ms=(sent.done_s - sent.sent_s) * 1e3,
+            status=np.where(sent.succeeded, OK, 0).astype(np.int16),
+            cpu_s=driven.cpu_share * wall_s,
+            wall_s=wall_s,
+            interrupted=False,
+        )
+        return summarise(raw, plan, device=self._device, server_cpu_seconds=server_seconds)
 
 
 def take_turns(
     windows: Sequence[tuple[str, Server]], window: Window, rounds: int
 ) -> Iterator[tuple[int, str, LoadMeasurement]]:
-    """(round, side, what it did), a window on every side in every round, in order."""
+    """(round, side, measurement): a window on every side in every round, in order."""
     for number in range(rounds):
         for side, server in windows:
             yield number, side, window.measure(server)
-
-
-def _as_raw(sent: Sent, cpu_share: float) -> RawLoad:
-    wall_s = float(sent.done_s.max()) if sent.done_s.size else 0.0
-    return RawLoad(
-        start_s=sent.sent_s,
-        response_ms=(sent.done_s - sent.sent_s) * 1e3,
-        status=np.where(sent.succeeded, _OK, 0).astype(np.int16),
-        cpu_s=cpu_share * wall_s,
-        wall_s=wall_s,
-        interrupted=False,
-    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from bench.load.locust import LoadPlan
+from bench.measure.facts import has_random_weights
 from bench.measure.latency import LatencyPlan
 from bench.rows.kinds.plan import PlanMeasurement
 from bench.rows.selection import ModelResult, TradeOff, fronts
@@ -94,11 +95,6 @@ def latency_plan_for(models: int, *, short: bool = False) -> LatencyPlan:
     blocks = max(1, models) * len(plan.batch_sizes) * (plan.rounds + 1)
     block_ns = min(plan.block_ns, _LATENCY_SECONDS * 10**9 // blocks)
     return replace(plan, block_ns=max(_SHORTEST_BLOCK_NS, block_ns))
-
-
-def has_random_weights(card: ModelCard) -> bool:
-    """Whether only its cost may be shown."""
-    return card.weights is not None and card.weights.random
 
 
 def other_seeds(cards: Sequence[ModelCard]) -> dict[str, str]:

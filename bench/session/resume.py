@@ -1,8 +1,7 @@
-"""``cifar10 bench all``: every model, measured in every way, then the report. Resumable.
+"""Sessions that can be resumed: the rows of one session of one command share a run id.
 
-All rows of one session share its run id. ``--resume`` goes on with the newest session of this
-machine: what has a row there for the same file (the same SHA-256) is not measured again. What
-failed, or was cut off in the middle, is.
+``--resume`` continues the newest session of this machine: what has a row there for the same file
+(the same SHA-256) is not measured again. What failed, or was cut off in the middle, is.
 """
 
 import uuid
@@ -13,13 +12,51 @@ from bench.measure.survey import RunOutcome
 from bench.rows.files import Row
 from cifar10.errors import BenchError
 
-SESSION_PREFIX = "all-"
-"""How the run ids of sessions begin."""
+
+@dataclass(frozen=True)
+class Session:
+    """One session of one command."""
+
+    run_id: str
+    rows: tuple[Row, ...] = ()
+    """Rows that it has already. Failures are among them, and are tried again."""
+
+
+def new_session(command: str) -> Session:
+    """A session with no rows yet, whose run id names its command."""
+    return Session(f"{command}-{uuid.uuid4().hex[:8]}")
+
+
+def newest_session(
+    command: str, rows: Sequence[Row], *, quick: bool, digest: str | None = None
+) -> Session:
+    """The newest session of a command.
+
+    Args:
+        command: its name.
+        rows: a machine's, oldest first.
+        quick: whether it was started with ``--quick``.
+        digest: of a model's file that the session must have rows of; None: any.
+
+    Raises:
+        BenchError: there is none to resume.
+    """
+    ids = [
+        row.run_id
+        for row in rows
+        if row.run_id.startswith(f"{command}-")
+        and row.quick is quick
+        and digest in (None, row.digest)
+    ]
+    if not ids:
+        message = f"there is no session to resume; start one: cifar10 bench {command}"
+        raise BenchError(message)
+    return Session(ids[-1], tuple(row for row in rows if row.run_id == ids[-1]))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One command of the session."""
+    """One part of ``bench all``."""
 
     name: str
     is_done: Callable[[Sequence[Row]], bool]
@@ -28,12 +65,12 @@ class Stage:
     measure: Callable[[Sequence[str]], RunOutcome]
     """Measures the models named."""
     names: Callable[[], Sequence[str]] | None = None
-    """Which models it is for, asked when its turn has come; None: all."""
+    """The models it is for, asked when its turn has come; None: all."""
 
 
 @dataclass
 class SessionOutcome:
-    """What came of a session."""
+    """Result of a session."""
 
     measured: dict[str, list[str]] = field(default_factory=dict)
     """Stage → models measured now."""
@@ -50,12 +87,12 @@ def run_stages(
     rows: Callable[[], Sequence[Row]],
     tell: Callable[[str], None] = lambda _: None,
 ) -> SessionOutcome:
-    """Each stage on the models that still need it; an interruption ends it.
+    """Run each stage on the models that still need it; an interruption ends the session.
 
     Args:
         stages: in order.
         digests: model → SHA-256 of its file now.
-        rows: those of this session so far.
+        rows: reads those of this session so far.
         tell: told what is done next.
     """
     outcome = SessionOutcome()
@@ -76,28 +113,6 @@ def run_stages(
             outcome.interrupted = True
             break
     return outcome
-
-
-def session_of(rows: Sequence[Row], recorder_folder_name: str, *, quick: bool) -> str:
-    """The run id of the newest session among a machine's rows.
-
-    Raises:
-        BenchError: there is none to go on with.
-    """
-    sessions = [
-        row.run_id for row in rows if row.run_id.startswith(SESSION_PREFIX) and row.quick == quick
-    ]
-    if not sessions:
-        message = (
-            f"there is no session to resume in {recorder_folder_name}; start one: cifar10 bench all"
-        )
-        raise BenchError(message)
-    return sessions[-1]
-
-
-def new_session_id() -> str:
-    """A run id that tells a session from a single command."""
-    return f"{SESSION_PREFIX}{uuid.uuid4().hex[:8]}"
 
 
 def _has(stage: Stage, name: str, digest: str, rows: Sequence[Row]) -> bool:

@@ -116,6 +116,20 @@ def test_the_wait_for_a_connection_counts_from_when_the_request_was_due() -> Non
     assert (late_s[:50] >= 0.1).all()
 
 
+def test_a_late_open_loop_sends_while_it_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.load.loops.arrivals_s", lambda *_, **__: np.zeros(1_000))
+    tasks_at_first_send = []
+
+    async def send(number: int) -> int:
+        if number == 0:
+            tasks_at_first_send.append(len(asyncio.all_tasks()))
+        return 200
+
+    sent = run(open_loop(send, 1_000, 1, seed=0))
+    assert sent.answered == 1_000
+    assert tasks_at_first_send[0] < 10
+
+
 def test_an_open_loop_that_is_cancelled_leaves_no_task() -> None:
     def tasks_of_the_loop() -> int:
         return sum("coro=<open_loop" in repr(task) for task in asyncio.all_tasks())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.load.bodies import encode_jpeg
 from bench.peers import environments
 from bench.peers.catalogue import CATALOGUE, FOLDER, Peer
 from bench.peers.environments import PeerUnavailableError, programs_of, version_of
@@ -20,9 +21,8 @@ from bench.peers.questions import (
     V2Base64Image,
     V2Pixels,
     check_same,
-    encode_jpeg,
 )
-from bench.peers.rounds import choose_peers, done_in, measure_rounds, session_of_file
+from bench.peers.rounds import choose_peers, done_in, measure_rounds
 from bench.report.build import (
     PEERS_BEGIN,
     PEERS_END,
@@ -35,6 +35,7 @@ from bench.rows.files import Recorder, read_results, read_rows
 from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
 from bench.rows.peer_rounds import comparisons, requests_per_second
 from bench.serving.cores import Cores, choose_cores
+from bench.session.resume import newest_session
 from cifar10.errors import BenchError
 from cifar10.images import decode_image
 from cifar10.labels import LABELS
@@ -117,7 +118,7 @@ def test_a_peer_that_cannot_be_installed_is_never_started(recorder: Recorder) ->
     outcome = rounds(
         recorder, [a_peer("x", "ray")], lambda *_: pytest.fail("started"), prepare=prepare
     )
-    assert outcome.failed == {"x": "ray has no wheels"}
+    assert outcome.failed == {"x": "failed at peers: ray has no wheels"}
 
 
 def test_an_interrupted_session_is_gone_on_with(recorder: Recorder) -> None:
@@ -130,9 +131,9 @@ def test_an_interrupted_session_is_gone_on_with(recorder: Recorder) -> None:
     peers = [a_peer("a"), a_peer("b")]
     assert rounds(first, peers, until_second_round).interrupted
     rows = read_results(first.folder.parent)[0].rows
-    session = session_of_file(rows, DIGEST, quick=False)
-    done = done_in(rows, session)
-    assert (session, done) == ("peers-1", {("a", 1), ("b", 1), ("b", 2)})
+    session = newest_session("peers", rows, quick=False, digest=DIGEST)
+    done = done_in(session.rows)
+    assert (session.run_id, done) == ("peers-1", {("a", 1), ("b", 1), ("b", 2)})
     tried = []
 
     def measure(one, _, __, number, ___) -> PeerMeasurement:
@@ -143,9 +144,12 @@ def test_an_interrupted_session_is_gone_on_with(recorder: Recorder) -> None:
     assert tried == [("a", 2), ("a", 3), ("b", 3)]
 
 
-def test_nothing_to_go_on_with() -> None:
-    with pytest.raises(BenchError, match="cifar10 bench peers"):
-        session_of_file([], DIGEST, quick=False)
+def test_a_session_of_another_file_is_not_resumed(recorder: Recorder) -> None:
+    row = Recorder(recorder.folder.parent, MACHINE, {}, run_id="peers-1").add(
+        "good", "b" * 64, None, peer("a")
+    )
+    with pytest.raises(BenchError, match="start one: cifar10 bench peers"):
+        newest_session("peers", [row], quick=False, digest=DIGEST)
 
 
 def test_ratios_are_of_the_same_round(recorder: Recorder) -> None:

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from bench.measure.progress import silent
-from bench.measure.survey import RunOutcome
 from bench.rows.files import Recorder, Row, read_results
 from bench.rows.kinds.scenario import ScenarioMeasurement
 from bench.rows.machine import Machine
 from bench.scenarios.rules import SCENARIOS, ScenarioPlan
-from bench.scenarios.run import merged, scenarios_in_process, scenarios_over_http
+from bench.scenarios.run import scenarios_in_process, scenarios_over_http
 from bench.serving.target import Target
 from bench.statistics.rate_search import SearchPlan
 from cifar10.dataset import Dataset
@@ -115,10 +114,3 @@ def test_a_full_disk_ends_the_run_and_says_so(
         scenarios_in_process(
             ModelStore(tiny_store), ["tiny_a"], synthetic, recorder, open_model, PLAN, silent
         )
-
-
-def test_two_runs_as_one() -> None:
-    whole = merged(
-        [RunOutcome(["a", "b"], {}), RunOutcome(["a"], {"b": "failed"}, interrupted=True)]
-    )
-    assert whole == RunOutcome(["a"], {"b": "failed"}, interrupted=True)

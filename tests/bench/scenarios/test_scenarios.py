@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from bench.load.arrivals import arrivals_s
-from bench.load.loops import Sent, closed_loop, open_loop
+from bench.load.drive import Driver
+from bench.load.loops import closed_loop, open_loop
+from bench.load.sent import Sent
 from bench.rows.kinds.scenario import ScenarioMeasurement
 from bench.rows.packed import pack_times_us, unpack_times_us
 from bench.scenarios.in_process import InProcess
@@ -225,9 +227,8 @@ def test_what_the_check_raises_ends_the_loop() -> None:
 
 
 def over_http(service: FakeService, **plan) -> dict[str, ScenarioMeasurement]:
-    session = OverHttp(
-        service, "cpu", ScenarioPlan(**plan), run=lambda work: (run_virtually(work), 0.25)
-    )
+    driver = Driver(service, run=lambda work: (run_virtually(work), 0.25))
+    session = OverHttp(driver, "cpu", ScenarioPlan(**plan))
     return {found.scenario: found for found in session.run()}
 
 

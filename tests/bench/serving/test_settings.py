@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.commands.arguments import build_parser
-from bench.peers.questions import encode_jpeg
+from bench.load.bodies import encode_jpeg
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.settings import SettingsMeasurement

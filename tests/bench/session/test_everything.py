@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.load.loops import Sent
+from bench.load.sent import Sent
 from bench.measure.survey import RunOutcome
 from bench.report.sections.speed import scenarios as scenarios_section
 from bench.rows.files import Recorder, Row, read_results
 from bench.rows.machine import Machine
 from bench.rows.selection import select
 from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
-from bench.session.resume import Stage, new_session_id, run_stages, session_of
+from bench.session.resume import Stage, new_session, newest_session, run_stages
 from cifar10.commands.main import main
 from cifar10.errors import BenchError
 from tests.bench.conftest import accuracy, cost, failure, latency, load
@@ -28,7 +28,7 @@ class Session:
         self.results, self.machine = results, machine
         self.calls: list[tuple[str, list[str]]] = []
         self.interrupt = False
-        self.id = new_session_id()
+        self.id = new_session("all").run_id
 
     def rows(self) -> list[Row]:
         found = read_results(self.results)
@@ -74,10 +74,10 @@ def test_which_session_is_resumed(tmp_path: Path, machine: Machine) -> None:
         Recorder(results, machine, {}, run_id=run_id, quick=quick).add("a", "1", None, cost())
         for run_id, quick in (("all-1", False), ("all-2", True), ("f00", False))
     ]
-    assert session_of(rows, "x", quick=False) == "all-1"
-    assert session_of(rows, "x", quick=True) == "all-2"
+    assert newest_session("all", rows, quick=False).run_id == "all-1"
+    assert newest_session("all", rows, quick=True).run_id == "all-2"
     with pytest.raises(BenchError, match="no session to resume"):
-        session_of(rows[2:], "x", quick=False)
+        newest_session("all", rows[2:], quick=False)
 
 
 def scenario_rows(recorder: Recorder) -> None:

@@ -9,7 +9,7 @@ from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.chaos import ChaosMeasurement
 from bench.rows.kinds.measurements import BulkMeasurement
 from bench.serving.bulk import measured_in
-from bench.session.resumable import new_session, newest_session
+from bench.session.resume import new_session, newest_session
 from cifar10.errors import BenchError
 from tests.bench.conftest import failure
 
