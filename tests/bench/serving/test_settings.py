@@ -65,16 +65,69 @@ def test_each_choice_is_a_server_driven_in_every_round(
     target = Target(tiny_store, device="cpu", command=FAKE)
     plan = SettingsPlan(2, 2, 0.1, 0.3, 0.1)
     outcome = measure_settings(target, "tiny_a", "a" * 64, bodies, recorder, tried=tried, plan=plan)
-    assert outcome.measured == ["tiny_a"]
+    assert sorted(outcome.measured) == sorted(choice.title for choice in tried)
     (results,) = read_results(recorder.folder.parent)
     rows = [row.measurement for row in results.rows]
     assert [(row.workers, row.threads, row.max_batch) for row in rows] == [
-        (choice.workers, choice.threads, choice.max_batch) for choice in tried
-    ]
+        (choice.workers, choice.threads, choice.max_batch) for choice in reversed(tried)
+    ]  # the second and last round runs backwards
     for row in rows:
         assert len(row.requests_per_second) == len(row.p99_ms) == 2
         assert min(row.requests_per_second) > 0
         assert min(row.resident_bytes) > 10_000_000
+
+
+def drive_made_up(monkeypatch: pytest.MonkeyPatch, happens: dict[int, BaseException]) -> list[str]:
+    """Replace the servers: each run gives its number as its rate, or raises what happens then."""
+    runs: list[str] = []
+
+    def measure(target, name, bodies, choice, plan, rounds) -> None:
+        runs.append(choice.title)
+        if len(runs) in happens:
+            raise happens[len(runs)]
+        rounds.requests_per_second.append(float(len(runs)))
+        for figure in (rounds.p50_ms, rounds.p99_ms, rounds.one_client_p50_ms):
+            figure.append(1.0)
+        rounds.resident_bytes.append(1)
+
+    monkeypatch.setattr("bench.serving.tuning._measure", measure)
+    return runs
+
+
+ONE_WORKER, TWO_WORKERS = Choice((0,), 1, 1, 1, 32), Choice((0,), 1, 2, 1, 32)
+
+
+def test_ctrl_c_keeps_the_rounds_that_are_done(
+    monkeypatch: pytest.MonkeyPatch, recorder: Recorder
+) -> None:
+    drive_made_up(monkeypatch, {4: KeyboardInterrupt()})
+    outcome = measure_settings(
+        Target(Path()), "net", DIGEST, [], recorder,
+        tried=(ONE_WORKER, TWO_WORKERS), plan=SettingsPlan(rounds=3),
+    )  # fmt: skip
+    assert outcome.interrupted
+    (results,) = read_results(recorder.folder.parent)
+    found = [(row.measurement.workers, row.measurement.requests_per_second) for row in results.rows]
+    assert found == [(1, (1.0,)), (2, (2.0, 3.0))]
+
+
+def test_a_choice_that_fails_is_a_row_that_names_it_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, recorder: Recorder
+) -> None:
+    runs = drive_made_up(monkeypatch, {1: BenchError("the server was not ready within 180 s")})
+    outcome = measure_settings(
+        Target(Path()), "net", DIGEST, [], recorder,
+        tried=(ONE_WORKER, TWO_WORKERS), plan=SettingsPlan(rounds=3),
+    )  # fmt: skip
+    assert runs == [ONE_WORKER.title, *[TWO_WORKERS.title] * 3]
+    assert list(outcome.failed) == [ONE_WORKER.title]
+    (results,) = read_results(recorder.folder.parent)
+    failed, measured = results.rows
+    assert (failed.model, failed.kind, failed.key) == ("net", "failure", "settings")
+    assert (
+        failed.measurement.message == f"{ONE_WORKER.title}: the server was not ready within 180 s"
+    )
+    assert measured.measurement.requests_per_second == (2.0, 3.0, 4.0)
 
 
 def test_the_report_names_the_best_and_the_share_of_the_default(recorder: Recorder) -> None:
