@@ -7,17 +7,16 @@ import click
 
 from bench.commands import options
 from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
-from bench.commands.output import conclude, progress_bar, rows_here, say, say_session
+from bench.commands.output import conclude, progress_bar, rows_here, say, session_for
 from bench.load.locust import LoadPlan
-from bench.measure.in_process import RunOutcome
 from bench.measure.latency import QUICK_PLAN
+from bench.measure.survey import RunOutcome
 from bench.report.build import prepare, write_report
 from bench.rows.files import Row, read_results
-from bench.rows.machine import read_machine
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN
 from bench.serving.target import Target
 from bench.session.plan import Lengths, lengths_for
-from bench.session.resume import new_session_id, run_stages, session_of
+from bench.session.resume import run_stages
 from bench.session.stages import Everything, stages_of
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
@@ -74,11 +73,7 @@ def command(
         if name not in digests:
             message = f"--full {name}: it is not among the models measured: {', '.join(digests)}."
             raise BenchError(message + did_you_mean(name, digests))
-    session_id = new_session_id()
-    if resume:
-        folder = results / read_machine().name
-        session_id = session_of(rows_here(results), str(folder), quick=quick)
-    say_session(session_id)
+    session_id = session_for("all", results, quick=quick, resume=resume).run_id
 
     def rows() -> list[Row]:
         return [row for row in rows_here(results) if row.run_id == session_id]

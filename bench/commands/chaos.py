@@ -9,7 +9,7 @@ from bench.chaos.trial import ChaosPlan
 from bench.commands import options
 from bench.commands.choices import model_of, new_recorder
 from bench.commands.output import conclude, progress_bar, session_for
-from bench.measure.in_process import RunOutcome
+from bench.measure.survey import RunOutcome
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
 from cifar10.environment import models_dir

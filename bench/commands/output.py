@@ -1,7 +1,7 @@
 """How a bench command shows progress, and how it ends: its exit code and what it measured."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from bench.measure.in_process import RunOutcome
 from bench.measure.progress import Progress
+from bench.measure.survey import RunOutcome
 from bench.rows.files import Row, read_results
 from bench.rows.machine import read_machine
-from bench.session.resumable import Session, new_session, newest_session
+from bench.session.resume import Session, new_session, newest_session
 from cifar10.commands.command import FAILED, INTERRUPTED, OK
 from cifar10.commands.terminal import errors, print_json
 
@@ -53,35 +53,21 @@ def conclude(outcome: RunOutcome, *, as_json: bool) -> int:
     return FAILED if outcome.failed else OK
 
 
-def merged(outcomes: Sequence[RunOutcome]) -> RunOutcome:
-    """Several runs as one: a model is measured when no run failed at it."""
-    whole = RunOutcome()
-    for outcome in outcomes:
-        whole.failed |= outcome.failed
-        whole.interrupted |= outcome.interrupted
-    done = dict.fromkeys(name for outcome in outcomes for name in outcome.measured)
-    whole.measured = [name for name in done if name not in whole.failed]
-    return whole
-
-
 def rows_here(results: Path) -> list[Row]:
     """The rows of this machine."""
     name = read_machine().name
     return [row for here in read_results(results) if here.name == name for row in here.rows]
 
 
-def session_for(command: str, results: Path, *, quick: bool, resume: bool) -> Session:
-    """A new session, or the one to continue; says which."""
+def session_for(
+    command: str, results: Path, *, quick: bool, resume: bool, digest: str | None = None
+) -> Session:
+    """A new session, or the one to continue (with rows of the file ``digest``); says which."""
     session = new_session(command)
     if resume:
-        session = newest_session(command, rows_here(results), quick=quick)
-    say_session(session.run_id)
+        session = newest_session(command, rows_here(results), quick=quick, digest=digest)
+    say(f"session {session.run_id}; to continue it after Ctrl-C, add --resume")
     return session
-
-
-def say_session(session_id: str) -> None:
-    """Say how the session is continued after Ctrl-C."""
-    say(f"session {session_id}; to continue it after Ctrl-C, add --resume")
 
 
 def say(line: str) -> None:

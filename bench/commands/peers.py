@@ -6,16 +6,14 @@ from pathlib import Path
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
-from bench.commands.output import conclude, progress_bar, rows_here, say_session
+from bench.commands.choices import chosen_dataset, model_of, new_recorder, opener
+from bench.commands.output import conclude, progress_bar, session_for
 from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
 from bench.peers.rounds import (
     choose_peers,
     done_in,
     make_subject,
     measure_rounds,
-    new_comparison_id,
-    session_of_file,
 )
 from bench.serving.target import reference_to
 from cifar10.commands import options as shared
@@ -42,9 +40,7 @@ CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
 @click.option(
     "--model",
     type=shared.ModelName(),
-    default="simple_cnn",
-    show_default=True,
-    help="The model that all serve.",
+    help="The model that all serve (default: the service's own default on a CPU).",
 )
 @options.rounds("Interleaved rounds (default: 5, quick: 2).")
 @options.quick
@@ -54,7 +50,7 @@ CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
 @shared.as_json
 def command(
     peers: tuple[str, ...],
-    model: str,
+    model: str | None,
     rounds: int | None,
     quick: bool,
     resume: bool,
@@ -67,14 +63,9 @@ def command(
     store = ModelStore(models_dir())
     plan = QUICK_PEER_PLAN if quick else PeerPlan()
     plan = replace(plan, rounds=rounds or plan.rounds)
-    (name,) = chosen_models(store, [model])
+    name = model_of(store, model, "cpu")
     digest = store.card(name).sha256
-    session_id, done = new_comparison_id(), set[tuple[str, int]]()
-    if resume:
-        rows = rows_here(results)
-        session_id = session_of_file(rows, digest, quick=quick)
-        done = done_in(rows, session_id)
-    say_session(session_id)
+    session = session_for("peers", results, quick=quick, resume=resume, digest=digest)
     with progress_bar() as progress:
         dataset = chosen_dataset(data, progress)
         outcome = measure_rounds(
@@ -82,9 +73,9 @@ def command(
             make_subject(store, name, dataset, plan, opener("cpu")),
             digest,
             reference_to(dataset),
-            new_recorder(results, quick=quick, session_id=session_id),
+            new_recorder(results, quick=quick, session_id=session.run_id),
             plan,
-            done=done,
+            done=done_in(session.rows),
             progress=progress,
         )
     return conclude(outcome, as_json=as_json)

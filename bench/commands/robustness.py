@@ -6,9 +6,9 @@ import click
 
 from bench.commands import options
 from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
-from bench.commands.output import conclude, merged, progress_bar
+from bench.commands.output import conclude, progress_bar
 from bench.measure.damage import measure_robustness, measure_sendings
-from bench.measure.in_process import RunOutcome
+from bench.measure.survey import RunOutcome, merged
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
 from cifar10.environment import models_dir

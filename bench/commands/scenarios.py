@@ -13,7 +13,8 @@ from bench.commands.choices import (
     opener,
     served_models,
 )
-from bench.commands.output import conclude, merged, progress_bar
+from bench.commands.output import conclude, progress_bar
+from bench.measure.survey import merged
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN, ScenarioPlan
 from bench.scenarios.run import scenarios_in_process, scenarios_over_http
 from bench.serving.target import Target

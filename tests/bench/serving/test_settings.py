@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.commands.arguments import build_parser
 from bench.load.bodies import encode_jpeg
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
@@ -144,8 +143,3 @@ def test_the_report_names_the_best_and_the_share_of_the_default(recorder: Record
     )
     assert "good on cpu, one core; " in text
     assert "| 2 | 1 | 128 | 2,000 (1,800–2,200) | 1.00 (1.00–1.00) |" in text
-
-
-def test_the_command_has_its_options() -> None:
-    options = build_parser().parse_args(["settings", "--quick", "--model", "compact"])
-    assert (options.command, options.quick, options.rounds) == ("settings", True, None)
