@@ -1,15 +1,13 @@
-"""Which trace a request belongs to (W3C Trace Context), and a span for it where they are collected.
+"""The trace that a request belongs to (W3C Trace Context), and a span for it where they are sent.
 
 Spans are sent when the environment says where, in OpenTelemetry's own variables
-(``OTEL_EXPORTER_OTLP_ENDPOINT`` and its kind); otherwise nothing of OpenTelemetry is imported here.
-A ``traceparent`` that is sent comes back with this request's own span in it, and is in its log
-lines, either way.
+(``OTEL_EXPORTER_OTLP_ENDPOINT`` and its kind); otherwise its SDK is not imported. A ``traceparent``
+that is sent comes back with this request's own span in it, and is in its log lines, either way.
 
 Source: https://www.w3.org/TR/trace-context/
 """
 
 import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +15,17 @@ from importlib.metadata import PackageNotFoundError, version
 from random import SystemRandom
 from typing import Any, Final
 
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
 from cifar10.errors import SettingsError
 
 HEADER: Final = b"traceparent"
 ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
-_PARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _EXPORTER: Final = "opentelemetry-exporter-otlp-proto-http"
 
+_propagator: Final = TraceContextTextMapPropagator()
 _random: Final = SystemRandom()
 
 
@@ -40,13 +41,12 @@ class Parent:
 
     @classmethod
     def of(cls, value: bytes | None) -> "Parent | None":
-        """From a ``traceparent``; None for one that is not well-formed."""
-        match = _PARENT.fullmatch(value) if value else None
-        if match is None or not match[1].strip(b"0") or not match[2].strip(b"0"):
+        """The span that a ``traceparent`` names; None for one that is not well-formed."""
+        if not value:
             return None
-        if value and value.startswith(b"00") and match[4]:  # version 0 has nothing after the flags
-            return None
-        return cls(match[1].decode(), match[2].decode(), int(match[3], 16))
+        context = _propagator.extract({"traceparent": value.decode("latin-1")})
+        span = trace.get_current_span(context).get_span_context()
+        return _parent(span) if span.is_valid else None
 
     def child(self) -> "Parent":
         """A span of ours below it, when none is collected."""
@@ -88,7 +88,6 @@ class Spans:
     """
 
     def __init__(self, processor: Any = None) -> None:
-        from opentelemetry import trace
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider
 
@@ -98,13 +97,11 @@ class Spans:
         )
         self._provider.add_span_processor(processor or _over_otlp())
         self._tracer = self._provider.get_tracer("service")
-        self._trace = trace
 
     def record(
         self, parent: Parent | None, method: str, route: str, status: int, seconds: float
     ) -> Parent:
-        """One request that has been answered; its own span."""
-        trace = self._trace
+        """Record a request that has been answered; its own span."""
         context = None
         if parent is not None:
             above = trace.SpanContext(
@@ -126,12 +123,16 @@ class Spans:
         if status >= 500:
             span.set_status(trace.StatusCode.ERROR)
         span.end(ended)
-        found = span.get_span_context()
-        return Parent(f"{found.trace_id:032x}", f"{found.span_id:016x}", int(found.trace_flags))
+        return _parent(span.get_span_context())
 
     def stop(self) -> None:
         """Send what is left."""
         self._provider.shutdown()
+
+
+def _parent(span: trace.SpanContext) -> Parent:
+    trace_id, span_id = trace.format_trace_id(span.trace_id), trace.format_span_id(span.span_id)
+    return Parent(trace_id, span_id, int(span.trace_flags))
 
 
 def _over_otlp() -> Any:
