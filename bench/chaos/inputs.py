@@ -1,107 +1,139 @@
-"""Hostile inputs, made from a seed: the same number always gives the same request.
+"""Hostile inputs, made from a seed: the same number always gives the same input.
 
-Nothing of a data set is in them. Each begins as a request that would be answered and is then
-damaged: bytes flipped, cut out, doubled, put elsewhere; numbers in headers made large.
+Nothing of a data set is in them. Each begins as something that would be answered, and is then
+damaged; some are random bytes from the start.
 """
 
-import gzip
+import functools
 import io
 import json
 import random
-import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
-_BOUNDARY: Final = "chaos"
-_SIZES: Final = ((32, 32), (33, 31), (200, 150))
-_LARGE_NUMBERS: Final = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
-_MOST_DAMAGE: Final = 6
+from bench.chaos.damage import damage, damage_document, damage_head, damage_image
+from bench.chaos.raw import BOUNDARY, form_bytes, request_bytes
+
+_SIZES: Final = ((32, 32), (33, 31), (70, 50))
+_NPY_HEADER: Final = 128
+"""Bytes of the header that NumPy writes before such an array."""
+_PIXELS: Final = "the pixels of one image"
+_PIXELS_TEXT: Final = ", ".join(["7"] * 3_072)
+_PACKED_SHARE: Final = 0.3
+_PATHS: Final = (
+    "/classify", "/classify/batch", "/models/", "/v2/models/", "/%2e%2e/", "//", "/v2", "/",
+)  # fmt: skip
+_STARTS: Final = (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01", b"GET ")
+"""How HTTP/2, TLS and a request begin."""
 
 
 @dataclass(frozen=True)
-class HostileRequest:
-    """One request: its head is always well-formed HTTP, so that an answer must come."""
+class HostileInput:
+    """Bytes for one connection."""
 
     kind: str
-    route: str
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def bytes_for(self, host: str) -> bytes:
-        """As it is sent."""
-        extra = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
-        head = (
-            f"POST {self.route} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {self.content_type}\r\n"
-            f"Content-Length: {len(self.body)}\r\n{extra}\r\n"
-        )
-        return head.encode("latin-1") + self.body
+    content: bytes
+    well_formed: bool = True
+    """Whether the head is well-formed HTTP with the body's true length, so that an answer must
+    come."""
 
 
 class Fuzzer:
-    """Damaged requests, by number."""
+    """Hostile inputs by number.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: of all of them.
+        model: a model of the server, for the v2 addresses.
+    """
+
+    def __init__(self, seed: int, model: str) -> None:
         self._seed = seed
-        self._images = tuple(_seed_images(seed))
-        self._kinds: tuple[Callable[[random.Random], HostileRequest], ...] = (
+        self._infer = f"/v2/models/{model}/infer"
+        self._images = _seed_images(seed)
+        self._kinds: tuple[Callable[[random.Random], HostileInput], ...] = (
             self._image,
+            self._image_structure,
             self._form,
             self._batch_form,
             self._array,
             self._tensor_json,
+            self._tensor_structure,
             self._tensor_binary,
             self._query,
+            self._head,
+            self._chunks,
+            self._pipeline,
+            self._raw,
+            self._image_structure,
         )
 
-    def request(self, number: int) -> HostileRequest:
-        """Request ``number``; kinds take turns."""
-        chance = random.Random(f"{self._seed}:{number}")  # noqa: S311 - reproducible, not secret
+    def input(self, number: int) -> HostileInput:
+        """Input ``number``; kinds take turns."""
+        chance = random.Random(self._seed << 40 | number)  # noqa: S311 - reproducible, not secret
         return self._kinds[number % len(self._kinds)](chance)
 
-    def _image(self, chance: random.Random) -> HostileRequest:
-        body = damage(chance.choice(self._images), chance)
-        return HostileRequest("image", "/classify", "application/octet-stream", body)
+    def _image(self, chance: random.Random) -> HostileInput:
+        return _post("image", "/classify", damage(chance.choice(self._images), chance))
 
-    def _form(self, chance: random.Random) -> HostileRequest:
-        body = damage(_form_of([chance.choice(self._images)]), chance)
-        return HostileRequest("form", "/classify", _form_type(chance), body)
+    def _image_structure(self, chance: random.Random) -> HostileInput:
+        image = damage_image(chance.choice(self._images), chance)
+        return _post("image structure", "/classify", image)
 
-    def _batch_form(self, chance: random.Random) -> HostileRequest:
-        images = [damage(chance.choice(self._images), chance) for _ in range(chance.randint(1, 6))]
-        body = _form_of(images)
+    def _form(self, chance: random.Random) -> HostileInput:
+        body = damage(form_bytes([chance.choice(self._images)]), chance)
+        return _post("form", "/classify", body, _form_type(chance))
+
+    def _batch_form(self, chance: random.Random) -> HostileInput:
+        how = chance.choice((damage, damage_image))
+        images = [how(chance.choice(self._images), chance) for _ in range(chance.randint(1, 6))]
+        body = form_bytes(images)
         body = damage(body, chance) if chance.random() < 0.5 else body
-        return HostileRequest("batch form", "/classify/batch", _form_type(chance), body)
+        return _post("batch form", "/classify/batch", body, _form_type(chance))
 
-    def _array(self, chance: random.Random) -> HostileRequest:
+    def _array(self, chance: random.Random) -> HostileInput:
+        kind = chance.choice((np.uint8, np.uint8, np.float32, np.bool_))
+        shape = chance.choice(((32, 32, 3), (32, 32, 3), (3, 32, 32), (), (32,)))
         stream = io.BytesIO()
-        np.save(stream, np.zeros((chance.randint(0, 4), 32, 32, 3), np.uint8))
+        np.save(stream, np.zeros((chance.randint(0, 4), *shape), kind))
         whole = stream.getvalue()
-        body = damage(whole[:128], chance) + whole[128:]
-        return HostileRequest("array", "/classify/batch", "application/x-npy", body)
-
-    def _tensor_json(self, chance: random.Random) -> HostileRequest:
-        count = chance.randint(0, 2)
-        tensor = {
-            "name": "image",
-            "datatype": chance.choice(("UINT8", "FP32", "BYTES", "")),
-            "shape": [chance.choice((count, -1, 2**40)), 32, 32, 3],
-            "data": [chance.randint(0, 255)] * (count * 3072),
-        }
-        body = json.dumps({"id": "x", "inputs": [tensor], "outputs": [{"name": "probabilities"}]})
-        damaged = damage(body.encode(), chance) if chance.random() < 0.8 else body.encode()
-        headers: tuple[tuple[str, str], ...] = ()
         if chance.random() < 0.3:
-            damaged = damage(gzip.compress(damaged), chance)
-            headers = (("Content-Encoding", "gzip"),)
-        return HostileRequest("v2 JSON", _infer(), "application/json", damaged, headers)
+            opening = chance.choice((b"(True,", b"(-1,", b"(2**9,", b"(("))
+            header = whole[:_NPY_HEADER].replace(b"(", opening, 1)
+            # The header keeps its length: it ends with spaces and a line break.
+            header = header[: _NPY_HEADER - 1] + b"\n"
+            whole = header + whole[_NPY_HEADER:]
+        head = whole[:_NPY_HEADER]
+        body = (damage(head, chance) if chance.random() < 0.7 else head) + whole[_NPY_HEADER:]
+        return _post("array", "/classify/batch", body, "application/x-npy")
 
-    def _tensor_binary(self, chance: random.Random) -> HostileRequest:
+    def _tensor_json(self, chance: random.Random) -> HostileInput:
+        count = chance.randint(0, 2)
+        shape = [chance.choice((count, -1, 2**40)), 32, 32, 3]
+        document = _infer_document(shape, chance.choice(("UINT8", "FP32", "BYTES", "")), count)
+        body = _json(document)
+        if chance.random() < 0.8:
+            body = damage(body, chance)
+        return self._infer_post("v2 JSON", body, chance)
+
+    def _tensor_structure(self, chance: random.Random) -> HostileInput:
+        document = damage_document(_infer_document([1, 32, 32, 3], "UINT8", 1), chance)
+        return self._infer_post("v2 structure", _json(document), chance)
+
+    def _infer_post(self, kind: str, body: bytes, chance: random.Random) -> HostileInput:
+        if chance.random() >= _PACKED_SHARE:
+            return _post(kind, self._infer, body, "application/json")
+        packed = zlib.compress(body, 1, wbits=31)
+        if chance.random() < 0.5:
+            packed = damage(packed, chance)
+        encoded = ("Content-Encoding", chance.choice(("gzip", "deflate")))
+        return _post(kind, self._infer, packed, "application/json", encoded)
+
+    def _tensor_binary(self, chance: random.Random) -> HostileInput:
         count = chance.randint(1, 3)
         pixels = bytes(count * 3072)
         tensor = {
@@ -110,114 +142,128 @@ class Fuzzer:
             "shape": [count, 32, 32, 3],
             "parameters": {"binary_data_size": chance.choice((len(pixels), 0, -1, 2**50))},
         }
-        head = json.dumps({"inputs": [tensor]}).encode()
-        length = chance.choice((len(head), 0, len(head) + 7, 10**17))
-        body = damage(head, chance) + pixels
-        headers = (("Inference-Header-Content-Length", str(length)),)
-        return HostileRequest("v2 binary", _infer(), "application/octet-stream", body, headers)
+        document: Any = {"inputs": [tensor]}
+        if chance.random() < 0.5:
+            document = damage_document(document, chance)
+        head = json.dumps(document).encode()
+        length = chance.choice((len(head), len(head), 0, len(head) + 7, 10**17))
+        body = (damage(head, chance) if chance.random() < 0.5 else head) + pixels
+        told = ("Inference-Header-Content-Length", str(length))
+        return _post("v2 binary", self._infer, body, "application/octet-stream", told)
 
-    def _query(self, chance: random.Random) -> HostileRequest:
-        letters = "".join(
-            chance.choice("abk_=&%2fé?0123-./".replace("é", "%C3")) for _ in range(24)
-        )
-        name = chance.choice(("model", "top_k", "", "x"))
-        route = f"/classify?{name}={letters}"
-        return HostileRequest("query", route, "image/png", chance.choice(self._images))
+    def _query(self, chance: random.Random) -> HostileInput:
+        letters = "".join(chance.choice("abk_=&%2f%C3?0123-./") for _ in range(24))
+        name = chance.choice(("model", "top_k", "explain", "", "x"))
+        path = chance.choice(_PATHS)
+        route = f"{path}?{name}={letters}" if chance.random() < 0.7 else path + letters
+        method = chance.choice(("POST", "GET", "PUT", "OPTIONS", "DELETE"))
+        content = request_bytes(method, route, self._images[0])
+        return HostileInput("query", content)
 
-
-def damage(data: bytes, chance: random.Random) -> bytes:
-    """``data`` with one to six things done to it."""
-    out = bytearray(data)
-    for _ in range(chance.randint(1, _MOST_DAMAGE)):
-        if not out:
-            break
-        at = chance.randrange(len(out))
-        match chance.randrange(6):
+    def _valid(self, chance: random.Random) -> bytes:
+        """A request that would be answered with a 200."""
+        match chance.randrange(5):
             case 0:
-                out[at] ^= 1 << chance.randrange(8)
+                return request_bytes("GET", chance.choice(("/livez", "/v2", "/models", "/readyz")))
             case 1:
-                out[at] = chance.randrange(256)
+                typed = (("Content-Type", _form_type(None)),)
+                return request_bytes("POST", "/classify", form_bytes([self._images[0]]), typed)
             case 2:
-                del out[at : at + chance.randint(1, 64)]
-            case 3:
-                out[at:at] = out[at : at + chance.randint(1, 64)]
-            case 4:
-                number = chance.choice(_LARGE_NUMBERS)
-                order = chance.choice((">I", "<I"))
-                out[at : at + 4] = struct.pack(order, number)
+                body = _json(_infer_document([1, 32, 32, 3], "UINT8", 1))
+                return request_bytes("POST", self._infer, body)
             case _:
-                del out[at:]
-    return bytes(out)
+                return request_bytes("POST", "/classify", self._images[0])
+
+    def _head(self, chance: random.Random) -> HostileInput:
+        return HostileInput("head", damage_head(self._valid(chance), chance), well_formed=False)
+
+    def _chunks(self, chance: random.Random) -> HostileInput:
+        head = request_bytes("POST", "/classify", headers=_upgrade(chance), chunked=True)
+        body = self._images[0]
+        made = b""
+        while body:
+            size = chance.choice((1, 7, 64, 1_000))
+            piece, body = body[:size], body[size:]
+            extension = b";x=y" if chance.random() < 0.1 else b""
+            made += b"%x%s\r\n%s\r\n" % (len(piece), extension, piece)
+        trailer = b"Authorization: Bearer x\r\nContent-Length: 3\r\n" * chance.choice((0, 0, 1, 50))
+        made += b"0\r\n" + trailer + b"\r\n"
+        if chance.random() < 0.7:
+            made = damage(made, chance)
+        return HostileInput("chunks and trailers", head + made, well_formed=False)
+
+    def _pipeline(self, chance: random.Random) -> HostileInput:
+        requests = [
+            self._valid(chance) if chance.random() < 0.3 else request_bytes("GET", "/livez")
+            for _ in range(chance.randint(2, 6))
+        ]
+        at = chance.randrange(len(requests))
+        requests[at] = damage(requests[at], chance)
+        return HostileInput("pipeline", b"".join(requests), well_formed=False)
+
+    def _raw(self, chance: random.Random) -> HostileInput:
+        match chance.randrange(3):
+            case 0:
+                content = chance.randbytes(chance.randint(1, 400))
+            case 1:
+                content = damage(self._valid(chance), chance)
+            case _:
+                content = chance.choice(_STARTS) + chance.randbytes(chance.randint(1, 200))
+        return HostileInput("raw bytes", content, well_formed=False)
 
 
-def bombs() -> Iterator[HostileRequest]:
-    """Small bodies that ask for much: memory, time, recursion."""
-    for side in (5_000, 20_000, 60_000, 2**31 - 1):
-        yield HostileRequest(f"PNG of {side:,}²", "/classify", "image/png", _png(side, side))
-    yield HostileRequest("PNG, one row too long", "/classify", "image/png", _png(2**31 - 1, 1))
-    black = io.BytesIO()
-    Image.new("RGB", (4_800, 4_800)).save(black, "PNG")
-    yield HostileRequest("PNG of 23 megapixels", "/classify", "image/png", black.getvalue())
-    wide = io.BytesIO()
-    Image.new("RGB", (7_900, 7_900)).save(wide, "JPEG", quality=1)
-    yield HostileRequest("JPEG of 62 megapixels", "/classify", "image/jpeg", wide.getvalue())
-    unpacked = gzip.compress(b"\0" * (256 << 20), 9)
-    encoded = (("Content-Encoding", "gzip"),)
-    yield HostileRequest("gzip of 256 MiB", _infer(), "application/json", unpacked, encoded)
-    deep = b'{"inputs":' + b"[" * 100_000
-    yield HostileRequest("100,000 brackets", _infer(), "application/json", deep)
-    parts = _form_of([b"x"] * 20_000)
-    yield HostileRequest("20,000 parts", "/classify/batch", _form_type(None), parts)
-    almost = b"\r\n--" + _BOUNDARY.encode()[:-1]
-    near = almost * 400_000
-    yield HostileRequest("400,000 near-boundaries", "/classify/batch", _form_type(None), near)
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (999999999999, 32, 32, 3), }"
-    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
-    yield HostileRequest("array of 3 TB", "/classify/batch", "application/x-npy", array)
-    literal = b"(" * 400
-    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(literal)) + literal
-    yield HostileRequest("nested array header", "/classify/batch", "application/x-npy", array)
-
-
-def _seed_images(seed: int) -> Iterator[bytes]:
+@functools.cache
+def _seed_images(seed: int) -> tuple[bytes, ...]:
     chance = np.random.default_rng(seed)
+    made = []
     for width, height in _SIZES:
         picture = Image.fromarray(chance.integers(0, 256, (height, width, 3), dtype=np.uint8))
-        for name, options in (
-            ("PNG", {}),
-            ("JPEG", {}),
-            ("JPEG", {"progressive": True}),
-            ("WEBP", {"lossless": True}),
-            ("WEBP", {}),
+        for name, mode, options in (
+            ("PNG", "RGB", {}),
+            ("PNG", "RGBA", {}),
+            ("PNG", "P", {}),
+            ("PNG", "L", {}),
+            ("JPEG", "RGB", {}),
+            ("JPEG", "L", {}),
+            ("JPEG", "CMYK", {}),
+            ("JPEG", "RGB", {"progressive": True}),
+            ("WEBP", "RGB", {"lossless": True}),
+            ("WEBP", "RGBA", {}),
         ):
             stream = io.BytesIO()
-            picture.save(stream, name, **options)
-            yield stream.getvalue()
+            picture.convert(mode).save(stream, name, **options)
+            made.append(stream.getvalue())
+    return tuple(made)
 
 
-def _form_of(images: list[bytes]) -> bytes:
-    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\n\r\n'.encode()
-    return b"".join(head + one + b"\r\n" for one in images) + f"--{_BOUNDARY}--\r\n".encode()
+def _infer_document(shape: list[int], datatype: str, count: int) -> dict[str, Any]:
+    tensor = {"name": "image", "datatype": datatype, "shape": shape, "data": [_PIXELS] * count}
+    return {"id": "x", "inputs": [tensor], "outputs": [{"name": "probabilities"}]}
+
+
+def _json(document: Any) -> bytes:
+    """The document as JSON; the pixels' text is put in, and not made anew each time."""
+    return json.dumps(document).replace(f'"{_PIXELS}"', _PIXELS_TEXT).encode()
+
+
+def _post(
+    kind: str, route: str, body: bytes, content_type: str = "", *headers: tuple[str, str]
+) -> HostileInput:
+    typed = (("Content-Type", content_type),) if content_type else ()
+    return HostileInput(kind, request_bytes("POST", route, body, (*typed, *headers)))
 
 
 def _form_type(chance: random.Random | None) -> str:
-    boundary = _BOUNDARY
+    boundary = BOUNDARY
     if chance is not None and chance.random() < 0.1:
         boundary = chance.choice(("", "b" * 300, 'cha"os', "chaos2"))
     return f"multipart/form-data; boundary={boundary}"
 
 
-def _infer() -> str:
-    return "/v2/models/{model}/infer"
+def _upgrade(chance: random.Random) -> tuple[tuple[str, str], ...]:
+    return (("Connection", "Upgrade"), ("Upgrade", "h2c")) if chance.random() < 0.3 else ()
 
 
-def _png(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 1_000)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
+def each(fuzzer: Fuzzer, first: int, count: int) -> Iterator[tuple[int, HostileInput]]:
+    """Inputs in order: (number, input)."""
+    return ((number, fuzzer.input(number)) for number in range(first, first + count))

@@ -1,100 +1,229 @@
-"""What every trial of ``cifar10 bench chaos`` shares: how much, what is gathered, and traffic."""
+"""What a trial is, how much of each is done, and what one gathers while it runs."""
 
-import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 
+from bench.load.bodies import encode_png
 from bench.load.client import NO_ANSWER, HttpClient
-from bench.load.locust import encode_png
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.serving.process import Server
+from bench.serving.process import SERVE, Server
 
-USERS: Final = 32
+DESIGNED_FAILURES: Final = frozenset((503, 504))
+"""5xx statuses that the service gives on purpose: it is busy, or the deadline has passed."""
+ADMINISTRATOR: Final = "chaos"
+"""Token that allows a reload, on every server that a trial starts."""
 _PICTURES: Final = 64
 
 
 @dataclass(frozen=True)
 class ChaosPlan:
-    """How much of each trial."""
+    """How much of each trial is done."""
 
     workers: int = 2
     kills: int = 5
     reloads: int = 5
     inputs: int = 100_000
+    """Hostile inputs in process."""
+    sent_inputs: int = 20_000
+    """Hostile requests over sockets, at most; never more than ``inputs``."""
     soak_seconds: float = 1_800.0
     seed: int = 20_240_601
     large_images: int = 5
     large_seconds: float = 10.0
     large_rounds: int = 3
+    attack_seconds: float = 12.0
+    """Length of one window, alone or under attack."""
+    attack_rounds: int = 2
+    settle_seconds: float = 60.0
+    """Time that the memory has to go back after an attack."""
+    ordinary_per_second: float = 50.0
+    short: bool = False
+    """Whether no trial may take longer than this plan says, as some need to show their point."""
 
-
-@dataclass
-class Trial:
-    """What is gathered while one goes on."""
-
-    name: str
-    server: Server
-    store: Path
-    """Its models, which a trial may damage."""
-    model: str
-    plan: ChaosPlan
-    progress: Progress = silent
-    statuses: Counter[int] = field(default_factory=Counter)
-    memory: list[tuple[float, int]] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
-
-    def client(self) -> HttpClient:
-        """Posts pictures of noise, the same each time."""
-        chance = np.random.default_rng(self.plan.seed)
-        pixels = chance.integers(0, 256, (_PICTURES, 32, 32, 3), np.uint8)
-        return HttpClient(self.server.url, "/classify", [encode_png(one) for one in pixels])
-
-    def weigh(self) -> None:
-        """Note what the server's processes take now."""
-        self.memory.append((round(time.monotonic() - self.began, 1), self.server.memory_bytes()))
-
-    def result(self, figures: dict[str, float], promise: str, holds: bool) -> ChaosMeasurement:
-        """What came of it."""
-        return ChaosMeasurement(
-            trial=self.name,
-            workers=self.plan.workers,
-            seconds=round(time.monotonic() - self.began, 1),
-            status_counts={
-                str(status) if status != NO_ANSWER else "no answer": count
-                for status, count in sorted(self.statuses.items())
-            },
-            figures={name: round(value, 4) for name, value in figures.items()},
-            memory_bytes=tuple(self.memory),
-            promise=promise,
-            holds=holds,
+    @classmethod
+    def quick(cls, workers: int) -> "ChaosPlan":
+        """Little of each, to see that the trials work."""
+        return cls(
+            workers,
+            kills=1,
+            reloads=1,
+            inputs=1_400,
+            sent_inputs=700,
+            soak_seconds=6.0,
+            large_images=2,
+            large_rounds=1,
+            attack_seconds=2.0,
+            attack_rounds=1,
+            settle_seconds=10.0,
+            short=True,
         )
 
 
-@contextlib.asynccontextmanager
-async def traffic(trial: Trial, users: int = USERS) -> AsyncIterator[None]:
-    """``users`` clients that ask as fast as they are answered, on connections they keep."""
-    client = trial.client()
-    await client.open_connections(users)
-    going = True
+class TrialSkippedError(Exception):
+    """This machine or account cannot run the trial; the message says what is missing."""
 
-    async def user(number: int) -> None:
-        while going:
-            trial.statuses[await client.send(number)] += 1
-            number += users
 
-    async with asyncio.TaskGroup() as tasks:
-        for first in range(users):
-            tasks.create_task(user(first))
+@dataclass(frozen=True)
+class Verdict:
+    """What a trial found."""
+
+    figures: Mapping[str, float]
+    broken: Sequence[str]
+    """Parts of the promise that did not hold, each with its numbers; empty: the promise holds."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    promise: str | None = None
+    """Where it differs from the trial's own, because less was done."""
+
+
+@dataclass
+class TrialRun:
+    """One trial while it runs: the server, how much to do, and what is gathered."""
+
+    name: str
+    store: Path
+    """A copy of the model, which the trial may damage."""
+    model: str
+    plan: ChaosPlan
+    device: str = "auto"
+    progress: Progress = silent
+    statuses: Counter[int] = field(default_factory=Counter)
+    """Every answer by its status; :data:`NO_ANSWER` where none came."""
+    memory: list[tuple[float, int]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    current: Server | None = None
+
+    @property
+    def server(self) -> Server:
+        """The server under trial.
+
+        Raises:
+            RuntimeError: none runs; a defect of the trial.
+        """
+        if self.current is None:
+            message = f"the trial {self.name!r} has no server running"
+            raise RuntimeError(message)
+        return self.current
+
+    @contextlib.contextmanager
+    def serve(
+        self,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        *,
+        command: Sequence[str] = SERVE,
+        output: int | None = None,
+    ) -> Iterator[Server]:
+        """Start the server under trial, and stop it at the end.
+
+        Args:
+            settings: environment variables in addition to the usual ones.
+            command: what starts it.
+            output: descriptor that gets its log; None: a file.
+        """
+        usual = {"CIFAR10_WORKERS": str(self.plan.workers), "CIFAR10_ADMIN_TOKEN": ADMINISTRATOR}
+        self.current = Server(
+            self.store,
+            load=[self.model],
+            device=self.device,
+            command=command,
+            settings={**usual, **settings},
+            output=output,
+        )
         try:
-            yield
+            with self.current as server:
+                yield server
         finally:
-            going = False
-    client.close()
+            self.current = None
+
+    def client(self, **more: Any) -> HttpClient:
+        """A client that posts pictures of noise, the same each time."""
+        chance = np.random.default_rng(self.plan.seed)
+        pixels = chance.integers(0, 256, (_PICTURES, 32, 32, 3), np.uint8)
+        pictures = [encode_png(one) for one in pixels]
+        return HttpClient(self.server.url, "/classify", pictures, **more)
+
+    def weigh(self) -> int:
+        """Note and return the memory that the server's processes take now, in bytes; 0 where it has
+        ended."""
+        size = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            size = self.server.memory_bytes()
+        self.memory.append((round(time.monotonic() - self.began, 1), size))
+        return size
+
+    def worker_ids(self) -> set[int]:
+        """Process ids of the workers; none where the server has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return {one.pid for one in self.server.workers()}
+        return set()
+
+    def failures(self) -> int:
+        """Number of requests without an answer, or with a 5xx that is not by design."""
+        return undesigned(self.statuses)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kind of fault or attack, and what the service promises under it."""
+
+    name: str
+    title: str
+    promise: str
+    run: Callable[[TrialRun], Coroutine[Any, Any, Verdict]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the server, in addition to the usual ones."""
+    starts_server: bool = False
+    """Whether the trial starts its servers by itself, with :meth:`TrialRun.serve`."""
+    own_core: bool = False
+    """Whether the load generator gets a core of its own, where there are two or more."""
+
+
+def measurement_of(trial: Trial, run: TrialRun, verdict: Verdict) -> ChaosMeasurement:
+    """The row of a trial that has ended."""
+    return ChaosMeasurement(
+        trial=trial.name,
+        workers=run.plan.workers,
+        seconds=round(time.monotonic() - run.began, 1),
+        status_counts={
+            str(status) if status != NO_ANSWER else "no answer": count
+            for status, count in sorted(run.statuses.items())
+        },
+        figures={name: round(float(value), 4) for name, value in verdict.figures.items()},
+        memory_bytes=tuple(run.memory),
+        promise=verdict.promise or trial.promise,
+        holds=not verdict.broken,
+        title=trial.title,
+        outcomes=dict(sorted(verdict.outcomes.items())),
+        broken=tuple(verdict.broken),
+    )
+
+
+def undesigned(statuses: Mapping[int, int]) -> int:
+    """Number of requests without an answer, or with a 5xx other than 503 and 504."""
+    return sum(
+        count
+        for status, count in statuses.items()
+        if status == NO_ANSWER or (status >= 500 and status not in DESIGNED_FAILURES)
+    )
+
+
+def growth(memory: Sequence[tuple[float, int]]) -> float:
+    """Growth of the memory from the second quarter of the samples (from the first sample, where
+    there are very few) to the last quarter: 0.05 is 5 %.
+
+    In the first quarter, workers make pages their own that they shared with the process that forked
+    them, and load what each kind of input needs.
+    """
+    sizes = [size for _, size in memory]
+    quarter = max(1, len(sizes) // 4)
+    early = sizes[quarter : 2 * quarter] or sizes[:1]
+    return float(np.median(sizes[-quarter:]) / np.median(early)) - 1

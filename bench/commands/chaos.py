@@ -1,10 +1,10 @@
-"""Inject faults: workers killed, files replaced, hostile input; and a soak."""
+"""Inject faults and attacks: killed workers, hostile input, full disks; a soak."""
 
 from pathlib import Path
 
 import click
 
-from bench.chaos.run import TRIALS, hurt_service, trials_in
+from bench.chaos.run import TRIALS, check_names, run_trials, trials_in
 from bench.chaos.trial import ChaosPlan
 from bench.commands import options
 from bench.commands.choices import model_of, new_recorder
@@ -13,9 +13,7 @@ from bench.measure.survey import RunOutcome
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
 from cifar10.environment import models_dir
-from cifar10.errors import BenchError
 from cifar10.store import ModelStore
-from cifar10.suggestions import did_you_mean
 
 
 @make_command(
@@ -25,7 +23,8 @@ from cifar10.suggestions import did_you_mean
 cifar10 bench chaos                             all trials; the soak alone takes half an hour
 cifar10 bench chaos --resume                    continue the newest session
 cifar10 bench chaos kill reload bombs large     a few minutes
-cifar10 bench chaos fuzz --inputs 100000
+cifar10 bench chaos slow_readers pipelining trailers upgrades     attacks over sockets
+cifar10 bench chaos fuzz --inputs 1000000
 cifar10 bench chaos soak --minutes 30
 
 Trials: {", ".join(TRIALS)} (default: all, in that order).
@@ -48,7 +47,7 @@ Trials: {", ".join(TRIALS)} (default: all, in that order).
     type=click.IntRange(min=1),
     default=100_000,
     show_default=True,
-    help="Number of damaged requests.",
+    help="Number of hostile inputs.",
 )
 @click.option(
     "--minutes",
@@ -75,12 +74,9 @@ def command(
     as_json: bool,
 ) -> int:
     """Run the trials named, or all."""
-    for name in trials:
-        if name not in TRIALS:
-            message = f"no trial {name!r}; there are: {', '.join(TRIALS)}."
-            raise BenchError(message + did_you_mean(name, TRIALS))
+    check_names(trials)
     if quick:
-        plan = ChaosPlan(workers, 1, 1, 700, 6.0, large_images=2, large_rounds=1)
+        plan = ChaosPlan.quick(workers)
     else:
         plan = ChaosPlan(workers, inputs=inputs, soak_seconds=minutes * 60)
     session = session_for("chaos", results, quick=quick, resume=resume)
@@ -90,7 +86,7 @@ def command(
     if not left:
         return conclude(RunOutcome(), as_json=as_json)
     with progress_bar() as progress:
-        outcome = hurt_service(
+        outcome = run_trials(
             models_dir(),
             served,
             left,

@@ -48,6 +48,8 @@ class Server:
         folder: where it runs.
         ready: whether the service at this URL is ready.
         start_timeout_seconds: how long it may take to be ready.
+        output: descriptor that gets what it prints; None: a file of this class, whose last lines
+            are in the error when the service does not start.
 
     Raises:
         BenchError: on entering, when it does not become ready; with its own last words.
@@ -64,6 +66,7 @@ class Server:
         folder: Path = PROJECT_ROOT,
         ready: Callable[[str], bool] | None = None,
         start_timeout_seconds: float = START_TIMEOUT_SECONDS,
+        output: int | None = None,
     ) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -88,6 +91,7 @@ class Server:
             self._settings |= {"CIFAR10_LOAD": ",".join(load), "CIFAR10_DEFAULT_MODEL": load[0]}
         self._settings |= {name: with_ports(value) for name, value in (settings or {}).items()}
         self._start_timeout_seconds = start_timeout_seconds
+        self._output = output
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes]
         self._log: Path
@@ -104,7 +108,7 @@ class Server:
                 cwd=self._folder,
                 env=os.environ | bento_home | self._settings,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=output if self._output is None else self._output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )

@@ -1,5 +1,6 @@
-"""The report's section on the service when it is hurt, from rows to Markdown."""
+"""The report's section on faults and attacks, from rows to Markdown."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -16,6 +17,7 @@ _TITLES: Final = {
     "large": "12-megapixel photos beside 32×32 tiles",
     "soak": "A steady load for long",
 }
+"""Titles of rows that do not carry one."""
 
 _SUFFIXES: Final = {
     "_requests_per_s": " requests/s",
@@ -43,11 +45,11 @@ def chaos(
         return ""
     found = list(latest.values())
     order = {trial: position for position, trial in enumerate(_TITLES)}
-    found.sort(key=lambda one: (order.get(one[2].trial, len(order)), one[0]))
+    found.sort(key=lambda one: (order.get(one[2].trial, len(order)), one[2].trial, one[0]))
     header = ["What was done", "Model", "Workers", "Seconds", "Answers", "Promised", "Held"]
     rows = [
         [
-            _TITLES.get(trial.trial, trial.trial),
+            _title(trial),
             model,
             str(trial.workers),
             significant(trial.seconds),
@@ -60,11 +62,30 @@ def chaos(
     align = numbers_after_name(header)
     align[1] = align[4] = align[5] = align[6] = "left"
     figures = "\n".join(
-        f"- {_TITLES.get(trial.trial, trial.trial)} ({created[:10]}{', quick' if quick else ''}): "
+        f"- {_title(trial)} ({created[:10]}{', quick' if quick else ''}): "
         + "; ".join(_figure(name, value) for name, value in trial.figures.items())
+        + _outcomes(trial)
+        + _broken(trial)
         for _, created, trial, quick in found
     )
     return f"{_CHAOS}\n\n{markdown_table(header, rows, align)}\n{figures}"
+
+
+def _title(trial: ChaosMeasurement) -> str:
+    return trial.title or _TITLES.get(trial.trial, trial.trial)
+
+
+def _outcomes(trial: ChaosMeasurement) -> str:
+    """Inputs by outcome, the most frequent first; every kind of input together."""
+    total: Counter[str] = Counter()
+    for name, inputs in trial.outcomes.items():
+        total[name.partition(": ")[2]] += inputs
+    shown = ", ".join(f"{name}: {count(inputs)}" for name, inputs in total.most_common())
+    return f". Outcomes: {shown}" if shown else ""
+
+
+def _broken(trial: ChaosMeasurement) -> str:
+    return f". **Did not hold:** {'; '.join(trial.broken)}" if trial.broken else ""
 
 
 def _figure(name: str, value: float) -> str:

@@ -287,12 +287,13 @@ KINDS: Final[dict[str, type[Measurement]]] = {
 """Kind of row → what such a row holds."""
 
 
-ADDED_LATER: Final[dict[str, dict[str, str | None]]] = {
+ADDED_LATER: Final[dict[str, dict[str, Any]]] = {
     "latency": {"batches": None},
     "load": {"rate_per_s": None, "shape": None},
     "accuracy": {"predictions": "", "hits": "", "reliability": None},
     "cost": {"seed": None, "second_looks": None},
     "training": {"recipe_fields": None},
+    "chaos": {"title": "", "outcomes": {}, "broken": []},
 }
 """Kind → the fields that its oldest rows lack, and what stands for them: not known."""
 

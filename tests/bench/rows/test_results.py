@@ -204,7 +204,7 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
 
 
 def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
-    for measurement in (accuracy(6_806), cost(), load(), latency(1_000_000), TRAINED):
+    for measurement in (accuracy(6_806), cost(), load(), latency(1_000_000), TRAINED, CHAOS):
         recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
     for kind, fields in ADDED_LATER.items():
         path = recorder.folder / f"{kind}.jsonl"

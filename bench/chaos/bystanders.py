@@ -1,0 +1,169 @@
+"""Ordinary clients beside a fault or an attack: what they notice alone, and what during it."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.chaos.large import photos_of
+from bench.chaos.traffic import ordinary, percentile_ms
+from bench.chaos.trial import TrialRun, undesigned
+from bench.load.client import HttpClient
+from cifar10.golden import golden_images
+
+SLOWER: Final = 5.0
+"""The promise: under attack, the 99th percentile of ordinary clients is at most this many times
+what it is without."""
+MEMORY_BACK: Final = 0.2
+"""The promise: a minute after the attack, memory is within this share of what it was before."""
+_WARM_UP_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.5
+_PHOTOS_PER_SECOND: Final = 3.0
+
+
+@dataclass
+class _Stream:
+    """One kind of ordinary client."""
+
+    name: str
+    client: HttpClient
+    per_second: float
+    alone: list[NDArray[np.float64]] = field(default_factory=list)
+    attacked: list[NDArray[np.float64]] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+
+class Bystanders:
+    """Clients that send small images, and photos too where asked, at a steady rate.
+
+    Args:
+        run: the trial; its server runs.
+        photos: whether 12-megapixel photos are sent too.
+        headers: more headers of every request.
+    """
+
+    def __init__(
+        self, run: TrialRun, *, photos: bool = False, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._run = run
+        small = run.client(headers=headers)
+        self._streams = [_Stream("small", small, run.plan.ordinary_per_second)]
+        if photos:
+            pictures = photos_of(golden_images()[:1], run.plan.seed)
+            client = HttpClient(run.server.url, "/classify", pictures, "image/jpeg", headers)
+            self._streams.append(_Stream("photo", client, _PHOTOS_PER_SECOND))
+
+    async def warm_up(self) -> int:
+        """Send for a few seconds without keeping the times; the memory in bytes afterwards."""
+        await self._send(_WARM_UP_SECONDS, 0)
+        return self._run.weigh()
+
+    async def alone(self, seconds: float, seed: int) -> None:
+        """Send for ``seconds`` while nothing else goes on."""
+        for stream, times in zip(self._streams, await self._send(seconds, seed), strict=True):
+            stream.alone.append(times)
+
+    async def attacked(self, seconds: float, seed: int) -> None:
+        """Send for ``seconds`` during the fault or attack."""
+        for stream, times in zip(self._streams, await self._send(seconds, seed), strict=True):
+            stream.attacked.append(times)
+
+    async def _send(self, seconds: float, seed: int) -> list[NDArray[np.float64]]:
+        return list(
+            await asyncio.gather(
+                *(
+                    ordinary(
+                        stream.client,
+                        stream.per_second,
+                        seconds,
+                        seed=seed + 1_000 * number,
+                        statuses=stream.statuses,
+                    )
+                    for number, stream in enumerate(self._streams)
+                )
+            )
+        )
+
+    def close(self) -> dict[str, float]:
+        """End the connections and return the figures; their statuses go to the trial's."""
+        for stream in self._streams:
+            stream.client.close()
+            self._run.statuses.update(stream.statuses)
+        statuses = [stream.statuses for stream in self._streams]
+        return {
+            "other_requests": float(sum(one.total() for one in statuses)),
+            "other_requests_refused": float(sum(one.total() - one[200] for one in statuses)),
+            "other_requests_failed": float(sum(undesigned(one) for one in statuses)),
+            **{
+                f"{stream.name}_p{share}_{window}_ms": percentile_ms(times, share)
+                for stream in self._streams
+                for window, times in (("alone", stream.alone), ("attacked", stream.attacked))
+                for share in (50, 99)
+            },
+        }
+
+
+def judge_times(figures: Mapping[str, float]) -> list[str]:
+    """Parts of the promise to ordinary clients that did not hold."""
+    broken = []
+    if figures["other_requests_failed"]:
+        broken.append(
+            f"{figures['other_requests_failed']:.0f} requests of other clients got no answer, or a "
+            "5xx that is not by design"
+        )
+    for kind in ("small", "photo"):
+        alone = figures.get(f"{kind}_p99_alone_ms")
+        attacked = figures.get(f"{kind}_p99_attacked_ms")
+        if alone is not None and attacked is not None and attacked > SLOWER * alone:
+            broken.append(
+                f"{kind} requests: p99 of {attacked:.1f} ms under attack, {alone:.1f} ms alone"
+            )
+    return broken
+
+
+def judge_memory(figures: Mapping[str, float]) -> list[str]:
+    """Whether the memory is back."""
+    before, after = figures["memory_before_mb"], figures["memory_after_mb"]
+    if after <= (1 + MEMORY_BACK) * before:
+        return []
+    return [f"memory of {after:.0f} MB afterwards, {before:.0f} MB before"]
+
+
+async def settle(run: TrialRun, baseline: int) -> dict[str, float]:
+    """Wait until the memory is back, as long as the plan allows; the memory then."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    while True:
+        size = await asyncio.to_thread(run.weigh)
+        passed = loop.time() - start
+        if size <= (1 + MEMORY_BACK) * baseline or passed > run.plan.settle_seconds:
+            return {
+                "memory_before_mb": baseline / 1e6,
+                "memory_after_mb": size / 1e6,
+                "memory_settled_after_s": passed,
+            }
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def weighing(run: TrialRun) -> AsyncIterator[list[int]]:
+    """Measure the memory twice a second meanwhile; the sizes in bytes."""
+    sizes: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            sizes.append(await asyncio.to_thread(run.weigh))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield sizes
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching

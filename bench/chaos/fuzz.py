@@ -1,0 +1,258 @@
+"""The trial ``fuzz``: hostile inputs by the hundred thousand, most of them in process.
+
+In process, a million take minutes on one core (:mod:`bench.chaos.in_process`); a smaller number
+goes over sockets to a server with several workers, whose processes and memory are watched.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bench.chaos.in_process import PROGRESS_FILE, SNAPSHOT_FILE, UNDESIGNED, Snapshot
+from bench.chaos.inputs import Fuzzer, HostileInput
+from bench.chaos.soak import MEMORY_GROWTH, PROMISED_GROWTH
+from bench.chaos.trial import Trial, TrialRun, Verdict, growth
+from bench.load.client import HttpClient
+from cifar10.environment import PROJECT_ROOT
+from cifar10.errors import BenchError
+
+MEMORY_INPUTS: Final = 10_000
+"""Inputs that a run must have for the growth of its memory to be judged."""
+_CALLERS: Final = 16
+_HUNG_SECONDS: Final = 60.0
+_START_SECONDS: Final = 180.0
+_LOOK_SECONDS: Final = 0.2
+_MOST_CRASHES: Final = 20
+
+
+@dataclass
+class Fed:
+    """What came of all inputs in process."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    undesigned: list[str] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    longest_cpu_s: float = 0.0
+    longest_number: int = -1
+    seconds: float = 0.0
+
+    def add(self, found: Snapshot) -> None:
+        """Add what one process found."""
+        self.outcomes.update(found.outcomes)
+        self.statuses.update(found.statuses)
+        self.undesigned += found.undesigned
+        self.memory += found.memory
+        if found.longest_cpu_s > self.longest_cpu_s:
+            self.longest_cpu_s, self.longest_number = found.longest_cpu_s, found.longest_number
+
+
+Feed = Callable[[int, int], tuple[Snapshot, int | None, str]]
+"""Feeds ``count`` inputs from ``first`` in a process of its own: what it found, the number of the
+input at which the process ended too soon (None: it did not), and how."""
+
+
+async def fuzz(run: TrialRun) -> Verdict:
+    """Feed hostile inputs in process, then send some over sockets."""
+    plan = run.plan
+    fed = await asyncio.to_thread(feed_in_process, run)
+    run.statuses.update(fed.statuses)
+    sent = min(plan.sent_inputs, plan.inputs)
+    with run.serve():
+        died = await _send_all(run, sent)
+    fed_memory = [(float(at), size) for at, size in enumerate(fed.memory)]
+    figures = {
+        "inputs": float(sum(fed.outcomes.values()) + len(fed.crashes)),
+        "seed": float(plan.seed),
+        "crashes": float(len(fed.crashes)),
+        "undesigned": float(
+            sum(count for name, count in fed.outcomes.items() if f": {UNDESIGNED}" in name)
+        ),
+        "in_process_s": fed.seconds,
+        "longest_input_cpu_ms": 1e3 * fed.longest_cpu_s,
+        "longest_input": float(fed.longest_number),
+        "in_process_memory_mb": max(fed.memory, default=0) / 1e6,
+        "in_process_memory_growth_percent": 100 * growth(fed_memory) if fed_memory else 0.0,
+        "sent_over_sockets": float(sent),
+        "failures_over_sockets": float(run.failures()),
+        "workers_that_died": float(died),
+        "memory_before_mb": run.memory[0][1] / 1e6,
+        "memory_after_mb": run.memory[-1][1] / 1e6,
+        "memory_growth_percent": 100 * growth(run.memory),
+    }
+    promise = _PROMISE if plan.inputs >= MEMORY_INPUTS else _PROMISE.partition(";")[0]
+    return Verdict(
+        figures, [*judge(figures), *fed.crashes, *fed.undesigned[:5]], fed.outcomes, promise
+    )
+
+
+def judge(figures: Mapping[str, float]) -> list[str]:
+    """Parts of the promise that did not hold."""
+    broken = [
+        f"{figures[name]:,.0f} {what}"
+        for name, what in (
+            ("crashes", "inputs ended or hung the process"),
+            ("undesigned", "inputs had an outcome that is not by design"),
+            ("failures_over_sockets", "requests got no answer or a 5xx that is not by design"),
+            ("workers_that_died", "workers died"),
+        )
+        if figures[name]
+    ]
+    for name, fewest, where in (
+        ("memory_growth_percent", figures["sent_over_sockets"], "the server's memory"),
+        ("in_process_memory_growth_percent", figures["inputs"], "the memory in process"),
+    ):
+        if fewest >= MEMORY_INPUTS and figures[name] >= 100 * MEMORY_GROWTH:
+            broken.append(f"{where} grew by {figures[name]:.1f} %")
+    return broken
+
+
+def feed_in_process(run: TrialRun) -> Fed:
+    """Feed all inputs of the plan to the service in processes of its own."""
+    with tempfile.TemporaryDirectory(prefix="bench-fuzz-") as folder:
+        return feed_around_crashes(_Feeder(run, Path(folder)).feed, run.plan.inputs)
+
+
+def feed_around_crashes(feed: Feed, count: int) -> Fed:
+    """Feed ``count`` inputs; where one ends the process, those before it that were not yet
+    reported and those after it are fed to a new one.
+
+    Raises:
+        BenchError: the process ends again and again.
+    """
+    fed, left = Fed(), [(0, count)]
+    started = time.monotonic()
+    while left:
+        first, many = left.pop(0)
+        found, at, how = feed(first, many)
+        fed.add(found)
+        if at is None:
+            continue
+        fed.crashes.append(f"input {at} {how}")
+        if len(fed.crashes) >= _MOST_CRASHES:
+            message = f"gave up after {_MOST_CRASHES} crashes: {'; '.join(fed.crashes)}"
+            raise BenchError(message)
+        again = [(found.following, at - found.following), (at + 1, first + many - at - 1)]
+        left = [(start, some) for start, some in again if some > 0] + left
+    fed.seconds = time.monotonic() - started
+    return fed
+
+
+class _Feeder:
+    """Starts :mod:`bench.chaos.in_process` and watches it."""
+
+    def __init__(self, run: TrialRun, folder: Path) -> None:
+        self._run = run
+        self._folder = folder
+
+    def feed(self, first: int, count: int) -> tuple[Snapshot, int | None, str]:
+        """See :data:`Feed`."""
+        run, folder = self._run, self._folder
+        progress, snapshot = folder / PROGRESS_FILE, folder / SNAPSHOT_FILE
+        progress.write_bytes(bytes(8))
+        snapshot.unlink(missing_ok=True)
+        arguments = (run.plan.seed, first, count, run.model, folder)
+        with (folder / "output.txt").open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", "bench.chaos.in_process", *map(str, arguments)],
+                cwd=PROJECT_ROOT,
+                env=os.environ | self._settings(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                how = self._watch(process, progress)
+            finally:
+                process.kill()
+                process.wait()
+        found = Snapshot.from_json(snapshot.read_text()) if snapshot.exists() else Snapshot(first)
+        if how is None:
+            return found, None, ""
+        at = int.from_bytes(progress.read_bytes(), "little")
+        if not at and found.following == first:
+            words = (folder / "output.txt").read_text(errors="replace")[-2_000:]
+            message = f"the service cannot be fed in process: it {how}\n{words}"
+            raise BenchError(message)
+        return found, at, how
+
+    def _settings(self) -> dict[str, str]:
+        run = self._run
+        return {
+            "CIFAR10_MODELS": str(run.store),
+            "CIFAR10_LOAD": run.model,
+            "CIFAR10_DEVICE": "cpu",
+            "CIFAR10_WORKERS": "1",
+            "BENTOML_HOME": str(self._folder / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "True",
+        }
+
+    def _watch(self, process: "subprocess.Popen[bytes]", progress: Path) -> str | None:
+        """Wait for the end of the process; how it ended, None: in order."""
+        run, last, since = self._run, -1, time.monotonic()
+        while process.poll() is None:
+            time.sleep(_LOOK_SECONDS)
+            number = int.from_bytes(progress.read_bytes(), "little")
+            run.progress("chaos: fuzz", number, run.plan.inputs)
+            now = time.monotonic()
+            if number != last:
+                last, since = number, now
+            elif now - since > (_HUNG_SECONDS if number else _START_SECONDS):
+                return f"did not end within {now - since:.0f} s"
+        code = process.returncode
+        if code == 0:
+            return None
+        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+async def _send_all(run: TrialRun, count: int) -> int:
+    """Send ``count`` well-formed inputs over sockets; the number of workers that died."""
+    before = run.worker_ids()
+    inputs = well_formed(Fuzzer(run.plan.seed, run.model), count)
+    done = 0
+
+    async def caller(client: HttpClient) -> None:
+        nonlocal done
+        for one in inputs:
+            run.statuses[await client.send_bytes(one.content)] += 1
+            done += 1
+            if done % 500 == 0:
+                run.progress("chaos: fuzz over sockets", done, count)
+            if done % max(1, count // 20) == 0:
+                run.weigh()
+
+    run.weigh()
+    client = run.client()
+    await asyncio.gather(*(caller(client) for _ in range(_CALLERS)))
+    client.close()
+    run.weigh()
+    return len(before - run.worker_ids())
+
+
+def well_formed(fuzzer: Fuzzer, count: int) -> Iterator[HostileInput]:
+    """The first ``count`` inputs that must be answered."""
+    number = found = 0
+    while found < count:
+        one = fuzzer.input(number)
+        number += 1
+        if one.well_formed:
+            found += 1
+            yield one
+
+
+_PROMISE: Final = (
+    "every refusal is by design: no 5xx but 503 and 504, no crash, no worker dies; "
+    + PROMISED_GROWTH
+)
+
+TRIAL: Final = Trial("fuzz", "Hostile inputs", _PROMISE, fuzz, starts_server=True)
