@@ -36,8 +36,7 @@ $(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## start the server on PORT (3000)
-	@echo "http://localhost:$(PORT)   try: curl -F image=@photo.jpg localhost:$(PORT)/classify"
-	$(bin)/bentoml serve --port $(PORT)
+	@$(bin)/cifar10 serve --port $(PORT)
 
 test: $(VENV)/all.stamp ## all tests
 	$(bin)/pytest -n auto

@@ -111,6 +111,12 @@ def load_dataset(
     return dataset
 
 
+def is_cached(source: str | None = None) -> bool:
+    """Return whether :func:`load_dataset` has decoded ``source`` before (None: as there)."""
+    source = source or data_source()
+    return (cache_dir() / "datasets" / "sources" / _source_key(source)).exists()
+
+
 def split_dataset(raw: RawArrays, *, source: str, variant: str | None = None) -> Dataset:
     """Split stratified by the images' hashes and fingerprint the whole.
 

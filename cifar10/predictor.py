@@ -58,8 +58,8 @@ def likely_device(device: Device) -> Literal["cpu", "cuda"]:
     forks may ask."""
     if device != "auto":
         return device
-    has_cuda = CUDA_PROVIDER in ort.get_available_providers() and _nvidia_driver_present()
-    return "cuda" if has_cuda and _cudnn_present() else "cpu"
+    has_cuda = CUDA_PROVIDER in ort.get_available_providers() and nvidia_driver_present()
+    return "cuda" if has_cuda and cudnn_present() else "cpu"
 
 
 class Predictor:
@@ -92,7 +92,7 @@ class Predictor:
         self._bucketed: BucketedRuns | None = None
         if self.device == "cuda" and options.cuda_buckets:
             self._bucketed = self._bucketed_runs(onnx, "cuda")
-        if options.device == "auto" and self.device == "cpu" and _nvidia_driver_present():
+        if options.device == "auto" and self.device == "cpu" and nvidia_driver_present():
             logger.warning(
                 "device auto: there is an NVIDIA driver, but this executes on %s; a session on "
                 "CUDA needs the `cuda` extra (CIFAR10_DEVICE=cuda says what is wrong)",
@@ -167,7 +167,7 @@ class Predictor:
 
 
 def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSession:
-    if options.device == "cpu" or (options.device == "auto" and not _nvidia_driver_present()):
+    if options.device == "cpu" or (options.device == "auto" and not nvidia_driver_present()):
         return _session(onnx, options, [CPU_PROVIDER])
     cuda = (CUDA_PROVIDER, cuda_options(options))
     if options.device == "auto":
@@ -247,7 +247,8 @@ def _check_contract(session: ort.InferenceSession) -> None:
         raise InvalidGraphError(message)
 
 
-def _nvidia_driver_present() -> bool:
+def nvidia_driver_present() -> bool:
+    """Return whether an NVIDIA driver can be loaded; starts nothing."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         try:
             ctypes.CDLL(library)
@@ -257,7 +258,7 @@ def _nvidia_driver_present() -> bool:
     return False
 
 
-def _cudnn_present() -> bool:
+def cudnn_present() -> bool:
     """Whether the CUDA provider would find cuDNN: as a package of pip's, or as the system's."""
     try:
         if importlib.util.find_spec("nvidia.cudnn") is not None:

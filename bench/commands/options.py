@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from cifar10.environment import PROJECT_ROOT, results_dir
+from cifar10.environment import home_dir, results_dir
 
 Decorate = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,7 +30,7 @@ output_folder = click.option(
     "--output",
     "output_folder",
     type=click.Path(file_okay=False, path_type=Path),
-    default=PROJECT_ROOT,
+    default=home_dir,
     metavar="FOLDER",
     help="Where REPORT.md and README.md are (default: the project).",
 )

@@ -16,7 +16,7 @@ from cifar10.commands import options as shared
 from cifar10.commands.command import FAILED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output, print_json
-from cifar10.environment import PROJECT_ROOT, models_dir
+from cifar10.environment import home_dir, models_dir
 from cifar10.store import ModelStore
 
 
@@ -70,7 +70,7 @@ def command(
             open_model=opener(device),
             machine=read_machine(),
             versions=read_versions(),
-            rows=PROJECT_ROOT / "tmp" / "sensitivity",
+            rows=home_dir() / "tmp" / "sensitivity",
         )
         measurement = measure_sensitivity(bench, name, plan, progress)
     recorder.add(name, digest, reference_to(dataset), measurement)

@@ -44,8 +44,12 @@ def forget_consoles() -> None:
 
 def say_error(message: str) -> None:
     """Print one error to standard error, beginning with ``error:``."""
-    start = "error:" if os.environ.get("NO_COLOR") else click.style("error:", fg="red")
-    click.echo(f"{start} {message}", err=True)
+    click.echo(f"{colour('error:', 'red')} {message}", err=True)
+
+
+def colour(text: str, shade: str) -> str:
+    """Return ``text`` in a colour, unless NO_COLOR is set; into a pipe click leaves it out."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=shade)
 
 
 def as_json(value: Any) -> str:

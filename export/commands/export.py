@@ -22,7 +22,7 @@ from cifar10.commands.command import FAILED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output, print_json, say_error
 from cifar10.dataset import Dataset, load_dataset
-from cifar10.environment import models_dir as default_models_dir
+from cifar10.environment import own_models_dir
 from cifar10.errors import Cifar10Error, ExportError
 from cifar10.quiet import import_quietly
 from cifar10.store import TRAINING_FILE, ModelStore
@@ -71,7 +71,7 @@ def command(
         raise click.UsageError(message)
     _set_environment()
     console = errors() if as_json else output()
-    store = ModelStore(models_dir or default_models_dir())
+    store = ModelStore(models_dir or own_models_dir())
     dataset = load_dataset(data)
     failed: dict[str, str] = {}
     made: list[_Made] = []

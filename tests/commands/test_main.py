@@ -42,7 +42,10 @@ def start(*arguments: str, **more) -> subprocess.Popen[str]:
 
 
 def test_the_commands_are_those_promised() -> None:
-    promised = {"data", "list", "train", "study", "export", "report", "compare", "ls", "show"}
+    promised = {
+        "data", "list", "train", "study", "export", "predict", "serve", "report", "compare", "ls",
+        "show", "doctor",
+    }  # fmt: skip
     assert promised <= {words[0] for words in COMMANDS}
     stages = {words[1] for words in COMMANDS if words[0] == "bench"}
     assert stages == {

@@ -102,14 +102,14 @@ def test_cpu_says_cpu(on_cpu):
 
 
 def test_auto_without_a_driver_is_cpu_and_is_logged(monkeypatch, caplog):
-    monkeypatch.setattr(predictor_module, "_nvidia_driver_present", lambda: False)
+    monkeypatch.setattr(predictor_module, "nvidia_driver_present", lambda: False)
     with caplog.at_level("INFO"):
         assert Predictor(linear_onnx(0)).device == "cpu"
     assert "executing on CPUExecutionProvider" in caplog.text
 
 
 @pytest.mark.skipif(
-    CUDA_PROVIDER in ort.get_available_providers() and predictor_module._nvidia_driver_present(),
+    CUDA_PROVIDER in ort.get_available_providers() and predictor_module.nvidia_driver_present(),
     reason="this machine may really have CUDA",
 )
 def test_cuda_that_cannot_execute_is_an_error():
@@ -185,7 +185,7 @@ def test_on_cuda_each_bucket_has_a_session_that_sees_no_other_size(monkeypatch):
 
 
 def test_a_second_session_elsewhere_is_an_error(monkeypatch):
-    monkeypatch.setattr(predictor_module, "_nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(predictor_module, "nvidia_driver_present", lambda: True)
     monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
     sessions = iter([FakeSession([CUDA_PROVIDER]), FakeSession([CPU_PROVIDER])])
     monkeypatch.setattr(predictor_module, "_session", lambda *_, **__: next(sessions))

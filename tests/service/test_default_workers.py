@@ -94,8 +94,8 @@ def test_workers_fit_the_device(monkeypatch, device, cuda_is_there, workers):
     predictor = "cifar10.predictor"
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(f"{predictor}.ort.get_available_providers", lambda: providers)
-    monkeypatch.setattr(f"{predictor}._nvidia_driver_present", lambda: cuda_is_there)
-    monkeypatch.setattr(f"{predictor}._cudnn_present", lambda: True)
+    monkeypatch.setattr(f"{predictor}.nvidia_driver_present", lambda: cuda_is_there)
+    monkeypatch.setattr(f"{predictor}.cudnn_present", lambda: True)
     assert read_settings().workers == workers
     monkeypatch.setenv("CIFAR10_WORKERS", "3")
     assert read_settings().workers == 3
@@ -106,7 +106,7 @@ def test_a_gpu_that_this_onnx_runtime_cannot_use_is_none(monkeypatch):
     monkeypatch.setattr(settings, "usable_cores", lambda: 6)
     only_cpu = ["CPUExecutionProvider"]
     monkeypatch.setattr("cifar10.predictor.ort.get_available_providers", lambda: only_cpu)
-    monkeypatch.setattr("cifar10.predictor._nvidia_driver_present", lambda: True)
+    monkeypatch.setattr("cifar10.predictor.nvidia_driver_present", lambda: True)
     assert read_settings().workers == 6
 
 
@@ -118,7 +118,7 @@ def test_a_driver_without_cuda_s_libraries_is_no_gpu(monkeypatch, caplog):
     predictor = "cifar10.predictor"
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(f"{predictor}.ort.get_available_providers", lambda: providers)
-    monkeypatch.setattr(f"{predictor}._nvidia_driver_present", lambda: True)
+    monkeypatch.setattr(f"{predictor}.nvidia_driver_present", lambda: True)
     monkeypatch.setattr(f"{predictor}.importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr(f"{predictor}.ctypes.util.find_library", lambda _: None)
     assert read_settings().workers == 6

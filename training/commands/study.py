@@ -14,7 +14,7 @@ from cifar10.commands import options
 from cifar10.commands.command import FAILED, INTERRUPTED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output
-from cifar10.environment import models_dir as default_models_dir
+from cifar10.environment import own_models_dir
 from cifar10.environment import weights_dir as default_weights_dir
 from cifar10.quiet import import_quietly
 from cifar10.store import ModelStore
@@ -74,7 +74,7 @@ def command(
 ) -> int:
     """Train the recipes."""
     console = output()
-    store = ModelStore(models_dir or default_models_dir())
+    store = ModelStore(models_dir or own_models_dir())
     chosen = tuple(find_recipe(name) for name in dict.fromkeys(recipes))
     chosen = chosen or _with_teachers(console, store, smoke=smoke)
     try:

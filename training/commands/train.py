@@ -17,7 +17,7 @@ from cifar10.commands import options
 from cifar10.commands.command import INTERRUPTED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output, print_json
-from cifar10.environment import models_dir as default_models_dir
+from cifar10.environment import own_models_dir
 from cifar10.environment import weights_dir as default_weights_dir
 from cifar10.quiet import import_quietly
 from cifar10.store import ModelStore
@@ -80,7 +80,7 @@ def command(
 ) -> int:
     """Train one recipe."""
     found = find_recipe(recipe)
-    store = ModelStore(models_dir or default_models_dir())
+    store = ModelStore(models_dir or own_models_dir())
     console = errors() if as_json else output()
     weights = WeightsChoice(weights_dir or default_weights_dir(), random=random_weights)
     try:

@@ -1,0 +1,87 @@
+"""``cifar10 doctor``: what it finds, the remedy, and its exit code."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from cifar10.commands import checks
+from cifar10.commands.checks import Finding
+from cifar10.commands.main import main
+from tests.conftest import add_model, linear_onnx
+
+
+def found(capsys, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    code = main(["doctor", "--json", *arguments])
+    return code, {one["subject"]: one for one in json.loads(capsys.readouterr().out)}
+
+
+def test_a_sound_machine_has_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    card = add_model(tmp_path, "compact", linear_onnx(0))
+    monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path))
+    monkeypatch.setenv("CIFAR10_DATA", "synthetic")
+    code, findings = found(capsys)
+    assert code == 0, findings
+    assert card.sha256[:12] in findings["model compact"]["found"]
+    assert findings["CPU provider"]["state"] == "ok"
+    assert {"Python", "packages", "CPU", "dataset", "weights", "browser", "port"} <= set(findings)
+    assert all(one["remedy"] for one in findings.values() if one["state"] == "problem")
+
+
+def test_a_changed_file_is_a_problem_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    add_model(tmp_path, "compact", linear_onnx(0))
+    (tmp_path / "compact" / "model.onnx").write_bytes(linear_onnx(1))
+    monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path))
+    code, findings = found(capsys)
+    assert code == 1
+    assert findings["model compact"]["state"] == "problem"
+    assert findings["model compact"]["remedy"] == "cifar10 export compact"
+
+
+def test_a_wrong_place_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("CIFAR10_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setenv("CIFAR10_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path / "empty"))
+    monkeypatch.setattr(checks, "CHECKS", (checks.data, checks.models))
+    monkeypatch.setattr("cifar10.commands.doctor.CHECKS", (checks.data, checks.models))
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "3 problems"
+
+
+def test_packages_are_held_against_the_constraints(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"numpy": "2.1", "keras": None}
+    monkeypatch.setattr(checks, "_installed", installed.get)
+    monkeypatch.setattr(checks, "_pins", lambda _: {"numpy": "2.4"})
+    monkeypatch.setattr(
+        checks.discovery, "requirements", lambda: [("numpy", ""), ("keras", "train")]
+    )
+    base, train, constraints = checks.packages()
+    assert (base.state, train.state, constraints.state) == ("ok", "missing", "missing")
+    assert train.remedy == "pip install -e '.[train]'"
+    assert "numpy 2.1 (2.4)" in constraints.found
+
+
+def test_vnni_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, state in (({"avx2", "avx512_vnni"}, "ok"), ({"avx2"}, "missing")):
+        monkeypatch.setattr(checks, "_cpu_flags", lambda flags=flags: (flags, "A processor"))
+        (finding,) = checks.processor()
+        assert finding.state == state
+        assert "VNNI" in finding.found
+
+
+def test_a_port_in_use_names_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(checks, "PORT", port)
+        (finding,) = checks.port()
+        assert finding.found == f"{port} is in use"
+        assert finding.remedy.startswith("cifar10 serve --port ")
+    (finding,) = checks.port()
+    assert finding == Finding("port", "ok", f"{port} is free")
