@@ -38,8 +38,9 @@ from bench.chaos.trial import ChaosPlan, Trial, TrialRun, TrialSkippedError, mea
 from bench.load.loops import run as run_on_exact_loop
 from bench.measure.progress import Progress, silent
 from bench.measure.survey import RunOutcome, Survey
-from bench.rows.files import Recorder, Row
-from bench.rows.kinds.chaos import ChaosMeasurement
+from bench.rows.files import Recorder
+from bench.rows.kinds.service import ChaosMeasurement
+from bench.rows.row import Row
 from bench.serving.cores import on_cores, pinned, usable
 from bench.serving.process import SERVE
 from cifar10.errors import BenchError

@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 from bench.load.bodies import encode_png
 from bench.load.client import NO_ANSWER, HttpClient
 from bench.measure.progress import Progress, silent
-from bench.rows.kinds.chaos import ChaosMeasurement
+from bench.rows.kinds.service import ChaosMeasurement
 from bench.serving.process import SERVE, Server
 
 DESIGNED_FAILURES: Final = frozenset((503, 504))

@@ -12,7 +12,8 @@ from bench.load.locust import LoadPlan
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.survey import RunOutcome
 from bench.report.build import prepare, write_report
-from bench.rows.files import Row, read_results
+from bench.rows.files import read_results
+from bench.rows.row import Row
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN
 from bench.serving.target import Target
 from bench.session.plan import Lengths, lengths_for

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.compare.findings import Comparison, Finding
-from bench.rows.files import MachineResults, Row, read_results
+from bench.rows.files import MachineResults, read_results
+from bench.rows.row import Row
 from cifar10.commands.terminal import output, print_table
 from cifar10.errors import BenchError
 from cifar10.suggestions import did_you_mean

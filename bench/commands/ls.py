@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.commands import options
 from bench.commands.listing import found_in, listing_record
-from bench.rows.files import newest
+from bench.rows.selection import newest
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command

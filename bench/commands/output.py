@@ -11,8 +11,9 @@ from rich.progress import Progress as Bars
 
 from bench.measure.progress import Progress
 from bench.measure.survey import RunOutcome
-from bench.rows.files import Row, read_results
+from bench.rows.files import read_results
 from bench.rows.machine import read_machine
+from bench.rows.row import Row
 from bench.session.resume import Session, new_session, newest_session
 from cifar10.commands.command import FAILED, INTERRUPTED, OK
 from cifar10.commands.terminal import errors, print_json

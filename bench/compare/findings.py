@@ -24,18 +24,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.rows.files import Row
-from bench.rows.kinds.measurements import (
-    AccuracyMeasurement,
-    FailureMeasurement,
-    LatencyMeasurement,
-    LoadMeasurement,
-    Measurement,
-    ThroughputMeasurement,
-)
-from bench.rows.kinds.scenario import ScenarioMeasurement
-from bench.scenarios.rules import times_ms
-from bench.serving.load import request_rate, server_cpu_us
+from bench.rows.kinds.accuracy import AccuracyMeasurement
+from bench.rows.kinds.service import LoadMeasurement
+from bench.rows.kinds.session import FailureMeasurement
+from bench.rows.kinds.speed import LatencyMeasurement, ScenarioMeasurement, ThroughputMeasurement
+from bench.rows.row import Measurement, Row
 from bench.statistics.blocks import (
     RESAMPLES,
     Blocks,
@@ -320,9 +313,9 @@ def _load_series(measurement: LoadMeasurement) -> list[_Series]:
         blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
         found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
     elif measurement.rate_per_s is None:  # too short for a whole second
-        rate = request_rate(measurement)
+        rate = measurement.request_rate
         found.append(_single(rate, "load, requests/s", higher_is_better=True))
-    cpu_us = server_cpu_us(measurement)
+    cpu_us = measurement.server_cpu_us
     if cpu_us:
         what = "load, server CPU a request"
         found.append(_single(cpu_us, what, higher_is_better=False))
@@ -338,7 +331,7 @@ def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
         rates = counts * measurement.images_per_query / (measurement.seconds / counts.size)
         blocks = blocks_of(rates, rates.size)
         return [_Series(blocks, _mean, higher_is_better=True, what="Offline throughput")]
-    times = times_ms(measurement)
+    times = measurement.times_ms
     if times.size == 0:
         return []
     blocks = blocks_of(times, _SCENARIO_BLOCKS)

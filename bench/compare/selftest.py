@@ -33,10 +33,10 @@ from bench.measure.in_process import Open, measure_models
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.progress import Progress, labelled, silent
 from bench.measure.survey import RunOutcome
-from bench.rows.files import Recorder, Row, read_results
-from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
+from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.session import SensitivityMeasurement, Trial
 from bench.rows.machine import Machine
-from bench.serving.load import server_cpu_us
+from bench.rows.row import Row
 from bench.serving.process import Server
 from bench.serving.target import Target, reference_to
 from bench.serving.windows import Window, take_turns
@@ -236,7 +236,7 @@ def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> flo
     found = [
         cost
         for _, _, load in take_turns([(BASELINE, server)], window, max(1, plan.rounds // 4))
-        if (cost := server_cpu_us(load)) is not None
+        if (cost := load.server_cpu_us) is not None
     ]
     return statistics.median(found)
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, silent
-from bench.rows.files import DatasetReference
-from bench.rows.kinds.measurements import AccuracyMeasurement
+from bench.rows.kinds.accuracy import AccuracyMeasurement
 from bench.rows.machine import usable_cores
-from bench.rows.paired import pack_classes, pack_hits
+from bench.rows.packed import pack_classes, pack_hits
+from bench.rows.row import DatasetReference
 from bench.statistics.calibration import measure_reliability
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import ModelCard

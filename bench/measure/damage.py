@@ -19,10 +19,10 @@ from bench.measure.progress import Progress, silent
 from bench.measure.sendings import SENDINGS, Sending, sent
 from bench.measure.survey import RunOutcome, Survey, reference_to
 from bench.rows.files import Recorder
-from bench.rows.kinds.measurements import Measurement, RobustnessMeasurement
-from bench.rows.kinds.sending import SendingMeasurement
+from bench.rows.kinds.accuracy import RobustnessMeasurement, SendingMeasurement
 from bench.rows.machine import usable_cores
-from bench.rows.paired import pack_hits
+from bench.rows.packed import pack_hits
+from bench.rows.row import Measurement
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore
 
@@ -180,9 +180,3 @@ def _hits(executor: Executor, images: Images, labels: NDArray[np.uint8]) -> Hits
     workers = untimed_workers(executor)
     hits: Hits = predict_classes(executor, images, workers=workers) == labels
     return hits
-
-
-def mean_corrupted_accuracy(found: Sequence[RobustnessMeasurement]) -> float | None:
-    """The mean over all corruptions and severities, 0–1; None where nothing was measured."""
-    shares = [correct / one.images for one in found for correct in one.correct]
-    return sum(shares) / len(shares) if shares else None

@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 
-from bench.rows.kinds.measurements import CostMeasurement, EpochFigures, TrainingMeasurement
+from bench.rows.kinds.cost import CostMeasurement, EpochFigures, TrainingMeasurement
 from cifar10.card import ModelCard
 from cifar10.errors import BenchError
 from cifar10.store import HISTORY_FILE, ModelStore, StoredModel
@@ -44,19 +44,6 @@ def measure_cost(model: StoredModel) -> CostMeasurement:
         seed=card.seed,
         second_looks=card.early_exit.second_looks if card.early_exit is not None else None,
     )
-
-
-def accuracy_per_million_parameters(accuracy: float, parameters: int) -> float:
-    """The reference study's measure of efficiency: percentage points per million parameters.
-
-    It favours the smallest model without bound (a constant answer with ten parameters scores a
-    million), so it is shown, and nothing is ranked by it.
-
-    Args:
-        accuracy: 0–1.
-        parameters: the total count.
-    """
-    return accuracy * 100 / (parameters / 1e6)
 
 
 def read_training(store: ModelStore, card: ModelCard) -> TrainingMeasurement:

@@ -10,7 +10,7 @@ from bench.measure.progress import Progress, labelled, silent
 from bench.measure.survey import RunOutcome as RunOutcome
 from bench.measure.survey import Survey, reference_to
 from bench.rows.files import Recorder
-from bench.rows.kinds.variant import refused_variant, variant_of
+from bench.rows.kinds.cost import refused_variant, variant_of
 from cifar10.card import ModelCard
 from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore, StoredModel

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure.progress import Progress, silent
-from bench.rows.kinds.measurements import LatencyMeasurement, ThroughputMeasurement
+from bench.rows.kinds.speed import LatencyMeasurement, ThroughputMeasurement
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from bench.measure.latency import Executor
 from bench.measure.progress import Progress, silent
 from bench.measure.survey import RunOutcome, Survey
 from bench.rows.files import Recorder
-from bench.rows.kinds.measurements import ResourceMeasurement, StartSample
+from bench.rows.kinds.cost import ResourceMeasurement, StartSample
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.labels import IMAGE_SHAPE
@@ -114,11 +114,6 @@ def measure_energy(
         images += PEAK_BATCH_SIZE
     lasted, after = clock() - start, meter.read_joules()
     return Energy(meter.source, meter.used(before, after), images, lasted)
-
-
-def images_per_joule(found: ResourceMeasurement) -> float | None:
-    """Images per joule; None without a meter, or where it did not move."""
-    return found.energy_images / found.energy_joules if found.energy_joules else None
 
 
 def _probe(path: Path, device: str, threads: int) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
-from bench.rows.files import DatasetReference, Recorder
-from bench.rows.kinds.measurements import Measurement
+from bench.rows.files import Recorder
+from bench.rows.row import DatasetReference, Measurement
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError, Cifar10Error
 from cifar10.store import ModelStore, StoredModel

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.peers.questions import Base64Image, Form, FormImage, RawImage, V2Base64Image, V2Pixels
-from bench.rows.kinds.peer import PeerRole
+from bench.rows.kinds.service import PeerRole
 from bench.serving.process import SERVE
 
 FOLDER: Final = Path(__file__).parent

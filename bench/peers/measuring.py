@@ -21,7 +21,7 @@ from bench.load.sent import Sent
 from bench.peers.catalogue import FOLDER, OURS, Peer
 from bench.peers.environments import programs_of, version_of
 from bench.peers.questions import check_same
-from bench.rows.kinds.peer import PeerMeasurement
+from bench.rows.kinds.service import PeerMeasurement
 from bench.serving.cores import Cores, on_cores, pinned
 from bench.serving.process import Server
 from cifar10.environment import PROJECT_ROOT

@@ -19,8 +19,9 @@ from bench.measure.survey import Subject as Surveyed
 from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.environments import programs_of
 from bench.peers.measuring import PeerPlan, Subject, measure_peer, title_of
-from bench.rows.files import DatasetReference, Recorder, Row, published
-from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
+from bench.rows.files import Recorder, published
+from bench.rows.kinds.service import PeerFailureMeasurement, PeerMeasurement
+from bench.rows.row import DatasetReference, Row
 from bench.serving.cores import Cores, choose_cores
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError

@@ -28,8 +28,8 @@ from bench.report.sections.index import SECTIONS, machine_line
 from bench.report.sections.peers import readme_peers
 from bench.report.study.sections import study_table
 from bench.report.verdict import verdict
-from bench.rows.files import MachineResults, newest
-from bench.rows.selection import ModelResult, select
+from bench.rows.files import MachineResults
+from bench.rows.selection import ModelResult, newest, select
 from cifar10.environment import EFFICIENCY_FILE
 from cifar10.errors import BenchError
 from cifar10.store import write_atomic

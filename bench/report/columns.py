@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.measure.facts import accuracy_per_million_parameters
 from bench.report.formats import (
     NOTHING,
     Align,
@@ -20,10 +19,9 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
-from bench.rows.kinds.measurements import FailureMeasurement
+from bench.rows.kinds.session import FailureMeasurement
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff, fronts
-from bench.serving.load import generator_was_limit, request_rate
 
 FLOORS: Final = ((0.94, "DAWNBench"), (0.85, "MLPerf Tiny"))
 """Accuracies on CIFAR-10 below which two known benchmarks do not look at speed, highest first.
@@ -130,7 +128,7 @@ def failure_reason(failure: FailureMeasurement) -> str:
 
 
 def _two_looks(result: ModelResult, share: float) -> str:
-    mean = result.mean_latency_ms()
+    mean = result.mean_latency_ms
     takes = "" if mean is None else f", {significant(mean)} ms on the mean"
     return f"early exit: a second look at {percent(share)} % of validation images{takes}"
 
@@ -187,7 +185,7 @@ def _per_million(entry: Entry) -> float | None:
     cost = entry.result.cost
     if entry.accuracy is None or cost is None:
         return None
-    return accuracy_per_million_parameters(entry.accuracy, cost.parameters_total)
+    return cost.accuracy_per_million_parameters(entry.accuracy)
 
 
 def _latency(entry: Entry) -> str:
@@ -208,13 +206,13 @@ def _throughput_text(entry: Entry) -> str:
 
 
 def _rate(entry: Entry) -> float | None:
-    return None if entry.result.load is None else request_rate(entry.result.load)
+    return None if entry.result.load is None else entry.result.load.request_rate
 
 
 def _rate_text(entry: Entry) -> str:
     if entry.result.load is None:
         return NOTHING
-    return f"{count(_rate(entry))}{'*' if generator_was_limit(entry.result.load) else ''}"
+    return f"{count(_rate(entry))}{'*' if entry.result.load.generator_was_limit else ''}"
 
 
 def _floor_text(entry: Entry) -> str:

@@ -17,7 +17,7 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
-from bench.rows.paired import unpack_hits
+from bench.rows.packed import unpack_hits
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff
 from cifar10.paired import PairedTest, mcnemar

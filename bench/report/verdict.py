@@ -8,8 +8,6 @@ from bench.report.formats import accuracy_with_interval, count, millions, percen
 from bench.report.recommend import paired_test, reaches_a_floor
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
-from bench.serving.load import generator_was_limit, request_rate
-from bench.serving.verify import is_verified
 
 FLOOR_MLPERF_TINY: Final = FLOORS[-1][0]
 """MLPerf Tiny's accuracy floor for image classification on CIFAR-10."""
@@ -91,12 +89,12 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
     if len(sized) > 1:
         size, smallest = min(sized, key=lambda pair: pair[0])
         sentences.append(f"Smallest{among}: `{smallest.model}`, {millions(size)} MB.")
-    loaded = [(request_rate(result.load), result) for result in right if result.load is not None]
+    loaded = [(result.load.request_rate, result) for result in right if result.load is not None]
     if loaded:
         rate, served = max(loaded, key=lambda pair: pair[0])
         limit = (
             "; the load generator was the limit, so the server can do more"
-            if served.load and generator_was_limit(served.load)
+            if served.load and served.load.generator_was_limit
             else ""
         )
         users = served.load.users if served.load else 0
@@ -122,7 +120,7 @@ def _warnings(result: ModelResult) -> list[str]:
         )
     if result.verify is not None:
         check = result.verify
-        if is_verified(check):
+        if check.is_verified:
             found.append(
                 f"End to end: all {count(check.images)} test images through the server of "
                 f"`{result.model}` get the class that they get in process."

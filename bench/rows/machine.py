@@ -1,4 +1,4 @@
-"""What a measurement was made on: the machine and the versions of what ran.
+"""Which machine a measurement was made on, and the versions of what ran.
 
 A latency says nothing without its machine. Nothing here identifies an owner: no host name, user,
 address or path is read.
@@ -9,34 +9,38 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-import psutil  # type: ignore[import-untyped]
+from pydantic.dataclasses import dataclass
 
-PACKAGES: Final = ("onnxruntime", "numpy", "pillow", "bentoml", "locust", "psutil", "matplotlib")
+from bench.rows.row import STRICT
 
-_NVIDIA_SMI: Final = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+PACKAGES: Final = (
+    "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "bentoml", "locust", "psutil",
+    "matplotlib",
+)  # fmt: skip
+"""Packages that a measurement depends on; ONNX Runtime is installed under either name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Machine:
     """One machine in one state, as far as speed depends on it."""
 
     cpu: str
     physical_cores: int
     logical_cores: int
-    """Those this process may use."""
+    """Cores this process may use."""
     memory_bytes: int
     operating_system: str
     kernel: str
     architecture: str
     gpus: tuple[str, ...]
-    """Names, as nvidia-smi gives them; empty without one."""
+    """Names, as the driver gives them; empty without one."""
     gpu_driver: str | None
     governor: str | None
     """The CPU's frequency policy where it can be read: ``performance``, ``powersave`` …"""
@@ -44,17 +48,27 @@ class Machine:
     """``container``, ``virtual machine`` or both, where there are signs of it."""
 
     @property
-    def name(self) -> str:
-        """A short, stable folder name: from the hardware only, so that a new kernel keeps it."""
-        words = [self.cpu, f"{self.logical_cores} cores", *sorted(set(self.gpus))]
-        readable = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
-        hardware = (self.cpu, self.logical_cores, round(self.memory_bytes / 2**30), self.gpus)
-        return f"{readable[:48].strip('-')}-{_short_hash(hardware)[:6]}"
+    def memory_gib(self) -> int:
+        """Memory, rounded: the exact number of bytes changes from boot to boot."""
+        return round(self.memory_bytes / 2**30)
 
     @property
-    def fingerprint(self) -> str:
-        """12 hex digits over every field: what a row refers to."""
+    def identity(self) -> str:
+        """12 hex digits over the hardware: what a row refers to. A reboot, a new kernel or a new
+        driver leaves it as it is."""
+        return _short_hash((self.cpu, self.logical_cores, self.memory_gib, self.gpus))
+
+    @property
+    def state(self) -> str:
+        """12 hex digits over every field: what rows written until November 2026 refer to."""
         return _short_hash(asdict(self))
+
+    @property
+    def name(self) -> str:
+        """Folder of this machine's results: readable, and unique by its identity."""
+        words = [self.cpu, f"{self.logical_cores} cores", *sorted(set(self.gpus))]
+        readable = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+        return f"{readable[:48].strip('-')}-{self.identity[:6]}"
 
 
 def read_machine() -> Machine:
@@ -62,9 +76,9 @@ def read_machine() -> Machine:
     gpus, driver = _nvidia_gpus()
     return Machine(
         cpu=_cpu_model(),
-        physical_cores=int(psutil.cpu_count(logical=False) or 0),
+        physical_cores=_physical_cores(),
         logical_cores=usable_cores(),
-        memory_bytes=int(psutil.virtual_memory().total),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         operating_system=_operating_system(),
         kernel=platform.release(),
         architecture=platform.machine(),
@@ -76,16 +90,11 @@ def read_machine() -> Machine:
 
 
 def read_versions() -> dict[str, str]:
-    """Python's version and those of the installed packages that a measurement depends on.
-
-    Package ``onnxruntime`` is installed under several names; the one found is the one named.
-    """
+    """Version of Python and of each of :data:`PACKAGES` that is installed."""
     found = {"python": platform.python_version()}
-    for package in ("onnxruntime-gpu", *PACKAGES):
-        try:
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -94,13 +103,17 @@ def _short_hash(value: object) -> str:
 
 
 def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
+    named = re.search(r"^model name\s*:\s*(.+?)\s*$", _cpuinfo(), re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine() or "unknown"
+
+
+def _physical_cores() -> int:
+    """Number of cores, hyper-threads counted once; 0 where the system does not tell."""
+    processors = [
+        tuple(re.findall(r"^(?:physical id|core id)\s*:\s*(\d+)", one, re.MULTILINE))
+        for one in _cpuinfo().split("\n\n")
+    ]
+    return len({one for one in processors if one})
 
 
 def usable_cores() -> int:
@@ -118,15 +131,16 @@ def _operating_system() -> str:
 
 
 def _nvidia_gpus() -> tuple[tuple[str, ...], str | None]:
+    """Names of the GPUs and the driver's version; nothing without NVIDIA's library or driver."""
     try:
-        answer = subprocess.run(  # noqa: S603 - a constant command
-            _NVIDIA_SMI, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
+        import pynvml  # type: ignore[import-untyped]  # of the extra `cuda`
+
+        pynvml.nvmlInit()
+    except Exception:
         return (), None
-    lines = [line.split(",") for line in answer.stdout.strip().splitlines() if "," in line]
-    driver = lines[0][1].strip() if lines else None
-    return tuple(line[0].strip() for line in lines), driver
+    handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+    names = tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
+    return names, str(pynvml.nvmlSystemGetDriverVersion()) if names else None
 
 
 def _virtualization() -> str | None:
@@ -134,13 +148,16 @@ def _virtualization() -> str | None:
     cgroup = _first_line(Path("/proc/1/cgroup")) or ""
     if Path("/.dockerenv").exists() or re.search(r"docker|kubepods|containerd|lxc", cgroup):
         signs.append("container")
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        flags = ""
-    if re.search(r"^flags.*\bhypervisor\b", flags, re.MULTILINE):
+    if re.search(r"^flags.*\bhypervisor\b", _cpuinfo(), re.MULTILINE):
         signs.append("virtual machine")
     return ", ".join(signs) or None
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _first_line(path: Path) -> str | None:

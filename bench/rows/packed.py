@@ -1,7 +1,8 @@
-"""Raw times as short text: what lets every sample of a run stay in its row.
+"""Arrays as short text, so that a row keeps every sample and every answer.
 
-Times are whole microseconds, unsigned 32 bits, little endian; the four byte planes one after the
-other (the high ones are nearly all zero), deflated, in base 85. About two bytes a sample.
+Times are whole microseconds, unsigned 32 bits, little endian; the four byte planes follow one
+another (the high ones are nearly all zero), deflated, in base 85: about two bytes a sample. Hits
+are one bit an image and class ids one byte, in base 64.
 """
 
 import base64
@@ -17,14 +18,14 @@ from cifar10.errors import BenchError
 
 
 def pack_times_us(times_us: Sequence[float] | NDArray[Any]) -> str:
-    """Times in µs (0 to 4,294 s), in their own order, as text."""
+    """Encode times in µs (0 to 4,294 s), in their own order."""
     values = np.rint(np.asarray(times_us, np.float64)).astype("<u4")
     planes = np.ascontiguousarray(values.view(np.uint8).reshape(-1, 4).T)
     return base64.b85encode(zlib.compress(planes.tobytes(), 9)).decode("ascii")
 
 
 def unpack_times_us(text: str) -> NDArray[np.float64]:
-    """The times in µs that :func:`pack_times_us` packed: float64 (N,), whole numbers.
+    """Decode the output of :func:`pack_times_us`: float64 (N,), whole µs.
 
     Raises:
         BenchError: the text is not what that function makes.
@@ -35,3 +36,31 @@ def unpack_times_us(text: str) -> NDArray[np.float64]:
         message = f"packed samples are damaged: {error}"
         raise BenchError(message) from error
     return np.ascontiguousarray(planes.T).view("<u4").ravel().astype(np.float64)
+
+
+def pack_hits(right: NDArray[np.bool_]) -> str:
+    """Encode boolean (N,) as base64 of its bits, the first image in the highest bit."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode("ascii")
+
+
+def unpack_hits(text: str, count: int) -> NDArray[np.bool_]:
+    """Decode the first ``count`` booleans of :func:`pack_hits`.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8))
+    if bits.size < count:
+        message = f"expected {count:,} hits, there are {bits.size:,}"
+        raise ValueError(message)
+    return bits[:count].astype(np.bool_)
+
+
+def pack_classes(predicted: NDArray[np.integer]) -> str:
+    """Encode class ids (N,), 0–255, as base64 of one byte each."""
+    return base64.b64encode(predicted.astype(np.uint8).tobytes()).decode("ascii")
+
+
+def unpack_classes(text: str) -> NDArray[np.uint8]:
+    """Decode the output of :func:`pack_classes`: uint8 (N,)."""
+    return np.frombuffer(base64.b64decode(text), np.uint8)

@@ -15,10 +15,9 @@ from bench.load.arrivals import arrivals_s
 from bench.load.sent import Sent
 from bench.measure.latency import Clock, Executor
 from bench.measure.progress import Progress, silent
-from bench.rows.kinds.scenario import Scenario, ScenarioMeasurement
+from bench.rows.kinds.speed import SCENARIOS, Scenario, ScenarioMeasurement
 from bench.scenarios.rules import (
     IMAGES_PER_MULTI_STREAM_QUERY,
-    SCENARIOS,
     ScenarioPlan,
     Setting,
     describe,

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from bench.load.drive import Driver
 from bench.load.sent import Sent
 from bench.measure.progress import Progress, silent
-from bench.rows.kinds.scenario import Scenario, ScenarioMeasurement
+from bench.rows.kinds.speed import SCENARIOS, Scenario, ScenarioMeasurement
 from bench.scenarios.rules import (
     IMAGES_PER_MULTI_STREAM_QUERY,
-    SCENARIOS,
     ScenarioPlan,
     Setting,
     describe,

@@ -21,29 +21,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.load.sent import Sent
 from bench.measure.progress import Progress
-from bench.rows.kinds.scenario import Loop, Scenario, ScenarioMeasurement, Via
-from bench.rows.packed import pack_times_us, unpack_times_us
+from bench.rows.kinds.speed import Loop, Scenario, ScenarioMeasurement, Via
+from bench.rows.packed import pack_times_us
 from bench.statistics.rate_search import DEFAULT_SEARCH, RateTry, SearchPlan, search_rate
-from bench.statistics.samples import Interval, bootstrap_interval, percentile
-from bench.statistics.stability import WINDOWS, disagreement, window_medians
+from bench.statistics.samples import percentile
+from bench.statistics.stability import WINDOWS
 
-SCENARIOS: Final[tuple[Scenario, ...]] = ("single_stream", "multi_stream", "server", "offline")
-PERCENT: Final[dict[str, float]] = {"single_stream": 90, "multi_stream": 99, "server": 99}
-"""Scenario → the percentile of latency that it reports."""
-TITLES: Final[dict[str, str]] = {
-    "single_stream": "SingleStream",
-    "multi_stream": "MultiStream",
-    "server": "Server",
-    "offline": "Offline",
-}
 IMAGES_PER_MULTI_STREAM_QUERY: Final = 8
 KEPT_TIMES: Final = 20_000
 """Of one run at most; a run with more keeps the last ones, and its counts say so."""
-_BOOTSTRAP_SAMPLES: Final = 5_000
 
 
 @dataclass(frozen=True)
@@ -178,68 +167,3 @@ def search_server_rate(
         tries=tries,
         cpu_share=cpu_share,
     )
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The one figure that a scenario reports."""
-
-    value: float | None
-    """None: no rate held."""
-    unit: str
-    what: str
-    interval: Interval | None
-
-
-def times_ms(measurement: ScenarioMeasurement) -> NDArray[np.float64]:
-    """Each successful query's time in ms, in the order in which they were due."""
-    return unpack_times_us(measurement.times_us) / 1e3
-
-
-def latency_ms(
-    measurement: ScenarioMeasurement, percent: float
-) -> tuple[float, Interval] | None:  # fmt: skip
-    """A percentile of latency and its bootstrap interval; None without an answer.
-
-    The interval comes from at most :data:`_BOOTSTRAP_SAMPLES` evenly spaced samples when there are
-    more: it is then wider than it had to be, never narrower.
-    """
-    times = times_ms(measurement)
-    if times.size == 0:
-        return None
-    step = -(-times.size // _BOOTSTRAP_SAMPLES)
-    interval = bootstrap_interval(
-        times[::step], lambda sample: float(np.percentile(sample, percent)), resamples=400
-    )
-    return percentile(times, percent), interval
-
-
-def headline(measurement: ScenarioMeasurement) -> Headline:
-    """What the scenario reports."""
-    if measurement.scenario == "server":
-        return Headline(
-            measurement.rate_per_s,
-            "queries/s",
-            f"rate with p99 ≤ {measurement.bound_ms:g} ms",
-            None,
-        )
-    if measurement.scenario == "offline":
-        answered = sum(measurement.window_queries) * measurement.images_per_query
-        rate = answered / measurement.seconds if measurement.seconds else None
-        return Headline(rate, "images/s", "throughput", None)
-    percent = PERCENT[measurement.scenario]
-    found = latency_ms(measurement, percent)
-    value, interval = found if found else (None, None)
-    return Headline(value, "ms", f"p{percent:g}", interval)
-
-
-def windows_of(measurement: ScenarioMeasurement) -> list[float]:
-    """What must agree from window to window: median times; for Offline the queries answered."""
-    if measurement.scenario == "offline":
-        return [float(count) for count in measurement.window_queries]
-    return window_medians(times_ms(measurement))
-
-
-def windows_apart(measurement: ScenarioMeasurement) -> float | None:
-    """How far the last three windows lie apart; None when the run is too short to tell."""
-    return disagreement(windows_of(measurement))

@@ -20,10 +20,11 @@ from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled, silent
 from bench.measure.survey import RunOutcome, Survey, in_turns
-from bench.rows.files import Recorder, Row
-from bench.rows.kinds.peer import BulkMeasurement
+from bench.rows.files import Recorder
+from bench.rows.kinds.service import DEFAULT_MAX_BATCH, BulkMeasurement
+from bench.rows.row import Row
 from bench.serving.cores import Cores, choose_cores, on_cores, pinned
-from bench.serving.process import DEFAULT_MAX_BATCH, SERVE, Server
+from bench.serving.process import SERVE, Server
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.store import ModelStore

@@ -19,16 +19,9 @@ from bench.load.bodies import encode_png
 from bench.load.locust import LoadPlan, RawLoad, run_locust
 from bench.load.loops import OK
 from bench.measure.progress import Progress, silent
-from bench.rows.kinds.measurements import LoadMeasurement
+from bench.rows.kinds.service import RESPONSE_TIME_STEP_US, LoadMeasurement
 from bench.serving.process import Server, is_ready
 from cifar10.errors import BenchError
-
-GENERATOR_LIMIT: Final = 0.9
-"""Above this share of its core the generator, not the server, may set the rate (Locust's own
-warning has the same bound)."""
-
-RESPONSE_TIME_STEP_US: Final = 10
-"""Response times are counted in steps of this: exact to 1 % of a millisecond, and compact."""
 
 IMAGE_COUNT: Final = 1_000
 """Different pictures posted in a load run."""
@@ -172,27 +165,3 @@ def summarise(
         rate_per_s=plan.rate_per_s,
         shape=None if plan.rate_per_s is None else plan.shape,
     )
-
-
-def response_times_ms(measurement: LoadMeasurement) -> NDArray[np.float64]:
-    """Every successful request's response time, in ms, ascending: float64 (N,)."""
-    pairs = np.asarray(measurement.response_time_counts, np.int64)
-    return np.repeat(pairs[:, 0] * RESPONSE_TIME_STEP_US / 1e3, pairs[:, 1])
-
-
-def request_rate(measurement: LoadMeasurement) -> float:
-    """Successful answers per second."""
-    return measurement.status_counts.get(str(OK), 0) / measurement.seconds
-
-
-def server_cpu_us(measurement: LoadMeasurement) -> float | None:
-    """CPU time of the server's process tree per request, in µs: the steadiest figure on a noisy
-    machine. None for a server not started here."""
-    if measurement.server_cpu_seconds is None or not measurement.server_requests:
-        return None
-    return measurement.server_cpu_seconds * 1e6 / measurement.server_requests
-
-
-def generator_was_limit(measurement: LoadMeasurement) -> bool:
-    """Whether the rate may be the generator's own and not the server's."""
-    return measurement.generator_cpu_share > GENERATOR_LIMIT

@@ -25,8 +25,6 @@ from cifar10.errors import BenchError
 
 START_TIMEOUT_SECONDS: Final = 180.0
 STOP_TIMEOUT_SECONDS: Final = 15.0
-DEFAULT_MAX_BATCH: Final = 32
-"""``CIFAR10_MAX_BATCH``, where nothing else is said."""
 _POLL_SECONDS: Final = 0.02
 _SHOWN_LINES: Final = 15
 

@@ -17,7 +17,7 @@ from bench.measure.survey import reference_to as reference_to
 from bench.rows.files import Recorder
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server
-from bench.serving.verify import classes_from_server, compare_answers, is_verified
+from bench.serving.verify import classes_from_server, compare_answers
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.store import ModelStore
@@ -178,7 +178,7 @@ def verify_models(
             card_accuracy=claimed.test.accuracy if claimed else None,
         )
         subject.add(measurement, reference_to(dataset))
-        if not is_verified(measurement):
+        if not measurement.is_verified:
             subject.blame("verify does not hold: `cifar10 report` says where")
 
     return each_served(target, names, dataset, recorder, "verify", measure)

@@ -14,10 +14,10 @@ from bench.load.drive import Driver
 from bench.measure.progress import Progress, silent
 from bench.measure.survey import RunOutcome, Survey, in_turns
 from bench.rows.files import Recorder, published
-from bench.rows.kinds.measurements import FailureMeasurement
-from bench.rows.kinds.settings import SettingsMeasurement
+from bench.rows.kinds.service import DEFAULT_MAX_BATCH, SettingsMeasurement
+from bench.rows.kinds.session import FailureMeasurement
 from bench.serving.cores import choose_cores, on_cores, pinned, usable
-from bench.serving.process import DEFAULT_MAX_BATCH, Server
+from bench.serving.process import Server
 from bench.serving.target import Target
 
 STAGE: Final = "settings"

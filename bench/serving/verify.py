@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench.load.bodies import encode_png
 from bench.measure.progress import Progress, silent
-from bench.rows.kinds.measurements import VerifyMeasurement
+from bench.rows.kinds.accuracy import VerifyMeasurement
 from bench.serving.load import classify_route
 from cifar10.errors import BenchError
 
@@ -123,12 +123,4 @@ def compare_answers(
         in_process_correct=int((in_process == labels).sum()),
         card_correct=None if card_accuracy is None else round(card_accuracy * len(labels)),
         differing=tuple(differing),
-    )
-
-
-def is_verified(measurement: VerifyMeasurement) -> bool:
-    """Whether the server answers exactly as this process, and as right as the card says."""
-    return measurement.same_top1 == measurement.images and measurement.card_correct in (
-        None,
-        measurement.server_correct,
     )

@@ -14,7 +14,7 @@ from bench.load.client import HttpClient
 from bench.load.drive import Driver
 from bench.load.locust import LoadPlan, RawLoad
 from bench.load.loops import OK
-from bench.rows.kinds.measurements import LoadMeasurement
+from bench.rows.kinds.service import LoadMeasurement
 from bench.serving.load import IMAGE_COUNT, classify_route, summarise
 from bench.serving.process import Server
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from bench.load.locust import LoadPlan
 from bench.measure.facts import has_random_weights
 from bench.measure.latency import LatencyPlan
-from bench.rows.kinds.plan import PlanMeasurement
+from bench.rows.kinds.session import BASELINE, PlanMeasurement
 from bench.rows.selection import ModelResult, TradeOff, fronts
 from bench.scenarios.rules import ScenarioPlan
 from cifar10.card import ModelCard
@@ -24,9 +24,6 @@ seed``: cost and accuracy. ``cost only``: cost, latency and throughput."""
 
 MOST_FULL: Final = 5
 """Models measured in every way, besides those named."""
-
-BASELINE: Final = "simple_cnn"
-"""The recipe that all else is held against: the reference study's own CNN, at full precision."""
 
 IN_PROCESS_ONLY: Final = (
     "scenarios", "robustness", "HTTP load", "verification over HTTP",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.measure.survey import RunOutcome
-from bench.rows.files import Row
+from bench.rows.row import Row
 from cifar10.errors import BenchError
 
 

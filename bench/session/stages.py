@@ -16,13 +16,13 @@ from bench.measure.progress import Progress
 from bench.measure.resources import measure_resources
 from bench.measure.sendings import SENDINGS
 from bench.measure.survey import RunOutcome
-from bench.rows.files import Recorder, Row
-from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, RobustnessMeasurement
-from bench.rows.kinds.plan import PlanMeasurement
-from bench.rows.kinds.scenario import ScenarioMeasurement
-from bench.rows.kinds.sending import SendingMeasurement
+from bench.rows.files import Recorder
+from bench.rows.kinds.accuracy import RobustnessMeasurement, SendingMeasurement
+from bench.rows.kinds.service import LoadMeasurement
+from bench.rows.kinds.session import PlanMeasurement
+from bench.rows.kinds.speed import SCENARIOS, LatencyMeasurement, ScenarioMeasurement
+from bench.rows.row import Row
 from bench.rows.selection import select
-from bench.scenarios.rules import SCENARIOS
 from bench.scenarios.run import scenarios_in_process, scenarios_over_http
 from bench.serving.target import Target, load_models, verify_models
 from bench.session.plan import Lengths, Role, decide, first_roles, latency_plan_for

@@ -1,4 +1,4 @@
-"""Whether a model's confidence can be believed: of the answers given at 80 %, are 80 % right?
+"""Whether a model's confidence can be trusted: of the answers given at 80 %, are 80 % right?
 
 Only counts and sums per bin are kept in a row; everything shown is computed from them.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BIN_COUNT: Final = 15
-"""As Guo et al. use it."""
+"""Number of bins that Guo et al. use."""
 
 _LEAST_PROBABILITY: Final = 1e-12
 
@@ -41,6 +41,28 @@ class Reliability:
         """Mean confidence in each bin, 0–1; None for an empty one."""
         return _ratios(self.confidence_sums, self.counts)
 
+    @property
+    def expected_calibration_error(self) -> float:
+        """ECE, 0–1: the mean distance of confidence from accuracy, each bin weighted by its count.
+
+        Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
+        Networks", ICML 2017 (arXiv 1706.04599), equation 3. It depends on the number of bins.
+
+        Raises:
+            ValueError: there are no predictions.
+        """
+        total = sum(self.counts)
+        if total == 0:
+            message = "there are no predictions"
+            raise ValueError(message)
+        pairs = zip(self.correct, self.confidence_sums, strict=True)
+        return sum(abs(correct - confidence) for correct, confidence in pairs) / total
+
+    @property
+    def overconfidence(self) -> float:
+        """Mean confidence minus accuracy, as a share: above 0, the model promises too much."""
+        return (sum(self.confidence_sums) - sum(self.correct)) / max(1, sum(self.counts))
+
 
 def measure_reliability(
     probabilities: NDArray[np.float32], labels: NDArray[np.integer], bins: int = BIN_COUNT
@@ -65,29 +87,6 @@ def measure_reliability(
         true_class_counts=_integers(np.bincount(_bin(true_class, bins), minlength=bins)),
         log_loss=float(-np.log(np.maximum(true_class, _LEAST_PROBABILITY)).mean()),
     )
-
-
-def expected_calibration_error(found: Reliability) -> float:
-    """ECE, 0–1: the mean distance of confidence from accuracy, each bin weighted by its count.
-
-    Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
-    Networks", ICML 2017 (arXiv 1706.04599), equation 3. It depends on the number of bins.
-
-    Raises:
-        ValueError: there are no predictions.
-    """
-    total = sum(found.counts)
-    if total == 0:
-        message = "there are no predictions"
-        raise ValueError(message)
-    pairs = zip(found.correct, found.confidence_sums, strict=True)
-    return sum(abs(correct - confidence) for correct, confidence in pairs) / total
-
-
-def overconfidence(found: Reliability) -> float:
-    """Mean confidence minus accuracy, as a share: above 0, the model promises too much."""
-    total = max(1, sum(found.counts))
-    return (sum(found.confidence_sums) - sum(found.correct)) / total
 
 
 def _bin(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

@@ -1,9 +1,10 @@
 """Statistics of raw samples: pure functions, no clock, no files, no rounding.
 
-Percentiles, not means: the mean of a latency hides both the usual request and the slow one.
+Percentiles, not means: the mean of a latency hides both the usual request and the slow one. The
+definition is NumPy's default (linear interpolation between the two nearest ranks).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 BOOTSTRAP_RESAMPLES: Final = 1_000
+
+_DRAWN_AT_ONCE: Final = 2_000_000
+"""Samples in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +25,23 @@ class Interval:
     high: float
 
 
-def percentile(samples: Sequence[float] | NDArray[Any], percent: float) -> float:
-    """The value below which ``percent`` per cent of the samples lie, in their own unit.
+@dataclass(frozen=True)
+class Spread:
+    """A median over rounds, with the lowest and the highest value."""
 
-    Linear interpolation between the two nearest ranks: R. J. Hyndman and Y. Fan, "Sample Quantiles
-    in Statistical Packages", The American Statistician 50 (1996), definition 7, which is also
-    NumPy's default.
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+def percentile(samples: Sequence[float] | NDArray[Any], percent: float) -> float:
+    """``numpy.percentile`` as a float.
 
     Raises:
         ValueError: no samples, or ``percent`` outside 0–100.
     """
-    values = np.sort(_vector(samples))
-    if not 0 <= percent <= 100:
-        message = f"percent must be within 0–100, got {percent}"
-        raise ValueError(message)
-    rank = (values.size - 1) * percent / 100
-    below = int(rank)
-    above = min(below + 1, values.size - 1)
-    low, high = float(values[below]), float(values[above])
-    return min(high, low + (high - low) * (rank - below))
+    return float(np.percentile(_vector(samples), percent))
 
 
 def median(samples: Sequence[float] | NDArray[Any]) -> float:
@@ -52,7 +54,7 @@ def median(samples: Sequence[float] | NDArray[Any]) -> float:
 
 
 def interquartile_range(samples: Sequence[float] | NDArray[Any]) -> float:
-    """The width of the middle half of the samples, in their own unit: a spread outliers cannot
+    """Width of the middle half of the samples, in their own unit: a spread outliers cannot
     inflate.
 
     Raises:
@@ -61,15 +63,22 @@ def interquartile_range(samples: Sequence[float] | NDArray[Any]) -> float:
     return percentile(samples, 75) - percentile(samples, 25)
 
 
+def spread_of(values: Sequence[float]) -> Spread | None:
+    """Median, lowest and highest value; None without values."""
+    if not values:
+        return None
+    return Spread(median(values), min(values), max(values), len(values))
+
+
 def bootstrap_interval(
     samples: Sequence[float] | NDArray[Any],
-    statistic: Callable[[NDArray[np.float64]], float] = median,
+    percent: float = 50,
     *,
     confidence: float = 0.95,
     resamples: int = BOOTSTRAP_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The percentile-bootstrap interval of ``statistic``: the same answer for the same seed.
+    """Percentile-bootstrap interval of a percentile: the same answer for the same seed.
 
     Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7
     (1979). It treats the samples as independent; successive latencies are not quite, so the true
@@ -83,12 +92,15 @@ def bootstrap_interval(
         message = f"confidence must be between 0 and 1, got {confidence}"
         raise ValueError(message)
     generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWN_AT_ONCE // values.size)
     found = [
-        statistic(generator.choice(values, size=values.size, replace=True))
-        for _ in range(resamples)
+        np.percentile(generator.choice(values, size=(count, values.size)), percent, axis=1)
+        for start in range(0, resamples, at_once)
+        if (count := min(at_once, resamples - start))
     ]
     tail = 100 * (1 - confidence) / 2
-    return Interval(percentile(found, tail), percentile(found, 100 - tail))
+    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
+    return Interval(float(low), float(high))
 
 
 def _vector(samples: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:

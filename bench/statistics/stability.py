@@ -1,7 +1,7 @@
-"""Whether a run had settled: its last three windows must agree within 10 %.
+"""Whether a run was stable: its last three windows must agree within 10 %.
 
-The rule is perf_analyzer's (its ``--stability-percentage``, default 10, over three windows). A run
-that breaks it is marked; its figures are shown all the same and never averaged with others.
+The rule is perf_analyzer's (its ``--stability-percentage``, default 10, over three windows). An
+unstable run is marked; its figures are shown all the same and never averaged with others.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bench.statistics.samples import median
 
 WINDOWS: Final = 6
-"""Of equal length, in a run; the last :data:`COMPARED` of them are held against each other."""
+"""Number of windows of equal length in a run; the last :data:`COMPARED` are compared."""
 COMPARED: Final = 3
 TOLERANCE: Final = 0.10
 LEAST_PER_WINDOW: Final = 5
@@ -21,7 +21,7 @@ LEAST_PER_WINDOW: Final = 5
 
 
 def window_medians(samples: Sequence[float] | NDArray[Any]) -> list[float]:
-    """The median of each of :data:`WINDOWS` windows of samples that are in the order of time;
+    """Median of each of :data:`WINDOWS` windows of samples that are in the order of time;
     none when there are too few."""
     values = np.asarray(samples, np.float64)
     if values.size < WINDOWS * LEAST_PER_WINDOW:

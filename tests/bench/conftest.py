@@ -7,25 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.rows.files import DatasetReference, Recorder
-from bench.rows.kinds.measurements import (
-    AccuracyMeasurement,
+from bench.rows.files import Recorder
+from bench.rows.kinds.accuracy import AccuracyMeasurement, RobustnessMeasurement, VerifyMeasurement
+from bench.rows.kinds.cost import (
     CostMeasurement,
     EpochFigures,
-    FailureMeasurement,
-    LatencyMeasurement,
-    LoadMeasurement,
-    Measurement,
     ResourceMeasurement,
-    RobustnessMeasurement,
     StartSample,
-    ThroughputMeasurement,
     TrainingMeasurement,
-    VerifyMeasurement,
 )
-from bench.rows.kinds.peer import PeerMeasurement
+from bench.rows.kinds.service import LoadMeasurement, PeerMeasurement
+from bench.rows.kinds.session import FailureMeasurement
+from bench.rows.kinds.speed import LatencyMeasurement, ThroughputMeasurement
 from bench.rows.machine import Machine
-from bench.rows.paired import pack_classes, pack_hits
+from bench.rows.packed import pack_classes, pack_hits
+from bench.rows.row import DatasetReference, Measurement
 from bench.statistics.calibration import measure_reliability
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS

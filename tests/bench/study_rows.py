@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from bench.rows.files import Recorder
-from bench.rows.kinds.measurements import EpochFigures, TrainingMeasurement
-from bench.rows.paired import pack_hits
+from bench.rows.kinds.cost import EpochFigures, TrainingMeasurement
+from bench.rows.packed import pack_hits
 from tests.bench.conftest import accuracy, add_all, cost, latency, throughput
 
 BACKBONES = {

@@ -42,7 +42,6 @@ from bench.report.study.plots import (
 from bench.report.study.reference import STUDY
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import TRADE_OFFS, ModelResult, fronts
-from bench.serving.load import response_times_ms
 from cifar10.labels import LABELS
 
 _LABELS_APART: Final = 0.15
@@ -310,7 +309,7 @@ def draw_load(results: Sequence[ModelResult]) -> Figure:
     axes = figure.subplots()
     for position, result in enumerate(shown):
         if result.load is not None:
-            samples = response_times_ms(result.load)
+            samples = result.load.response_times_ms
             users = result.load.users
             label = f"{label_of(result, results)} ({users} users, n = {samples.size:,})"
             cumulative(axes, samples, position, label)

@@ -20,7 +20,6 @@ from bench.report.plots.style import (
 )
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
-from bench.statistics.calibration import expected_calibration_error
 from cifar10.accuracy import wilson_interval
 
 LEAST_IN_BIN: Final = 20
@@ -52,7 +51,7 @@ def draw_calibration(results: Sequence[ModelResult]) -> Figure:
             [max(0.0, high * 100 - share) for _, share, (_, high) in bins],
         ]
         colour, line = COLOURS[position % len(COLOURS)], LINES[position % len(LINES)]
-        ece = expected_calibration_error(found) * 100
+        ece = found.expected_calibration_error * 100
         axes.errorbar(
             x, y, yerr=error, color=colour, linestyle=line, capsize=2,
             marker=MARKERS[position % len(MARKERS)], markersize=4,

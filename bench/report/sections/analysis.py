@@ -23,7 +23,7 @@ from bench.report.study.plots import with_gap
 from bench.report.study.recipe_facts import TITLES, RecipeFacts, facts_of
 from bench.report.study.reference import STUDY
 from bench.rows.files import MachineResults
-from bench.rows.kinds.measurements import TrainingMeasurement
+from bench.rows.kinds.cost import TrainingMeasurement
 from bench.rows.seeds import one_of_each, seed_groups
 from bench.rows.selection import ModelResult
 from bench.statistics.samples import median

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bench.report.formats import count, markdown_table, numbers_after_name, significant
-from bench.rows.files import MachineResults, newest
-from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.rows.selection import ModelResult
+from bench.rows.files import MachineResults
+from bench.rows.kinds.service import ChaosMeasurement
+from bench.rows.selection import ModelResult, newest
 
 _TITLES: Final = {
     "kill": "Workers killed under load (`kill -9`)",

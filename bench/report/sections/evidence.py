@@ -5,8 +5,6 @@ from itertools import combinations
 from typing import Final
 
 from bench.measure.corruptions import SEVERITIES
-from bench.measure.damage import mean_corrupted_accuracy
-from bench.measure.resources import images_per_joule
 from bench.report.columns import FLOORS
 from bench.report.formats import (
     NOTHING,
@@ -20,9 +18,9 @@ from bench.report.formats import (
 )
 from bench.report.recommend import comparable, paired_test, pick_for_budgets, reaches, ship, why
 from bench.rows.files import MachineResults
+from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
-from bench.statistics.calibration import expected_calibration_error, overconfidence
 from bench.statistics.samples import median
 from cifar10.accuracy import wilson_interval
 
@@ -115,8 +113,8 @@ def calibration(
         rows.append(
             [
                 _name(model, models),
-                significant(expected_calibration_error(found) * 100),
-                f"{overconfidence(found) * 100:+.1f}",
+                significant(found.expected_calibration_error * 100),
+                f"{found.overconfidence * 100:+.1f}",
                 significant(found.log_loss),
                 count(sum(found.counts)),
                 str(len(found.counts)),
@@ -314,7 +312,7 @@ def _joules(model: ModelResult) -> str:
     found = model.resources
     if found is None:
         return NOTHING
-    rate = images_per_joule(found)
+    rate = found.images_per_joule
     return "not available" if rate is None else f"{significant(rate)} ({found.energy_source})"
 
 

@@ -23,16 +23,8 @@ from bench.report.sections.tuning import settings
 from bench.report.sections.variants import variants
 from bench.report.study.sections import study, study_front
 from bench.rows.files import MachineResults
-from bench.rows.kinds.measurements import LoadMeasurement
+from bench.rows.kinds.service import GENERATOR_LIMIT, RESPONSE_TIME_STEP_US, LoadMeasurement
 from bench.rows.selection import ModelResult
-from bench.serving.load import (
-    GENERATOR_LIMIT,
-    RESPONSE_TIME_STEP_US,
-    generator_was_limit,
-    request_rate,
-    response_times_ms,
-    server_cpu_us,
-)
 from bench.statistics.samples import bootstrap_interval, interquartile_range, percentile
 from cifar10.labels import LABELS
 
@@ -152,8 +144,8 @@ def load(
         for found in ((model.load,) if model.load else ()) + model.offered
     ]
     for model, found in runs:
-        times = response_times_ms(found)
-        if generator_was_limit(found):
+        times = found.response_times_ms
+        if found.generator_was_limit:
             limited.append(model.model)
         sent = sum(found.status_counts.values())
         rows.append(
@@ -161,13 +153,13 @@ def load(
                 _name(model, models),
                 str(found.users),
                 _loop(found),
-                count(request_rate(found)),
+                count(found.request_rate),
                 *(significant(percentile(times, level)) for level in (50, 90, 99)),
                 count(sent),
                 count(sent - found.status_counts.get("200", 0)),
                 f"{significant(found.seconds)} + {significant(found.warm_up_seconds)}",
                 percent(found.generator_cpu_share, 0),
-                count(server_cpu_us(found)),
+                count(found.server_cpu_us),
             ]
         )
     if not rows:
@@ -234,7 +226,7 @@ def machine_and_versions(
         ["System", f"{machine.operating_system}, kernel {machine.kernel}, {machine.architecture}"],
         ["Virtualization", machine.virtualization or "no sign of any"],
         ["Frequency governor", machine.governor or "not readable"],
-        ["Fingerprint", f"`{machine.fingerprint}`"],
+        ["Fingerprint", f"`{machine.identity}`"],
     ]
     last = results.rows[-1]
     rows += [[name, version] for name, version in last.versions.items()]

@@ -4,17 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.report.formats import NOTHING, count, markdown_table, numbers_after_name, significant
-from bench.rows.files import MachineResults, newest
-from bench.rows.kinds.peer import BulkMeasurement, PeerMeasurement
-from bench.rows.peer_rounds import (
-    Comparison,
-    Spread,
-    comparisons,
-    requests_per_second,
-    spread_of,
-)
-from bench.rows.selection import ModelResult
-from bench.statistics.samples import median
+from bench.report.peer_rounds import Comparison, comparisons
+from bench.rows.files import MachineResults
+from bench.rows.kinds.service import BulkMeasurement, PeerMeasurement
+from bench.rows.selection import ModelResult, newest
+from bench.statistics.samples import Spread, median, spread_of
 
 OURS: Final = "ours"
 OURS_V2: Final = "ours_v2"
@@ -57,7 +51,7 @@ def readme_peers(results: MachineResults) -> str:
             [
                 _server(found),
                 found.decoder,
-                spread_text(comparison.spread(name, requests_per_second), count),
+                spread_text(comparison.spread(name, _request_rate), count),
                 _ratio(comparison, name),
                 spread_text(comparison.spread(name, lambda one: one.half_load_p99_ms)),
                 spread_text(comparison.spread(name, lambda one: one.common_rate_p99_ms)),
@@ -85,7 +79,7 @@ def _one_model(comparison: Comparison) -> str:
             _server(found),
             found.sends,
             found.decoder,
-            spread_text(spread(name, requests_per_second), count),
+            spread_text(spread(name, _request_rate), count),
             _ratio(comparison, name),
             str(len(comparison.rounds[name])),
             spread_text(spread(name, lambda one: one.cpu_us_per_request), count),
@@ -142,7 +136,7 @@ def _servers(comparison: Comparison) -> list[tuple[str, PeerMeasurement]]:
     ]
 
     def rank(entry: tuple[str, PeerMeasurement]) -> tuple[bool, float]:
-        rate = comparison.spread(entry[0], requests_per_second)
+        rate = comparison.spread(entry[0], _request_rate)
         return entry[1].role != "ours", -(rate.median if rate else 0.0)
 
     return sorted(found, key=rank)
@@ -156,7 +150,7 @@ def _sentences(comparison: Comparison) -> str:
         if found.role == "peer" and found.decoder == "none"
     ]  # fmt: skip
     for name in pixels:
-        ratio = comparison.ratio(OURS_V2, name, requests_per_second)
+        ratio = comparison.ratio(OURS_V2, name, _request_rate)
         if ratio is not None:
             lines.append(
                 f"Asked in the same way, with pixels over v2, this service is "
@@ -165,6 +159,10 @@ def _sentences(comparison: Comparison) -> str:
     lines.append(_tails(comparison, "half of each server's own rate", _half_load_p99))
     lines.append(_tails(comparison, _common_rate(comparison), _common_rate_p99))
     return " ".join(line for line in lines if line)
+
+
+def _request_rate(found: PeerMeasurement) -> float | None:
+    return found.request_rate
 
 
 def _half_load_p99(found: PeerMeasurement) -> float | None:
@@ -222,10 +220,10 @@ def _starts(comparison: Comparison) -> str:
 
 def _generator(comparison: Comparison) -> str:
     """How far the generator was from being the limit."""
-    fastest = comparison.spread(OURS, requests_per_second)
+    fastest = comparison.spread(OURS, _request_rate)
     for name in comparison.rounds:
         if comparison.first(name).role == "ceiling":
-            rate = comparison.spread(name, requests_per_second)
+            rate = comparison.spread(name, _request_rate)
             if rate is None or fastest is None:
                 return ""
             return (
@@ -243,7 +241,7 @@ def _server(found: PeerMeasurement) -> str:
 def _ratio(comparison: Comparison, name: str) -> str:
     if comparison.first(name).role == "ours":
         return NOTHING
-    ratio = comparison.ratio(OURS, name, requests_per_second)
+    ratio = comparison.ratio(OURS, name, _request_rate)
     return NOTHING if ratio is None else _times(ratio)
 
 

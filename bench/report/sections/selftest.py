@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bench.report.formats import markdown_table, numbers_after_name
-from bench.rows.files import MachineResults, newest
-from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
-from bench.rows.selection import ModelResult
+from bench.rows.files import MachineResults
+from bench.rows.kinds.session import SensitivityMeasurement, Trial
+from bench.rows.selection import ModelResult, newest
 
 
 def sensitivity(

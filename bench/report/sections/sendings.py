@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from bench.report.formats import NOTHING, count, markdown_table, numbers_after_name
 from bench.rows.files import MachineResults
-from bench.rows.kinds.sending import SendingMeasurement
-from bench.rows.paired import unpack_hits
+from bench.rows.kinds.accuracy import SendingMeasurement
+from bench.rows.kinds.session import BASELINE
+from bench.rows.packed import unpack_hits
 from bench.rows.selection import ModelResult
-from bench.session.plan import BASELINE
 from bench.statistics.samples import Interval
 from cifar10.accuracy import Z_95
 from cifar10.paired import mcnemar

@@ -11,10 +11,10 @@ from bench.report.formats import (
     percent,
     significant,
 )
-from bench.rows.files import MachineResults, Row, newest
-from bench.rows.kinds.scenario import ScenarioMeasurement
-from bench.rows.selection import ModelResult
-from bench.scenarios.rules import SCENARIOS, TITLES, Headline, headline, latency_ms, windows_apart
+from bench.rows.files import MachineResults
+from bench.rows.kinds.speed import SCENARIOS, Headline, ScenarioMeasurement
+from bench.rows.row import Row
+from bench.rows.selection import ModelResult, newest
 from bench.statistics.stability import TOLERANCE
 
 Section = Callable[[MachineResults, Sequence[ModelResult], Mapping[str, str]], str]
@@ -92,9 +92,9 @@ def _current(results: MachineResults, models: Sequence[ModelResult]) -> list[Row
 
 
 def _scenario_line(model: str, measurement: ScenarioMeasurement) -> list[str]:
-    found = headline(measurement)
-    middle, tail = (latency_ms(measurement, level) for level in (50, 99))
-    apart = windows_apart(measurement)
+    found = measurement.headline
+    middle, tail = (measurement.latency_ms(level) for level in (50, 99))
+    apart = measurement.windows_apart
     if apart is None:
         settled = "too short to tell"
     elif apart > TOLERANCE:
@@ -104,7 +104,7 @@ def _scenario_line(model: str, measurement: ScenarioMeasurement) -> list[str]:
     return [
         model,
         f"{measurement.via}, {measurement.device}",
-        TITLES[measurement.scenario],
+        SCENARIOS[measurement.scenario],  # type: ignore[index]
         found.what,
         _result(found),
         significant(middle[0]) if middle else NOTHING,

@@ -5,12 +5,10 @@ from itertools import groupby
 
 from bench.report.formats import count, markdown_table, numbers_after_name
 from bench.report.sections.peers import spread_text
-from bench.rows.files import MachineResults, newest
-from bench.rows.kinds.settings import SettingsMeasurement
-from bench.rows.peer_rounds import spread_of
-from bench.rows.selection import ModelResult
-from bench.serving.process import DEFAULT_MAX_BATCH
-from bench.statistics.samples import median
+from bench.rows.files import MachineResults
+from bench.rows.kinds.service import DEFAULT_MAX_BATCH, SettingsMeasurement
+from bench.rows.selection import ModelResult, newest
+from bench.statistics.samples import median, spread_of
 
 
 def settings(

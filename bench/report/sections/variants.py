@@ -12,7 +12,7 @@ from bench.report.formats import (
 )
 from bench.report.recommend import paired_test
 from bench.rows.files import MachineResults
-from bench.rows.paired import unpack_classes
+from bench.rows.packed import unpack_classes
 from bench.rows.selection import ModelResult
 from cifar10.paired import PairedTest
 

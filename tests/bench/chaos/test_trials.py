@@ -18,7 +18,7 @@ from bench.chaos.trial import (
 )
 from bench.report.sections.chaos import chaos
 from bench.rows.files import Recorder, read_results, read_rows
-from bench.rows.kinds.chaos import ChaosMeasurement
+from bench.rows.kinds.service import ChaosMeasurement
 from cifar10.errors import BenchError
 
 QUICK = ChaosPlan(

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from bench.measure.accuracy import predict_classes
-from bench.measure.facts import accuracy_per_million_parameters
 from bench.measure.in_process import measure_models
 from bench.measure.latency import LatencyPlan, LatencySession
-from bench.rows.files import Recorder, Row, read_results
-from bench.rows.kinds.measurements import AccuracyMeasurement, LatencyMeasurement
+from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.accuracy import AccuracyMeasurement
+from bench.rows.kinds.speed import LatencyMeasurement
+from bench.rows.row import Row
 from cifar10.commands.main import main
 from cifar10.dataset import Dataset
 from cifar10.predictor import Predictor, PredictorOptions
@@ -174,7 +175,3 @@ def test_accuracy_in_batches_is_accuracy_of_all(tiny_store: Path, synthetic: Dat
     predictor = Predictor(stored.onnx, PredictorOptions(device="cpu"))
     images = synthetic.test.images[:301]
     assert (predict_classes(predictor, images) == predictor.predict(images).argmax(axis=1)).all()
-
-
-def test_accuracy_per_million_parameters_is_the_studys() -> None:
-    assert accuracy_per_million_parameters(0.6937, 2_122_186) == pytest.approx(32.69, abs=0.005)

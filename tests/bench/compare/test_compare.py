@@ -13,9 +13,11 @@ from bench.compare.findings import (
     mcnemar_interval,
     proportions_interval,
 )
-from bench.rows.files import Recorder, Row
-from bench.rows.kinds.measurements import LatencyMeasurement, LoadMeasurement, Measurement
+from bench.rows.files import Recorder
+from bench.rows.kinds.service import LoadMeasurement
+from bench.rows.kinds.speed import LatencyMeasurement
 from bench.rows.machine import Machine
+from bench.rows.row import Measurement, Row
 from bench.statistics.blocks import blocks_of, ratio_interval
 from cifar10.predictor import CPU_PROVIDER
 from tests.bench.conftest import REFERENCE, accuracy, failure, load

@@ -24,8 +24,8 @@ from bench.compare.selftest import (
 )
 from bench.report.sections.selftest import sensitivity, told
 from bench.rows.files import Recorder, read_results
-from bench.rows.kinds.measurements import LoadMeasurement
-from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
+from bench.rows.kinds.service import LoadMeasurement
+from bench.rows.kinds.session import SensitivityMeasurement, Trial
 from bench.rows.machine import Machine
 from bench.rows.selection import select
 from bench.serving.target import Target

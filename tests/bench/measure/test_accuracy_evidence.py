@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.rows.paired import pack_classes, pack_hits, unpack_classes, unpack_hits
-from bench.statistics.calibration import (
-    Reliability,
-    expected_calibration_error,
-    measure_reliability,
-    overconfidence,
-)
+from bench.rows.packed import pack_classes, pack_hits, unpack_classes, unpack_hits
+from bench.statistics.calibration import Reliability, measure_reliability
 from cifar10.paired import _approximate, _exact, mcnemar
 
 
@@ -36,8 +31,8 @@ def test_calibration_by_hand() -> None:
     assert found.accuracies[9] == 0.5
     assert found.accuracies[0] is None
     assert found.confidences[5] == pytest.approx(0.55)
-    assert expected_calibration_error(found) == pytest.approx(0.45)
-    assert overconfidence(found) == pytest.approx(0.0, abs=1e-6)
+    assert found.expected_calibration_error == pytest.approx(0.45)
+    assert found.overconfidence == pytest.approx(0.0, abs=1e-6)
     assert found.true_class_counts == (1, 0, 0, 0, 0, 2, 0, 0, 0, 1)
     missed = math.log((1 - 0.95) / 9)
     by_hand = -(math.log(0.95) + missed + 2 * math.log(0.55)) / 4
@@ -47,12 +42,12 @@ def test_calibration_by_hand() -> None:
 def test_a_certain_answer_falls_into_the_last_bin() -> None:
     found = measure_reliability(probabilities((0, 1.0)), np.array([0]))
     assert (len(found.counts), found.counts[-1]) == (15, 1)
-    assert expected_calibration_error(found) == 0
+    assert found.expected_calibration_error == 0
 
 
 def test_no_predictions_have_no_calibration() -> None:
     with pytest.raises(ValueError, match="no predictions"):
-        expected_calibration_error(Reliability((0,), (0,), (0.0,), (0,), 0.0))
+        _ = Reliability((0,), (0,), (0.0,), (0,), 0.0).expected_calibration_error
 
 
 def hits(both: int, only_first: int, only_second: int, neither: int) -> tuple:

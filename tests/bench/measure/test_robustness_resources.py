@@ -8,16 +8,17 @@ import pytest
 
 from bench.measure.accuracy import predict_classes
 from bench.measure.corruptions import CORRUPTIONS, corrupt
-from bench.measure.damage import choose_images, mean_corrupted_accuracy, measure_robustness
+from bench.measure.damage import choose_images, measure_robustness
 from bench.measure.energy import Meter, find_meter
 from bench.measure.facts import read_training
-from bench.measure.resources import images_per_joule, measure_energy, measure_resources
+from bench.measure.resources import measure_energy, measure_resources
 from bench.rows.files import Recorder, read_rows
-from bench.rows.kinds.measurements import ResourceMeasurement, RobustnessMeasurement
+from bench.rows.kinds.accuracy import RobustnessMeasurement
+from bench.rows.kinds.cost import ResourceMeasurement
 from cifar10.dataset import Dataset
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER, Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel
-from tests.bench.conftest import resources, robustness
+from tests.bench.conftest import resources
 from tests.conftest import add_model, linear_onnx
 
 
@@ -67,12 +68,6 @@ def test_ctrl_c_keeps_the_corruptions_that_are_done(
     )  # fmt: skip
     assert outcome.interrupted
     assert len(read_rows(recorder.folder / "robustness.jsonl")) == 2
-
-
-def test_the_mean_over_all_damage() -> None:
-    found = [robustness("blur", 1_400), robustness("JPEG", 1_200)]
-    assert mean_corrupted_accuracy(found) == pytest.approx((1_100 + 900) / 2 / 2_000)
-    assert mean_corrupted_accuracy([]) is None
 
 
 def test_resources_of_a_real_model(tiny_store: Path, recorder: Recorder) -> None:
@@ -179,8 +174,8 @@ def test_energy_by_hand() -> None:
     found = measure_energy(Fake(), meter, 4.0, clock=lambda: float(next(clock)))
     assert (found.images, found.joules, found.source) == (96, 48.0, "RAPL")
     assert measure_energy(Fake(), None, 1.0).joules is None
-    assert images_per_joule(resources(joules=50.0)) == 200
-    assert images_per_joule(resources()) is None
+    assert resources(joules=50.0).images_per_joule == 200
+    assert resources().images_per_joule is None
 
 
 def test_training_history_where_it_is_there(tmp_path: Path) -> None:

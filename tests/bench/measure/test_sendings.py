@@ -11,8 +11,8 @@ from bench.measure.damage import choose_images, measure_sendings
 from bench.measure.sendings import SENDINGS, sent
 from bench.report.sections.sendings import as_sent, lost_more
 from bench.rows.files import Recorder, read_results, read_rows
-from bench.rows.kinds.sending import SendingMeasurement
-from bench.rows.paired import pack_hits, unpack_hits
+from bench.rows.kinds.accuracy import SendingMeasurement
+from bench.rows.packed import pack_hits, unpack_hits
 from bench.rows.selection import select
 from cifar10.dataset import Dataset
 from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from bench.measure.survey import RunOutcome, Survey, merged
-from bench.rows.files import Recorder, Row, read_results
-from bench.rows.kinds.measurements import FailureMeasurement
-from bench.rows.kinds.peer import PeerFailureMeasurement
+from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.service import PeerFailureMeasurement
+from bench.rows.kinds.session import FailureMeasurement
+from bench.rows.row import Row
 from cifar10.errors import BenchError
 from cifar10.store import ModelStore
 from tests.bench.conftest import cost, load

@@ -31,9 +31,9 @@ from bench.report.build import (
     stale_files,
     write_report,
 )
+from bench.report.peer_rounds import comparisons
 from bench.rows.files import Recorder, read_results, read_rows
-from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
-from bench.rows.peer_rounds import comparisons, requests_per_second
+from bench.rows.kinds.service import PeerFailureMeasurement, PeerMeasurement
 from bench.serving.cores import Cores, choose_cores
 from bench.session.resume import newest_session
 from cifar10.errors import BenchError
@@ -163,10 +163,10 @@ def test_ratios_are_of_the_same_round(recorder: Recorder) -> None:
     ]
     add_all(recorder, "good", DIGEST, *ours, *others)
     (found,) = comparisons(read_results(recorder.folder.parent)[0].rows)
-    ratio = found.ratio("ours", "other", requests_per_second)
+    ratio = found.ratio("ours", "other", lambda one: one.request_rate)
     assert ratio is not None
     assert (ratio.median, ratio.low, ratio.high, ratio.rounds) == (3.0, 2.0, 4.0, 2)
-    rate = found.spread("ours", requests_per_second)
+    rate = found.spread("ours", lambda one: one.request_rate)
     assert rate is not None
     assert (rate.median, rate.low, rate.high) == (2_000, 1_000, 3_000)
 

@@ -17,8 +17,8 @@ from bench.report.page import without_figures
 from bench.report.plots.draw import draw_svgs
 from bench.report.recommend import BUDGETS, pick_for_budgets
 from bench.rows.files import Recorder, read_results
-from bench.rows.kinds.measurements import AccuracyMeasurement
-from bench.rows.paired import pack_hits
+from bench.rows.kinds.accuracy import AccuracyMeasurement
+from bench.rows.packed import pack_hits
 from tests.bench.conftest import (
     MACHINE,
     TRAINED,

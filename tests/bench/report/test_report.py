@@ -23,8 +23,9 @@ from bench.report.formats import markdown_table, significant
 from bench.report.sections.index import load as load_section
 from bench.report.study.sections import study_table
 from bench.report.verdict import verdict
-from bench.rows.files import DatasetReference, Recorder, Row, read_results
+from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
+from bench.rows.row import DatasetReference, Row
 from bench.rows.selection import fronts, select
 from bench.statistics.pareto import Candidate, pareto_front
 from cifar10.errors import BenchError

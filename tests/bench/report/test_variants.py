@@ -13,7 +13,7 @@ from bench.report.efficiency import efficiency_csv, efficiency_table
 from bench.report.sections.variants import variants
 from bench.report.study.sections import study_table
 from bench.rows.files import Recorder, read_results
-from bench.rows.kinds.variant import VariantMeasurement
+from bench.rows.kinds.cost import VariantMeasurement
 from bench.rows.selection import select
 from cifar10.card import Parity, RefusedVariant, VariantRecord
 from cifar10.dataset import Dataset

@@ -4,23 +4,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from bench.report.build import prepare, render_html
-from bench.rows.files import DatasetReference, Recorder, newest, read_results, read_rows
-from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.rows.kinds.measurements import ADDED_LATER, KINDS
-from bench.rows.kinds.peer import BulkMeasurement, PeerFailureMeasurement
-from bench.rows.kinds.plan import PlanMeasurement
-from bench.rows.kinds.scenario import (
-    ScenarioMeasurement,
+from bench.rows.files import MACHINES_FILE, Recorder, read_results, read_rows
+from bench.rows.kinds import adapter_of, kinds
+from bench.rows.kinds.accuracy import SendingMeasurement, mean_corrupted_accuracy
+from bench.rows.kinds.cost import VariantMeasurement
+from bench.rows.kinds.service import (
+    BulkMeasurement,
+    ChaosMeasurement,
+    PeerFailureMeasurement,
+    SettingsMeasurement,
 )
-from bench.rows.kinds.sending import SendingMeasurement
-from bench.rows.kinds.sensitivity import SensitivityMeasurement, Trial
-from bench.rows.kinds.settings import SettingsMeasurement
-from bench.rows.kinds.variant import VariantMeasurement
+from bench.rows.kinds.session import PlanMeasurement, SensitivityMeasurement, Trial
+from bench.rows.kinds.speed import ScenarioMeasurement
 from bench.rows.machine import Machine, read_machine, read_versions
 from bench.rows.packed import pack_times_us
-from bench.rows.selection import select
+from bench.rows.row import DatasetReference
+from bench.rows.selection import newest, select
 from bench.statistics.rate_search import RateTry
 from cifar10.card import Parity, VariantRecord
 from cifar10.environment import PROJECT_ROOT
@@ -77,13 +79,13 @@ ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VER
 
 
 def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
-    assert {type(measurement) for measurement in ALL} == set(KINDS.values())
+    assert {type(measurement) for measurement in ALL} == set(kinds().values())
     reference = DatasetReference("synthetic", "0")
     written = [recorder.add("a", "d" * 64, reference, measurement) for measurement in ALL]
     (found,) = read_results(tmp_path / "results")
     assert sorted(found.rows, key=lambda row: row.kind) == sorted(written, key=lambda row: row.kind)
     assert found.machine.cpu == "Test CPU 9000"
-    assert {row.machine for row in found.rows} == {found.machine.fingerprint}
+    assert {row.machine for row in found.rows} == {found.machine.identity}
 
 
 def test_the_newest_row_wins_and_the_older_stays(recorder: Recorder) -> None:
@@ -119,11 +121,14 @@ def test_a_cut_off_last_line_is_passed_over_and_the_next_row_is_whole(
     ("change", "says"),
     [
         (lambda line: line[: len(line) // 2], "line 1 is damaged"),
-        (lambda line: "[]", "line 1 is not a row"),
+        (lambda line: "[]", "line 1 is damaged: Input should be an object"),
         (lambda line: line.replace('"kind":"latency"', '"kind":"speed"'), "kind is 'speed'"),
-        (lambda line: line.replace('"schema_version":1', '"schema_version":9'), "version 9"),
-        (lambda line: line.replace('"threads":1', '"threads":"1"'), "threads: expected int"),
-        (lambda line: line.replace('"run_id":"first",', ""), "missing fields ['run_id']"),
+        (lambda line: line.replace('"schema_version":1', '"schema_version":9'), "schema version 9"),
+        (
+            lambda line: line.replace('"threads":1', '"threads":"1"'),
+            "measurement.threads: Input should be a valid integer, got '1'",
+        ),
+        (lambda line: line.replace('"run_id":"first",', ""), "run_id: Field required"),
     ],
 )
 def test_damage_names_the_file_and_the_line(recorder: Recorder, change, says: str) -> None:
@@ -179,7 +184,7 @@ def test_a_changed_machine_is_kept_beside_the_old_one(tmp_path: Path, machine: M
 def test_machine_names(machine: Machine) -> None:
     assert machine.name.startswith("test-cpu-9000-2-cores-")
     assert replace(machine, kernel="2.0").name == machine.name
-    assert replace(machine, kernel="2.0").fingerprint != machine.fingerprint
+    assert replace(machine, kernel="2.0").state != machine.state
     assert replace(machine, gpus=("NVIDIA X",)).name != machine.name
 
 
@@ -203,6 +208,17 @@ def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> No
     assert row.measurement.message == "./models/a is bad; ~/x"
 
 
+ADDED_LATER = {
+    "chaos": ["title", "outcomes", "broken"],
+    "latency": ["batches"],
+    "load": ["rate_per_s", "shape"],
+    "accuracy": ["predictions", "hits", "reliability"],
+    "cost": ["seed", "second_looks"],
+    "training": ["recipe_fields"],
+}
+"""Kind → fields that its oldest rows lack."""
+
+
 def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
     for measurement in (accuracy(6_806), cost(), load(), latency(1_000_000), TRAINED, CHAOS):
         recorder.add("a", "d", DatasetReference("synthetic", "0"), measurement)
@@ -218,3 +234,58 @@ def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
     assert (found.latency[1].batches, found.exits_early) == (None, False)
     report = prepare(read_results(recorder.folder.parent), recorder.folder.parent)
     assert "68.06" in render_html(report)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "results").glob("*/*.jsonl")), ids=str)
+def test_every_published_row_is_read_to_the_values_it_holds(path: Path) -> None:
+    if path.name in (MACHINES_FILE, "agreement.jsonl"):  # nothing reads the latter any more
+        return
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = read_rows(path)
+    assert len(rows) == len(lines)
+    for row, line in zip(rows, lines, strict=True):
+        found = json.loads(adapter_of(row.kind).dump_json(row))
+        for field in set(found["measurement"]) - set(line["measurement"]):
+            assert field in ADDED_LATER[row.kind]
+            del found["measurement"][field]
+        assert found == line
+
+
+def test_rows_from_before_a_reboot_are_of_the_same_machine(
+    tmp_path: Path, machine: Machine
+) -> None:
+    rebooted = replace(machine, kernel="2.0", memory_bytes=machine.memory_bytes - 4_096)
+    assert (rebooted.identity, rebooted.name) == (machine.identity, machine.name)
+    for state in (machine, rebooted):
+        Recorder(tmp_path, state, {}).add("a", "d", None, cost())
+    path = tmp_path / machine.name / "cost.jsonl"
+    older = path.read_text().replace(machine.identity, machine.state, 1)
+    path.write_text(older)
+    (found,) = read_results(tmp_path)
+    assert {row.machine for row in found.rows} == {machine.identity}
+
+
+def test_the_folders_of_published_results_keep_their_names() -> None:
+    for found in read_results(PROJECT_ROOT / "results"):
+        assert found.name == found.machine.name
+        assert {row.machine for row in found.rows} == {found.machine.identity}
+
+
+def test_a_measurement_of_the_wrong_type_is_no_row() -> None:
+    with pytest.raises(ValidationError, match="threads"):
+        replace(latency(1_000_000), threads="1")
+
+
+def test_derived_figures() -> None:
+    found = [robustness("blur", 1_400), robustness("JPEG", 1_200)]
+    assert mean_corrupted_accuracy(found) == pytest.approx((1_100 + 900) / 2 / 2_000)
+    assert mean_corrupted_accuracy([]) is None
+    study = cost(parameters=2_122_186)
+    assert study.accuracy_per_million_parameters(0.6937) == pytest.approx(32.69, abs=0.005)
+    assert VERIFIED.is_verified
+    assert not replace(VERIFIED, same_top1=9_999).is_verified
+    assert not replace(VERIFIED, card_correct=6_805).is_verified
+    assert load(requests=20_000).request_rate == 2_000
+    assert load(generator_share=0.95).generator_was_limit
+    assert load().server_cpu_us == pytest.approx(8e6 / 20_500)
+    assert load(requests=2).response_times_ms.tolist() == [5.0, 10.0]

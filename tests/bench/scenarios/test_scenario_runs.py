@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from bench.measure.progress import silent
-from bench.rows.files import Recorder, Row, read_results
-from bench.rows.kinds.scenario import ScenarioMeasurement
+from bench.rows.files import Recorder, read_results
+from bench.rows.kinds.speed import SCENARIOS, ScenarioMeasurement
 from bench.rows.machine import Machine
-from bench.scenarios.rules import SCENARIOS, ScenarioPlan
+from bench.rows.row import Row
+from bench.scenarios.rules import ScenarioPlan
 from bench.scenarios.run import scenarios_in_process, scenarios_over_http
 from bench.serving.target import Target
 from bench.statistics.rate_search import SearchPlan

@@ -9,20 +9,11 @@ from bench.load.arrivals import arrivals_s
 from bench.load.drive import Driver
 from bench.load.loops import closed_loop, open_loop
 from bench.load.sent import Sent
-from bench.rows.kinds.scenario import ScenarioMeasurement
+from bench.rows.kinds.speed import ScenarioMeasurement
 from bench.rows.packed import pack_times_us, unpack_times_us
 from bench.scenarios.in_process import InProcess
 from bench.scenarios.over_http import OverHttp
-from bench.scenarios.rules import (
-    ScenarioPlan,
-    Setting,
-    assess_try,
-    describe,
-    headline,
-    latency_ms,
-    times_ms,
-    windows_apart,
-)
+from bench.scenarios.rules import ScenarioPlan, Setting, assess_try, describe
 from bench.statistics.rate_search import RateTry, SearchPlan, search_rate
 from bench.statistics.stability import disagreement, window_medians
 from cifar10.errors import BenchError
@@ -129,13 +120,13 @@ def test_in_process_scenarios_are_exact() -> None:
     found = in_process(seconds=1, warm_up_seconds=0.5, offline_batch_size=32)
     single = found["single_stream"]
     assert (single.queries, single.warm_up_queries, single.loop) == (1_000, 500, "closed")
-    assert headline(single).value == 1.0
-    assert headline(single).unit == "ms"
-    assert set(times_ms(single)) == {1.0}
-    assert windows_apart(single) == 0
-    assert headline(found["multi_stream"]).value == 8.0
+    assert single.headline.value == 1.0
+    assert single.headline.unit == "ms"
+    assert set(single.times_ms) == {1.0}
+    assert single.windows_apart == 0
+    assert found["multi_stream"].headline.value == 8.0
     assert found["multi_stream"].images_per_query == 8
-    offline = headline(found["offline"])
+    offline = found["offline"].headline
     assert offline.value == pytest.approx(1_000)
     assert offline.unit == "images/s"
 
@@ -149,7 +140,7 @@ def test_the_server_scenario_finds_a_rate_below_capacity_and_counts_waiting() ->
     assert 700 < server.rate_per_s < 950
     assert any(one.rate_per_s > 950 and not one.held for one in server.tries)
     assert server.tries[-1].held
-    found = latency_ms(server, 99)
+    found = server.latency_ms(99)
     assert found is not None
     assert 1 < found[0] <= 15
     assert found[0] == pytest.approx(server.tries[-1].p99_ms, rel=1e-3)
@@ -158,7 +149,7 @@ def test_the_server_scenario_finds_a_rate_below_capacity_and_counts_waiting() ->
 def test_a_model_that_never_keeps_the_bound() -> None:
     server = in_process(ns_per_image=20_000_000, try_seconds=1)["server"]
     assert server.rate_per_s is None
-    assert headline(server).value is None
+    assert server.headline.value is None
     assert all(not one.held for one in server.tries)
 
 
@@ -239,10 +230,10 @@ def test_http_scenarios_are_exact() -> None:
     assert (single.via, single.loop, single.concurrency) == ("http", "closed", 1)
     assert single.queries == pytest.approx(200, abs=1)  # the last one begins at 3 s, or not
     assert single.warm_up_queries == 100
-    assert headline(single).value == pytest.approx(10)
-    assert headline(found["multi_stream"]).value == pytest.approx(40)  # 8 on 2 workers
+    assert single.headline.value == pytest.approx(10)
+    assert found["multi_stream"].headline.value == pytest.approx(40)  # 8 on 2 workers
     assert found["offline"].concurrency == 16
-    assert headline(found["offline"]).value == pytest.approx(200, rel=0.01)
+    assert found["offline"].headline.value == pytest.approx(200, rel=0.01)
     server = found["server"]
     assert server.rate_per_s is not None
     assert server.rate_per_s < 200
@@ -275,5 +266,5 @@ def test_a_run_that_slows_down_is_marked_and_not_averaged_away() -> None:
     setting = Setting("http", "cpu", ScenarioPlan())
     steady = describe(setting, "single_stream", sent([2.0] * 60), warm_up_queries=0)
     slowing = describe(setting, "single_stream", sent([2.0] * 50 + [3.0] * 10), warm_up_queries=0)
-    assert windows_apart(steady) == 0
-    assert windows_apart(slowing) == pytest.approx(0.5)
+    assert steady.windows_apart == 0
+    assert slowing.windows_apart == pytest.approx(0.5)

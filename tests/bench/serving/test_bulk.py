@@ -8,7 +8,7 @@ import numpy as np
 from bench.load.bodies import encode_npy
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
-from bench.rows.kinds.peer import BulkMeasurement
+from bench.rows.kinds.service import BulkMeasurement
 from bench.serving.bulk import BulkPlan, in_process, in_rounds
 from service.classify import read_npy
 from tests.bench.conftest import accuracy, add_all, cost

@@ -10,7 +10,7 @@ import pytest
 from bench.load.bodies import encode_jpeg
 from bench.report.build import prepare, render_report
 from bench.rows.files import Recorder, read_results
-from bench.rows.kinds.settings import SettingsMeasurement
+from bench.rows.kinds.service import SettingsMeasurement
 from bench.serving.target import Target
 from bench.serving.tuning import Choice, SettingsPlan, choices, measure_settings
 from cifar10.errors import BenchError

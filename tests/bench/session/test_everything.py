@@ -9,8 +9,9 @@ import pytest
 from bench.load.sent import Sent
 from bench.measure.survey import RunOutcome
 from bench.report.sections.speed import scenarios as scenarios_section
-from bench.rows.files import Recorder, Row, read_results
+from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
+from bench.rows.row import Row
 from bench.rows.selection import select
 from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
 from bench.session.resume import Stage, new_session, newest_session, run_stages

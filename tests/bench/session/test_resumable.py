@@ -6,8 +6,7 @@ import pytest
 
 from bench.chaos.run import trials_in
 from bench.rows.files import Recorder, read_results
-from bench.rows.kinds.chaos import ChaosMeasurement
-from bench.rows.kinds.measurements import BulkMeasurement
+from bench.rows.kinds.service import BulkMeasurement, ChaosMeasurement
 from bench.serving.bulk import measured_in
 from bench.session.resume import new_session, newest_session
 from cifar10.errors import BenchError

@@ -7,19 +7,9 @@ round slows both; the median of the ratios is not the ratio of the medians.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.rows.files import Row
-from bench.rows.kinds.peer import PeerFailureMeasurement, PeerMeasurement
-from bench.statistics.samples import median
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A median over rounds, and the least and the most."""
-
-    median: float
-    low: float
-    high: float
-    rounds: int
+from bench.rows.kinds.service import PeerFailureMeasurement, PeerMeasurement
+from bench.rows.row import Row
+from bench.statistics.samples import Spread, spread_of
 
 
 @dataclass(frozen=True)
@@ -60,18 +50,6 @@ class Comparison:
             if top is not None and bottom:
                 found.append(top / bottom)
         return spread_of(found)
-
-
-def spread_of(values: Sequence[float]) -> Spread | None:
-    """None without values."""
-    if not values:
-        return None
-    return Spread(median(values), min(values), max(values), len(values))
-
-
-def requests_per_second(found: PeerMeasurement) -> float | None:
-    """Of the closed loop; None where there was none."""
-    return found.requests / found.seconds if found.seconds else None
 
 
 def comparisons(rows: Sequence[Row]) -> list[Comparison]:
