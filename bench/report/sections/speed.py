@@ -12,7 +12,7 @@ from bench.report.formats import (
     significant,
 )
 from bench.rows.files import MachineResults
-from bench.rows.kinds.speed import SCENARIOS, Headline, ScenarioMeasurement
+from bench.rows.kinds.speed import SCENARIO_TITLES, SCENARIOS, Headline, ScenarioMeasurement
 from bench.rows.row import Row
 from bench.rows.selection import ModelResult, newest
 from bench.statistics.stability import TOLERANCE
@@ -104,7 +104,7 @@ def _scenario_line(model: str, measurement: ScenarioMeasurement) -> list[str]:
     return [
         model,
         f"{measurement.via}, {measurement.device}",
-        SCENARIOS[measurement.scenario],  # type: ignore[index]
+        SCENARIO_TITLES[measurement.scenario],  # type: ignore[index]
         found.what,
         _result(found),
         significant(middle[0]) if middle else NOTHING,

@@ -19,13 +19,15 @@ Scenario = Literal["single_stream", "multi_stream", "server", "offline"]
 Via = Literal["in process", "http"]
 Loop = Literal["open", "closed"]
 
-SCENARIOS: Final[dict[Scenario, str]] = {
+SCENARIO_TITLES: Final[dict[Scenario, str]] = {
     "single_stream": "SingleStream",
     "multi_stream": "MultiStream",
     "server": "Server",
     "offline": "Offline",
 }
 """MLPerf's four scenarios, in the order shown → their titles."""
+
+SCENARIOS: Final = tuple(SCENARIO_TITLES)
 
 _REPORTED_PERCENT: Final[dict[str, float]] = {"single_stream": 90, "multi_stream": 99}
 _BOOTSTRAP_SAMPLES: Final = 5_000
