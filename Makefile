@@ -1,6 +1,6 @@
 # Every target does its own set-up, in .venv, once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format smoke reproduce clean
+.PHONY: help serve test check lint format smoke reproduce clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -10,6 +10,8 @@ SMOKE ?= tmp/smoke
 TEACHER := mobilenetv2_tuned
 # Trained with three seeds.
 HEADLINES := simple_cnn compact mobilenetv2_frozen mobilenetv2_finetuned mobilenetv2_tuned
+# Tests of training and export import Keras.
+CHECKED := tests/kernel tests/commands tests/bench tests/service tests/test_architecture.py
 bin := $(VENV)/bin
 
 # BentoML reports usage to its makers unless told not to.
@@ -33,6 +35,12 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing everything, TensorFlow included, into $(VENV) (once, a few minutes)"
 	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,bench,test]'
+	@touch $@ $(VENV)/serve.stamp $(VENV)/check.stamp
+
+# Without TensorFlow: what `make check` and `make lint` need.
+$(VENV)/check.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing what the quick checks need into $(VENV) (once, a minute or two)"
+	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench,test]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## start the server on PORT (3000)
@@ -41,14 +49,21 @@ serve: $(VENV)/serve.stamp ## start the server on PORT (3000)
 test: $(VENV)/all.stamp ## all tests
 	$(bin)/pytest -n auto
 
-lint: $(VENV)/all.stamp ## style, types, import contracts, stale reports
+check: $(VENV)/check.stamp ## style, types, and the tests that need no server, browser or TensorFlow
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/pytest -n auto -m "not server" $(CHECKED)
+
+lint: $(VENV)/check.stamp ## style, types, import contracts, stale reports
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/cifar10 report --check
 
-format: $(VENV)/all.stamp ## rewrite the code in the project's style
+format: $(VENV)/check.stamp ## rewrite the code in the project's style
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 

@@ -33,6 +33,24 @@ from cifar10.records import to_json
 from cifar10.store import ModelStore
 
 
+_STARTS_SERVERS = (
+    "tests.test_readme",
+    "tests.test_wheel",
+    "tests.service.commands.test_serve_command",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a server, a browser or a build, which ``make check`` leaves out."""
+    for item in items:
+        module = getattr(item, "module", None)
+        if module is None:
+            continue
+        names = vars(module)
+        if "Server" in names or "webdriver" in names or module.__name__ in _STARTS_SERVERS:
+            item.add_marker(pytest.mark.server)
+
+
 @pytest.fixture(autouse=True)
 def _isolated_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
