@@ -32,7 +32,6 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import ModelStore
 
-
 _STARTS_SERVERS = (
     "tests.test_readme",
     "tests.test_wheel",

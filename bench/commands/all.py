@@ -80,10 +80,12 @@ def command(
         return [row for row in rows_here(results) if row.run_id == session_id]
 
     with progress_bar() as progress:
+        dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results, quick=quick, session_id=session_id)
         session = Everything(
             target=Target(models_dir(), device=device),
-            dataset=chosen_dataset(data, progress),
-            recorder=new_recorder(results, quick=quick, session_id=session_id),
+            dataset=dataset,
+            recorder=recorder,
             open_model=opener(device),
             progress=progress,
             quick=quick,
@@ -98,4 +100,5 @@ def command(
         for path in write_report(reports, output_folder):
             say(f"wrote {path}")
     measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
-    return conclude(RunOutcome(measured, outcome.failed, outcome.interrupted), as_json=as_json)
+    whole = RunOutcome(measured, outcome.failed, outcome.interrupted)
+    return conclude(whole, recorder, as_json=as_json)

@@ -63,13 +63,15 @@ def command(
     done = measured_in(session.rows)
     names = [name for name in names if (name, store.card(name).sha256) not in done]
     with progress_bar() as progress:
+        dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results, quick=quick, session_id=session.run_id)
         outcome = measure_bulk(
             store,
             names,
-            chosen_dataset(data, progress),
-            new_recorder(results, quick=quick, session_id=session.run_id),
+            dataset,
+            recorder,
             open_model=opener("cpu"),
             plan=plan,
             progress=progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

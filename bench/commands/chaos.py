@@ -80,19 +80,20 @@ def command(
     else:
         plan = ChaosPlan(workers, inputs=inputs, soak_seconds=minutes * 60)
     session = session_for("chaos", results, quick=quick, resume=resume)
+    recorder = new_recorder(results, quick=quick, session_id=session.run_id)
     served = model_of(ModelStore(models_dir()), model, device)  # type: ignore[arg-type]
     done = trials_in(session.rows, served, plan.workers)
     left = [name for name in trials or TRIALS if name not in done]
     if not left:
-        return conclude(RunOutcome(), as_json=as_json)
+        return conclude(RunOutcome(), recorder, as_json=as_json)
     with progress_bar() as progress:
         outcome = run_trials(
             models_dir(),
             served,
             left,
-            new_recorder(results, quick=quick, session_id=session.run_id),
+            recorder,
             plan,
             device=device,  # type: ignore[arg-type]
             progress=progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bench.compare.findings import Comparison, Finding
 from bench.rows.files import MachineResults, read_results
+from bench.rows.machine import read_machine
 from bench.rows.row import Row
 from cifar10.commands.terminal import output, print_table
 from cifar10.errors import BenchError
@@ -24,11 +25,28 @@ def found_in(results: Path) -> list[MachineResults]:
     Raises:
         BenchError: there is none.
     """
-    found = read_results(results)
+    found = [machine for machine in read_results(results) if machine.rows]
     if not found:
         message = f"there are no rows in {results}. Measure first: cifar10 bench run"
         raise BenchError(message)
     return found
+
+
+def chosen_machine(results: Path, wanted: str | None) -> MachineResults:
+    """The rows of the machine named; else of this one; else of the one measured last.
+
+    Raises:
+        BenchError: there is no such machine, or there are no rows.
+    """
+    found = {machine.name: machine for machine in found_in(results)}
+    if wanted is not None and wanted not in found:
+        message = f"no machine {wanted!r} in {results}; there are: {', '.join(found)}."
+        raise BenchError(message + did_you_mean(wanted, found))
+    here = read_machine().name
+    if wanted is None and here in found:
+        return found[here]
+    last = max(found.values(), key=lambda one: max((row.created for row in one.rows), default=""))
+    return found[wanted] if wanted is not None else last
 
 
 def side_of(place: str, results: Path) -> list[Row]:

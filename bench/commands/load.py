@@ -110,15 +110,17 @@ def command(
         html=html,
     )
     with progress_bar() as progress:
+        dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results)
         outcome = load_models(
             Target(models_dir(), url, device),
             served_models(models, url),
-            chosen_dataset(data, progress),
-            new_recorder(results),
+            dataset,
+            recorder,
             plan,
             progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)
 
 
 def _ceilings(data: str | None, users: int, processes: int, *, as_json: bool) -> int:

@@ -1,10 +1,11 @@
-"""List what has been measured, when and where."""
+"""List what has been measured: one line a model and machine."""
 
 from pathlib import Path
 
 from bench.commands import options
+from bench.commands.figures import store_digests
 from bench.commands.listing import found_in, listing_record
-from bench.rows.selection import newest
+from bench.rows.row import Row
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command
@@ -17,26 +18,30 @@ from cifar10.commands.terminal import print_json, print_table
     """\
 cifar10 ls
 cifar10 ls --results /media/usb/results
-cifar10 ls --json
+cifar10 ls --json                               every row, without its samples
 """,
 )
 @options.results
 @shared.as_json
 def command(results: Path, as_json: bool) -> int:
-    """Print the rows that count, one line for each machine, model and kind."""
+    """Print a line for each model on each machine."""
     found = found_in(results)
     if as_json:
         print_json(listing_record(found))
         return OK
+    digests = store_digests()
     lines = []
     for machine in found:
-        groups: dict[tuple[str, str, str], list[str]] = {}
-        for row in newest(machine.rows):
-            groups.setdefault((row.model, row.digest, row.kind), []).append(row.created)
-        for (model, digest, kind), created in sorted(groups.items()):
-            when = max(created)[:19].replace("T", " ")
-            lines.append([model, digest[:8] or "–", kind, str(len(created)), when, machine.name])
+        models: dict[str, list[Row]] = {}
+        for row in machine.rows:
+            models.setdefault(row.model or "(none)", []).append(row)
+        for model, rows in sorted(models.items()):
+            files = {row.digest for row in rows if row.digest}
+            current = "yes" if digests.get(model, "-") in files else "no"
+            newest = max(row.created for row in rows)[:10]
+            kinds = len({row.kind for row in rows})
+            lines.append([model, str(kinds), str(len(rows)), newest, current, machine.name])
     print_table(
-        ["Model", "Digest", "Kind", "Rows", "Newest (UTC)", "Machine"], lines, right=("Rows",)
+        ["Model", "Kinds", "Rows", "Newest", "In store", "Machine"], lines, right=("Kinds", "Rows")
     )
     return OK

@@ -9,14 +9,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from bench.commands.figures import measured_now, other_lines, record, result_table
 from bench.measure.progress import Progress
 from bench.measure.survey import RunOutcome
-from bench.rows.files import read_results
+from bench.rows.files import Recorder, read_results
 from bench.rows.machine import read_machine
 from bench.rows.row import Row
 from bench.session.resume import Session, new_session, newest_session
 from cifar10.commands.command import FAILED, INTERRUPTED, OK
-from cifar10.commands.terminal import errors, print_json
+from cifar10.commands.terminal import errors, output, print_json, print_table
 
 
 @contextlib.contextmanager
@@ -40,10 +41,28 @@ def progress_bar() -> Iterator[Progress]:
         yield show
 
 
-def conclude(outcome: RunOutcome, *, as_json: bool) -> int:
-    """Print what was measured and what failed; return the exit code."""
+def conclude(outcome: RunOutcome, recorder: Recorder, *, as_json: bool) -> int:
+    """Print what was measured, with its change since the previous run, and what failed.
+
+    Returns:
+        The exit code.
+    """
+    found, others = [], []
+    if outcome.measured:
+        rows = rows_here(recorder.folder.parent)
+        found = measured_now(rows, recorder.run_id)
+        others = other_lines(rows, recorder.run_id)
     if as_json:
-        print_json(asdict(outcome))
+        results = [
+            {"now": record(now), "before": record(before) if before else None}
+            for now, before in found
+        ]
+        print_json({**asdict(outcome), "run": recorder.run_id, "results": results})
+    header, lines = result_table(found)
+    if len(header) > 1 and not as_json:
+        print_table(header, lines, right=header[1:])
+    for line in [] if as_json else others:
+        output().print(line, soft_wrap=True, markup=False)
     for model, reason in outcome.failed.items():
         say(f"[red]{escape(model)}[/] {escape(reason)}")
     if outcome.measured:

@@ -68,14 +68,15 @@ def command(
     session = session_for("peers", results, quick=quick, resume=resume, digest=digest)
     with progress_bar() as progress:
         dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results, quick=quick, session_id=session.run_id)
         outcome = measure_rounds(
             chosen,
             make_subject(store, name, dataset, plan, opener("cpu")),
             digest,
             reference_to(dataset),
-            new_recorder(results, quick=quick, session_id=session.run_id),
+            recorder,
             plan,
             done=done_in(session.rows),
             progress=progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

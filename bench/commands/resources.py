@@ -29,12 +29,13 @@ def command(models: tuple[str, ...], device: str, results: Path, as_json: bool) 
     """Measure the models named, or all, in fresh processes."""
     store = ModelStore(models_dir())
     names = chosen_models(store, models)
+    recorder = new_recorder(results)
     with progress_bar() as progress:
         outcome = measure_resources(
             store,
             names,
-            new_recorder(results),
+            recorder,
             open_model=opener(device),
             progress=progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

@@ -62,4 +62,4 @@ def command(
                     progress=progress,
                 )
                 outcomes.append(found)
-    return conclude(merged(outcomes), as_json=as_json)
+    return conclude(merged(outcomes), recorder, as_json=as_json)

@@ -51,14 +51,16 @@ def command(
     store = ModelStore(models_dir())
     names = chosen_models(store, models)
     with progress_bar() as progress:
+        dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results, quick=quick)
         outcome = measure_models(
             store,
             names,
-            chosen_dataset(data, progress),
-            new_recorder(results, quick=quick),
+            dataset,
+            recorder,
             open_model=opener(device, threads),
             plan=QUICK_PLAN if quick else LatencyPlan(threads=threads),
             quick=quick,
             progress=progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

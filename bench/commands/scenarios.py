@@ -85,4 +85,4 @@ def command(
             target = Target(models_dir(), url, device)
             served = served_models(models, url)
             outcomes.append(scenarios_over_http(target, served, dataset, recorder, plan, progress))
-    return conclude(merged(outcomes), as_json=as_json)
+    return conclude(merged(outcomes), recorder, as_json=as_json)

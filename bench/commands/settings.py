@@ -56,15 +56,17 @@ def command(
     name = model_of(store, model, where)
     plan = QUICK_SETTINGS_PLAN if quick else SettingsPlan()
     with progress_bar() as progress:
-        images = chosen_dataset(data, progress).test.images[:SENT_IMAGES]
+        dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results, quick=quick)
+        images = dataset.test.images[:SENT_IMAGES]
         outcome = measure_settings(
             Target(store.root, device=where),
             name,
             store.card(name).sha256,
             [encode_jpeg(image) for image in images],
-            new_recorder(results, quick=quick),
+            recorder,
             tried=choices(where),
             plan=replace(plan, rounds=rounds or plan.rounds),
             progress=progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

@@ -1,34 +1,82 @@
-"""Show the rows of one model or of one run."""
+"""Show one model or one run: its results, then how they were measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from bench.commands import options
+from bench.commands.figures import FIGURES, shown, store_digests
 from bench.commands.listing import found_in, print_rows, row_record, rows_about
+from bench.rows.files import MachineResults
+from bench.rows.row import Row
+from bench.rows.selection import ModelResult, select
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command
-from cifar10.commands.terminal import print_json
+from cifar10.commands.terminal import output, print_json
 
 
 @make_command(
     __name__,
     __doc__,
     """\
-cifar10 show simple_cnn                         all rows of a model
+cifar10 show simple_cnn                         a model's results on every machine
+cifar10 show simple_cnn --rows                  and every row
 cifar10 show 3f2a91c0 --json                    all rows of a run, with every sample
 """,
 )
 @click.argument("name", metavar="MODEL|RUN", type=shared.ModelName())
+@click.option("--rows", "with_rows", is_flag=True, help="List every row too.")
 @options.results
 @shared.as_json
-def command(name: str, results: Path, as_json: bool) -> int:
-    """Print the rows of a model, or of the run whose id begins so."""
-    rows = [row for machine in found_in(results) for row in machine.rows]
-    about = rows_about(rows, name, results)
+def command(name: str, with_rows: bool, results: Path, as_json: bool) -> int:
+    """Show a model, or the run whose id begins so."""
+    found = found_in(results)
+    about = rows_about([row for machine in found for row in machine.rows], name, results)
     if as_json:
         print_json([row_record(row, whole=True) for row in about])
-    else:
+        return OK
+    wanted = {id(row) for row in about}
+    for machine in found:
+        mine = [row for row in machine.rows if id(row) in wanted]
+        if mine:
+            _show_machine(machine, mine)
+    if with_rows:
         print_rows(about)
     return OK
+
+
+def _show_machine(machine: MachineResults, rows: Sequence[Row]) -> None:
+    for result in select(rows, store_digests()):
+        where = f" on {result.provider}" if result.provider else ""
+        _say(f"{result.model}{where}, {machine.name}")
+        for figure in FIGURES:
+            if figure.value(result) is not None:
+                _say(f"  {figure.title:<18} {shown(figure, result)}")
+        for failure in result.failures:
+            _say(f"  failed at {failure.stage}: {failure.message}")
+        _settings(result)
+    runs = list(dict.fromkeys(row.run_id for row in rows))
+    first, last = min(row.created for row in rows)[:10], max(row.created for row in rows)[:10]
+    when = first if first == last else f"{first} to {last}"
+    _say(f"  {len(rows)} rows of {len(runs)} runs, {when}; newest run {runs[-1]}")
+    versions = ", ".join(f"{name} {version}" for name, version in rows[-1].versions.items())
+    _say(f"  versions: {versions}")
+    _say("")
+
+
+def _settings(result: ModelResult) -> None:
+    file = "the store's" if result.released else "not in the store"
+    _say(f"  file {result.digest[:12]}…, {file}" if result.digest else "  file unknown")
+    if result.cost is not None:
+        seed = "" if result.cost.seed is None else f", seed {result.cost.seed}"
+        _say(f"  recipe {result.cost.recipe}, {result.cost.precision}{seed}")
+    if result.dataset is not None:
+        _say(f"  data {result.dataset.variant}, {result.dataset.fingerprint[:12]}…")
+    if result.quick:
+        _say("  quick: not for publishing")
+
+
+def _say(line: str) -> None:
+    output().print(line, soft_wrap=True, markup=False)

@@ -36,12 +36,14 @@ def command(
 ) -> int:
     """Verify each model's service."""
     with progress_bar() as progress:
+        dataset = chosen_dataset(data, progress)
+        recorder = new_recorder(results)
         outcome = verify_models(
             Target(models_dir(), url, device),
             served_models(models, url),
-            chosen_dataset(data, progress),
-            new_recorder(results),
+            dataset,
+            recorder,
             opener(device),
             progress,
         )
-    return conclude(outcome, as_json=as_json)
+    return conclude(outcome, recorder, as_json=as_json)

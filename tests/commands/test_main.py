@@ -44,7 +44,7 @@ def start(*arguments: str, **more) -> subprocess.Popen[str]:
 def test_the_commands_are_those_promised() -> None:
     promised = {
         "data", "list", "train", "study", "export", "predict", "serve", "report", "compare", "ls",
-        "show", "doctor",
+        "show", "table", "doctor",
     }  # fmt: skip
     assert promised <= {words[0] for words in COMMANDS}
     stages = {words[1] for words in COMMANDS if words[0] == "bench"}

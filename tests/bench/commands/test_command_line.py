@@ -72,7 +72,7 @@ def test_run_report_check_ls(
     assert bench("ls") == 0
     listed = capsys.readouterr().out
     assert "tiny_a" in listed
-    assert "throughput" in listed
+    assert "tiny_b" in listed
 
 
 def test_quick_rows_say_so(bench, results: Path) -> None:

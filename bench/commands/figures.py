@@ -1,0 +1,233 @@
+"""The figures that the commands show of a model: what they are, how they read, which way is better.
+
+One list for ``cifar10 table``, for ``cifar10 show``, and for what a measuring command ends with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from bench.rows.kinds.accuracy import mean_corrupted_accuracy
+from bench.rows.kinds.cost import CostMeasurement
+from bench.rows.kinds.service import (
+    BulkMeasurement,
+    ChaosMeasurement,
+    PeerMeasurement,
+    SettingsMeasurement,
+)
+from bench.rows.row import Row
+from bench.rows.selection import ModelResult, select
+from cifar10.environment import models_dir
+from cifar10.errors import Cifar10Error
+from cifar10.store import ModelStore
+
+NOTHING: Final = "–"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a model."""
+
+    name: str
+    """What ``--sort`` calls it."""
+    title: str
+    value: Callable[[ModelResult], float | None]
+    text: Callable[[float], str]
+    higher_is_better: bool = False
+    in_points: bool = False
+    """A share: it changes by points, everything else by per cent."""
+
+
+def _number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _robustness(result: ModelResult) -> float | None:
+    return mean_corrupted_accuracy(result.robustness) if result.robustness else None
+
+
+def _same_as_in_process(result: ModelResult) -> float | None:
+    found = result.verify
+    return found.same_top1 / found.images if found and found.images else None
+
+
+def _requests_s(result: ModelResult) -> float | None:
+    return result.load.request_rate if result.load and result.load.answered else None
+
+
+def _http_ms(percent: float) -> Callable[[ModelResult], float | None]:
+    def value(result: ModelResult) -> float | None:
+        found = result.load
+        return found.percentile_ms(percent) if found and found.answered else None
+
+    return value
+
+
+def _peak_mb(result: ModelResult) -> float | None:
+    peak = result.resources.peak_bytes if result.resources else None
+    return None if peak is None else peak / 1e6
+
+
+def _cost(of: Callable[[CostMeasurement], float]) -> Callable[[ModelResult], float | None]:
+    return lambda result: of(result.cost) if result.cost is not None else None
+
+
+FIGURES: Final[tuple[Figure, ...]] = (
+    Figure("accuracy", "Accuracy, %", lambda one: one.share_right, _share, True, True),
+    Figure("p50", "p50, ms", lambda one: one.latency_ms(50), _number),
+    Figure("p99", "p99, ms", lambda one: one.latency_ms(99), _number),
+    Figure(
+        "images",
+        "Images/s",
+        lambda one: one.images_per_second(one.best_batch_size),
+        _number,
+        True,
+    ),
+    Figure("requests", "HTTP requests/s", _requests_s, _number, True),
+    Figure("http_p50", "HTTP p50, ms", _http_ms(50), _number),
+    Figure("http_p99", "HTTP p99, ms", _http_ms(99), _number),
+    Figure("robustness", "Damaged, %", _robustness, _share, True, True),
+    Figure("verify", "Same over HTTP, %", _same_as_in_process, _share, True, True),
+    Figure("memory", "Peak memory, MB", _peak_mb, _number),
+    Figure(
+        "ready",
+        "Ready after, s",
+        lambda one: one.resources.ready_seconds if one.resources else None,
+        _number,
+    ),
+    Figure("size", "Size, MB", _cost(lambda cost: cost.size_bytes / 1e6), _number),
+    Figure("macs", "MACs, M", _cost(lambda cost: cost.macs / 1e6), _number),
+    Figure("parameters", "Parameters", _cost(lambda cost: cost.parameters_total), "{:,.0f}".format),
+)
+
+LEADERBOARD: Final = ("accuracy", "p50", "p99", "images", "requests", "size")
+"""The columns of ``cifar10 table``."""
+MEASURED: Final = (
+    "accuracy", "p50", "p99", "images", "requests", "http_p50", "http_p99", "robustness", "verify",
+    "memory", "ready",
+)  # fmt: skip
+"""What a measuring command ends with, as far as it measured them."""
+
+BY_NAME: Final[dict[str, Figure]] = {figure.name: figure for figure in FIGURES}
+
+
+def store_digests() -> dict[str, str]:
+    """Name → SHA-256 of the models in the store; those whose card cannot be read are left out."""
+    store = ModelStore(models_dir())
+    found = {}
+    for name in store.names():
+        try:
+            found[name] = store.card(name).sha256
+        except Cifar10Error:
+            continue
+    return found
+
+
+def shown(figure: Figure, result: ModelResult) -> str:
+    """Return the figure as text, an accuracy with its 95 % interval."""
+    value = figure.value(result)
+    if value is None:
+        return NOTHING
+    if figure.name == "accuracy" and result.accuracy is not None:
+        top1 = result.accuracy.top1
+        return f"{_share(value)} ({_share(top1.low)}–{_share(top1.high)})"
+    return figure.text(value)
+
+
+def change(figure: Figure, now: float | None, before: float | None) -> str:
+    """Return how much a figure changed, with its sign; nothing where there is no earlier one."""
+    if now is None or before is None:
+        return ""
+    if figure.in_points:
+        return f"{100 * (now - before):+.2f}"
+    return f"{100 * (now / before - 1):+.1f} %" if before else ""
+
+
+def measured_now(rows: Iterable[Row], run_id: str) -> list[tuple[ModelResult, ModelResult | None]]:
+    """Return the results of one run, each with the model's earlier ones on the same provider.
+
+    Args:
+        rows: this machine's.
+        run_id: the run's.
+    """
+    every = list(rows)
+    mine = [row for row in every if row.run_id == run_id]
+    if not mine:
+        return []
+    start, quick = min(row.created for row in mine), mine[0].quick
+    earlier: Mapping[tuple[str, str | None], ModelResult] = {
+        (one.model, one.provider): one
+        for one in select(row for row in every if row.created < start and row.quick is quick)
+    }
+    return [(one, earlier.get((one.model, one.provider))) for one in select(mine)]
+
+
+def result_table(
+    found: Sequence[tuple[ModelResult, ModelResult | None]],
+) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the lines of what a run measured: a line a model, a column a figure
+    that was measured, with its change since the previous run."""
+    figures = [
+        BY_NAME[name]
+        for name in MEASURED
+        if any(BY_NAME[name].value(now) is not None for now, _ in found)
+    ]
+    lines = []
+    for now, before in found:
+        cells = [now.model]
+        for figure in figures:
+            earlier = figure.value(before) if before is not None else None
+            cells.append(
+                f"{shown(figure, now)} {change(figure, figure.value(now), earlier)}".rstrip()
+            )
+        lines.append(cells)
+    return ["Model", *(figure.title for figure in figures)], lines
+
+
+def other_lines(rows: Iterable[Row], run_id: str) -> list[str]:
+    """Return a line for each row of a run that is about no figure of a model: bulk requests,
+    settings, faults and other servers."""
+    mine = [row for row in rows if row.run_id == run_id]
+    return [f"{row.model}: {line}" for row in mine if (line := _line_of(row)) is not None]
+
+
+def _line_of(row: Row) -> str | None:
+    match row.measurement:
+        case BulkMeasurement() as found:
+            in_process = median(found.best_in_process)
+            ways = (("/classify/batch", found.classify_batch), ("v2", found.v2_infer))
+            shares = [
+                f"{way} {median(rates) / in_process:.0%} of it" for way, rates in ways if rates
+            ]
+            return f"{_number(in_process)} images/s in process, {', '.join(shares)}"
+        case SettingsMeasurement() as found:
+            chosen = f"{found.workers} workers, {found.threads} threads, batch {found.max_batch}"
+            return f"{found.cores} cores, {chosen}: {_number(found.request_rate)} requests/s"
+        case ChaosMeasurement() as found:
+            return f"{found.trial} {'holds' if found.holds else 'does not hold'}: {found.promise}"
+        case PeerMeasurement(role="ours" | "peer") as found if found.request_rate is not None:
+            rate = _number(found.request_rate)
+            return f"round {found.round}, {found.server}: {rate} requests/s"
+        case _:
+            return None
+
+
+def record(result: ModelResult) -> dict[str, float | str | bool | None]:
+    """Return all figures of a model, unrounded, for a program."""
+    return {
+        "model": result.model,
+        "sha256": result.digest,
+        "provider": result.provider,
+        "dataset": result.dataset.variant if result.dataset else None,
+        "in_store": result.released,
+        "quick": result.quick,
+        **{figure.name: figure.value(result) for figure in FIGURES},
+    }

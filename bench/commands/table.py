@@ -1,0 +1,90 @@
+"""Print the leaderboard: every model measured on a machine, best first."""
+
+from pathlib import Path
+
+import click
+
+from bench.commands import options
+from bench.commands.figures import BY_NAME, FIGURES, LEADERBOARD, record, shown, store_digests
+from bench.commands.listing import chosen_machine
+from bench.commands.output import say
+from bench.rows.selection import ModelResult, select
+from cifar10.commands import options as shared
+from cifar10.commands.command import OK
+from cifar10.commands.command import command as make_command
+from cifar10.commands.terminal import print_json, print_table
+from cifar10.errors import BenchError
+from cifar10.suggestions import did_you_mean
+
+
+@make_command(
+    __name__,
+    __doc__,
+    f"""\
+cifar10 table                                   this machine's models, the most accurate first
+cifar10 table --sort p50 --top 5                the five quickest
+cifar10 table --sort requests --reverse --json
+
+To sort by: {", ".join(figure.name for figure in FIGURES)}.
+""",
+)
+@click.option(
+    "--sort",
+    "key",
+    default="accuracy",
+    show_default=True,
+    metavar="FIGURE",
+    help="The figure to sort by; models without it come last.",
+)
+@click.option("--reverse", is_flag=True, help="The worst first.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
+@click.option(
+    "--machine",
+    metavar="NAME",
+    help="Whose rows (default: this machine's, else the one measured last).",
+)
+@options.results
+@shared.as_json
+def command(
+    key: str, reverse: bool, top: int | None, machine: str | None, results: Path, as_json: bool
+) -> int:
+    """Print one line a model."""
+    if key not in BY_NAME:
+        message = f"no figure {key!r}; there are: {', '.join(BY_NAME)}."
+        raise BenchError(message + did_you_mean(key, BY_NAME))
+    chosen = chosen_machine(results, machine)
+    figure = BY_NAME[key]
+    found = [
+        one
+        for one in select(chosen.rows, store_digests())
+        if one.cost is not None and not one.has_random_weights
+    ]
+    with_it = [one for one in found if figure.value(one) is not None]
+    with_it.sort(
+        key=lambda one: figure.value(one) or 0.0, reverse=figure.higher_is_better is not reverse
+    )
+    ordered = [*with_it, *(one for one in found if figure.value(one) is None)][:top]
+    if as_json:
+        print_json({"machine": chosen.name, "models": [record(one) for one in ordered]})
+        return OK
+    names = [*LEADERBOARD, *([key] if key not in LEADERBOARD else [])]
+    variants = {one.dataset.variant for one in ordered if one.dataset is not None}
+    header = ["Model", *(BY_NAME[name].title for name in names)]
+    header += ["Data"] if len(variants) > 1 else []
+    print_table(
+        header,
+        [_line(one, names, variants) for one in ordered],
+        right=[BY_NAME[name].title for name in names],
+    )
+    say(f"machine: {chosen.name}; data: {', '.join(sorted(variants)) or 'none'}")
+    if any(not one.released for one in ordered):
+        say("* of a file that is not in the model store")
+    return OK
+
+
+def _line(result: ModelResult, names: list[str], variants: set[str]) -> list[str]:
+    marked = result.model if result.released else f"{result.model} *"
+    line = [marked, *(shown(BY_NAME[name], result) for name in names)]
+    if len(variants) > 1:
+        line.append(result.dataset.variant if result.dataset else "–")
+    return line
