@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from bench.load.sent import NO_ANSWER as NO_ANSWER
 from cifar10.errors import BenchError
 
-NO_ANSWER: Final = 0
-"""The status of a request that got none."""
 TIMEOUT_SECONDS: Final = 30.0
 MOST_CONNECTIONS: Final = 512
 """Of one client: an open loop that falls behind must not run this process out of the descriptors

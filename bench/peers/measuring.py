@@ -252,7 +252,7 @@ def _drive(
     within = full.answered_within(0, plan.seconds)
     within.require_answers(f"{plan.connections} clients")
     alone = driver.closed(1, plan.one_client_seconds).sent
-    rate = full.rate_per_s(plan.seconds) / 2
+    rate = full.request_rate(plan.seconds) / 2
     if peer.role == "ceiling":
         rate = min(rate, _MOST_CEILING_RATE)
     half = open_for(rate)

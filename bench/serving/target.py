@@ -12,8 +12,7 @@ from bench.load.locust import LoadPlan
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.in_process import Open
 from bench.measure.progress import Progress, labelled
-from bench.measure.survey import RunOutcome, Subject, Survey
-from bench.measure.survey import reference_to as reference_to
+from bench.measure.survey import RunOutcome, Subject, Survey, reference_to
 from bench.rows.files import Recorder
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server

@@ -205,7 +205,7 @@ def _measure(
         within.require_answers(f"{plan.connections} clients")
         alone = driver.closed(1, plan.one_client_seconds).sent
         alone.require_answers("one client")
-        rounds.requests_per_second.append(round(sent.rate_per_s(plan.seconds), 1))
+        rounds.requests_per_second.append(round(sent.request_rate(plan.seconds), 1))
         rounds.p50_ms.append(within.percentile_ms(50) or 0.0)
         rounds.p99_ms.append(within.percentile_ms(99) or 0.0)
         rounds.one_client_p50_ms.append(alone.percentile_ms(50) or 0.0)

@@ -83,8 +83,8 @@ def test_which_session_is_resumed(tmp_path: Path, machine: Machine) -> None:
 
 def scenario_rows(recorder: Recorder) -> None:
     due = np.arange(60) * 0.01
-    sent = Sent(due, due, due + 0.002, np.ones(60, np.bool_))
-    slowing = Sent(due, due, due + np.repeat([0.002, 0.004], [50, 10]), np.ones(60, np.bool_))
+    sent = Sent(due, due, due + 0.002, np.full(60, 200))
+    slowing = Sent(due, due, due + np.repeat([0.002, 0.004], [50, 10]), np.full(60, 200))
     setting = Setting("http", "cpu", ScenarioPlan())
     tries = (RateTry(100.0, 60, 0, 2.0, held=True), RateTry(200.0, 60, 1, 40.0, held=False))
     for measurement in (
