@@ -64,12 +64,12 @@ class SensitivityPlan:
     """Quick runs of each unchanged side, in turn."""
     users: int = 8
     seconds: float = 0.9
-    """Of one window."""
+    """Measured time of one window."""
     warm_up_seconds: float = 0.15
     slow_down: float = 0.2
-    """Planted, as a share of the server's CPU time a request."""
+    """CPU time planted, as a share of the server's own a request."""
     lost_points: float = 3.0
-    """Planted, of accuracy."""
+    """Percentage points of accuracy to lose."""
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     @property

@@ -30,12 +30,12 @@ _STOP_TIMEOUT_SECONDS: Final = 20.0
 _SPAWN_RATE: Final = 10_000
 """All users at once: Locust counts its ramp as part of the time."""
 _START_ALLOWANCE_SECONDS: Final = 60.0
-"""For Locust to import, start and stop, beyond the time it was told to run."""
+"""Time for Locust to import, start and stop, beyond the time it was told to run."""
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How hard and how long the server is driven."""
+    """Users, rate and duration of a load run."""
 
     users: int = 16
     seconds: float = 20.0

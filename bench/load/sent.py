@@ -1,4 +1,4 @@
-"""What a load loop leaves: when each query was due, sent and answered."""
+"""Record of a load loop: when each query was due, sent and answered."""
 
 from dataclasses import dataclass
 from typing import Final

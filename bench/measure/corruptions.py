@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.rows.kinds.accuracy import SEVERITIES
+
 Images = NDArray[np.uint8]
 """uint8 (N, 32, 32, 3), RGB."""
 
-SEVERITIES: Final = (1, 2, 3, 4, 5)
 SEED: Final = 0
 
 _CHUNK: Final = 1_000

@@ -24,15 +24,15 @@ from cifar10.store import ModelStore
 
 @dataclass(frozen=True)
 class Target:
-    """Which server is measured."""
+    """The server to measure."""
 
     models: Path
     """The model store of the servers started here."""
     url: str | None = None
-    """Of a running service; None: start one for each model."""
+    """URL of a running service; None: start one for each model."""
     device: str = "auto"
     command: Sequence[str] = SERVE
-    """What starts one."""
+    """Command that starts one."""
 
     @contextlib.contextmanager
     def serving(self, model: str | None) -> Iterator[tuple[str, Server | None]]:
@@ -51,9 +51,9 @@ class Endpoint:
 
     url: str
     process: Server | None
-    """None: it was not started here."""
+    """Its process; None where it was not started here."""
     model: str | None
-    """What requests ask for; None: the server's default."""
+    """The model that requests name; None: the server's default."""
     served: Served
 
     def check(self) -> None:

@@ -19,7 +19,7 @@ from bench.serving.process import Server
 
 
 class Window:
-    """What is asked in every window.
+    """The requests of every window.
 
     Args:
         images: uint8 (N, 32, 32, 3), RGB: posted as PNG, one a request.

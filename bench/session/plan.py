@@ -1,4 +1,4 @@
-"""Which measurements of ``cifar10 bench all`` each model gets: thirty models in half an hour.
+"""Each model's part in ``cifar10 bench all``, so that thirty models take half an hour.
 
 Everything takes minutes a model, and nobody ships a model that another beats at everything. So
 every model gets accuracy and cost, and those worth considering get the rest. :data:`RULE` says it
@@ -54,7 +54,7 @@ _LATENCY_SECONDS: Final = 180
 _SHORTEST_BLOCK_NS: Final = 40_000_000
 _SHORT_ROUNDS: Final = 5
 _FEW: Final = 2
-"""With up to this many models in full, each gets the long plans."""
+"""Most models in full that each get the long plans."""
 
 
 def rule() -> str:

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.measure.corruptions import SEVERITIES
 from bench.report.plots.style import (
     COLOURS,
     INK,
@@ -18,6 +17,7 @@ from bench.report.plots.style import (
     label_of,
     readable_axis,
 )
+from bench.rows.kinds.accuracy import SEVERITIES
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
 from cifar10.accuracy import wilson_interval

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
-from bench.measure.corruptions import SEVERITIES
 from bench.report.columns import FLOORS
 from bench.report.formats import (
     NOTHING,
@@ -18,7 +17,7 @@ from bench.report.formats import (
 )
 from bench.report.recommend import comparable, paired_test, pick_for_budgets, reaches, ship, why
 from bench.rows.files import MachineResults
-from bench.rows.kinds.accuracy import mean_corrupted_accuracy
+from bench.rows.kinds.accuracy import SEVERITIES, mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
 from bench.statistics.samples import median
