@@ -6,7 +6,7 @@ last. Both are validated on reading.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from cifar10.accuracy import Accuracy
@@ -16,6 +16,10 @@ from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
 
 SCHEMA_VERSION: Final = 1
+
+MAX_TOLERANCE: Final = 0.1
+"""Largest difference of a probability that a card may allow to its golden answer. int8 models need
+0.02."""
 
 Precision = Literal["fp32", "int8", "fp16"]
 """Of the weights and of most of the arithmetic; input and output are the same for all."""
@@ -294,6 +298,31 @@ def _check_contract(card: ModelCard) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", card.sha256):
         message = f"card of {card.name!r}: sha256 is {card.sha256!r}, expected 64 hex digits"
         raise InvalidCardError(message)
+    _check_numbers(card)
+
+
+def _check_numbers(card: ModelCard) -> None:
+    """Refuse numbers with which a check of the model would pass whatever it answers."""
+    golden = card.golden
+    if not 0 <= golden.tolerance <= MAX_TOLERANCE:
+        message = (
+            f"card of {card.name!r}: golden.tolerance is {golden.tolerance:g}, "
+            f"expected 0 to {MAX_TOLERANCE}"
+        )
+        raise InvalidCardError(message)
+    widths = {len(row) for row in golden.probabilities}
+    values = [value for row in golden.probabilities for value in row]
+    if widths != {CLASS_COUNT} or not all(0 <= value <= 1 for value in values):
+        message = (
+            f"card of {card.name!r}: golden.probabilities are {len(golden.probabilities)} rows of "
+            f"{sorted(widths)} values, expected rows of {CLASS_COUNT} values from 0 to 1"
+        )
+        raise InvalidCardError(message)
+    counts = {"macs": card.macs, "size_bytes": card.size_bytes, "opset": card.opset}
+    for name, count in (*counts.items(), *asdict(card.parameters).items()):
+        if count < 0:
+            message = f"card of {card.name!r}: {name} is {count}, expected 0 or more"
+            raise InvalidCardError(message)
 
 
 R = TypeVar("R", ModelCard, TrainingRecord)

@@ -7,8 +7,8 @@ serve`` starts; ``exchange`` has the words they share; refusals are made in ``pr
 ``metrics``.
 
 Around it: ``supervisor`` keeps the worker processes, ``server`` their connections, ``board`` what
-they know of each other, ``processors`` how many of them fit the machine; ``gpu`` adds the GPUs to
-the metrics; ``access``, ``reload`` and ``tracing`` are off unless they are set.
+they know of each other; ``gpu`` adds the GPUs to the metrics; ``access``, ``reload`` and
+``tracing`` are off unless they are set.
 
 Takes image bytes only: no URL is fetched, no pickle is read, no header decides what an image is.
 """

@@ -6,7 +6,6 @@ that says of which teacher and which images they are; zip's checksums guard them
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cifar10.card import TeacherRecord
 from cifar10.dataset import Dataset
 from cifar10.errors import Cifar10Error, RecipeError
 from cifar10.labels import CLASS_COUNT
+from cifar10.machine import usable_cores
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel, write_atomic
 from training.recipes.schema import Distillation, Recipe
@@ -69,7 +69,7 @@ class Teacher:
         return softened(answers, distillation.temperature)
 
     def _ask(self, images: NDArray[np.uint8], progress: Told) -> NDArray[np.float32]:
-        options = PredictorOptions(threads=_usable_cpus())
+        options = PredictorOptions(threads=usable_cores())
         predictor = Predictor(self.stored.onnx, options)
         answers = np.empty((len(images), CLASS_COUNT), np.float32)
         for start in range(0, len(images), _BATCH):
@@ -122,8 +122,3 @@ def _read(path: Path, count: int) -> NDArray[np.float32] | None:
     if answers.shape != (count, CLASS_COUNT) or answers.dtype != np.float32:
         return None
     return answers
-
-
-def _usable_cpus() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

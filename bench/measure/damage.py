@@ -24,10 +24,10 @@ from bench.rows.kinds.accuracy import (
     RobustnessMeasurement,
     SendingMeasurement,
 )
-from bench.rows.machine import usable_cores
 from bench.rows.packed import pack_hits
 from bench.rows.row import Measurement
 from cifar10.dataset import Dataset, Split
+from cifar10.machine import usable_cores
 from cifar10.store import ModelStore
 
 DEFAULT_IMAGES: Final = 2_000

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar10.errors import BenchError
+from cifar10.machine import usable_cpus
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,9 @@ class Cores:
 
 def usable() -> tuple[int, ...]:
     """Logical CPUs that this process may use, ascending; none where processes cannot be pinned."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    if affinity is None or shutil.which("taskset") is None:
+    if sys.platform != "linux" or shutil.which("taskset") is None:
         return ()
-    return tuple(sorted(affinity(0)))
+    return usable_cpus()
 
 
 def choose_cores() -> Cores:
