@@ -1,6 +1,6 @@
-"""What ``bentoml serve`` starts: the BentoML service, with our edge in front of its application.
+"""The BentoML service that ``bentoml serve`` starts, with our edge in front of its application.
 
-BentoML gives the command line, the listening socket, builds and containers. Requests do not pass
+BentoML provides the command line, the listening socket, builds and containers. Requests do not pass
 through its middleware, which costs more than the model does and limits nothing. On Linux, the one
 worker that BentoML starts becomes the supervisor of ours (:mod:`service.workers.supervisor`);
 elsewhere BentoML's workers serve by themselves.
@@ -22,6 +22,7 @@ from service.models import ModelSet
 from service.rate_limit import new_key
 from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
+from service.workers.bentoml_host import prepare_bentoml
 from service.workers.board import Place, inherited_board, leave_board
 from service.workers.preflight import check_before_start
 from service.workers.supervisor import CAN_FORK, Supervisor
@@ -40,9 +41,14 @@ SETTINGS = _settings()
 class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not typed to us
     """A BentoML service whose requests are answered by :class:`service.edge.Edge`."""
 
+    def inject_config(self) -> None:
+        """Prepare BentoML, which calls this before it starts, serves or builds a service."""
+        prepare_bentoml()
+        super().inject_config()
+
     def to_asgi(self, is_main: bool = True) -> Any:
-        """The application of one worker process. Does not return in one that BentoML started with
-        a socket to serve: that supervises ours, until it is told to end."""
+        """Return the application of one worker process. Does not return in a process that BentoML
+        started with a socket to serve: that supervises ours, until it is told to end."""
         configure_logging()
         command = click.get_current_context(silent=True)
         behind = super().to_asgi(is_main)
@@ -97,6 +103,7 @@ class Cifar10:
             check_before_start(SETTINGS, ModelStore(models_dir()))
         except Cifar10Error as error:
             raise BentoMLException(str(error)) from error
+        configure_logging()
         # What this process found holds for all that it starts, whenever they look.
         os.environ[f"{PREFIX}WORKERS"] = str(SETTINGS.workers)
         leave_board(SETTINGS.workers)
