@@ -28,12 +28,10 @@ def private_folder() -> Path:
     Raises:
         OSError: no folder can be made, in shared memory or among the temporary files.
     """
-    base = _base()
-    remove_leftovers(base)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # mode 0700
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _lock(folder)
-    return folder
+    try:
+        return _make_folder(SHARED_MEMORY)
+    except OSError:  # there is none, or it is full or closed to this user
+        return _make_folder(Path(tempfile.gettempdir()))
 
 
 def remove_leftovers(base: Path) -> None:
@@ -47,10 +45,12 @@ def remove_leftovers(base: Path) -> None:
             continue  # its server runs, or it is another user's
 
 
-def _base() -> Path:
-    if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
-        return SHARED_MEMORY
-    return Path(tempfile.gettempdir())
+def _make_folder(base: Path) -> Path:
+    remove_leftovers(base)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # mode 0700
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _lock(folder)
+    return folder
 
 
 def _lock(folder: Path) -> None:

@@ -35,7 +35,7 @@ def _free_port() -> int:
 class Server:
     """A running ``bentoml serve``."""
 
-    def __init__(self, home: Path, store: Path, **settings: str) -> None:
+    def __init__(self, home: Path, store: Path, log_to: int | None = None, **settings: str) -> None:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = home / "log"
@@ -55,7 +55,7 @@ class Server:
                 [*command, "--port", str(port)],
                 cwd=PROJECT_ROOT,
                 env=environment,
-                stdout=log,
+                stdout=log if log_to is None else log_to,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )

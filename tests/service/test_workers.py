@@ -214,6 +214,38 @@ def test_a_worker_that_cannot_start_is_tried_ever_more_rarely():
         assert pause >= promised * 0.99
 
 
+KEEPING = """
+import os, signal
+from service.workers.board import Board
+from service.workers.supervisor import Supervisor
+
+def serve(place, lifeline):
+    print(os.getpid(), flush=True)
+    signal.pause()
+
+Supervisor(Board(1), serve, 1.0).run()
+"""
+
+
+def test_a_supervisor_that_was_stopped_takes_that_for_no_signal():
+    """sigtimedwait() that is interrupted at its end returns a signal that never came."""
+    command = [sys.executable, "-c", KEEPING]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            wait_for(lambda: time.monotonic() - began > 0.6, "its wait is over")  # noqa: B023
+            process.send_signal(signal.SIGCONT)
+        os.kill(worker, signal.SIGKILL)
+        assert int(process.stdout.readline() or 0) not in (0, worker)
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+
+
 SLOW = {"CIFAR10_HEADER_SECONDS": "1", "CIFAR10_MAX_CONNECTIONS": "4"}
 
 
