@@ -22,7 +22,7 @@ MAX_TOLERANCE: Final = 0.1
 0.02."""
 
 Precision = Literal["fp32", "int8", "fp16"]
-"""Of the weights and of most of the arithmetic; input and output are the same for all."""
+"""Number format of the weights and of most arithmetic; input and output are the same for all."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ OUTPUT: Final = TensorSpec("probabilities", "FP32", (-1, CLASS_COUNT))
 
 
 DESCRIPTIVE_FIELDS: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
-"""Of a recipe: they can be reworded without changing what is trained."""
+"""Fields of a recipe that can be reworded without changing what is trained."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class TeacherRecord:
 
     name: str
     sha256: str
-    """Of its ``model.onnx``."""
+    """SHA-256 of its ``model.onnx``."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TrainingRecord:
     created: str
     """UTC, ISO 8601."""
     preprocessing: str
-    """In words: what the layers inside the model do to the pixels."""
+    """Description of what the layers inside the model do to the pixels."""
     parameters: Parameters
     weights: WeightsRecord | None
     dataset: DatasetRecord
@@ -147,7 +147,7 @@ class Parity:
     images: str
     image_count: int
     max_absolute_difference: float
-    """Of probabilities, 0–1."""
+    """Largest difference of any probability, 0–1."""
     top1_agreement: float
     """Fraction of the images on which both name the same class."""
 
@@ -168,9 +168,9 @@ class VariantRecord:
     source: str
     """The model's name."""
     source_sha256: str
-    """Of the ``model.onnx`` that it was made from."""
+    """SHA-256 of the ``model.onnx`` that it was made from."""
     method: str
-    """In words."""
+    """Description in words."""
     calibration_images: int
     """Training images from which the ranges of activations were taken; 0: none needed."""
     validation: PairedTest | None
@@ -210,10 +210,10 @@ class ModelCard:
     macs: int
     """Multiply-accumulates for one image; with an early exit, for one that does not take it."""
     size_bytes: int
-    """Of ``model.onnx``."""
+    """Size of ``model.onnx``."""
     opset: int
     sha256: str
-    """Of ``model.onnx``, lower-case hexadecimal."""
+    """SHA-256 of ``model.onnx``, lower-case hexadecimal."""
     parity: Parity
     golden: Golden
     weights: WeightsRecord | None
@@ -221,7 +221,7 @@ class ModelCard:
     accuracy: AccuracyRecord | None
     """None for a model whose weights are random: it has a cost and no accuracy."""
     training: TrainingCost
-    """Of a variant: its source's, for it was not trained again."""
+    """What the training took; a variant has its source's."""
     versions: dict[str, str]
     variant: VariantRecord | None = None
     """None for a model as it was trained."""
@@ -242,13 +242,13 @@ class RefusedVariant:
 
 
 _ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None, "early_exit": None}
-"""Fields of a card that older ones lack → what stands for them."""
+"""Fields that older cards lack, with their values."""
 
 _ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
 
 
 def training_fields(recipe_fields: dict[str, Any]) -> dict[str, Any]:
-    """Those of a recipe's fields that change what is trained: all but the descriptive ones."""
+    """Return the fields of a recipe that change what is trained: all but the descriptive ones."""
     return {name: value for name, value in recipe_fields.items() if name not in DESCRIPTIVE_FIELDS}
 
 

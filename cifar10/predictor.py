@@ -45,7 +45,7 @@ _LONGEST_TAG: Final = 20
 
 @dataclass(frozen=True)
 class PredictorOptions:
-    """How a session is to run."""
+    """Device, threads and memory of a session."""
 
     device: Device = "auto"
     threads: int = 1
@@ -61,8 +61,8 @@ class PredictorOptions:
 
 
 def likely_device(device: Device) -> Literal["cpu", "cuda"]:
-    """Where a session for ``device`` will execute, as far as can be told without making one: for
-    ``auto``, CUDA where ONNX Runtime has it and there are an NVIDIA driver and cuDNN (that ONNX
+    """Return where a session for ``device`` will execute, as far as is known without making one:
+    for ``auto``, CUDA where ONNX Runtime has it and there are an NVIDIA driver and cuDNN (that ONNX
     Runtime lists its provider says nothing of either). Starts nothing, so that a process which
     forks may ask."""
     if device != "auto":

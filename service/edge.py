@@ -82,7 +82,7 @@ class Edge:
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)
         self._reloader = Reloader(
-            settings, models, place, self._metrics, self._inference.get_used_to
+            settings, models, place, self._metrics, self._inference.warm_up_thread
         )
         self._reload_route = Route(ADMINISTRATION, "POST", self._reloader.answer)
         # What is off costs a request nothing but to see that it is.
@@ -114,11 +114,11 @@ class Edge:
         ):
             await self._respond(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._live_through(scope, receive, send)
+            await self._lifespan(scope, receive, send)
         else:
             await self._behind(scope, receive, send)
 
-    async def _live_through(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         forget_dead_workers()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
         self._reloader.begin_after(loading)
@@ -135,7 +135,7 @@ class Edge:
 
     def _load(self) -> None:
         def on_loaded(model: LoadedModel) -> None:
-            self._inference.get_used_to(model)
+            self._inference.warm_up_thread(model)
             self._metrics.model_loaded(model)
 
         self._models.load_all(on_loaded)

@@ -174,7 +174,7 @@ class Inference:
             batcher = self._batchers[model] = self._batcher_of(model)
         return await batcher.predict(images, deadline, told)
 
-    def get_used_to(self, model: LoadedModel) -> None:
+    def warm_up_thread(self, model: LoadedModel) -> None:
         """Let the thread that will run ``model`` do so before a request needs it: CUDA's libraries
         keep handles for each thread, made at its first run. Not for that thread or the event loop.
         """

@@ -4,9 +4,11 @@ With several workers each writes its own files into ``PROMETHEUS_MULTIPROC_DIR``
 private folder (:mod:`service.workers.private_folder`); whichever worker is asked adds them up.
 """
 
+import errno
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -174,13 +176,20 @@ class Metrics:
         ).set(is_there)
 
     def render(self) -> bytes:
-        """Return the metrics of all workers in the text exposition format."""
+        """Return the metrics of all workers in the text exposition format.
+
+        Raises:
+            FileNotFoundError: the folder that they share has been removed.
+        """
         if not self._asked_for_gpus:
             self._asked_for_gpus = True
             self._gpus = find_gpus()
             register_gpus(self._registry, self._gpus)
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
             return generate_latest(self._registry)
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder of metrics has been removed", folder)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         register_gpus(registry, self._gpus)  # the same for all workers, so not added up
@@ -192,8 +201,8 @@ def forget_dead_workers() -> None:
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory is None or os.name != "posix":  # elsewhere, signal 0 is not a question
         return
-    for name in os.listdir(directory) if os.path.isdir(directory) else ():  # noqa: PTH112, PTH208
-        match = _LIVE_GAUGE.fullmatch(name)
+    for path in Path(directory).glob("gauge_live*"):  # none where the folder is gone
+        match = _LIVE_GAUGE.fullmatch(path.name)
         if match and not _alive(int(match[1])):
             mark_process_dead(int(match[1]))  # type: ignore[no-untyped-call]
 

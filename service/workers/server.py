@@ -168,7 +168,7 @@ class WorkerServer(uvicorn.Server):
         await super().startup(sockets=[])
         loop = asyncio.get_running_loop()
         self._began = loop.time()
-        loop.add_reader(self._lifeline, self._be_orphan)
+        loop.add_reader(self._lifeline, self._on_supervisor_exit)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
 
@@ -302,7 +302,7 @@ class WorkerServer(uvicorn.Server):
             if isinstance(connection, Connection):
                 connection.leaves = True
 
-    def _be_orphan(self) -> None:
+    def _on_supervisor_exit(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._lifeline)
         self._orphaned = loop.time()

@@ -82,7 +82,6 @@ def test_affinity_counts():
 def test_measuring_counts_cores_as_serving_does(monkeypatch):
     monkeypatch.setattr(machine, "cpu_quota", lambda: 1.5)
     monkeypatch.setattr(machine, "usable_cpus", lambda: tuple(range(8)))
-    monkeypatch.setattr(bench.rows.machine.psutil, "cpu_count", lambda logical: 4)
     assert bench.rows.machine.read_machine().logical_cores == 1
 
 

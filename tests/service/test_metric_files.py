@@ -1,5 +1,6 @@
 """Metrics without room: a worker keeps its numbers to itself, and no signal ends it."""
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -14,6 +15,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from service.telemetry import metric_files
 from service.telemetry.metric_files import INITIAL_BYTES, AllocatedDict
 from tests.service.cases import PNG
+from tests.service.conftest import make_edge, running
 from tests.service.test_serve import Server
 from tests.service.test_workers import workers_of
 
@@ -135,3 +137,16 @@ def test_a_full_disk_takes_no_worker_and_no_metrics(small_disk, tiny_store):
         assert workers_of(server) == workers
     finally:
         server.kill()
+
+
+def test_metrics_whose_folder_is_gone_are_a_503(tiny_store, tmp_path, monkeypatch):
+    """As systemd removes it when a user who started a server logs out."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "nothing"))
+
+    async def main() -> httpx.Response:
+        async with running(make_edge(tiny_store)) as client:
+            return await client.get("/metrics")
+
+    answer = asyncio.run(main())
+    assert answer.status_code == 503
+    assert "the folder of metrics has been removed" in answer.json()["detail"]
