@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -70,7 +71,7 @@ class LineWriter:
                     self._thread.start()
                 self._changed.notify_all()
                 return
-        self.on_dropped(1)  # not under the lock, which the callback's own log lines would take
+        self._tell_dropped(1)  # not under the lock, which the callback's own log lines would take
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until all lines are written, for at most ``seconds``, and not again while the log is
@@ -96,7 +97,11 @@ class LineWriter:
             if not self._write(b"".join(lines)):
                 with self._changed:
                     self._untold += len(lines)
-                self.on_dropped(len(lines))
+                self._tell_dropped(len(lines))
+
+    def _tell_dropped(self, count: int) -> None:
+        with suppress(Exception):  # a callback that fails must not end the log
+            self.on_dropped(count)
 
     def _take(self) -> list[bytes]:
         """Take whole lines for one write: at least one, and more while the pipe buffer has room."""
