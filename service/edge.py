@@ -16,6 +16,7 @@ from service.access import ADMINISTRATION, ALWAYS_OPEN, Access
 from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
 from service.inference import Inference
+from service.memory import return_freed_memory
 from service.models import LoadedModel, ModelSet
 from service.page import Page
 from service.problems import MEDIA_TYPE, Headers, Kind, Problem, method_not_allowed
@@ -68,7 +69,7 @@ class Edge:
         bodies = BodyReader(settings.max_body_bytes, settings.deadline_seconds)
         classifier = Classifier(settings, models, bodies, self._inference)
         self._protocol = Protocol(settings, models, bodies, self._inference, place.board)
-        status = Status(models, self._metrics, place.board)
+        status = Status(models, self._metrics, place.board, self._inference)
         routes = (
             Route("/classify", "POST", classifier.one),
             Route("/classify/batch", "POST", classifier.many),
@@ -103,8 +104,8 @@ class Edge:
         return self._reloader.on_signal if self._reloader.is_on else None
 
     def is_fit(self) -> bool:
-        """Whether every model can answer."""
-        return not self._models.unfit
+        """Whether every model can answer, and no decoder is stuck."""
+        return not self._models.unfit and self._inference.stuck() is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on to BentoML's application."""
@@ -120,6 +121,7 @@ class Edge:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         forget_dead_workers()
+        return_freed_memory()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
         self._reloader.begin_after(loading)
         loading.add_done_callback(self._catch_up)
@@ -207,6 +209,7 @@ class Edge:
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 allowed = "GET, HEAD" if route.method == "GET" else route.method
                 raise method_not_allowed(method, allowed)
+            client = scope.get("client") or ("",)
             request = Request(
                 method=method,
                 path=scope["path"],
@@ -214,6 +217,7 @@ class Edge:
                 headers=dict(scope["headers"]),
                 receive=receive,
                 deadline=asyncio.get_running_loop().time() + self._settings.deadline_seconds,
+                client=client[0],
             )
             return await route.answer(request)
         except ClientDisconnectedError:

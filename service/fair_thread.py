@@ -15,36 +15,40 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from service.batcher import past_deadline
-from service.problems import Kind, Problem, try_later
+from service.problems import Kind, try_later
 
 T = TypeVar("T")
 
-
-@dataclass(eq=False, slots=True)
-class _Call:
-    client: str
-    seconds: float
-    run: Callable[[], Any] | None
-    """None once it has been taken or given up."""
-    outcome: "Future[Any]"
+_MOST_IDLE_CLIENTS: Final = 1_024
+"""Clients that wait for nothing and are remembered for what they have had."""
 
 
 @dataclass(eq=False, slots=True)
 class _Client:
+    name: Hashable
     had: float
-    """Seconds of the thread, on the clock of :attr:`FairThread._virtual`."""
-    waiting: deque[_Call] = field(default_factory=deque)
+    """Seconds of the thread that it has had, on the clock of :attr:`FairThread._now`."""
+    waiting: "deque[_Call]" = field(default_factory=deque)
     seconds: float = 0.0
-    """Of those that wait."""
+    """Of what waits."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    client: _Client
+    seconds: float
+    function: Callable[[], Any] | None
+    """None once it has been taken or given up."""
+    outcome: "Future[Any]"
 
 
 class FairThread:
@@ -53,8 +57,8 @@ class FairThread:
     Args:
         name: of the thread.
         most_calls: the most that wait or run.
-        most_seconds: the most that those which wait may take together; a call that would have to
-            wait for nobody else's is admitted whatever its cost.
+        most_seconds: the most that those which wait may take together; where nothing waits, a call
+            is admitted whatever its cost.
         niceness: how much less than the rest of the process it counts with the scheduler.
     """
 
@@ -67,21 +71,21 @@ class FairThread:
             1, thread_name_prefix=name, initializer=_give_way, initargs=(niceness,)
         )
         self._lock = threading.Lock()
-        self._clients: dict[str, _Client] = {}
-        """Those that wait, and those that have had more than others lately."""
-        self._virtual = 0.0
-        """What the client that was served last had had: where a newcomer begins."""
-        self._calls = 0
-        self._seconds = 0.0
+        self._clients: dict[Hashable, _Client] = {}
+        self._now = 0.0
+        """What the client that was served last had had before: where a newcomer begins."""
+        self._waiting = 0
+        self._running = 0
         self._running_since: float | None = None
 
     async def run(
         self,
         deadline: float,
-        client: str,
+        client: Hashable,
         seconds: float,
         function: Callable[..., T],
         *arguments: Any,
+        is_continued: bool = False,
     ) -> T:
         """Return ``function(*arguments)``, called in the thread. What has not started by the
         deadline never does.
@@ -92,12 +96,13 @@ class FairThread:
             seconds: about what the call will take of it.
             function: it and its arguments are forgotten when it has run.
             *arguments: of the call.
+            is_continued: whether it goes on with work that was admitted before. Such a call is
+                never refused and goes before the other calls of its client.
 
         Raises:
             Problem: 503, there is no place in the queue; 504, the deadline has passed.
         """
-        call = _Call(client, seconds, partial(function, *arguments), Future())
-        self._admit(call)
+        call = self._enter(client, seconds, partial(function, *arguments), is_continued)
         self._executor.submit(self._run_next)
         try:
             async with asyncio.timeout_at(deadline):
@@ -119,102 +124,103 @@ class FairThread:
         """Drop what has not started, and let the thread end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, call: _Call) -> None:
-        dropped = []
+    def _enter(
+        self, name: Hashable, seconds: float, function: Callable[[], Any], is_continued: bool
+    ) -> _Call:
+        refused: list[_Call] = []
         with self._lock:
-            own = self._clients.get(call.client)
-            waiting = own.seconds if own else 0.0
-            while not self._fits(call):
-                most = max(self._clients.values(), key=lambda one: one.seconds, default=None)
-                if most is None or not most.waiting or most.seconds <= waiting + call.seconds:
+            client = self._clients.get(name) or _Client(name, self._now)
+            call = _Call(client, seconds, function, Future())
+            while not is_continued and not self._fits(seconds):
+                most = max(self._clients.values(), key=self._share, default=client)
+                if self._share(most) <= self._share(client, call):
                     break
-                dropped.append(self._remove(most, most.waiting[-1]))
-            is_admitted = self._fits(call)
+                refused.append(most.waiting[-1])
+                self._take_out(refused[-1])
+            is_admitted = is_continued or self._fits(seconds)
             if is_admitted:
-                if own is None:
-                    own = self._clients.setdefault(call.client, _Client(self._virtual))
-                elif not own.waiting:
-                    own.had = max(own.had, self._virtual)
-                own.waiting.append(call)
-                own.seconds += call.seconds
-                self._seconds += call.seconds
-                self._calls += 1
-        for one in dropped:
-            one.outcome.set_exception(self._refusal())
+                if not client.waiting:
+                    client.had = max(client.had, self._now)
+                    self._clients[name] = client
+                if is_continued:
+                    client.waiting.appendleft(call)
+                else:
+                    client.waiting.append(call)
+                client.seconds += seconds
+                self._waiting += 1
+            refusal = f"{self._waiting} requests, some {self._seconds():.1f} seconds of work, wait"
+        detail = f"{refusal} already; try again in a second"
+        for one in refused:
+            one.outcome.set_exception(try_later(Kind.QUEUE_FULL, detail))
         if not is_admitted:
-            raise self._refusal()
-
-    def _fits(self, call: _Call) -> bool:
-        if self._calls >= self._most_calls:
-            return False
-        return self._seconds == 0 or self._seconds + call.seconds <= self._most_seconds
-
-    def _refusal(self) -> Problem:
-        detail = (
-            f"{self._calls} requests that take about {self._seconds:.1f} seconds are waiting "
-            "already; try again in a second"
-        )
-        return try_later(Kind.QUEUE_FULL, detail)
-
-    def _remove(self, client: _Client, call: _Call) -> _Call:
-        """Take a call that waits out of the queue, with its place."""
-        client.waiting.remove(call)
-        client.seconds = client.seconds - call.seconds if client.waiting else 0.0
-        self._calls -= 1
-        self._seconds = self._seconds - call.seconds if self._any_waiting() else 0.0
-        call.run = None
-        if not client.waiting and client.had <= self._virtual:
-            self._clients.pop(call.client, None)
+            raise try_later(Kind.QUEUE_FULL, detail)
         return call
 
-    def _any_waiting(self) -> bool:
-        return any(one.waiting for one in self._clients.values())
+    def _fits(self, seconds: float) -> bool:
+        if self._waiting + self._running >= self._most_calls:
+            return False
+        return not self._waiting or self._seconds() + seconds <= self._most_seconds
+
+    def _seconds(self) -> float:
+        return sum(client.seconds for client in self._clients.values())
+
+    def _share(self, client: _Client, more: _Call | None = None) -> float:
+        """The part of the queue that is a client's, in calls or in seconds, where it has more."""
+        calls = len(client.waiting) + (1 if more else 0)
+        seconds = client.seconds + (more.seconds if more else 0.0)
+        return max(calls / self._most_calls, seconds / self._most_seconds)
+
+    def _take_out(self, call: _Call) -> Callable[[], Any] | None:
+        """Take a call that waits out of the queue."""
+        client, function = call.client, call.function
+        client.waiting.remove(call)
+        client.seconds = client.seconds - call.seconds if client.waiting else 0.0
+        self._waiting -= 1
+        call.function = None
+        return function
 
     def _give_up(self, call: _Call) -> None:
         with self._lock:
-            if call.run is not None:
-                self._remove(self._clients[call.client], call)
+            if call.function is not None:
+                self._take_out(call)
 
     def _run_next(self) -> None:
         with self._lock:
-            waiting = [one for one in self._clients.values() if one.waiting]
+            waiting = [client for client in self._clients.values() if client.waiting]
             if not waiting:  # whoever asked for this turn has given up
+                self._clients.clear()
                 return
             client = min(waiting, key=lambda one: one.had)
             call = client.waiting[0]
-            run = call.run
-            self._virtual = client.had
-            client.had += call.seconds
-            self._remove(client, call)
-            self._calls += 1  # it keeps its place until it has run
-            self._forget_the_idle()
-            self._running_since = monotonic()
-        try:
-            if run is not None and call.outcome.set_running_or_notify_cancel():
-                _fill(call.outcome, run)
-        finally:
-            with self._lock:
-                self._calls -= 1
-                self._running_since = None
-            del run, call
+            function = self._take_out(call)
+            self._now = client.had
+            self._running = 1
+            self._running_since = started = monotonic()
+        if function is not None and call.outcome.set_running_or_notify_cancel():
+            _call(function, call.outcome)
+        del function
+        with self._lock:
+            client.had += max(call.seconds, monotonic() - started)
+            self._running = 0
+            self._running_since = None
+            self._forget()
 
-    def _forget_the_idle(self) -> None:
-        idle = [
-            name
-            for name, one in self._clients.items()
-            if not one.waiting and one.had <= self._virtual
-        ]
-        for name in idle:
-            del self._clients[name]
+    def _forget(self) -> None:
+        """Forget clients that wait for nothing, and have had no more than a newcomer, or all where
+        they are many or nobody waits."""
+        all_idle = not self._waiting or len(self._clients) > _MOST_IDLE_CLIENTS
+        for name, client in list(self._clients.items()):
+            if not client.waiting and (all_idle or client.had <= self._now):
+                del self._clients[name]
 
 
-def _fill(outcome: "Future[Any]", run: Callable[[], Any]) -> None:
+def _call(function: Callable[[], Any], outcome: "Future[Any]") -> None:
     try:
-        outcome.set_result(run())
-    except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is awaited
+        outcome.set_result(function())
+    except BaseException as error:
         outcome.set_exception(error)
     finally:
-        del outcome
+        del outcome  # as in FairThread.run
 
 
 def _give_way(niceness: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.exchange import Answer, Request, json_answer, query_parameters
+from service.inference import Inference
 from service.models import LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model, try_later
 from service.telemetry.metrics import Metrics
@@ -21,9 +22,12 @@ MODEL_PREFIX: Final = "/models/"
 class Status:
     """Answers the routes that change nothing."""
 
-    def __init__(self, models: ModelSet, metrics: Metrics, board: Board) -> None:
+    def __init__(
+        self, models: ModelSet, metrics: Metrics, board: Board, inference: Inference
+    ) -> None:
         self._models = models
         self._board = board
+        self._inference = inference
         self._metrics = metrics
         self._openapi = (STATIC / "openapi.json").read_bytes()
 
@@ -81,7 +85,7 @@ class Status:
     async def ready(self, _: Request) -> Answer:
         """Answer ``GET /readyz``: every model is fit and every worker runs, or which are not and
         why."""
-        check_ready(self._models, self._board)
+        check_ready(self._models, self._board, self._inference)
         board = self._board
         workers = {"ready": min(board.ready, board.wanted), "of": board.wanted}
         models = sorted(self._models.loaded)
@@ -105,7 +109,7 @@ class Status:
         return Answer(200, self._openapi)
 
 
-def check_ready(models: ModelSet, board: Board) -> None:
+def check_ready(models: ModelSet, board: Board, inference: Inference) -> None:
     """Check that this worker and all the others can answer.
 
     A server with a dead worker still answers, at a lower rate. It is not ready all the same, so
@@ -115,10 +119,13 @@ def check_ready(models: ModelSet, board: Board) -> None:
         Problem: 503; the detail says what is missing.
     """
     unfit = dict(models.unfit)
+    stuck = inference.stuck()
     ready, wanted = min(board.ready, board.wanted), board.wanted
-    if not unfit and ready == wanted:
+    if not unfit and not stuck and ready == wanted:
         return
     reasons = [f"not fit to answer: {', '.join(sorted(unfit))}"] if unfit else []
+    if stuck:
+        reasons.append(stuck)
     if ready < wanted:
         reasons.append(f"{ready} of {wanted} workers ready")
     problem = try_later(Kind.NOT_READY, "; ".join(reasons))
