@@ -184,13 +184,13 @@ def inspect_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageLa
         raise ImageTooLargeError(message)
     kind = image_format(data)
     if kind == "JPEG":
-        layout = _inspect_jpeg(data, limits)
+        layout = _inspect_jpeg(data)
     else:
         found = png_layout(data) if kind == "PNG" else webp_layout(data)
         if found is None:
             _refuse(kind, "its header is damaged or cut short")
         layout = found
-    _check_pixels(layout, len(data), limits)
+    _check_cost(layout, len(data), limits)
     return layout
 
 
@@ -230,7 +230,7 @@ def _refuse(kind: Kind, reason: str, cause: BaseException | None = None) -> NoRe
     raise UndecodableImageError(message) from cause
 
 
-def _inspect_jpeg(data: bytes, limits: DecodeLimits) -> ImageLayout:
+def _inspect_jpeg(data: bytes) -> ImageLayout:
     structure = read_markers(data)
     if structure.segments > MAX_SEGMENTS:
         message = (
@@ -247,16 +247,7 @@ def _inspect_jpeg(data: bytes, limits: DecodeLimits) -> ImageLayout:
         _refuse("JPEG", f"its type, SOF{number}, is not accepted. Save it as a baseline JPEG.")
     if not structure.ends and not has_all_scans(data, structure):
         _refuse("JPEG", CUT_SHORT)
-    layout = jpeg_layout(data, structure)
-    most = limits.max_full_passes * limits.max_pixels_whole
-    if layout.scans > limits.max_scans or layout.pixels * layout.scans > most:
-        message = (
-            f"the JPEG image has {layout.scans:,} scans of {layout.pixels:,} pixels; accepted are "
-            f"at most {limits.max_scans} scans, and {most:,} pixels in all of them. Save it as a "
-            "baseline JPEG."
-        )
-        raise ImageTooLargeError(message)
-    return layout
+    return jpeg_layout(data, structure)
 
 
 def _is_plain_tile(data: bytes) -> bool:
@@ -292,13 +283,22 @@ def _is_grey_or_ycbcr(frame: bytes) -> bool:
     )
 
 
-def _check_pixels(layout: ImageLayout, size_bytes: int, limits: DecodeLimits) -> None:
+def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits) -> None:
     whole = min(limits.max_pixels, limits.max_pixels_whole)
     most = limits.max_pixels if layout.streamed else whole
     if layout.pixels > most:
         message = (
             f"the {layout.kind} image is {layout.width} × {layout.height} = {layout.pixels:,} "
             f"pixels; at most {most:,} are accepted. Send a smaller copy: the model sees 32 × 32."
+        )
+        raise ImageTooLargeError(message)
+    passes = 1 if layout.streamed else layout.scans
+    in_all = limits.max_full_passes * limits.max_pixels_whole
+    if layout.scans > limits.max_scans or (passes > 1 and layout.pixels * passes > in_all):
+        message = (
+            f"the JPEG image has {layout.scans:,} scans of {layout.pixels:,} pixels; accepted are "
+            f"at most {limits.max_scans} scans, and {in_all:,} pixels in all of them. Save it as a "
+            "baseline JPEG."
         )
         raise ImageTooLargeError(message)
     if layout.pixels > max(_SPARSE_PIXELS, limits.max_pixels_per_byte * size_bytes):
