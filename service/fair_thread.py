@@ -192,15 +192,16 @@ class FairThread:
                 return
             client = min(waiting, key=lambda one: one.had)
             call = client.waiting[0]
+            seconds, outcome = call.seconds, call.outcome
             function = self._take_out(call)
             self._now = client.had
             self._running = 1
             self._running_since = started = monotonic()
-        if function is not None and call.outcome.set_running_or_notify_cancel():
-            _call(function, call.outcome)
-        del function
+        if function is not None and outcome.set_running_or_notify_cancel():
+            _call(function, outcome)
+        del function, outcome, call  # as in run
         with self._lock:
-            client.had += max(call.seconds, monotonic() - started)
+            client.had += max(seconds, monotonic() - started)
             self._running = 0
             self._running_since = None
             self._forget()

@@ -89,7 +89,7 @@ def test_seconds_that_wait_are_bounded():
 
 
 def test_any_call_is_admitted_where_none_waits():
-    _, outcomes = run_held(FairThread("test", 32, most_seconds=1.0), [("a", 50.0), ("b", 0.1)])
+    _, outcomes = run_held(FairThread("test", 32, most_seconds=1.0), [("a", 50.0), ("a", 0.1)])
     assert kinds(outcomes) == [None, Kind.QUEUE_FULL]
 
 

@@ -240,7 +240,7 @@ def decoders(monkeypatch):
     release.set()
 
 
-NOISE = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), np.uint8)
 PHOTO = encode(NOISE, "JPEG")
 PICTURE = encode(NOISE[:200, :200], "JPEG")
 
@@ -334,10 +334,14 @@ def test_no_memory_for_an_image_is_503(run, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(inference_module, "decode_layout", fail)
-    post = run(lambda client: client.post("/classify", content=PNG))
+
+    async def ask(client):
+        post = await client.post("/classify", content=PNG)
+        return post, await client.post("/classify/batch", files=[("image", PNG)] * 2)
+
+    post, form = run(ask)
     assert_refused(Case("", 503, "queue-full"), post)
     assert "memory" in post.json()["detail"]
-    form = run(lambda client: client.post("/classify/batch", files=[("image", PNG)] * 2))
     assert_refused(Case("", 503, "queue-full"), form)
 
 
