@@ -39,6 +39,8 @@ _MAX_OBJECTS: Final = 64
 _MAX_STRINGS: Final = 512
 _FEW: Final = 1_024
 """Lists and values that are not of an image."""
+_MOST_NESTED_IMAGES: Final = 64
+"""Images as nested lists; parsing a list takes ten times as long as a number in a flat one."""
 _LISTS_AN_IMAGE: Final = 1 + IMAGE_SHAPE[0] * (1 + IMAGE_SHAPE[1])
 _VALUES_AN_IMAGE: Final = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2] + _LISTS_AN_IMAGE
 
@@ -141,7 +143,8 @@ def _check_structure(document: bytes, most: int) -> None:
 
     Signs within strings count like any others.
     """
-    lists = min(most * _LISTS_AN_IMAGE, len(document) // _LEAST_BYTES_A_LIST) + _FEW
+    nested = min(most, _MOST_NESTED_IMAGES) * _LISTS_AN_IMAGE
+    lists = min(nested, len(document) // _LEAST_BYTES_A_LIST) + _FEW
     for sign, name, accepted in (
         (b"[", "lists", lists),
         (b"{", "objects", _MAX_OBJECTS),
@@ -152,7 +155,7 @@ def _check_structure(document: bytes, most: int) -> None:
         if found > accepted:
             detail = (
                 f"the JSON has {found:,} {name}; a request of its size has {accepted:,} at most. "
-                "Send images as binary tensors."
+                "Send images as binary tensors, or their values in one flat list."
             )
             raise malformed(detail)
 
