@@ -59,6 +59,8 @@ _PADS: Final = (b"", b"\x00", b"\xaa", b"\x55")
 """What may stand for the last byte of a JPEG that lost its end marker and a byte more. Each ends a
 block under some of the usual Huffman tables."""
 
+_WORDS_FOR_CUT_SHORT: Final = ("file is truncated", "Truncated File Read")
+"""Pillow's own."""
 CUT_SHORT: Final = "its data ends before the picture does. Send the whole file."
 
 
@@ -209,20 +211,28 @@ def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArr
         MemoryError: there is none left to decode it.
     """
     content = layout.content
-    if layout.kind == "JPEG" and not layout.ends:
-        content = _with_end(content, layout)
     try:
-        with _OPENERS[layout.kind](io.BytesIO(content)) as image:
-            if image.size != (layout.width, layout.height):
-                _refuse(layout.kind, "its header contradicts itself")
-            return to_pixels(image, layout.orientation, size)
+        return _decode(layout, content, size)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a decoder fed hostile bytes may raise anything
         reason = str(error) or type(error).__name__
-        if "truncated" in reason.lower() or (layout.kind == "WEBP" and not layout.ends):
-            reason = CUT_SHORT
-        _refuse(layout.kind, reason, error)
+        is_cut = any(words in reason for words in _WORDS_FOR_CUT_SHORT)
+        is_cut |= layout.kind == "WEBP" and not layout.ends
+        if not is_cut or layout.kind != "JPEG":
+            _refuse(layout.kind, CUT_SHORT if is_cut else reason, error)
+    whole = _with_end(content, layout)
+    try:
+        return _decode(layout, whole, size)
+    except OSError as error:
+        _refuse(layout.kind, str(error), error)
+
+
+def _decode(layout: ImageLayout, content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    with _OPENERS[layout.kind](io.BytesIO(content)) as image:
+        if image.size != (layout.width, layout.height):
+            _refuse(layout.kind, "its header contradicts itself")
+        return to_pixels(image, layout.orientation, size)
 
 
 def _refuse(kind: Kind, reason: str, cause: BaseException | None = None) -> NoReturn:
@@ -245,8 +255,6 @@ def _inspect_jpeg(data: bytes) -> ImageLayout:
     if not structure.is_known_frame:
         number = structure.frame - _SOF0
         _refuse("JPEG", f"its type, SOF{number}, is not accepted. Save it as a baseline JPEG.")
-    if not structure.ends and not has_all_scans(data, structure):
-        _refuse("JPEG", CUT_SHORT)
     return jpeg_layout(data, structure)
 
 
@@ -316,6 +324,8 @@ def _with_end(content: bytes, layout: ImageLayout) -> bytes:
     Raises:
         UndecodableImageError: more of the picture is missing.
     """
+    if not has_all_scans(content, read_markers(content)):
+        _refuse("JPEG", CUT_SHORT)
     content = content[:-1] if content[-1:] == b"\xff" else content
     # In a progressive JPEG a byte may stand for thousands of blocks.
     for pad in _PADS if layout.streamed else _PADS[:1]:

@@ -2,9 +2,9 @@
 
 One request, from socket to answer: ``edge`` (finds who answers, and writes the answer) →
 ``classify`` (the steps of that address) → ``upload`` (body → image bytes) → ``inference`` (image
-bytes → tile, through the kernel) → ``batcher`` (tiles → probabilities). ``app`` is what ``bentoml
-serve`` starts; ``exchange`` has the words they share; refusals are made in ``problems``, counted in
-``metrics``.
+bytes → tile, through the kernel; in a ``fair_thread`` where that takes long) → ``batcher`` (tiles →
+probabilities). ``app`` is what ``bentoml serve`` starts; ``exchange`` has the words they share;
+refusals are made in ``problems``, counted in ``metrics``; ``memory`` has what they took given back.
 
 Around it: ``supervisor`` keeps the worker processes, ``server`` their connections, ``board`` what
 they know of each other; ``gpu`` adds the GPUs to the metrics; ``access``, ``reload`` and
