@@ -23,7 +23,7 @@ MEMORY_BACK: Final = 0.2
 """The promise: a minute after the attack, memory is within this share of what it was before."""
 _WARM_UP_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.5
-_PHOTOS_PER_SECOND: Final = 3.0
+_PHOTOS_PER_SECOND: Final = 2.0
 
 
 @dataclass
