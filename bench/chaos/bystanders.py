@@ -73,6 +73,11 @@ class Bystanders:
         for stream, times in zip(self._streams, await self._send(seconds, seed), strict=True):
             stream.attacked.append(times)
 
+    async def untimed(self, seconds: float, seed: int) -> None:
+        """Send for ``seconds`` while something happens that may slow everybody down, such as the
+        start of a new worker; only failures count."""
+        await self._send(seconds, seed)
+
     async def _send(self, seconds: float, seed: int) -> list[NDArray[np.float64]]:
         return list(
             await asyncio.gather(

@@ -13,6 +13,7 @@ here. To repeat one input with its answer:
 import asyncio
 import json
 import mmap
+import os
 import sys
 import time
 from collections import Counter
@@ -299,7 +300,7 @@ def label_of(answer: Answer) -> str:
 async def feed_all(driver: Driver, fuzzer: Fuzzer, first: int, count: int, folder: Path) -> None:
     """Feed ``count`` inputs from ``first``; progress and snapshots go to ``folder``."""
     found = Snapshot(first)
-    process = psutil.Process()
+    process, parent = psutil.Process(), os.getppid()
     with (folder / PROGRESS_FILE).open("r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
         for number, one in each(fuzzer, first, count):
             progress[:8] = number.to_bytes(8, "little")
@@ -316,6 +317,8 @@ async def feed_all(driver: Driver, fuzzer: Fuzzer, first: int, count: int, folde
             if found.following % _SNAPSHOT_EVERY == 0 or found.following == first + count:
                 found.memory.append(process.memory_info().rss)
                 _write(folder / SNAPSHOT_FILE, found.to_json())
+                if os.getppid() != parent:  # killed, and could not end this process
+                    return
 
 
 def _write(path: Path, text: str) -> None:
