@@ -17,7 +17,7 @@ from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
 from bench.session.resume import Stage, new_session, newest_session, run_stages
 from cifar10.commands.main import main
 from cifar10.errors import BenchError
-from tests.bench.conftest import accuracy, cost, failure, latency, load
+from tests.bench.conftest import accuracy, cost, failure, latency, load, text_of
 
 DIGESTS = {"a": "1" * 64, "b": "2" * 64}
 
@@ -103,14 +103,14 @@ def test_the_report_shows_scenarios_and_marks_the_unstable(
     scenario_rows(recorder)
     (machine,) = read_results(tmp_path / "results")
     models = select(machine.rows)
-    text = scenarios_section(machine, models, {})
+    text = text_of(scenarios_section, machine, models)
     single, server_line = [line for line in text.splitlines() if line.startswith("| net")]
     assert "| SingleStream | p90 | 4.00 ms (" in single
     assert "**unstable**, 100% apart" in single
     assert "| Server | rate with p99 ≤ 15 ms | 100 queries/s |" in server_line
     assert "stable, 0% apart" in server_line
     assert "100: 2.00 ms; ~~200: 40.0 ms, 1 failed~~; 100: 2.00 ms" in text
-    assert scenarios_section(machine, [], {}) == ""
+    assert text_of(scenarios_section, machine, []) == ""
 
 
 def test_compare_show_and_ls_as_a_user_types_them(
