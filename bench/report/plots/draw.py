@@ -78,7 +78,7 @@ DESCRIPTIONS: Final = {
 FEW: Final = ("trade_offs", "study_front", "latency", "load", "cnn_and_transfer", "robustness")
 """Pictures that ``REPORT.md`` shows and that are committed: small, of the first machine."""
 
-_FEW_DPI: Final = 72
+_FEW_DPI: Final = 110
 _FEW_COLOURS: Final = 64
 
 

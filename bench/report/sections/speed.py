@@ -22,7 +22,7 @@ from bench.rows.kinds.speed import (
 )
 from bench.rows.row import Row
 from bench.rows.selection import ModelResult
-from bench.statistics.samples import bootstrap_interval, interquartile_range, percentile
+from bench.statistics.samples import interquartile_range, percentile
 from bench.statistics.stability import TOLERANCE
 
 
@@ -47,7 +47,7 @@ def latency(shown: Shown) -> Iterator[Block]:
 
 
 def _median_text(call: LatencyMeasurement) -> str:
-    interval = bootstrap_interval(call.times_ms)
+    interval = call.median_interval_ms
     low, high = significant(interval.low), significant(interval.high)
     return f"{significant(percentile(call.times_ms, 50))} ({low}–{high})"
 
@@ -139,8 +139,8 @@ def scenarios(shown: Shown) -> Iterator[Block]:
     yield _SCENARIOS
 
     def at(level: float, row: Row[ScenarioMeasurement]) -> str:
-        found = row.measurement.latency_ms(level)
-        return significant(found[0]) if found else NOTHING
+        times = row.measurement.times_ms
+        return significant(percentile(times, level)) if times.size else NOTHING
 
     titles = {str(name): title for name, title in SCENARIO_TITLES.items()}
     columns: list[Column[Row[ScenarioMeasurement]]] = [
