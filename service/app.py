@@ -12,6 +12,7 @@ from typing import Any
 import bentoml
 import click
 from bentoml.exceptions import BentoMLException
+from click.core import ParameterSource
 
 from cifar10.environment import EFFICIENCY_FILE, models_dir, results_dir
 from cifar10.errors import Cifar10Error, SettingsError
@@ -24,6 +25,7 @@ from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
 from service.workers.bentoml_host import prepare_bentoml
 from service.workers.board import Place, inherited_board, leave_board
+from service.workers.listening import default_host
 from service.workers.preflight import check_before_start
 from service.workers.supervisor import CAN_FORK, Supervisor
 
@@ -56,7 +58,12 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
             return _edge(behind, Place.alone(), new_key())
         from service.workers.server import Launch, run_worker  # what it imports is not everywhere
 
-        launch = Launch.from_options(command.params, SETTINGS)
+        said = {
+            name: value
+            for name, value in command.params.items()
+            if command.get_parameter_source(name) is not ParameterSource.DEFAULT
+        }
+        launch = Launch.from_options(said, SETTINGS)
 
         key = new_key()
 
@@ -87,6 +94,7 @@ def _edge(behind: Application, place: Place, rate_key: bytes) -> Edge:
     name="cifar10",
     service_class=EdgeService,
     workers=1 if CAN_FORK else SETTINGS.workers,
+    http={"host": default_host()},
     # Off, because the edge does these itself; and BentoML's metrics take labels from requests.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},

@@ -13,7 +13,7 @@
 | `CIFAR10_MAX_PIXELS`        | the most pixels of a JPEG                     | 64,000,000       |
 | `CIFAR10_MAX_PIXELS_WHOLE`  | ... of a PNG, WebP or progressive JPEG        | 24,000,000       |
 | `CIFAR10_DEADLINE_SECONDS`  | from a request's headers to its answer        | 10               |
-| `CIFAR10_HEADER_SECONDS`    | from a request's first byte to its body's     | 10               |
+| `CIFAR10_HEADER_SECONDS`    | for a request's head, and steps of an answer  | 10               |
 | `CIFAR10_DRAIN_SECONDS`     | for accepted work to end after SIGTERM        | 30               |
 | `CIFAR10_QUEUE_BOUND`       | images of one model waiting or running        | 1,024            |
 | `CIFAR10_MAX_BATCH`         | images in one run of a model, at most         | 32               |
@@ -22,6 +22,7 @@
 | `CIFAR10_TOKEN`             | what clients must send as a bearer token      | none asked for   |
 | `CIFAR10_ADMIN_TOKEN`       | what allows `POST /models/{name}/reload`      | nobody may       |
 | `CIFAR10_RATE_LIMIT`        | requests per second from one address          | no limit         |
+| `CIFAR10_TRUSTED_PROXIES`   | whose X-Forwarded-For is believed: `10.0.0.7` | nobody's         |
 | `CIFAR10_CORS_ORIGINS`      | whose pages may ask: `https://a.org,...`, `*` | only our own     |
 | `CIFAR10_ACCESS_LOG`        | the share of requests that are logged, 0 to 1 | 0                |
 
@@ -32,6 +33,7 @@ the default is one worker, which keeps one GPU busy, for each has its own copy o
 kernel's: see `cifar10/environment.py`.)
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -115,10 +117,12 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(default=None, min_length=1)
     rate_limit: float = Field(default=0.0, ge=0, le=1e6)
     """Requests per second and client address; 0: no limit."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses and networks whose ``X-Forwarded-For`` names the client."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     access_log: float = Field(default=0.0, ge=0, le=1)
 
-    @field_validator("load", "cors_origins", mode="before")
+    @field_validator("load", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -162,6 +166,17 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 message = f"expected origins such as https://example.org, or *; got {origin!r}"
                 raise ValueError(message)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                message = f"expected addresses or networks such as 10.0.0.0/8; got {network!r}"
+                raise ValueError(message) from None
         return value
 
     @property

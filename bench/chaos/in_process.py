@@ -31,7 +31,7 @@ from bench.chaos.inputs import Fuzzer, HostileInput, each
 from bench.chaos.raw import Answer, answers_in, request_bytes
 
 APPLICATION: Final = "service.app:Cifar10"
-CONNECTION: Final = "service.workers.server:Connection"
+CONNECTION: Final = "service.workers.connection:Connection"
 PLACE: Final = "service.workers.board:Place"
 
 PROGRESS_FILE: Final = "progress"
@@ -248,7 +248,10 @@ async def _until_idle(connection: Any, transport: MemoryTransport) -> None:
         cycle = connection.cycle
         busy = cycle is not None and not cycle.response_complete
         if not busy and not connection.pipeline:
-            return
+            if not connection.flow.holds:
+                return
+            await asyncio.sleep(0)  # the next of the requests that it holds begins
+            continue
         if busy and cycle.more_body:
             turns += 1
             if turns > _PATIENT_TURNS:

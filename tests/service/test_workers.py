@@ -311,7 +311,8 @@ def test_connections_above_the_bound_are_told_so(strict_server: Server):
         for _ in range(12):
             one = socket.create_connection(("127.0.0.1", port_of(strict_server)), timeout=30)
             held.append(one)
-            one.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            # Not idle: such a one would make room for the next.
+            one.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nPOST /classify HT")
             refused = one.recv(65536)
             if b" 200 " not in refused[:20]:
                 break
