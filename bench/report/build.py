@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from bench.report.efficiency import LEGEND, efficiency_records, efficiency_table, gpu_line
+from bench.report.formats import REQUESTS_PER_S_SHARED
 from bench.report.page import render_html
 from bench.report.plots import draw as plots
 from bench.report.recommend import budgets
 from bench.report.sections import all_sections
 from bench.report.sections.peers import readme_peers
-from bench.report.sections.study import study_table
 from bench.report.shown import Shown
-from bench.report.tables import Block, to_markdown
+from bench.report.tables import Block, Table, to_markdown
 from bench.report.verdict import verdict
 from bench.rows.files import MachineResults
 from bench.rows.selection import select
@@ -185,17 +185,19 @@ def render_report(reports: Sequence[Shown], results: Path, output: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_README_COLUMNS: Final = (
+    "Model", "Variant", "Accuracy, % (95 % interval)", "Parameters", "MACs, M", "Size, MB",
+    "Latency p50 / p99, ms", REQUESTS_PER_S_SHARED,
+)  # fmt: skip
+
+
 def render_readme_table(reports: Sequence[Shown]) -> str:
-    """What stands between the README's markers."""
-    blocks: list[Block] = []
-    for shown in reports:
-        blocks += [shown.machine_line, efficiency_table(shown.models)]
-    blocks.append(LEGEND)
-    blocks.append(
-        "The reference study's own figures (its test set served as its validation set) beside ours:"
-    )
-    blocks.append(study_table([model for shown in reports for model in shown.models]))
-    return to_markdown(blocks, {})
+    """What stands between the README's markers: the released models on the first machine."""
+    shown = reports[0]
+    table = efficiency_table(shown.models)
+    released_here = [entry for entry in table.rows if entry.result.released]
+    short = [column for column in table.columns if column.title in _README_COLUMNS]
+    return to_markdown([shown.machine_line, Table(short, released_here)], {})
 
 
 def render_readme_peers(reports: Iterable[Shown]) -> str:

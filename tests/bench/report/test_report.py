@@ -292,7 +292,7 @@ def test_write_then_check_then_measure_again(
     text = readme.read_text()
     assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\nMeasured on Test CPU 9000, 2 cores")
     assert text.endswith(f"{TABLE_END}\n\nAfter\n")
-    assert GOLDEN in text
+    assert "| simple_cnn | fp32, simple_cnn | 68.06 (67.14–68.97) | 2,122,186 | 11.9 |" in text
     report = (tmp_path / "REPORT.md").read_text()
     assert GOLDEN in report
     assert report.index("**Most accurate: `small_net`**") < report.index("| Model |")
