@@ -31,11 +31,12 @@ REPORT_FILE: Final = "REPORT.md"
 PAGE_FILE: Final = "report.html"
 CSV_FILE: Final = "table.csv"
 README_FILE: Final = "README.md"
+PEERS_FILE: Final = "docs/peers.md"
 TABLE_BEGIN: Final = "<!-- efficiency-table:begin -->"
 TABLE_END: Final = "<!-- efficiency-table:end -->"
 PEERS_BEGIN: Final = "<!-- peers:begin -->"
 PEERS_END: Final = "<!-- peers:end -->"
-"""Where a README that has them gets the comparison with other servers."""
+"""Where a README or ``docs/peers.md`` that has them gets the comparison with other servers."""
 
 _MADE_BY: Final = "<!-- Made by `cifar10 report` from results/: do not edit. -->"
 
@@ -131,9 +132,12 @@ def _texts(reports: Sequence[Shown], results: Path, output: Path) -> dict[Path, 
     }
     texts[results / EFFICIENCY_FILE] = render_json(reports)
     texts[output / REPORT_FILE] = render_report(reports, results, output)
-    readme = output / README_FILE
+    readme, peers = output / README_FILE, output / PEERS_FILE
     if readme.is_file():
         texts[readme] = _readme_with_table(reports, readme)
+    if peers.is_file():
+        text = peers.read_text(encoding="utf-8")
+        texts[peers] = _between(text, PEERS_BEGIN, PEERS_END, render_readme_peers(reports))
     return texts
 
 
