@@ -18,6 +18,7 @@ from service.models import LoadedModel
 from service.telemetry.gpu import GpuCollector, find_gpus, register_gpus
 from service.telemetry.logs import on_dropped_lines
 from service.telemetry.metric_files import allocate_metric_files
+from service.telemetry.metric_sums import add_up_dead, whole_files
 
 _SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -193,18 +194,27 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         register_gpus(registry, self._gpus)  # the same for all workers, so not added up
-        return generate_latest(registry)
+        if os.name != "posix":
+            return generate_latest(registry)
+        with whole_files(Path(folder)):
+            return generate_latest(registry)
 
 
-def forget_dead_workers() -> None:
-    """Remove the live gauges of workers that were killed before they could do it themselves."""
+def forget_dead_workers() -> bool:
+    """Remove the live gauges of workers that were killed before they could do it themselves, and
+    add their counters up.
+
+    Returns:
+        Whether all of it is done; where not, it is worth another try.
+    """
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory is None or os.name != "posix":  # elsewhere, signal 0 is not a question
-        return
+        return True
     for path in Path(directory).glob("gauge_live*"):  # none where the folder is gone
         match = _LIVE_GAUGE.fullmatch(path.name)
         if match and not _alive(int(match[1])):
             mark_process_dead(int(match[1]))  # type: ignore[no-untyped-call]
+    return add_up_dead(Path(directory), _alive)
 
 
 def forget_this_worker() -> None:

@@ -17,7 +17,6 @@ from typing import Any, Final
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils import circus
 from bentoml._internal.utils.analytics import usage_stats
-from simple_di import providers
 
 _CHECK_SECONDS: Final = 10
 """Between two looks of Circus after its processes; as BentoML has it."""
@@ -28,7 +27,8 @@ def prepare_bentoml() -> None:
     stop_tracking()
     if sys.platform == "win32":  # has no sockets in folders
         return
-    BentoMLContainer.prometheus_multiproc_dir.set(providers.SingletonFactory(_metrics_folder))
+    # Its set() takes the folder itself, and this is called before a build, too, which needs none.
+    setattr(BentoMLContainer.prometheus_multiproc_dir, "_provide", _metrics_folder)  # noqa: B010
     circus.create_standalone_arbiter = create_private_arbiter
 
 

@@ -86,6 +86,8 @@ class Supervisor:
         """(row, process) of workers whose own supervisor was killed."""
         self._arrived: set[int] = set()
         """Signals that have arrived, noted by their handler."""
+        self._has_metrics_of_dead = True
+        """Whether there may be metrics of workers that have ended, here or under a predecessor."""
 
     def run(self) -> NoReturn:
         """Start the workers and keep them running; end with the process."""
@@ -112,6 +114,8 @@ class Supervisor:
             self._reap()
             self._kill_stuck()
             self._dismiss_inherited()
+            if self._has_metrics_of_dead:
+                self._has_metrics_of_dead = not forget_dead_workers()
 
     def _wait(self, seconds: float) -> set[int]:
         """Return the signals that have arrived, once there is one or ``seconds`` have passed."""
@@ -154,6 +158,7 @@ class Supervisor:
             if not _alive(process):
                 self._board.free_row(row)
                 self._inherited.remove((row, process))
+                self._has_metrics_of_dead = True
             elif own == len(self._seats):
                 os.kill(process, signal.SIGTERM)
 
@@ -210,7 +215,7 @@ class Supervisor:
                 continue
             was_ready = bool(self._board.get(seat.row, Field.READY))
             self._board.free_row(seat.row)
-            forget_dead_workers()
+            self._has_metrics_of_dead = True
             now = time.monotonic()
             if was_ready:
                 steady = now - seat.started > STEADY_SECONDS

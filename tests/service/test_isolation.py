@@ -65,6 +65,11 @@ def test_the_control_socket_is_its_owner_s_alone(server: Server):
         client.connect(str(folder / "control"))  # its owner can
 
 
+def test_the_metrics_are_in_the_private_folder(server: Server):
+    files = {path.name.partition("_")[0] for path in (folder_of(server) / "metrics").glob("*.db")}
+    assert files == {"counter", "gauge", "histogram"}
+
+
 @pytest.mark.skipif(not is_root, reason="only root can act as another user")
 def test_another_user_cannot_reach_the_control_socket(server: Server):
     address = str(folder_of(server) / "control")
