@@ -1,6 +1,6 @@
 # Every target does its own set-up, in .venv, once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint format smoke reproduce clean
+.PHONY: help serve test check lint report format smoke reproduce clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -69,6 +69,9 @@ lint: $(VENV)/check.stamp ## style, types, import contracts, stale reports
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/cifar10 report --check
+
+report: $(VENV)/check.stamp ## render report.html, REPORT.md and every generated table from results/
+	$(bin)/cifar10 report
 
 format: $(VENV)/check.stamp ## rewrite the code in the project's style
 	$(bin)/ruff check --fix .
