@@ -20,6 +20,7 @@ from cifar10.errors import (
     InvalidCardError,
     InvalidModelNameError,
     ModelNotFoundError,
+    UnreadableStoreError,
 )
 from cifar10.records import MAX_BYTES
 from cifar10.suggestions import did_you_mean
@@ -64,14 +65,26 @@ class ModelStore:
         return self.root / name
 
     def names(self) -> list[str]:
-        """The names of all complete models (those with a card), sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if _NAME.fullmatch(entry.name) and (entry / CARD_FILE).is_file()
-        )
+        """The names of all complete models (those with a card), sorted.
+
+        Raises:
+            UnreadableStoreError: this user may not read the store, or a folder in it.
+        """
+        try:
+            if not self.root.is_dir():
+                return []
+            return sorted(
+                entry.name
+                for entry in self.root.iterdir()
+                if _NAME.fullmatch(entry.name) and (entry / CARD_FILE).is_file()
+            )
+        except PermissionError as error:
+            message = (
+                f"the model store {self.root} cannot be read: {error.strerror}: {error.filename}. "
+                f"Let this user read it (chmod -R a+rX {self.root}), or name another store: "
+                "CIFAR10_MODELS=PATH"
+            )
+            raise UnreadableStoreError(message) from error
 
     def refused(self) -> list[RefusedVariant]:
         """The variants that were made and refused, by name.

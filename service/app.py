@@ -27,7 +27,7 @@ from service.workers.bentoml_host import prepare_bentoml
 from service.workers.board import Place, inherited_board, leave_board
 from service.workers.listening import default_host
 from service.workers.preflight import check_before_start
-from service.workers.supervisor import CAN_FORK, Supervisor
+from service.workers.supervisor import CAN_FORK, Supervisor, leave_parent
 
 
 def _settings() -> Settings:
@@ -115,3 +115,4 @@ class Cifar10:
         # What this process found holds for all that it starts, whenever they look.
         os.environ[f"{PREFIX}WORKERS"] = str(SETTINGS.workers)
         leave_board(SETTINGS.workers)
+        leave_parent()

@@ -20,6 +20,7 @@ _PIPE_BUFFER_BYTES: Final = 4096
 """Writes of at most this are not interleaved with those of other processes to the same pipe."""
 
 FLUSH_SECONDS: Final = 1.0
+REST_SECONDS: Final = 0.1
 
 
 class LineWriter:
@@ -57,6 +58,8 @@ class LineWriter:
         self._is_blocked = False
         """Whether a flush has waited in vain since the last line was written."""
         self._thread: threading.Thread | None = None
+        self._should_rest = False
+        """Whether the thread ends once it has written what there is."""
 
     def put(self, line: bytes) -> None:
         """Queue one line, with its line end; never wait."""
@@ -81,12 +84,27 @@ class LineWriter:
             while (self._lines or self._is_writing) and not self._is_blocked:
                 self._is_blocked = not self._changed.wait(until - monotonic())
 
+    def rest(self, seconds: float = REST_SECONDS) -> None:
+        """Write what there is and end the thread; the next line starts another. A thread that does
+        not get rid of its lines within ``seconds`` goes on."""
+        self.flush(seconds)
+        with self._changed:
+            thread = self._thread
+            if thread is None or self._is_blocked:
+                return
+            self._should_rest = True
+            self._changed.notify_all()
+        thread.join(seconds)
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._is_writing = self._is_blocked = False
                 self._changed.notify_all()
                 while not self._lines:
+                    if self._should_rest:
+                        self._thread, self._should_rest = None, False
+                        return
                     self._changed.wait()
                 untold, self._untold = self._untold, 0
                 lines = self._take()

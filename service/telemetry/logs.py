@@ -110,6 +110,11 @@ def flush_log() -> None:
     _writer.flush()
 
 
+def rest_log() -> None:
+    """End the log's thread until the next line, unless the log is blocked. Before a fork."""
+    _writer.rest()
+
+
 def configure_logging() -> None:
     """Send the log of the service, the kernel, uvicorn and BentoML to standard output, through a
     thread. Ours is JSON, BentoML's stays as it is."""

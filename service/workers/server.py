@@ -131,6 +131,8 @@ class WorkerServer(uvicorn.Server):
         self._check_connections()
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
+            if self._place.missed_reload:  # while the signal was still ignored
+                self._reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let nobody in any more; finish what has been accepted."""

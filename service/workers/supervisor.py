@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from service.telemetry.logs import flush_log
+from service.telemetry.logs import flush_log, rest_log
 from service.telemetry.metrics import forget_dead_workers
 from service.workers.board import EVERY_MODEL, Board, Field, Place, shared_clock_ms
 
@@ -47,6 +47,9 @@ STUCK_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.5
 _END_LOOK_SECONDS: Final = 0.1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+PARENT_VARIABLE: Final = "_CIFAR10_BENTOML_PROCESS"
+"""Environment variable that tells the supervisor the id of BentoML's process."""
 
 RunWorker = Callable[[Place, int], None]
 """Serves until told to end. Arguments: the worker's place on the board, and a descriptor that reads
@@ -78,7 +81,7 @@ class Supervisor:
         self._run_worker = run_worker
         self._drain_seconds = drain_seconds
         self._seats = [_Seat() for _ in range(board.wanted)]
-        self._parent = os.getppid()
+        self._parent = int(os.environ.get(PARENT_VARIABLE) or os.getppid())
         self._lifeline = os.pipe()
         self._wakeup = os.pipe()
         """Readable as soon as a signal has arrived."""
@@ -102,6 +105,8 @@ class Supervisor:
         gc.collect()
         gc.freeze()  # so that a worker's collector does not copy what all of them share
         while True:
+            if os.getppid() != self._parent:
+                self._end("the process that started this one is gone; ending")
             self._start_missing()
             arrived = self._wait(self._patience())
             if arrived - {signal.SIGHUP, signal.SIGCHLD}:
@@ -109,8 +114,6 @@ class Supervisor:
             if signal.SIGHUP in arrived:
                 self._board.next_reload(EVERY_MODEL)
                 self._signal_all(signal.SIGHUP)
-            if os.getppid() != self._parent:
-                self._end("the process that started this one is gone; ending")
             self._reap()
             self._kill_stuck()
             self._dismiss_inherited()
@@ -170,6 +173,7 @@ class Supervisor:
 
     def _start(self, seat: _Seat) -> None:
         row = self._board.take_row(os.getpid())  # until the worker's own id is known
+        rest_log()  # to fork with other threads is unsafe in general; Python 3.12 warns of it
         # Blocked until the worker has its own handlers: a signal is then delayed, not lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         process = os.fork()
@@ -266,6 +270,12 @@ class Supervisor:
             if left:
                 self._wait(_END_LOOK_SECONDS)
         sys.exit(0)
+
+
+def leave_parent() -> None:
+    """Tell the supervisor that this process will start whose end to watch for: it may find another
+    parent already, if this process is killed while that one imports."""
+    os.environ[PARENT_VARIABLE] = str(os.getpid())
 
 
 def _leave(number: int, _: object) -> NoReturn:

@@ -4,7 +4,10 @@ import dataclasses
 import json
 import os
 import re
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from cifar10.errors import (
     InvalidCardError,
     InvalidModelNameError,
     ModelNotFoundError,
+    UnreadableStoreError,
 )
 from cifar10.paired import mcnemar
 from cifar10.records import RecordError, from_json, to_json
@@ -32,6 +36,37 @@ def store(tmp_path: Path) -> ModelStore:
 def change_card(store: ModelStore, **changes: object) -> None:
     path = store.folder("one") / "card.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@contextmanager
+def without_privilege() -> Iterator[None]:
+    """Act as a user whom permissions bind."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+@pytest.mark.parametrize("closed", ["", "one"])
+def test_a_store_that_may_not_be_read_is_an_error_with_its_remedy(closed):
+    with tempfile.TemporaryDirectory() as name:  # whose parents everybody may enter
+        root = Path(name)
+        add_model(root, "one", linear_onnx(1))
+        root.chmod(0o755)
+        (root / closed).chmod(0)
+        try:
+            with without_privilege(), pytest.raises(UnreadableStoreError) as caught:
+                ModelStore(root).names()
+        finally:
+            (root / closed).chmod(0o755)
+    assert str(root / closed) in str(caught.value)
+    assert f"chmod -R a+rX {root}" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_card_survives_the_round_trip(store):
