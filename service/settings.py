@@ -1,30 +1,7 @@
-"""The server's settings, read from the environment once.
+"""The server's settings, read once from the environment.
 
-| variable                    | is                                            | otherwise        |
-|-----------------------------|-----------------------------------------------|------------------|
-| `CIFAR10_DEVICE`            | `auto`, `cpu` or `cuda`                       | `auto`           |
-| `CIFAR10_DEFAULT_MODEL`     | answers without `?model=`; on CUDA: `compact` | `compact_int8`   |
-| `CIFAR10_LOAD`              | the models to load, separated by commas       | all in the store |
-| `CIFAR10_ALIASES`           | other names of theirs: `best=compact,...`     | none             |
-| `CIFAR10_WORKERS`           | worker processes                              | one a core       |
-| `CIFAR10_THREADS`           | ONNX Runtime threads in each worker           | 1                |
-| `CIFAR10_CUDA_MEMORY_BYTES` | of each model and batch size on CUDA, at most | 2 GiB            |
-| `CIFAR10_MAX_BODY_BYTES`    | the largest body accepted                     | 10 MiB           |
-| `CIFAR10_MAX_PIXELS`        | the most pixels of a JPEG                     | 64,000,000       |
-| `CIFAR10_MAX_PIXELS_WHOLE`  | ... of a PNG, WebP or progressive JPEG        | 24,000,000       |
-| `CIFAR10_DEADLINE_SECONDS`  | from a request's headers to its answer        | 10               |
-| `CIFAR10_HEADER_SECONDS`    | for a request's head, and steps of an answer  | 10               |
-| `CIFAR10_DRAIN_SECONDS`     | for accepted work to end after SIGTERM        | 30               |
-| `CIFAR10_QUEUE_BOUND`       | images of one model waiting or running        | 1,024            |
-| `CIFAR10_MAX_BATCH`         | images in one run of a model, at most         | 32               |
-| `CIFAR10_MAX_IMAGES`        | images in one request, at most                | 512              |
-| `CIFAR10_MAX_CONNECTIONS`   | open connections of each worker, at most      | 1,000            |
-| `CIFAR10_TOKEN`             | what clients must send as a bearer token      | none asked for   |
-| `CIFAR10_ADMIN_TOKEN`       | what allows `POST /models/{name}/reload`      | nobody may       |
-| `CIFAR10_RATE_LIMIT`        | requests per second from one address          | no limit         |
-| `CIFAR10_TRUSTED_PROXIES`   | whose X-Forwarded-For is believed: `10.0.0.7` | nobody's         |
-| `CIFAR10_CORS_ORIGINS`      | whose pages may ask: `https://a.org,...`, `*` | only our own     |
-| `CIFAR10_ACCESS_LOG`        | the share of requests that are logged, 0 to 1 | 0                |
+:class:`Settings` describes each; :mod:`service.settings_table` writes the table of them in the
+documentation.
 
 Cores are those that this process may use (:mod:`cifar10.machine`); where the models run on CUDA
 the default is one worker, which keeps one GPU busy, for each has its own copy of them there.
@@ -51,6 +28,9 @@ from cifar10.suggestions import did_you_mean
 PREFIX: Final = "CIFAR10_"
 
 MOST_WORKERS: Final = 256
+
+SHOWN_DEFAULT: Final = "shown_default"
+"""Key of a field's ``json_schema_extra``: its default in words."""
 
 _KERNEL_VARIABLES: Final = {
     "CIFAR10_DATA",
@@ -83,44 +63,88 @@ def default_workers(device: Device) -> int:
     return 1 if likely_device(device) == "cuda" else min(usable_cores(), MOST_WORKERS)
 
 
+def _field(description: str, shown: str | None = None, **options: Any) -> Any:
+    """Return the field of one setting.
+
+    Args:
+        description: what the documentation says that it is.
+        shown: what the documentation says of its default; None: the default itself.
+        options: pydantic's.
+    """
+    extra: dict[str, Any] = {} if shown is None else {SHOWN_DEFAULT: shown}
+    return Field(description=description, json_schema_extra=extra, **options)
+
+
 class Settings(BaseSettings):
     """All settings of the server, frozen."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    device: Device = "auto"
-    default_model: str | None = None
+    device: Device = _field("`auto`, `cpu` or `cuda`", shown="`auto`", default="auto")
+    default_model: str | None = _field(
+        "model without `?model=`; on CUDA: `compact`", shown="`compact_int8`", default=None
+    )
     """None: the store's only model, or :data:`cifar10.released.RELEASED` for where it runs."""
-    load: Annotated[tuple[str, ...], NoDecode] = ()
-    """Empty: all in the store."""
-    workers: int = Field(
+    load: Annotated[tuple[str, ...], NoDecode] = _field(
+        "models to load, separated by commas", shown="all in the store", default=()
+    )
+    aliases: Annotated[dict[str, str], NoDecode] = _field(
+        "aliases of models: `best=compact,...`", shown="none", default_factory=dict
+    )
+    """Models by alias."""
+    workers: int = _field(
+        "worker processes",
+        shown="one per core",
         default_factory=lambda earlier: default_workers(earlier.get("device", "auto")),
         ge=1,
         le=MOST_WORKERS,
     )
-    threads: int = Field(default=1, ge=1, le=256)
-    cuda_memory_bytes: int = Field(default=2 << 30, ge=64 << 20)
+    threads: int = _field("ONNX Runtime threads in each worker", default=1, ge=1, le=256)
+    cuda_memory_bytes: int = _field(
+        "CUDA memory limit per model and batch size", default=2 << 30, ge=64 << 20
+    )
     """Bound of ONNX Runtime's arena; each model has one for each of its batch sizes."""
-    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
-    max_pixels: int = Field(default=64_000_000, ge=1024)
-    max_pixels_whole: int = Field(default=24_000_000, ge=1024)
-    deadline_seconds: float = Field(default=10.0, gt=0, le=3600)
-    queue_bound: int = Field(default=1024, ge=1)
-    max_batch: int = Field(default=32, ge=1, le=1024)
-    max_images: int = Field(default=512, ge=1)
-    header_seconds: float = Field(default=10.0, ge=1, le=3600)
-    drain_seconds: float = Field(default=30.0, ge=0, le=3600)
-    max_connections: int = Field(default=1000, ge=1)
-    aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Models by alias."""
-    token: SecretStr | None = Field(default=None, min_length=1)
-    admin_token: SecretStr | None = Field(default=None, min_length=1)
-    rate_limit: float = Field(default=0.0, ge=0, le=1e6)
+    max_body_bytes: int = _field("largest request body", default=10 * 1024 * 1024, ge=1024)
+    max_pixels: int = _field("most pixels of a JPEG", default=64_000_000, ge=1024)
+    max_pixels_whole: int = _field(
+        "... of a PNG, WebP, progressive JPEG or JPEG in several scans",
+        default=24_000_000,
+        ge=1024,
+    )
+    deadline_seconds: float = _field(
+        "from a request's headers to its answer", default=10.0, gt=0, le=3600
+    )
+    header_seconds: float = _field(
+        "for a request's head, and steps of an answer", default=10.0, ge=1, le=3600
+    )
+    drain_seconds: float = _field(
+        "time for accepted work to end after SIGTERM", default=30.0, ge=0, le=3600
+    )
+    queue_bound: int = _field("most images of one model waiting or running", default=1024, ge=1)
+    max_batch: int = _field("most images in one run of a model", default=32, ge=1, le=1024)
+    max_images: int = _field("most images in one request", default=512, ge=1)
+    max_connections: int = _field("most open connections of each worker", default=1000, ge=1)
+    token: SecretStr | None = _field(
+        "bearer token that clients must send", shown="none required", default=None, min_length=1
+    )
+    admin_token: SecretStr | None = _field(
+        "token for `POST /models/{name}/reload`",
+        shown="reload disabled",
+        default=None,
+        min_length=1,
+    )
+    rate_limit: float = _field(
+        "requests per second from one address", shown="no limit", default=0.0, ge=0, le=1e6
+    )
     """Requests per second and client address; 0: no limit."""
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = _field(
+        "proxies whose X-Forwarded-For is trusted: `10.0.0.7`", shown="none", default=()
+    )
     """Addresses and networks whose ``X-Forwarded-For`` names the client."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    access_log: float = Field(default=0.0, ge=0, le=1)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = _field(
+        "allowed origins: `https://a.org,...` or `*`", shown="only our own", default=()
+    )
+    access_log: float = _field("share of requests that are logged, 0 to 1", default=0.0, ge=0, le=1)
 
     @field_validator("load", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
