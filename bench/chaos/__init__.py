@@ -1,1 +1,1 @@
-"""Fault injection: killed workers, reloads, hostile input, bombs, a soak."""
+"""Fault injection: killed workers, reloads, hostile input, bombs and a soak."""

@@ -1,9 +1,8 @@
-"""What all attack trials share: an attack runs beside ordinary clients, and what they notice is
-compared with what they notice without it.
+"""Shared part of all attack trials: an attack runs while ordinary clients are measured.
 
-Windows alternate: ordinary clients alone, then the same clients under attack. Afterwards the memory
-has a minute to go back. The attackers are a process of their own with a lower priority, because
-they share this machine's cores with the server and a real attacker would not.
+Windows alternate: ordinary clients alone, then the same clients under attack. Afterwards memory has
+a minute to return to its earlier level. The attackers run in their own process at a lower priority,
+because they share this machine's cores with the server, unlike a real attacker.
 """
 
 import asyncio
@@ -42,31 +41,31 @@ After = Callable[[TrialRun], Awaitable[dict[str, float]]]
 
 
 def nothing_more(figures: Mapping[str, float]) -> list[str]:
-    """Judge only what every attack is judged by."""
+    """Return no further broken promises: only the common criteria apply."""
     return []
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack.
+    """An attack.
 
-    Every function is one of a module, so that it can be sent to another process.
+    Every function is at module level, so that it can be sent to another process.
     """
 
     wage: Callable[[Target], AttackResult]
-    """Attack for ``target.seconds``."""
+    """Attacks for ``target.seconds``."""
     prepare: Callable[[], object] | None = None
-    """Makes what ``wage`` sends, before the first window."""
+    """Prepares the data that ``wage`` sends, before the first window."""
     judge: Judge = nothing_more
-    """Parts of the promise that did not hold, besides what every attack is judged by."""
+    """Returns broken parts of the promise, in addition to the common criteria."""
     after: After | None = None
-    """More to do when the memory has been measured."""
+    """Further step after the memory has been measured."""
     photos: bool = False
-    """Whether ordinary clients send photos too."""
+    """Whether ordinary clients also send photos."""
     seconds: float | None = None
-    """Length of the attack's one window, where the plan's is too short."""
+    """Duration of the attack's one window, if the plan's is too short."""
     headers: Mapping[str, str] | None = None
-    """What ordinary clients send in addition."""
+    """Additional headers of ordinary clients."""
 
 
 def attack_trial(
@@ -77,7 +76,7 @@ def attack_trial(
     more_promised: str = "",
     settings: Mapping[str, str] | None = None,
 ) -> Trial:
-    """A trial that wages ``attack`` beside ordinary clients."""
+    """Return a trial that runs ``attack`` alongside ordinary clients."""
     promise = f"{PROMISE}; {more_promised}" if more_promised else PROMISE
     return Trial(name, title, promise, functools.partial(_run, attack), settings=settings or {})
 
@@ -111,7 +110,7 @@ async def _run(attack: Attack, run: TrialRun) -> Verdict:
             memory = await settle(run, baseline)
     lost = len(before - run.worker_ids())
     more = await attack.after(run) if attack.after is not None else {}
-    unanswered = seen.pop(NO_ANSWER, 0)  # an attacker's connection may be ended without an answer
+    unanswered = seen.pop(NO_ANSWER, 0)  # the server may close it without a response
     figures = {
         "attack_requests": float(seen.total() + unanswered),
         "attack_requests_unanswered": float(unanswered),
@@ -129,7 +128,7 @@ async def _run(attack: Attack, run: TrialRun) -> Verdict:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise of every attack that did not hold."""
+    """Return the broken parts of the promise common to all attacks."""
     broken = []
     if figures["attack_requests_failed"]:
         broken.append(

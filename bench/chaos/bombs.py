@@ -1,4 +1,4 @@
-"""The trial ``bombs``: small bodies that ask for much memory, time or recursion."""
+"""Trial ``bombs``: small bodies that demand much memory, time or recursion."""
 
 import asyncio
 import gzip
@@ -18,7 +18,7 @@ from bench.chaos.trial import Trial, TrialRun, Verdict
 
 
 async def bomb(run: TrialRun) -> Verdict:
-    """Send small bodies that ask for much, while others are served."""
+    """Send bombs while other clients are served."""
     before = run.worker_ids()
     corpus = list(bombs(run.model))
     client, others = run.client(), run.client()
@@ -51,7 +51,7 @@ async def bomb(run: TrialRun) -> Verdict:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     return [
         f"{figures[name]:.0f} {what}"
         for name, what in (
@@ -64,7 +64,7 @@ def judge(figures: Mapping[str, float]) -> list[str]:
 
 
 def bombs(model: str) -> Iterator[HostileInput]:
-    """The corpus; each has a well-formed head, so that an answer must come."""
+    """Return the corpus. Each input has a well-formed head, so the server must respond."""
     infer = f"/v2/models/{model}/infer"
 
     def post(

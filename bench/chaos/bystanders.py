@@ -1,4 +1,4 @@
-"""Ordinary clients beside a fault or an attack: what they notice alone, and what during it."""
+"""Ordinary clients that run during a fault or attack, and how it affects them."""
 
 import asyncio
 import contextlib
@@ -17,10 +17,9 @@ from bench.load.client import HttpClient
 from cifar10.golden import golden_images
 
 SLOWER: Final = 5.0
-"""The promise: under attack, the 99th percentile of ordinary clients is at most this many times
-what it is without."""
+"""Promised bound on the slowdown: p99 of ordinary clients under attack over p99 without it."""
 MEMORY_BACK: Final = 0.2
-"""The promise: a minute after the attack, memory is within this share of what it was before."""
+"""Promised recovery: a minute after the attack, memory is within this share of its earlier size."""
 _WARM_UP_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.5
 _PHOTOS_PER_SECOND: Final = 2.0
@@ -39,12 +38,12 @@ class _Stream:
 
 
 class Bystanders:
-    """Clients that send small images, and photos too where asked, at a steady rate.
+    """Clients that send small images, and optionally photos, at a steady rate.
 
     Args:
-        run: the trial; its server runs.
-        photos: whether 12-megapixel photos are sent too.
-        headers: more headers of every request.
+        run: the trial, with its server running.
+        photos: whether to send 12-megapixel photos too.
+        headers: additional headers of every request.
     """
 
     def __init__(
@@ -59,12 +58,12 @@ class Bystanders:
             self._streams.append(_Stream("photo", client, _PHOTOS_PER_SECOND))
 
     async def warm_up(self) -> int:
-        """Send for a few seconds without keeping the times; the memory in bytes afterwards."""
+        """Send for a few seconds without recording times; return the memory in bytes afterwards."""
         await self._send(_WARM_UP_SECONDS, 0)
         return self._run.weigh()
 
     async def alone(self, seconds: float, seed: int) -> None:
-        """Send for ``seconds`` while nothing else goes on."""
+        """Send for ``seconds`` without a fault or attack."""
         for stream, times in zip(self._streams, await self._send(seconds, seed), strict=True):
             stream.alone.append(times)
 
@@ -74,8 +73,8 @@ class Bystanders:
             stream.attacked.append(times)
 
     async def untimed(self, seconds: float, seed: int) -> None:
-        """Send for ``seconds`` while something happens that may slow everybody down, such as the
-        start of a new worker; only failures count."""
+        """Send for ``seconds`` during a known slowdown, such as a worker's start; only failures
+        count."""
         await self._send(seconds, seed)
 
     async def _send(self, seconds: float, seed: int) -> list[NDArray[np.float64]]:
@@ -95,7 +94,7 @@ class Bystanders:
         )
 
     def close(self) -> dict[str, float]:
-        """End the connections and return the figures; their statuses go to the trial's."""
+        """Close the connections and return the figures; the statuses are added to the trial's."""
         for stream in self._streams:
             stream.client.close()
             self._run.statuses.update(stream.statuses)
@@ -114,7 +113,7 @@ class Bystanders:
 
 
 def judge_times(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise to ordinary clients that did not hold."""
+    """Return the broken parts of the promise to ordinary clients."""
     broken = []
     if figures["other_requests_failed"]:
         broken.append(
@@ -132,7 +131,7 @@ def judge_times(figures: Mapping[str, float]) -> list[str]:
 
 
 def judge_memory(figures: Mapping[str, float]) -> list[str]:
-    """Whether the memory is back."""
+    """Return the broken promise about memory, if memory has not recovered."""
     before, after = figures["memory_before_mb"], figures["memory_after_mb"]
     if after <= (1 + MEMORY_BACK) * before:
         return []
@@ -140,7 +139,7 @@ def judge_memory(figures: Mapping[str, float]) -> list[str]:
 
 
 async def settle(run: TrialRun, baseline: int) -> dict[str, float]:
-    """Wait until the memory is back, as long as the plan allows; the memory then."""
+    """Wait until memory has recovered, as long as the plan allows; return its size."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     while True:
@@ -157,7 +156,7 @@ async def settle(run: TrialRun, baseline: int) -> dict[str, float]:
 
 @contextlib.asynccontextmanager
 async def weighing(run: TrialRun) -> AsyncIterator[list[int]]:
-    """Measure the memory twice a second meanwhile; the sizes in bytes."""
+    """Measure memory twice a second inside the ``with`` block; yield the sizes in bytes."""
     sizes: list[int] = []
 
     async def watch() -> None:

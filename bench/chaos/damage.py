@@ -1,8 +1,7 @@
-"""Damage to valid content: to any bytes, and to the structure of images, JSON and HTTP.
+"""Mutate valid content: arbitrary bytes, and the structure of images, JSON and HTTP.
 
-Random bytes alone are refused by the first check. Damage that keeps the structure (checksums and
-lengths are made right again) reaches what lies behind it. All of it is drawn from a seeded
-generator.
+The first check rejects purely random bytes. Damage that preserves the structure, with repaired
+checksums and lengths, reaches the code behind it. All damage comes from a seeded generator.
 """
 
 import contextlib
@@ -38,7 +37,7 @@ _HOSTILE_VALUES: Final[tuple[Any, ...]] = (
 
 
 def damage(data: bytes, chance: random.Random) -> bytes:
-    """``data`` with one to six things done to it."""
+    """Return ``data`` with one to six random mutations."""
     out = bytearray(data)
     for _ in range(chance.randint(1, _MOST_DAMAGE)):
         if not out:
@@ -63,8 +62,7 @@ def damage(data: bytes, chance: random.Random) -> bytes:
 
 
 def damage_image(image: bytes, chance: random.Random) -> bytes:
-    """A PNG, JPEG or WebP whose parts are damaged, moved, doubled or replaced, with lengths and
-    checksums that are right again."""
+    """Mutate the parts of a PNG, JPEG or WebP, then repair lengths and checksums."""
     if image.startswith(_PNG_SIGNATURE):
         return _damage_png(image, chance)
     if image.startswith(b"\xff\xd8"):
@@ -84,7 +82,7 @@ def _damage_png(image: bytes, chance: random.Random) -> bytes:
         kind, content = part
         if kind == b"IDAT" and chance.random() < 0.5:
             rows = b""
-            with contextlib.suppress(zlib.error):  # it may be damaged already
+            with contextlib.suppress(zlib.error):  # the data may be damaged already
                 rows = zlib.decompressobj().decompress(content, 1 << 20)
             return kind, zlib.compress(damage(rows, chance), 1)
         return kind, damage(content, chance) if content else chance.randbytes(chance.randrange(64))
@@ -141,7 +139,7 @@ def _damage_webp(image: bytes, chance: random.Random) -> bytes:
 def _shuffle(
     parts: list[T], change: Callable[[T], T], new: Callable[[], T], chance: random.Random
 ) -> list[T]:
-    """One to four things done to a list of parts."""
+    """Apply one to four random changes to a list of parts."""
     out = list(parts)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(out)) if out else 0
@@ -160,7 +158,7 @@ def _shuffle(
 
 
 def damage_document(document: Any, chance: random.Random) -> Any:
-    """A copy of a JSON document with one to three of its values replaced, removed or doubled."""
+    """Return a copy of a JSON document with one to three values replaced, removed or duplicated."""
     for _ in range(chance.randint(1, 3)):
         document = _replace(document, chance)
     return document
@@ -189,7 +187,7 @@ def _replace(node: Any, chance: random.Random) -> Any:
 
 
 def damage_head(request: bytes, chance: random.Random) -> bytes:
-    """A request whose request line or header lines are damaged, doubled, dropped or replaced."""
+    """Mutate, duplicate, drop or replace the request line or header lines of a request."""
     head, _, body = request.partition(b"\r\n\r\n")
 
     def change(line: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""The trial ``full_disk``: the folders that the server writes to have no space left.
+"""Trial ``full_disk``: the server's writable folders run out of space.
 
-First its home and temporary folder, on a small file system that is filled while it serves; a worker
-is killed, so that a new one has to start there. Then a server that starts with next to no shared
-memory. File systems are mounted in a mount namespace or a folder of the trial's own.
+First, the server's home and temporary folder are on a small file system that is filled while it
+serves. A worker is killed, so that a new one has to start there. Then a server starts with almost
+no shared memory. File systems are mounted in a mount namespace or in the trial's own folder.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 async def full_disk(run: TrialRun) -> Verdict:
-    """Fill the server's disk and kill a worker; then start one with no shared memory."""
+    """Fill the server's disk and kill a worker; then start a server with no shared memory."""
     figures = await _filled_while_serving(run)
     figures |= await _without_shared_memory(run)
     return Verdict(figures, judge(figures))
@@ -70,7 +70,7 @@ async def _filled_while_serving(run: TrialRun) -> dict[str, float]:
         "workers_that_died": float(died_by_itself),
         "killed_worker_replaced_after_s": replaced_s,
         "metrics_status": float(metrics),
-        # What is lost with a worker that the trial itself kills is not the disk's doing.
+        # Requests lost with a worker that the trial itself kills are not caused by the disk.
         "lost_with_the_killed_worker": min(float(lost), figures["other_requests_failed"]),
     }
 
@@ -93,7 +93,7 @@ async def _without_shared_memory(run: TrialRun) -> dict[str, float]:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     excused = figures["lost_with_the_killed_worker"]
     broken = judge_times(
         {**figures, "other_requests_failed": figures["other_requests_failed"] - excused}
@@ -125,7 +125,7 @@ async def _status(url: str) -> int:
 
 @contextlib.contextmanager
 def small_file_system(megabytes: int) -> Iterator[Path]:
-    """A folder with a file system of its own in memory.
+    """Yield a folder with its own in-memory file system.
 
     Raises:
         TrialSkippedError: this account may not mount one.
@@ -151,7 +151,7 @@ def small_file_system(megabytes: int) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> None:
-    """Write until the file system of ``folder`` has no byte left."""
+    """Write until the file system of ``folder`` is full."""
     block = _BLOCK_BYTES
     with (folder / "filler").open("wb", buffering=0) as file:
         while block:

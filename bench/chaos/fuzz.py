@@ -1,7 +1,7 @@
-"""The trial ``fuzz``: hostile inputs by the hundred thousand, most of them in process.
+"""Trial ``fuzz``: hundreds of thousands of hostile inputs, most of them in process.
 
-In process, a million take minutes on one core (:mod:`bench.chaos.in_process`); a smaller number
-goes over sockets to a server with several workers, whose processes and memory are watched.
+In process, a million inputs take minutes on one core (:mod:`bench.chaos.in_process`). A smaller
+number goes over sockets to a server with several workers, whose processes and memory are monitored.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 
 MEMORY_INPUTS: Final = 10_000
-"""Inputs that a run must have for the growth of its memory to be judged."""
+"""Minimum number of inputs for judging the growth of memory."""
 _CALLERS: Final = 16
 _HUNG_SECONDS: Final = 60.0
 _START_SECONDS: Final = 180.0
@@ -40,7 +40,7 @@ _MOST_CRASHES: Final = 20
 
 @dataclass
 class Fed:
-    """What came of all inputs in process."""
+    """Results of all inputs in process."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -51,7 +51,7 @@ class Fed:
     longest_number: int = -1
 
     def add(self, found: "Snapshot | Fed") -> None:
-        """Add what others found; the memory only of a process that goes on with the same inputs."""
+        """Add another snapshot; its memory only if its process continues with the same inputs."""
         self.outcomes.update(found.outcomes)
         self.statuses.update(found.statuses)
         self.undesigned += found.undesigned
@@ -64,13 +64,16 @@ class Fed:
 
     @property
     def growth(self) -> float:
-        """Growth of the memory, as :func:`bench.chaos.trial.growth` has it."""
+        """Growth of the memory, as defined by :func:`bench.chaos.trial.growth`."""
         return growth([(float(at), size) for at, size in enumerate(self.memory)] or [(0.0, 1)])
 
 
 Feed = Callable[[int, int], tuple[Snapshot, int | None, str]]
-"""Feeds ``count`` inputs from ``first`` in a process of its own: what it found, the number of the
-input at which the process ended too soon (None: it did not), and how."""
+"""Function that feeds ``count`` inputs from ``first`` in a child process.
+
+It returns the findings, the number of the input at which the process ended early (None: it did
+not), and the reason.
+"""
 
 
 async def fuzz(run: TrialRun) -> Verdict:
@@ -81,7 +84,7 @@ async def fuzz(run: TrialRun) -> Verdict:
     try:
         parts = await asyncio.to_thread(feed_in_processes, run, stop)
     finally:
-        stop.set()  # after Ctrl-C the threads that watch the processes end them and return
+        stop.set()  # after Ctrl-C the monitoring threads stop the processes and return
     fed_s = time.monotonic() - started
     fed = Fed()
     for part in parts:
@@ -117,7 +120,7 @@ async def fuzz(run: TrialRun) -> Verdict:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = [
         f"{figures[name]:,.0f} {what}"
         for name, what in (
@@ -138,8 +141,8 @@ def judge(figures: Mapping[str, float]) -> list[str]:
 
 
 def feed_in_processes(run: TrialRun, stop: threading.Event) -> list[Fed]:
-    """Feed all inputs of the plan to the service, in a process for each core at a time; what each
-    of them found."""
+    """Feed all inputs of the plan to the service, in one process per core; return each one's
+    findings."""
 
     def feed(part: tuple[int, int]) -> Fed:
         with tempfile.TemporaryDirectory(prefix="bench-fuzz-") as folder:
@@ -151,17 +154,18 @@ def feed_in_processes(run: TrialRun, stop: threading.Event) -> list[Fed]:
 
 
 def split(count: int, parts: int) -> list[tuple[int, int]]:
-    """Ranges of about the same length that together are all ``count``: (first, how many)."""
+    """Split ``count`` into ranges of about equal length: (first, how many)."""
     bounds = [count * part // parts for part in range(parts + 1)]
     return [(first, end - first) for first, end in pairwise(bounds) if end > first]
 
 
 def feed_around_crashes(feed: Feed, first: int, count: int) -> Fed:
-    """Feed ``count`` inputs from ``first``; where one ends the process, those before it that were
-    not yet reported and those after it are fed to a new one.
+    """Feed ``count`` inputs from ``first`` and continue after crashes.
+
+    After a crash, a new process gets the inputs not yet reported, except the one that crashed.
 
     Raises:
-        BenchError: the process ends again and again.
+        BenchError: the process crashed too many times.
     """
     fed, left = Fed(), [(first, count)]
     while left:
@@ -180,7 +184,7 @@ def feed_around_crashes(feed: Feed, first: int, count: int) -> Fed:
 
 
 class _Feeder:
-    """Starts :mod:`bench.chaos.in_process` and watches it."""
+    """Starts and monitors :mod:`bench.chaos.in_process`."""
 
     def __init__(self, run: TrialRun, folder: Path, stop: threading.Event) -> None:
         self._run = run
@@ -231,7 +235,7 @@ class _Feeder:
         }
 
     def _watch(self, process: "subprocess.Popen[bytes]", progress: Path) -> str | None:
-        """Wait for the end of the process; how it ended, None: in order."""
+        """Wait for the process to end; return the reason, or None after a normal exit."""
         run, last, since = self._run, -1, time.monotonic()
         while process.poll() is None:
             if self._stop.wait(_LOOK_SECONDS):
@@ -251,7 +255,7 @@ class _Feeder:
 
 
 async def _send_all(run: TrialRun, count: int) -> int:
-    """Send ``count`` well-formed inputs over sockets; the number of workers that died."""
+    """Send ``count`` well-formed inputs over sockets; return the number of workers that died."""
     before = run.worker_ids()
     inputs = well_formed(Fuzzer(run.plan.seed, run.model), count)
     done = 0
@@ -275,7 +279,7 @@ async def _send_all(run: TrialRun, count: int) -> int:
 
 
 def well_formed(fuzzer: Fuzzer, count: int) -> Iterator[HostileInput]:
-    """The first ``count`` inputs that must be answered."""
+    """Yield the first ``count`` inputs that require a response."""
     number = found = 0
     while found < count:
         one = fuzzer.input(number)

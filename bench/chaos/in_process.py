@@ -1,12 +1,12 @@
-"""Feeds hostile inputs to the service in one process, without sockets; a program of its own.
+"""Feed hostile inputs to the service in one process, without sockets; a separate program.
 
-Each input gets a connection of the service's own protocol class, with a transport in memory, so
-that the HTTP parser, the application and the decoders all run as they do behind a socket. A crash
-ends this process and not the one that asks for it (:mod:`bench.chaos.fuzz`), which finds the number
-of the input in the progress file.
+Each input gets a connection of the service's own protocol class, with an in-memory transport. The
+HTTP parser, the application and the decoders thus run as they do behind a socket. A crash ends this
+process but not its parent (:mod:`bench.chaos.fuzz`), which reads the number of the input from the
+progress file.
 
-The service is named by import strings, as servers name an application; nothing of it is imported
-here. To repeat one input with its answer:
+The service is named by import strings, as servers name an application, and is not imported
+statically. To replay one input and show its response:
 ``python -m bench.chaos.in_process SEED NUMBER 1 MODEL FOLDER``.
 """
 
@@ -40,9 +40,9 @@ _SNAPSHOT_EVERY: Final = 1_000
 _MOST_EXAMPLES: Final = 20
 _PIECE_BYTES: Final = 40_000
 _PATIENCE_SECONDS: Final = 30.0
-"""Time for one input; the service's own deadline is ten seconds."""
+"""Timeout of one input in seconds; the service's own deadline is ten seconds."""
 _PATIENT_TURNS: Final = 12
-"""Turns of the event loop in which the service may refuse a request whose body is not there yet."""
+"""Number of event loop turns in which the service may refuse a request with a missing body."""
 _READY_SECONDS: Final = 120.0
 _PROBLEM: Final = "application/problem+json"
 UNDESIGNED: Final = "UNDESIGNED"
@@ -50,26 +50,26 @@ UNDESIGNED: Final = "UNDESIGNED"
 
 @dataclass
 class Snapshot:
-    """What has been found so far."""
+    """Findings so far."""
 
     following: int
     """Number of the next input."""
     outcomes: Counter[str] = field(default_factory=Counter)
-    """``kind: outcome`` → inputs."""
+    """Number of inputs by ``kind: outcome``."""
     statuses: Counter[int] = field(default_factory=Counter)
     undesigned: list[str] = field(default_factory=list)
-    """The first inputs whose outcome is not by design: number, kind and outcome."""
+    """First inputs whose outcome is not by design: number, kind and outcome."""
     longest_cpu_s: float = 0.0
     longest_number: int = -1
     memory: list[int] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """For the process that asked."""
+        """Return the snapshot as JSON, for the parent process."""
         return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Snapshot":
-        """Read :meth:`to_json`."""
+        """Read the output of :meth:`to_json`."""
         fields = json.loads(text)
         fields["outcomes"] = Counter(fields["outcomes"])
         statuses = {int(status): count for status, count in fields["statuses"].items()}
@@ -77,7 +77,7 @@ class Snapshot:
 
 
 class MemoryTransport(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """In-memory transport that records the data written."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 40_000), "sockname": ("127.0.0.1", 3_000)})
@@ -88,72 +88,72 @@ class MemoryTransport(asyncio.Transport):
         self._reading = True
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Whom to tell of the end."""
+        """Set the protocol to notify when the connection ends."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol, which must have been set."""
+        """Return the protocol, which must have been set."""
         if self._protocol is None:
             message = "the transport has no protocol"
             raise RuntimeError(message)
         return self._protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep ``data``, unless the connection is closing."""
+        """Record ``data``, unless the connection is closing."""
         if not self._closing:
             self.written += data
         self.changed.set()
 
     def close(self) -> None:
-        """End the connection in the next turn of the event loop, as asyncio does."""
+        """Close the connection in the next turn of the event loop, as asyncio does."""
         if not self._closing:
             self._closing = True
             asyncio.get_running_loop().call_soon(self.get_protocol().connection_lost, None)
         self.changed.set()
 
     def abort(self) -> None:
-        """As :meth:`close`."""
+        """Close the connection, as :meth:`close` does."""
         self.close()
 
     def is_closing(self) -> bool:
-        """Whether it has been closed."""
+        """Return whether the transport has been closed."""
         return self._closing
 
     def pause_reading(self) -> None:
-        """Take no more input for now."""
+        """Pause input."""
         self._reading = False
 
     def resume_reading(self) -> None:
-        """Take input again."""
+        """Resume input."""
         self._reading = True
         self.changed.set()
 
     def is_reading(self) -> bool:
-        """Whether input is taken now."""
+        """Return whether input is not paused."""
         return self._reading and not self._closing
 
     def get_write_buffer_size(self) -> int:
-        """Nothing waits to be written."""
+        """Return 0: writes are immediate."""
         return 0
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """(low, high) in bytes, as asyncio's."""
+        """Return asyncio's limits (low, high) in bytes."""
         return 16_384, 65_536
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Without effect: nothing waits."""
+        """Do nothing: writes are immediate."""
 
     def can_write_eof(self) -> bool:
-        """Both sides are in memory."""
+        """Return True: either side can end its stream."""
         return True
 
     def write_eof(self) -> None:
-        """The server ends its side."""
+        """End the server's side of the stream."""
         self.changed.set()
 
 
 class Driver:
-    """The service, ready to be fed."""
+    """Runs the service and feeds it inputs."""
 
     def __init__(self) -> None:
         self._connection: Any = import_from_string(CONNECTION)
@@ -193,14 +193,14 @@ class Driver:
             await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
-        """End the service."""
+        """Stop the service."""
         await self._lifespan.shutdown()
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._unhandled.append(repr(context.get("exception") or context["message"]))
 
     async def feed(self, one: HostileInput) -> tuple[list[int], str]:
-        """Feed one input: (the answers' statuses, the outcome)."""
+        """Feed one input; return the responses' statuses and the outcome."""
         transport = MemoryTransport()
         connection = self._connection(self._config, self._state, self._lifespan.state)
         transport.set_protocol(connection)
@@ -218,7 +218,7 @@ class Driver:
                 await asyncio.sleep(0)
         except TimeoutError:
             return [], f"{UNDESIGNED}: nothing after {_PATIENCE_SECONDS:g} s"
-        except Exception as error:  # whatever the protocol lets through is a finding
+        except Exception as error:  # any exception from the protocol is a finding
             raised = repr(error)
             ended_by_server = True
         answers, rest = answers_in(bytes(transport.written))
@@ -242,7 +242,7 @@ async def _send(connection: Any, transport: MemoryTransport, content: bytes) -> 
 
 
 async def _until_idle(connection: Any, transport: MemoryTransport) -> None:
-    """Wait until the service has answered, or waits for what will never come."""
+    """Wait until the service has responded, or is waiting for input that will never arrive."""
     turns = 0
     while not transport.is_closing():
         cycle = connection.cycle
@@ -264,8 +264,10 @@ async def _until_idle(connection: Any, transport: MemoryTransport) -> None:
 
 
 def outcome_of(answers: list[Answer], must_be_answered: bool, ended_by_server: bool) -> str:
-    """The outcome of one input in a few words; it starts with :data:`UNDESIGNED` where the service
-    may not answer so."""
+    """Return the outcome of one input as short text.
+
+    It starts with :data:`UNDESIGNED` if the service must not respond like that.
+    """
     labels = [label_of(answer) for answer in answers]
     bad = [label for label in labels if label.startswith(UNDESIGNED)]
     if bad:
@@ -278,7 +280,7 @@ def outcome_of(answers: list[Answer], must_be_answered: bool, ended_by_server: b
 
 
 def label_of(answer: Answer) -> str:
-    """Status and kind of refusal of one answer."""
+    """Return the status and the kind of refusal of a response."""
     status = answer.status
     if status < 400:
         return str(status)
@@ -292,7 +294,7 @@ def label_of(answer: Answer) -> str:
     if media_type == _PROBLEM:
         kind = str(document.get("type", "")).rpartition(":")[2]
         sound = document.get("status") == status and bool(kind) and bool(document.get("detail"))
-    else:  # the v2 protocol's own form
+    else:  # error format of the v2 protocol
         kind = "v2"
         sound = isinstance(document.get("error"), str)
     if not sound or (status >= 500 and status not in (503, 504)):
@@ -301,7 +303,7 @@ def label_of(answer: Answer) -> str:
 
 
 async def feed_all(driver: Driver, fuzzer: Fuzzer, first: int, count: int, folder: Path) -> None:
-    """Feed ``count`` inputs from ``first``; progress and snapshots go to ``folder``."""
+    """Feed ``count`` inputs from ``first``, writing progress and snapshots to ``folder``."""
     found = Snapshot(first)
     process, parent = psutil.Process(), os.getppid()
     with (folder / PROGRESS_FILE).open("r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
@@ -320,12 +322,12 @@ async def feed_all(driver: Driver, fuzzer: Fuzzer, first: int, count: int, folde
             if found.following % _SNAPSHOT_EVERY == 0 or found.following == first + count:
                 found.memory.append(process.memory_info().rss)
                 _write(folder / SNAPSHOT_FILE, found.to_json())
-                if os.getppid() != parent:  # killed, and could not end this process
+                if os.getppid() != parent:  # the parent was killed and could not stop this process
                     return
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file at once, so that no reader sees half of it."""
+    """Replace the file atomically, so that no reader sees a partial file."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)
@@ -345,4 +347,4 @@ if __name__ == "__main__":
     with asyncio.Runner(loop_factory=auto_loop_factory()) as _runner:
         _runner.run(_main(_seed, _first, _count, sys.argv[4], _folder))
     if _count == 1:
-        print((_folder / SNAPSHOT_FILE).read_text())  # noqa: T201 - for a person
+        print((_folder / SNAPSHOT_FILE).read_text())  # noqa: T201 - output for a person

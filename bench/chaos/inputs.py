@@ -1,7 +1,7 @@
-"""Hostile inputs, made from a seed: the same number always gives the same input.
+"""Hostile inputs, generated from a seed: equal numbers give equal inputs.
 
-Nothing of a data set is in them. Each begins as something that would be answered, and is then
-damaged; some are random bytes from the start.
+They contain no data of a data set. Most start as a valid request and are then mutated; some are
+random bytes from the start.
 """
 
 import functools
@@ -21,7 +21,7 @@ from bench.chaos.raw import BOUNDARY, form_bytes, request_bytes
 
 _SIZES: Final = ((32, 32), (33, 31), (70, 50))
 _NPY_HEADER: Final = 128
-"""Bytes of the header that NumPy writes before such an array."""
+"""Length in bytes of the header that NumPy writes before such an array."""
 _PIXELS: Final = "the pixels of one image"
 _PIXELS_TEXT: Final = ", ".join(["7"] * 3_072)
 _PACKED_SHARE: Final = 0.3
@@ -29,26 +29,25 @@ _PATHS: Final = (
     "/classify", "/classify/batch", "/models/", "/v2/models/", "/%2e%2e/", "//", "/v2", "/",
 )  # fmt: skip
 _STARTS: Final = (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01", b"GET ")
-"""How HTTP/2, TLS and a request begin."""
+"""First bytes of HTTP/2, TLS and HTTP/1.1 connections."""
 
 
 @dataclass(frozen=True)
 class HostileInput:
-    """Bytes for one connection."""
+    """Bytes to send on one connection."""
 
     kind: str
     content: bytes
     well_formed: bool = True
-    """Whether the head is well-formed HTTP with the body's true length, so that an answer must
-    come."""
+    """Whether the head is well-formed HTTP with the true body length, which requires a response."""
 
 
 class Fuzzer:
-    """Hostile inputs by number.
+    """Generator of hostile inputs by number.
 
     Args:
-        seed: of all of them.
-        model: a model of the server, for the v2 addresses.
+        seed: seed of all inputs.
+        model: name of a model on the server, for the v2 routes.
     """
 
     def __init__(self, seed: int, model: str) -> None:
@@ -73,7 +72,7 @@ class Fuzzer:
         )
 
     def input(self, number: int) -> HostileInput:
-        """Input ``number``; kinds take turns."""
+        """Return input ``number``; the kinds alternate."""
         chance = random.Random(self._seed << 40 | number)  # noqa: S311 - reproducible, not secret
         return self._kinds[number % len(self._kinds)](chance)
 
@@ -104,7 +103,7 @@ class Fuzzer:
         if chance.random() < 0.3:
             opening = chance.choice((b"(True,", b"(-1,", b"(2**9,", b"(("))
             header = whole[:_NPY_HEADER].replace(b"(", opening, 1)
-            # The header keeps its length: it ends with spaces and a line break.
+            # Keep the header's length by padding it with spaces before the line break.
             header = header[: _NPY_HEADER - 1] + b"\n"
             whole = header + whole[_NPY_HEADER:]
         head = whole[:_NPY_HEADER]
@@ -161,7 +160,7 @@ class Fuzzer:
         return HostileInput("query", content)
 
     def _valid(self, chance: random.Random) -> bytes:
-        """A request that would be answered with a 200."""
+        """Return a request that would get a 200."""
         match chance.randrange(5):
             case 0:
                 return request_bytes("GET", chance.choice(("/livez", "/v2", "/models", "/readyz")))
@@ -242,7 +241,7 @@ def _infer_document(shape: list[int], datatype: str, count: int) -> dict[str, An
 
 
 def _json(document: Any) -> bytes:
-    """The document as JSON; the pixels' text is put in, and not made anew each time."""
+    """Return the document as JSON, with the prepared text of the pixels inserted for speed."""
     return json.dumps(document).replace(f'"{_PIXELS}"', _PIXELS_TEXT).encode()
 
 
@@ -265,5 +264,5 @@ def _upgrade(chance: random.Random) -> tuple[tuple[str, str], ...]:
 
 
 def each(fuzzer: Fuzzer, first: int, count: int) -> Iterator[tuple[int, HostileInput]]:
-    """Inputs in order: (number, input)."""
+    """Yield inputs in order: (number, input)."""
     return ((number, fuzzer.input(number)) for number in range(first, first + count))

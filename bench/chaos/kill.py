@@ -1,4 +1,4 @@
-"""The trial ``kill``: workers are killed under load."""
+"""Trial ``kill``: workers are killed under load."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from bench.chaos.trial import Trial, TrialRun, Verdict
 from cifar10.errors import BenchError
 
 RECOVERY_SECONDS: Final = 2.0
-"""The promise: a killed worker is replaced within this."""
+"""Promised time in which a killed worker is replaced."""
 _BETWEEN_SECONDS: Final = 4.0
 _LOOK_SECONDS: Final = 0.01
 _GIVE_UP_SECONDS: Final = 180.0
@@ -33,7 +33,7 @@ async def kill(run: TrialRun) -> Verdict:
             counts = {one.pid: connections_of(one, run.server.port) for one in run.server.workers()}
             shares.append(min(counts.values()) / max(1, sum(counts.values())))
             victim = min(counts)
-            # A connection carries one request at a time, so these are the most that can be lost.
+            # A connection carries one request at a time, so the connections bound the loss.
             allowed += counts[victim]
             psutil.Process(victim).send_signal(signal.SIGKILL)
             recoveries.append(await seconds_until_replaced(run.server.url, victim))
@@ -50,7 +50,7 @@ async def kill(run: TrialRun) -> Verdict:
 
 
 def judge(figures: dict[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = []
     if figures["failed_requests"] > figures["connections_of_the_killed"]:
         broken.append(
@@ -63,7 +63,7 @@ def judge(figures: dict[str, float]) -> list[str]:
 
 
 def connections_of(process: psutil.Process, port: int) -> int:
-    """Number of clients connected to one worker."""
+    """Return the number of clients connected to one worker."""
     return sum(
         one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
         for one in process.net_connections("tcp")
@@ -71,7 +71,8 @@ def connections_of(process: psutil.Process, port: int) -> int:
 
 
 def kill_one(run: TrialRun) -> tuple[int, int]:
-    """Kill a worker: (its process id, the connections that it had); zeros where there is none."""
+    """Kill a worker; return its process id and its number of connections, or zeros without a
+    worker."""
     with contextlib.suppress(psutil.Error):
         for worker in run.server.workers():
             lost = connections_of(worker, run.server.port)
@@ -81,8 +82,9 @@ def kill_one(run: TrialRun) -> tuple[int, int]:
 
 
 async def seconds_until_replaced(url: str, victim: int) -> float:
-    """Seconds until the killed worker is gone and ``/readyz`` says that all are ready; each
-    question uses a connection of its own, which any worker may accept.
+    """Return the seconds until the killed worker is gone and ``/readyz`` reports all workers ready.
+
+    Each poll uses a new connection, which any worker may accept.
 
     Raises:
         BenchError: it was not replaced within three minutes.

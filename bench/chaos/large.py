@@ -1,7 +1,7 @@
-"""The trial ``large``: 12-megapixel photos beside 32×32 tiles, and what decoding one costs.
+"""Trial ``large``: 12-megapixel photos alongside 32×32 tiles, and the cost of decoding a photo.
 
-The photos are made when it runs: tiles of the server's golden images, enlarged, with noise as of a
-sensor, as JPEG. They have the structure that decides a JPEG's cost, and come from no data set.
+The trial makes the photos itself: enlarged tiles of the server's golden images, with sensor-like
+noise, as JPEG. They have the structure that determines a JPEG's cost and come from no data set.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from cifar10.store import ModelStore
 WIDTH: Final = 4_000
 HEIGHT: Final = 3_000
 SPEED_UP: Final = 3.5
-"""The promise: decoding at reduced scale is this much faster than decoding it whole."""
+"""Promised speed-up of decoding at reduced scale over decoding at full scale."""
 
 _QUALITY: Final = 90
 _NOISE: Final = 6.0
@@ -34,7 +34,7 @@ _POSTERS: Final = 2
 
 
 async def large(run: TrialRun) -> Verdict:
-    """Small requests alone and beside a stream of large ones, in turn; then decoding by itself."""
+    """Measure small requests alone and alongside large ones, alternating; then decoding alone."""
     plan = run.plan
     photos = photos_of(golden_images()[: plan.large_images], plan.seed)
     alone: list[NDArray[np.float64]] = []
@@ -58,7 +58,7 @@ async def large(run: TrialRun) -> Verdict:
 
         async def poster(first: int) -> int:
             count = 0
-            while going:  # noqa: B023 - it ends with its own round
+            while going:  # noqa: B023 - it ends within its own round
                 status = await big.send(first + count)
                 run.statuses[status] += 1
                 count += 1
@@ -92,7 +92,7 @@ async def large(run: TrialRun) -> Verdict:
 
 
 def judge(figures: dict[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = []
     if figures["failed_requests"]:
         broken.append(f"{figures['failed_requests']:.0f} requests failed")
@@ -106,7 +106,7 @@ def judge(figures: dict[str, float]) -> list[str]:
 
 
 def photos_of(tiles: NDArray[np.uint8], seed: int) -> list[bytes]:
-    """Enlarge each tile, uint8 (32, 32, 3), to a 12-megapixel JPEG with the noise of a sensor."""
+    """Enlarge each tile, uint8 (32, 32, 3), to a 12-megapixel JPEG with sensor-like noise."""
     chance = np.random.default_rng(seed)
     photos = []
     for tile in tiles:
@@ -128,7 +128,7 @@ def decode_whole(photo: bytes) -> NDArray[np.uint8]:
 
 
 def _compare_decoding(photos: Sequence[bytes], run: TrialRun) -> tuple[float, float, int]:
-    """(median ms whole, median ms reduced, photos of the same class); in turn, photo by photo."""
+    """Return (median ms at full scale, median ms reduced, photos with equal class), interleaved."""
     stored = ModelStore(run.store).load(run.model)
     predictor = Predictor(stored.onnx, PredictorOptions(device="cpu"))
     whole, reduced, same = [], [], 0

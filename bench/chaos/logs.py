@@ -1,7 +1,7 @@
-"""The trial ``logs``: nobody takes what the server logs.
+"""Trial ``logs``: the server's log output is not consumed.
 
-Once its log is a pipe whose reader has gone, and once a pipe that is full and that nobody reads.
-Each time requests go on, a worker is killed, and then the server is told to end.
+In one run the log is a pipe whose reader has closed it, in the other a full pipe without a reader.
+In both, requests continue, a worker is killed, and then the server gets SIGTERM.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ _KILL_AFTER_SECONDS: Final = 1.0
 _REPLACING_SECONDS: Final = 6.0
 _PIPE_BYTES: Final = 4_096
 _LOGGED: Final = {"CIFAR10_ACCESS_LOG": "1", "PYTHONUNBUFFERED": ""}
-"""Every request is logged, and Python buffers what it prints, as it does in production."""
+"""Settings that log every request, with Python's output buffered as in production."""
 
 DEAD: Final = "dead"
 BLOCKED: Final = "blocked"
 
 
 async def logs(run: TrialRun) -> Verdict:
-    """Serve with a dead log, then with a blocked one."""
+    """Serve with a broken log pipe, then with a blocked one."""
     figures: dict[str, float] = {}
     broken: list[str] = []
     for kind in (DEAD, BLOCKED):
@@ -49,7 +49,7 @@ async def _serve_with(run: TrialRun, kind: str) -> dict[str, float]:
     with contextlib.ExitStack() as stack:
         closing = stack.enter_context(_descriptors(reader, writer))
         drain = asyncio.get_running_loop().create_task(_read(reader))
-        # Until the fault begins, somebody reads the log, as a container's runtime does.
+        # Until the fault begins, the log is read, as a container runtime does.
         server = await asyncio.to_thread(stack.enter_context, run.serve(_LOGGED, output=writer))
         os.close(closing.pop(writer))
         bystanders = Bystanders(run)
@@ -80,7 +80,7 @@ async def _serve_with(run: TrialRun, kind: str) -> dict[str, float]:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold with one kind of log."""
+    """Return the broken parts of the promise for one kind of log."""
     excused = figures["lost_with_the_killed_worker"]
     broken = judge_times(
         {**figures, "other_requests_failed": figures["other_requests_failed"] - excused}
@@ -94,7 +94,7 @@ def judge(figures: Mapping[str, float]) -> list[str]:
 
 @contextlib.contextmanager
 def _descriptors(*numbers: int) -> Iterator[dict[int, int]]:
-    """Descriptors to close at the end, each under its own number."""
+    """Yield file descriptors by number and close them at the end."""
     still_open = {number: number for number in numbers}
     try:
         yield still_open
@@ -104,7 +104,7 @@ def _descriptors(*numbers: int) -> Iterator[dict[int, int]]:
 
 
 async def _read(descriptor: int) -> None:
-    """Read and drop what comes."""
+    """Read and discard data."""
     loop = asyncio.get_running_loop()
     os.set_blocking(descriptor, False)
     waiting = asyncio.Event()
@@ -120,7 +120,7 @@ async def _read(descriptor: int) -> None:
 
 
 def _stop(run: TrialRun) -> float:
-    """Send SIGTERM; seconds until the server has ended, at most a minute."""
+    """Send SIGTERM; return the seconds until the server has ended, at most a minute."""
     started = time.monotonic()
     with contextlib.suppress(psutil.Error):
         root = run.server.processes()[0]

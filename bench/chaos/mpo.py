@@ -1,4 +1,4 @@
-"""The trial ``mpo``: multi-picture files as phones and cameras write them, ordinary and huge."""
+"""Trial ``mpo``: multi-picture files as phones write them, of normal and extreme size."""
 
 import asyncio
 import functools
@@ -22,7 +22,7 @@ _ORDINARY_PER_SECOND: Final = 0.5
 
 @functools.cache
 def phone_picture() -> bytes:
-    """A 12-megapixel MPO file: a photo and its preview."""
+    """Return a 12-megapixel MPO file: a photo and its preview."""
     (photo,) = photos_of(golden_images()[:1], seed=0)
     stream = io.BytesIO()
     with Image.open(io.BytesIO(photo)) as picture:
@@ -38,7 +38,7 @@ def prepare() -> None:
 
 
 def wage(target: Target) -> AttackResult:
-    """Send MPO files of 64 megapixels, and a few as a phone writes them, which must be answered."""
+    """Send MPO files of 64 megapixels, and a few phone-like ones that must be classified."""
     return asyncio.run(_wage(target))
 
 
@@ -64,7 +64,7 @@ async def _wage(target: Target) -> AttackResult:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     refused = figures["phone_pictures_refused"]
     if not refused:
         return []

@@ -1,4 +1,4 @@
-"""Images that cost far more to decode than their bytes suggest, made from plain colours."""
+"""Images of plain colours that are far more expensive to decode than their size suggests."""
 
 import functools
 import io
@@ -11,29 +11,29 @@ from PIL import Image
 SCANS: Final = 9_000
 PROGRESSIVE_SIDE: Final = 4_096
 WEBP_SIDE: Final = 4_898
-"""24 megapixels, the most that is decoded whole."""
+"""Side of a 24-megapixel image, the maximum that is decoded at full scale."""
 BASELINE_SIDE: Final = 8_000
-"""64 megapixels, the most of a baseline JPEG."""
+"""Side of a 64-megapixel image, the maximum for a baseline JPEG."""
 _SOF0, _SOF2, _SOS, _EOI = 0xC0, 0xC2, 0xDA, 0xD9
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One marker segment of a JPEG; of a scan, with the coded data that follows it."""
+    """One marker segment of a JPEG; a scan includes the coded data after it."""
 
     marker: int
     content: bytes
-    """Without marker and length."""
+    """Content without marker and length."""
     coded: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """The segment as it stands in a file."""
+        """Return the segment as bytes of a file."""
         length = len(self.content) + 2
         return bytes((0xFF, self.marker)) + length.to_bytes(2, "big") + self.content + self.coded
 
 
 def segments(jpeg: bytes) -> Iterator[Segment]:
-    """The segments of a well-formed JPEG, from after SOI to before EOI."""
+    """Return the segments of a well-formed JPEG, from after SOI to before EOI."""
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != _EOI:
         marker = jpeg[at + 1]
@@ -49,19 +49,21 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
 
 
 def _continues(following: int) -> bool:
-    """Whether FF and this byte are coded data: a stuffed zero or a restart marker."""
+    """Return whether FF and this byte are coded data: a stuffed zero or a restart marker."""
     return following == 0 or 0xD0 <= following <= 0xD7
 
 
 def join(parts: list[Segment]) -> bytes:
-    """A JPEG of these segments."""
+    """Assemble a JPEG from these segments."""
     return b"\xff\xd8" + b"".join(part.to_bytes() for part in parts) + b"\xff\xd9"
 
 
 @functools.cache
 def progressive_bomb(scans: int = SCANS, side: int = PROGRESSIVE_SIDE) -> bytes:
-    """A progressive JPEG whose shortest scan is repeated: each repetition is a pass over every
-    block of the picture."""
+    """Return a progressive JPEG that repeats its shortest scan.
+
+    Each repetition is a pass over every block of the picture.
+    """
     parts = list(segments(_encoded(side, "JPEG", progressive=True, quality=50)))
     shortest = min(
         (part for part in parts if part.marker == _SOS and part.content[2 * part.content[0] + 1]),
@@ -72,16 +74,17 @@ def progressive_bomb(scans: int = SCANS, side: int = PROGRESSIVE_SIDE) -> bytes:
 
 @functools.cache
 def tiny_webp(side: int = WEBP_SIDE) -> bytes:
-    """A WebP of 24 megapixels in a few dozen bytes."""
+    """Return a WebP of 24 megapixels in a few dozen bytes."""
     return _encoded(side, "WEBP", lossless=True)
 
 
 @functools.cache
 def multi_scan_baseline(side: int = BASELINE_SIDE) -> bytes:
-    """A baseline JPEG with a scan for each component: it must be held whole to be decoded, where
-    one with a single scan is decoded row by row.
+    """Return a baseline JPEG with a scan for each component.
 
-    Three components that share the tables and the coded data of a grey picture.
+    Its decoder must hold the whole picture, while one with a single scan is decoded row by row.
+
+    The three components share the tables and the coded data of a grey picture.
     """
     grey = list(segments(_encoded(side, "JPEG", mode="L", quality=50)))
     made = []
@@ -100,7 +103,7 @@ def multi_scan_baseline(side: int = BASELINE_SIDE) -> bytes:
 
 @functools.cache
 def multi_picture(side: int = BASELINE_SIDE) -> bytes:
-    """An MPO file, which phones write, of two baseline JPEGs."""
+    """Return an MPO file, as phones write, of two baseline JPEGs."""
     stream = io.BytesIO()
     picture = Image.new("RGB", (side, side), (90, 120, 60))
     small = Image.new("RGB", (64, 64))

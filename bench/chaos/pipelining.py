@@ -1,4 +1,4 @@
-"""The trial ``pipelining``: megabytes of small requests on one connection, without waiting."""
+"""Trial ``pipelining``: megabytes of small requests sent on one connection without waiting."""
 
 import re
 import selectors
@@ -18,7 +18,7 @@ _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 def wage(target: Target) -> AttackResult:
-    """Send 12 MB of requests on each of three connections, of which one reads its answers."""
+    """Send 12 MB of requests on each of three connections, one of which reads the responses."""
     data = memoryview(REQUEST * (BYTES // len(REQUEST)))
     until = time.monotonic() + target.seconds
     statuses: Counter[int] = Counter()
@@ -49,7 +49,7 @@ def _turn(
     sent: dict[socket.socket, int],
     statuses: Counter[int],
 ) -> bool:
-    """Send and read what is possible; whether the connection is of further use."""
+    """Send and read as much as possible; return whether the connection is still usable."""
     try:
         if events & selectors.EVENT_READ:
             received = one.recv(1 << 18)

@@ -1,7 +1,7 @@
-"""Raw HTTP/1.1 for attacks: requests as bytes, answers read from bytes, sockets with time limits.
+"""Raw HTTP/1.1 for attacks: requests as bytes, parsed responses, sockets with time limits.
 
-An ordinary client would refuse to send what an attack needs. Only loopback addresses are connected
-to.
+An ordinary client would refuse to send an attack's requests. Only connections to loopback addresses
+are allowed.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _MOST_ANSWER_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True)
 class Target:
-    """What an attack is aimed at, and for how long."""
+    """Address and duration of an attack."""
 
     host: str
     port: int
@@ -34,13 +34,13 @@ class Target:
 
     @property
     def infer_route(self) -> str:
-        """Address of the model in the v2 protocol."""
+        """Return the model's inference route in the v2 protocol."""
         return f"/v2/models/{self.model}/infer"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer."""
+    """One HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,8 +55,10 @@ def request_bytes(
     *,
     chunked: bool = False,
 ) -> bytes:
-    """A whole request; the body's length is in its head unless it is ``chunked``, and then the last
-    chunk is left to the caller."""
+    """Return a whole request.
+
+    Its head has the body's length, unless it is ``chunked``; then the caller adds the last chunk.
+    """
     lines = [f"{method} {route} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {value}" for name, value in headers]
     if chunked:
@@ -70,7 +72,7 @@ def request_bytes(
 
 
 def form_bytes(images: Sequence[bytes], name: str = "image") -> bytes:
-    """A ``multipart/form-data`` body with a part for each image."""
+    """Return a ``multipart/form-data`` body with a part for each image."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode()
     return b"".join(head + one + b"\r\n" for one in images) + f"--{BOUNDARY}--\r\n".encode()
 
@@ -79,9 +81,9 @@ FORM_TYPE: Final = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def answers_in(data: bytes) -> tuple[list[Answer], bytes]:
-    """Every complete answer at the start of ``data``, and what follows the last of them.
+    """Return the complete responses at the start of ``data``, and the remaining bytes.
 
-    Interim answers (1xx) are left out.
+    Interim responses (1xx) are left out.
     """
     found: list[Answer] = []
     at = 0
@@ -128,16 +130,16 @@ def _unchunked(data: bytes, at: int) -> tuple[bytes, int | None]:
 
 
 def connect(target: Target, *, receive_buffer: int | None = None) -> socket.socket:
-    """A connected TCP socket.
+    """Return a connected TCP socket.
 
     Args:
-        target: where; only loopback is accepted.
-        receive_buffer: bytes of the socket's receive buffer; a small one makes the server's writes
-            wait soon.
+        target: address to connect to; only loopback is accepted.
+        receive_buffer: size of the socket's receive buffer in bytes; with a small one the server's
+            writes soon block.
 
     Raises:
         BenchError: the address is not this machine's loopback.
-        OSError: no connection.
+        OSError: the connection failed.
     """
     check_loopback(target.host)
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -153,10 +155,10 @@ def connect(target: Target, *, receive_buffer: int | None = None) -> socket.sock
 
 
 def check_loopback(host: str) -> None:
-    """Do nothing for a loopback address.
+    """Raise an error unless the address is loopback.
 
     Raises:
-        BenchError: any other: an attack is for a server on this machine only.
+        BenchError: the address is not loopback; attacks may only target a server on this machine.
     """
     if not ipaddress.ip_address(host).is_loopback:
         message = f"attacks are sent to loopback addresses only, not to {host}"
@@ -166,8 +168,10 @@ def check_loopback(host: str) -> None:
 async def exchange(
     target: Target, pieces: Sequence[bytes], *, seconds: float, answers: int = 1
 ) -> list[Answer]:
-    """Send ``pieces`` on a new connection, and read until there are ``answers`` answers, the server
-    closes, or the time is over; the answers that came."""
+    """Send ``pieces`` on a new connection and return the responses.
+
+    Reading ends after ``answers`` responses, when the server closes, or when the time is over.
+    """
     check_loopback(target.host)
     received = b""
     writer = None
@@ -207,19 +211,18 @@ async def send_paced(
     most_open: int = 32,
     look: Callable[[int, list[Answer]], None] = lambda number, answers: None,
 ) -> Counter[int]:
-    """Send the requests in turn at a steady rate for ``target.seconds``, each on a connection of
-    its own.
+    """Send the requests in turn at a steady rate for ``target.seconds``, each on a new connection.
 
     Args:
-        target: where.
-        requests: each as the pieces in which it is sent.
-        per_second: rate; none is sent while ``most_open`` are unanswered.
-        wait_seconds: time for each answer.
-        most_open: connections at one time.
-        look: told the number of each request and its answers.
+        target: address and duration.
+        requests: requests, each as the pieces in which it is sent.
+        per_second: rate; sending pauses while ``most_open`` requests are outstanding.
+        wait_seconds: timeout for each response.
+        most_open: maximum number of concurrent connections.
+        look: receives the number of each request and its responses.
 
     Returns:
-        Status → requests; :data:`NO_ANSWER` where the connection ended or the time was over.
+        Number of requests by status; :data:`NO_ANSWER` if the connection ended or timed out.
     """
     statuses: Counter[int] = Counter()
     free = asyncio.Semaphore(most_open)
@@ -249,7 +252,7 @@ async def send_paced(
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What the attackers saw in one window."""
+    """The attackers' results in one window."""
 
     statuses: Mapping[int, int] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)

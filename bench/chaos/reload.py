@@ -1,4 +1,4 @@
-"""The trial ``reload``: model files are replaced under load."""
+"""Trial ``reload``: model files are replaced under load."""
 
 import asyncio
 import hashlib
@@ -17,11 +17,11 @@ from cifar10.records import to_json
 from cifar10.store import CARD_FILE, ONNX_FILE
 
 _ASKED: Final = 4
-"""Connections that ask, for each worker."""
+"""Number of polling connections for each worker."""
 
 
 async def reload(run: TrialRun) -> Verdict:
-    """Reload a model under load, each time with another good file and then with half of one."""
+    """Reload a model under load, alternating between a new good file and a truncated one."""
     file = run.store / run.model / ONNX_FILE
     card = read_card((file.parent / CARD_FILE).read_bytes())
     whole = file.read_bytes()
@@ -58,7 +58,7 @@ async def reload(run: TrialRun) -> Verdict:
 
 
 def judge(figures: dict[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = []
     if figures["failed_requests"]:
         broken.append(f"{figures['failed_requests']:.0f} requests failed")
@@ -68,13 +68,13 @@ def judge(figures: dict[str, float]) -> list[str]:
 
 
 def _renamed(onnx: bytes, number: int) -> bytes:
-    """The same model as other bytes: with a doc_string (field 6 of a ModelProto) at its end."""
+    """Return the same model with other bytes, by appending a doc_string (ModelProto field 6)."""
     text = str(number).encode()
     return onnx + b"\x32" + bytes([len(text)]) + text
 
 
 async def _digests(run: TrialRun) -> set[str]:
-    """Digests of the models that answer now, asked on several new connections for each worker."""
+    """Return the digests of the serving models, polled on several connections for each worker."""
     picture = encode_png(np.zeros((32, 32, 3), np.uint8))
     found = set()
     for _ in range(_ASKED * run.plan.workers):

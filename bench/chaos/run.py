@@ -1,7 +1,7 @@
-"""``cifar10 bench chaos``: which trials there are, and how they are run and recorded.
+"""``cifar10 bench chaos``: the list of trials, and how they are run and recorded.
 
-Each trial starts servers of its own, injects one kind of fault or attack, and says whether the
-promise held. Traffic comes from this machine, so rates here are not the server's best.
+Each trial starts its own servers, injects one kind of fault or attack, and reports whether the
+promise held. Traffic comes from this machine, so the rates are below the server's maximum.
 
 A new trial is one new file with a :class:`~bench.chaos.trial.Trial` and one entry in
 :data:`TRIALS`.
@@ -71,14 +71,14 @@ TRIALS: Final[dict[str, Trial]] = {
         soak.TRIAL,
     )
 }
-"""Name → trial, in the order in which they are run: the longest last."""
+"""Trials by name, in the order in which they run; the longest is last."""
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Do nothing where all are names of trials.
+    """Raise an error unless all names are trials.
 
     Raises:
-        BenchError: one is not; with those that there are.
+        BenchError: a name is unknown; the message lists the trials.
     """
     for name in names:
         if name not in TRIALS:
@@ -96,10 +96,10 @@ def run_trials(
     device: Device = "auto",
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Run the trials named, or all, and record each as soon as it has ended.
+    """Run the named trials, or all, and record each as soon as it has ended.
 
     Raises:
-        BenchError: no such trial or model, or a row could not be written.
+        BenchError: a trial or the model is unknown, or a row could not be written.
     """
     check_names(names)
     digest = ModelStore(models).card(model).sha256
@@ -125,7 +125,7 @@ def run_trial(
     device: str = "auto",
     progress: Progress = silent,
 ) -> ChaosMeasurement:
-    """Run one trial, on a server of its own and a copy of the model.
+    """Run one trial, with its own server and a copy of the model.
 
     Raises:
         BenchError: the server does not start.
@@ -135,7 +135,7 @@ def run_trial(
     pinning: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     cores = usable()
     if trial.own_core and len(cores) > 1:
-        # At a steady rate, a generator that shares the server's cores takes the more from it the
+        # At a steady rate, a generator on the server's cores takes more CPU time from it the
         # further both fall behind.
         command = (*on_cores(cores[:-1]), *SERVE)
         pinning = pinned(cores[-1])
@@ -153,7 +153,7 @@ def run_trial(
 
 
 def trials_in(rows: Sequence[Row], model: str, workers: int) -> set[str]:
-    """Trials already recorded for this model; the soak may have run with fewer workers."""
+    """Return the trials recorded for this model; the soak may have run with fewer workers."""
     return {
         found.trial
         for row in rows

@@ -1,4 +1,4 @@
-"""The trial ``scan_bombs``: pictures of few bytes that take seconds to decode."""
+"""Trial ``scan_bombs``: small pictures that take seconds to decode."""
 
 import asyncio
 from collections import Counter
@@ -30,8 +30,11 @@ def prepare() -> None:
 
 
 def wage(target: Target) -> AttackResult:
-    """Send progressive JPEGs of 9,000 scans, multi-scan baseline JPEGs of 64 megapixels and tiny
-    WebPs of 24, as bodies and in forms; half of the clients leave at once."""
+    """Send pictures that are expensive to decode, as bodies and in forms.
+
+    They are progressive JPEGs of 9,000 scans, multi-scan baseline JPEGs of 64 megapixels and tiny
+    WebPs of 24. Half of the clients disconnect at once.
+    """
     return asyncio.run(_wage(target))
 
 

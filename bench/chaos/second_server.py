@@ -1,7 +1,7 @@
-"""The trial ``second_server``: another server is started in the same BentoML home.
+"""Trial ``second_server``: another server is started in the same BentoML home.
 
-Once on the port of the first, where it must fail, and once on a port of its own. Neither may take
-away the first one's metrics or workers.
+It starts once on the port of the first, where it must fail, and once on its own port. Neither start
+may remove the first server's metrics or workers.
 """
 
 import asyncio
@@ -20,7 +20,10 @@ from cifar10.errors import BenchError
 
 _START_SECONDS: Final = 60.0
 _NICE: Final = ("nice", "-n", "10")
-"""The second server's start takes a core for seconds, which is not what is tried here."""
+"""Command prefix for a lower priority.
+
+The second server's start uses a core for seconds, which is not under test here.
+"""
 _COUNTED: Final = re.compile(r"^cifar10_requests_total\{.*\} (\S+)$", re.MULTILINE)
 _BEFORE_SECONDS: Final = 1.0
 _WINDOW_SECONDS: Final = 16.0
@@ -63,7 +66,7 @@ async def second_server(run: TrialRun) -> Verdict:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = judge_times(figures)
     if figures["workers_lost"]:
         broken.append(f"{figures['workers_lost']:.0f} workers were lost")
@@ -86,7 +89,7 @@ def judge(figures: Mapping[str, float]) -> list[str]:
 
 
 async def requests_counted(url: str) -> float:
-    """Requests that the server's ``/metrics`` counts; 0 where there are no metrics."""
+    """Return the number of requests counted in the server's ``/metrics``; 0 without metrics."""
     try:
         async with httpx.AsyncClient(timeout=10) as client:
             text = (await client.get(f"{url}/metrics")).text
@@ -96,7 +99,7 @@ async def requests_counted(url: str) -> float:
 
 
 def _starts(run: TrialRun, command: Sequence[str], home: str) -> bool:
-    """Whether a server started so becomes ready; it is stopped again."""
+    """Start a server with these settings, stop it, and return whether it became ready."""
     second = Server(
         run.store,
         load=[run.model],

@@ -1,7 +1,7 @@
-"""The trial ``slow_readers``: clients ask for much and never read the answers.
+"""Trial ``slow_readers``: clients send many requests and never read the responses.
 
-Each answer that nobody reads fills the server's memory and keeps its connection. The trial also
-asks for one answer that is as large as its request can make it.
+Each unread response occupies the server's memory and its connection. The trial also requests the
+largest response that a request can produce.
 """
 
 import asyncio
@@ -22,20 +22,22 @@ from bench.chaos.trial import TrialRun
 
 CONNECTIONS: Final = 60
 ANSWERS_EACH: Final = 400
-"""Pipelined requests on each connection, for answers of 55 kB."""
+"""Number of pipelined requests on each connection, for responses of 55 kB."""
 HOLD_SECONDS: Final = 45.0
 STOP_SECONDS: Final = 20.0
-"""The promise: SIGTERM ends a server whose clients do not read within this; the time to finish
-accepted requests is 30 seconds by default."""
+"""Promised time in which SIGTERM ends a server whose clients do not read.
+
+The time to finish accepted requests is 30 seconds by default.
+"""
 LARGEST_ANSWER_BYTES: Final = 1_000_000
 _LARGE_ID_BYTES: Final = 9_000_000
 _SMALL_BUFFER: Final = 4_096
 _ESTABLISHED: Final = 1
-"""TCP_ESTABLISHED of Linux's ``tcp_states.h``."""
+"""Value of TCP_ESTABLISHED in Linux's ``tcp_states.h``."""
 
 
 def wage(target: Target) -> AttackResult:
-    """Hold connections whose answers are never read; count those that the server ends."""
+    """Hold connections without reading; count those that the server closes."""
     started = time.monotonic()
     largest = asyncio.run(_largest_answer(target))
     until = started + target.seconds
@@ -68,7 +70,7 @@ def open_never_readers(target: Target, count: int) -> list[socket.socket]:
 
 
 def send_without_reading(opened: Sequence[socket.socket], data: bytes, until: float) -> None:
-    """Send ``data`` on every connection as far as the server takes it."""
+    """Send ``data`` on every connection as far as the server accepts it."""
     left = dict.fromkeys(opened, memoryview(data))
     with selectors.DefaultSelector() as selector:
         for one in opened:
@@ -76,7 +78,7 @@ def send_without_reading(opened: Sequence[socket.socket], data: bytes, until: fl
             selector.register(one, selectors.EVENT_WRITE, data=one)
         while left and time.monotonic() < until:
             ready = selector.select(timeout=1.0)
-            if not ready:  # no connection takes any more
+            if not ready:  # no connection accepts more data
                 return
             for key, _ in ready:
                 one = key.data
@@ -92,7 +94,7 @@ def send_without_reading(opened: Sequence[socket.socket], data: bytes, until: fl
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether the server still keeps the connection, found without reading from it."""
+    """Return whether the server keeps the connection open, without reading from it."""
     try:
         state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     except OSError:
@@ -119,7 +121,7 @@ async def _largest_answer(target: Target) -> int:
 
 
 async def stop_with_never_readers(run: TrialRun) -> dict[str, float]:
-    """Send SIGTERM while clients do not read; how long the server takes to end."""
+    """Send SIGTERM while clients do not read; return the seconds that the server takes to end."""
     target = Target("127.0.0.1", run.server.port, run.model, run.plan.seed, 5.0)
 
     def stop() -> float:
@@ -141,7 +143,7 @@ async def stop_with_never_readers(run: TrialRun) -> dict[str, float]:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = []
     held = figures["never_readers"] - figures["never_readers_released"]
     if held > 0:

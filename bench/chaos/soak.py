@@ -1,4 +1,4 @@
-"""The trial ``soak``: a steady load for long, with the memory measured throughout."""
+"""Trial ``soak``: a long, steady load with continuous memory measurement."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from bench.load.loops import closed_loop, open_loop
 SHARE: Final = 0.7
 """Offered load over capacity."""
 MEMORY_GROWTH: Final = 0.05
-"""The promise: from the second quarter of a trial to its last, memory grows by less than this."""
+"""Promised bound on memory growth from the second quarter of a trial to its last."""
 PROMISED_GROWTH: Final = (
     f"memory grows by less than {MEMORY_GROWTH:.0%} from the second quarter to the last"
 )
@@ -22,7 +22,7 @@ _MEMORY_EVERY_SECONDS: Final = 5.0
 
 
 async def soak(run: TrialRun) -> Verdict:
-    """Send a steady load below capacity, for long."""
+    """Send a steady load below capacity for a long time."""
     client, plan = run.client(), run.plan
     await client.open_connections(USERS)
     capacity_seconds = min(5.0, plan.soak_seconds)
@@ -43,7 +43,7 @@ async def soak(run: TrialRun) -> Verdict:
 
     watching = asyncio.ensure_future(watch())
     try:
-        # In parts, so that what is kept of each request does not grow for half an hour.
+        # Run in parts, so that the records of requests do not grow for half an hour.
         times = []
         left, part = plan.soak_seconds, 0
         while left > 0:
@@ -75,7 +75,7 @@ async def soak(run: TrialRun) -> Verdict:
 
 
 def judge(figures: dict[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = []
     if figures["failed_requests"]:
         broken.append(f"{figures['failed_requests']:.0f} requests failed")

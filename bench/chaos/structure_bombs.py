@@ -1,4 +1,4 @@
-"""The trial ``structure_bombs``: JSON whose structure costs far more than its bytes."""
+"""Trial ``structure_bombs``: JSON whose structure is far more expensive than its size suggests."""
 
 import asyncio
 import functools
@@ -17,7 +17,7 @@ _PER_SECOND: Final = 3.0
 
 @functools.cache
 def bodies() -> tuple[tuple[bytes, tuple[tuple[str, str], ...]], ...]:
-    """(body, headers) of each bomb."""
+    """Return (body, headers) for each bomb."""
     lists = b'{"inputs":[' + b"[]," * (UNPACKED_BYTES // 3) + b"[]]}"
     objects = b'{"inputs":[' + b"{}," * (UNPACKED_BYTES // 3) + b"{}]}"
     commas = b'{"inputs":[' + b"0," * (UNPACKED_BYTES // 2) + b"0]}"
@@ -33,7 +33,7 @@ def bodies() -> tuple[tuple[bytes, tuple[tuple[str, str], ...]], ...]:
 
 
 def _valid_but_nested() -> bytes:
-    """A request of a valid form whose numbers lie in lists of one each."""
+    """Return a valid request with each number nested in lists of one element."""
     rows = [[[[0]] * 3] * 32] * 32
     tensor = {"name": "image", "datatype": "UINT8", "shape": [250, 32, 32, 3], "data": [rows] * 250}
     return json.dumps({"inputs": [tensor]}).encode()

@@ -1,4 +1,4 @@
-"""Ordinary clients: those that load the server, and those that notice when it slows down."""
+"""Ordinary clients: some load the server, others measure how it responds."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from bench.load.loops import open_loop
 from bench.load.sent import Sent
 
 USERS: Final = 32
-"""Connections of :func:`traffic`."""
+"""Number of connections of :func:`traffic`."""
 
 
 @contextlib.asynccontextmanager
 async def traffic(run: TrialRun, users: int = USERS) -> AsyncIterator[None]:
-    """Run ``users`` clients that ask as fast as they are answered, on connections they keep."""
+    """Run ``users`` closed-loop clients at full speed, on persistent connections."""
     client = run.client()
     await client.open_connections(users)
     going = True
@@ -43,12 +43,12 @@ async def traffic(run: TrialRun, users: int = USERS) -> AsyncIterator[None]:
 async def ordinary(
     client: HttpClient, per_second: float, seconds: float, *, seed: int, statuses: Counter[int]
 ) -> NDArray[np.float64]:
-    """Send at a steady rate, whatever else the server does.
+    """Send at a steady rate, independently of the server's speed.
 
     Returns:
-        float64 (requests,): times in ms from the moment each was due. A request that is not
-        answered with a 200 counts as long as the client would have waited, so that a service which
-        refuses ordinary clients does not look fast.
+        float64 (requests,): times in ms from when each was due. A request without a 200
+        counts as the client's timeout, so that a service which refuses ordinary clients does not
+        look fast.
     """
 
     async def send(number: int) -> int:
@@ -60,13 +60,13 @@ async def ordinary(
 
 
 def times_with_failures(sent: Sent) -> NDArray[np.float64]:
-    """Time of each request in ms; :data:`TIMEOUT_SECONDS` for one that failed."""
+    """Return the time of each request in ms; :data:`TIMEOUT_SECONDS` for a failed one."""
     times = (sent.done_s - sent.due_s) * 1e3
     return np.where(sent.succeeded, times, TIMEOUT_SECONDS * 1e3)
 
 
 def percentile_ms(times: Sequence[NDArray[np.float64]], share: float) -> float:
-    """Percentile over several windows; 0 where nothing was sent."""
+    """Return the percentile over several windows; 0 without requests."""
     every = np.concatenate(times) if times else np.zeros(0)
     return float(np.percentile(every, share)) if every.size else 0.0
 
@@ -74,7 +74,7 @@ def percentile_ms(times: Sequence[NDArray[np.float64]], share: float) -> float:
 async def until(
     condition: Callable[[], bool], seconds: float, *, look_every: float = 0.05
 ) -> float | None:
-    """Seconds until ``condition`` holds; None where it did not within ``seconds``."""
+    """Return the seconds until ``condition`` holds; None if it does not within ``seconds``."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     while loop.time() - start < seconds:

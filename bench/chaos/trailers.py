@@ -1,4 +1,4 @@
-"""The trial ``trailers``: fields after a chunked body, which must not count and must be bounded."""
+"""Trial ``trailers``: fields after a chunked body, which must be ignored and bounded."""
 
 import asyncio
 from collections import Counter
@@ -12,14 +12,14 @@ from bench.chaos.raw import AttackResult, Target, exchange, request_bytes
 from bench.load.bodies import encode_png
 from bench.load.client import NO_ANSWER
 
-TOKEN: Final = "chaos-client"  # noqa: S105 - of the server under trial
+TOKEN: Final = "chaos-client"  # noqa: S105 - token of the server under trial
 TRAILER_BYTES: Final = 18_000_000
 _PER_SECOND: Final = 1.0
 _HEADERS: Final = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def forged_requests() -> list[bytes]:
-    """Requests whose token is in the trailer only, with and without announcing it."""
+    """Return requests with the token only in the trailer, with and without announcing it."""
     picture = encode_png(np.zeros((32, 32, 3), np.uint8))
     credential = f"Authorization: Bearer {TOKEN}\r\n".encode()
     made = []
@@ -63,7 +63,7 @@ async def _wage(target: Target) -> AttackResult:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     accepted = figures["forged_trailers_accepted"]
     return [f"{accepted:.0f} tokens in trailers were accepted"] if accepted else []
 

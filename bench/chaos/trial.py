@@ -1,4 +1,4 @@
-"""What a trial is, how much of each is done, and what one gathers while it runs."""
+"""Trial type, sizes of the trials, and the data gathered while one runs."""
 
 import contextlib
 import time
@@ -19,7 +19,7 @@ from bench.rows.kinds.service import ChaosMeasurement
 from bench.serving.process import SERVE, Server
 
 DESIGNED_FAILURES: Final = frozenset((503, 504))
-"""5xx statuses that the service gives on purpose: it is busy, or the deadline has passed."""
+"""5xx statuses that the service returns by design: it is busy, or the deadline has passed."""
 ADMINISTRATOR: Final = "chaos"
 """Token that allows a reload, on every server that a trial starts."""
 _PICTURES: Final = 64
@@ -27,32 +27,33 @@ _PICTURES: Final = 64
 
 @dataclass(frozen=True)
 class ChaosPlan:
-    """How much of each trial is done."""
+    """Sizes and durations of the trials."""
 
     workers: int = 2
     kills: int = 5
     reloads: int = 5
     inputs: int = 100_000
-    """Hostile inputs in process."""
+    """Number of hostile inputs in process."""
     sent_inputs: int = 20_000
-    """Hostile requests over sockets, at most; never more than ``inputs``."""
+    """Maximum number of hostile requests over sockets; never more than ``inputs``."""
     soak_seconds: float = 1_800.0
     seed: int = 20_240_601
     large_images: int = 5
     large_seconds: float = 10.0
     large_rounds: int = 3
     attack_seconds: float = 12.0
-    """Length of one window, alone or under attack."""
+    """Duration of one window, alone or under attack."""
     attack_rounds: int = 2
     settle_seconds: float = 60.0
-    """Time that the memory has to go back after an attack."""
+    """Time for memory to recover after an attack."""
     ordinary_per_second: float = 50.0
     short: bool = False
-    """Whether no trial may take longer than this plan says, as some need to show their point."""
+    """Whether to limit every trial to this plan's durations; some otherwise take longer to be
+    conclusive."""
 
     @classmethod
     def quick(cls, workers: int) -> "ChaosPlan":
-        """Little of each, to see that the trials work."""
+        """Return a small plan that only checks that the trials work."""
         return cls(
             workers,
             kills=1,
@@ -75,39 +76,39 @@ class TrialSkippedError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial found."""
+    """Findings of a trial."""
 
     figures: Mapping[str, float]
     broken: Sequence[str]
-    """Parts of the promise that did not hold, each with its numbers; empty: the promise holds."""
+    """Broken parts of the promise, each with its numbers; empty if the promise holds."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
     promise: str | None = None
-    """Where it differs from the trial's own, because less was done."""
+    """Promise of this run, if it differs from the trial's own because less was done."""
 
 
 @dataclass
 class TrialRun:
-    """One trial while it runs: the server, how much to do, and what is gathered."""
+    """A running trial: its server, its plan, and the data gathered."""
 
     name: str
     store: Path
-    """A copy of the model, which the trial may damage."""
+    """Copy of the model store, which the trial may damage."""
     model: str
     plan: ChaosPlan
     device: str = "auto"
     progress: Progress = silent
     statuses: Counter[int] = field(default_factory=Counter)
-    """Every answer by its status; :data:`NO_ANSWER` where none came."""
+    """Number of responses by status; :data:`NO_ANSWER` if there was none."""
     memory: list[tuple[float, int]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     current: Server | None = None
 
     @property
     def server(self) -> Server:
-        """The server under trial.
+        """Server under trial.
 
         Raises:
-            RuntimeError: none runs; a defect of the trial.
+            RuntimeError: no server is running, which is a bug in the trial.
         """
         if self.current is None:
             message = f"the trial {self.name!r} has no server running"
@@ -126,8 +127,8 @@ class TrialRun:
 
         Args:
             settings: environment variables in addition to the usual ones.
-            command: what starts it.
-            output: descriptor that gets its log; None: a file.
+            command: command that starts it.
+            output: file descriptor for its log; None: a file.
         """
         usual = {"CIFAR10_WORKERS": str(self.plan.workers), "CIFAR10_ADMIN_TOKEN": ADMINISTRATOR}
         self.current = Server(
@@ -145,14 +146,14 @@ class TrialRun:
             self.current = None
 
     def client(self, **more: Any) -> HttpClient:
-        """A client that posts pictures of noise, the same each time."""
+        """Return a client that posts noise pictures, the same ones each time."""
         chance = np.random.default_rng(self.plan.seed)
         pixels = chance.integers(0, 256, (_PICTURES, 32, 32, 3), np.uint8)
         pictures = [encode_png(one) for one in pixels]
         return HttpClient(self.server.url, "/classify", pictures, **more)
 
     def weigh(self) -> int:
-        """Note and return the memory that the server's processes take now, in bytes; 0 where it has
+        """Record and return the current memory of the server's processes, in bytes; 0 once it has
         ended."""
         size = 0
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -161,34 +162,34 @@ class TrialRun:
         return size
 
     def worker_ids(self) -> set[int]:
-        """Process ids of the workers; none where the server has ended."""
+        """Return the process ids of the workers; none once the server has ended."""
         with contextlib.suppress(psutil.NoSuchProcess):
             return {one.pid for one in self.server.workers()}
         return set()
 
     def failures(self) -> int:
-        """Number of requests without an answer, or with a 5xx that is not by design."""
+        """Number of requests without a response, or with a 5xx that is not by design."""
         return undesigned(self.statuses)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One kind of fault or attack, and what the service promises under it."""
+    """One kind of fault or attack, and the service's promise under it."""
 
     name: str
     title: str
     promise: str
     run: Callable[[TrialRun], Coroutine[Any, Any, Verdict]]
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings of the server, in addition to the usual ones."""
+    """Additional settings of the server."""
     starts_server: bool = False
-    """Whether the trial starts its servers by itself, with :meth:`TrialRun.serve`."""
+    """Whether the trial starts its own servers with :meth:`TrialRun.serve`."""
     own_core: bool = False
-    """Whether the load generator gets a core of its own, where there are two or more."""
+    """Whether the load generator gets its own core, if there are two or more."""
 
 
 def measurement_of(trial: Trial, run: TrialRun, verdict: Verdict) -> ChaosMeasurement:
-    """The row of a trial that has ended."""
+    """Return the row of a finished trial."""
     return ChaosMeasurement(
         trial=trial.name,
         workers=run.plan.workers,
@@ -208,7 +209,7 @@ def measurement_of(trial: Trial, run: TrialRun, verdict: Verdict) -> ChaosMeasur
 
 
 def undesigned(statuses: Mapping[int, int]) -> int:
-    """Number of requests without an answer, or with a 5xx other than 503 and 504."""
+    """Return the number of requests without a response, or with a 5xx other than 503 and 504."""
     return sum(
         count
         for status, count in statuses.items()
@@ -217,11 +218,12 @@ def undesigned(statuses: Mapping[int, int]) -> int:
 
 
 def growth(memory: Sequence[tuple[float, int]]) -> float:
-    """Growth of the memory from the second quarter of the samples (from the first sample, where
-    there are very few) to the last quarter: 0.05 is 5 %.
+    """Return the growth of memory from the second quarter of the samples to the last; 0.05 is 5 %.
 
-    In the first quarter, workers make pages their own that they shared with the process that forked
-    them, and load what each kind of input needs.
+    With very few samples, the first sample replaces the second quarter.
+
+    In the first quarter, workers copy pages that they shared with their parent process, and load
+    the code for each kind of input.
     """
     sizes = [size for _, size in memory]
     quarter = max(1, len(sizes) // 4)

@@ -1,8 +1,8 @@
-"""The trial ``upgrades``: requests that ask for another protocol and carry a body.
+"""Trial ``upgrades``: requests with a body that ask to switch to another protocol.
 
 ``curl --http2``, Java's HTTP client and nginx's usual configuration for WebSockets send them. The
-service stays with HTTP/1.1, reads the body and gives one answer. A body that looks like a request
-must not be answered as one.
+service stays with HTTP/1.1, reads the body and sends one response. A body that looks like a request
+must not be handled as one.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _PAUSE_SECONDS: Final = 0.02
 
 @dataclass(frozen=True)
 class Case:
-    """One request, in the pieces in which it is sent, and the statuses that may answer it."""
+    """One request, in the pieces in which it is sent, with the acceptable statuses."""
 
     name: str
     pieces: tuple[bytes, ...]
@@ -44,7 +44,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Every way of asking for an upgrade."""
+    """Return one case for every way of requesting an upgrade."""
     picture = encode_png(np.zeros((32, 32, 3), np.uint8))
     form = form_bytes([picture])
     made = []
@@ -68,7 +68,7 @@ def cases() -> list[Case]:
 
 
 def wage(target: Target) -> AttackResult:
-    """Send every case again and again."""
+    """Send every case repeatedly."""
     return asyncio.run(_wage(target, cases()))
 
 
@@ -79,7 +79,7 @@ async def _wage(target: Target, every: Sequence[Case]) -> AttackResult:
     asked = wrong = extra = 0
     while loop.time() - start < target.seconds:
         for case in every:
-            # A second answer, were there one, comes within a moment of the first.
+            # A second response, if there is one, arrives shortly after the first.
             found = await exchange(target, case.pieces, seconds=_SECOND_ANSWER_SECONDS, answers=2)
             if not found:
                 found = await exchange(target, case.pieces, seconds=10.0)
@@ -101,7 +101,7 @@ async def _wage(target: Target, every: Sequence[Case]) -> AttackResult:
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
-    """Parts of the promise that did not hold."""
+    """Return the broken parts of the promise."""
     broken = []
     if figures["upgrades_answered_wrongly"]:
         broken.append(

@@ -1,1 +1,1 @@
-"""Measure models and the service, and read what was measured."""
+"""Commands that measure models and the service, and commands that show the measurements."""

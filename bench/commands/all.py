@@ -46,7 +46,7 @@ cifar10 bench all simple_cnn --quick
     multiple=True,
     type=shared.ModelName(),
     metavar="MODEL",
-    help="Measure this one in every way, besides those that are worth it (may be repeated).",
+    help="Run every measurement on this model too (may be repeated).",
 )
 @options.quick
 @options.resume

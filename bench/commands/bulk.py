@@ -1,4 +1,4 @@
-"""Measure many images in one request, against in process."""
+"""Measure requests with many images each, against inference in process."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from cifar10.store import ModelStore
     """\
 cifar10 bench bulk                              256 images a request, every model in the store
 cifar10 bench bulk --resume                     continue the newest session
-cifar10 bench bulk --quick                      half a second each: to see that all works
+cifar10 bench bulk --quick                      half a second each: a functional check
 cifar10 bench bulk simple_cnn --images 64 --rounds 3
 """,
     options.EXIT_CODES,
@@ -35,7 +35,7 @@ cifar10 bench bulk simple_cnn --images 64 --rounds 3
     help="Number of images in a request.",
 )
 @options.rounds("Interleaved rounds (default: 5, quick: 2).")
-@options.positive_seconds("Time of each way in each round (default: 3, quick: 0.5).")
+@options.positive_seconds("Duration of each measurement in each round (default: 3, quick: 0.5).")
 @options.quick
 @options.resume
 @shared.data
@@ -52,7 +52,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure the models named, or all."""
+    """Measure the named models, or all."""
     store = ModelStore(models_dir())
     names = chosen_models(store, models)
     plan = QUICK_BULK_PLAN if quick else BulkPlan()

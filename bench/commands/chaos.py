@@ -33,14 +33,14 @@ Trials: {", ".join(TRIALS)} (default: all, in that order).
 )
 @click.argument("trials", nargs=-1, metavar="[TRIAL]...")
 @click.option(
-    "--model", type=shared.ModelName(), help="The model served (default: the server's own default)."
+    "--model", type=shared.ModelName(), help="Model to serve (default: the server's own default)."
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Workers of the server.",
+    help="Number of server workers.",
 )
 @click.option(
     "--inputs",
@@ -54,7 +54,7 @@ Trials: {", ".join(TRIALS)} (default: all, in that order).
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Length of the soak.",
+    help="Duration of the soak.",
 )
 @options.quick
 @options.resume
@@ -73,7 +73,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Run the trials named, or all."""
+    """Run the named trials, or all."""
     check_names(trials)
     if quick:
         plan = ChaosPlan.quick(workers)

@@ -1,4 +1,4 @@
-"""What the options choose: models, data, where rows go, how a model is opened."""
+"""Resolve command options into models, data, a recorder and an opener."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from cifar10.store import ModelStore, StoredModel
 
 
 def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
-    """The models to measure: those wanted, each of which must be there, or all."""
+    """Return the models to measure: the named ones, or all."""
     if wanted:
         for name in wanted:
             store.card(name)
@@ -32,10 +32,11 @@ def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
 
 
 def model_of(store: ModelStore, wanted: str | None, device: Device = "auto") -> str:
-    """The model to serve: the one wanted, else the one released for ``device``, else the first.
+    """Return the model to serve: the named one, else the one released for ``device``, else the
+    first.
 
     Raises:
-        BenchError: there is none.
+        BenchError: the store has no model.
     """
     there = store.names()
     if not there:
@@ -45,30 +46,31 @@ def model_of(store: ModelStore, wanted: str | None, device: Device = "auto") -> 
 
 
 def served_models(names: Sequence[str], url: str | None) -> Sequence[str | None]:
-    """The models to start services for; with ``url``, what to ask the service there for."""
+    """Return the models to start services for; with ``url``, the model to request from that
+    service."""
     if url is not None:
         return list(names) or [None]
     return chosen_models(ModelStore(models_dir()), names)
 
 
 def chosen_dataset(source: str | None, progress: Progress) -> Dataset:
-    """The data that ``--data`` names, or the environment."""
+    """Return the data set that ``--data`` or the environment names."""
     told = labelled("reading the dataset", progress)
     return load_dataset(source, progress=lambda done, total: told("", done, total))
 
 
 def new_recorder(results: Path, *, quick: bool = False, session_id: str | None = None) -> Recorder:
-    """A recorder for the rows of this command, or of a session that has an id of its own."""
+    """Return a recorder for this command's rows, or for a session with its own run id."""
     return Recorder(results, read_machine(), read_versions(), quick=quick, run_id=session_id)
 
 
 def opener(device: str, threads: int = 1) -> Callable[[StoredModel], Executor]:
-    """Return what opens a model on ``device``."""
+    """Return a function that opens a model on ``device``."""
     return lambda stored: open_model(stored, device, threads)
 
 
 def open_model(stored: StoredModel, device: str, threads: int) -> Executor:
-    """Open a model, its golden answer checked."""
+    """Open a model and check its golden answer."""
     options = PredictorOptions(device=device, threads=threads)  # type: ignore[arg-type]
     predictor = Predictor(stored.onnx, options)
     predictor.check_golden(stored.card.golden)

@@ -1,4 +1,4 @@
-"""Compare two sets of rows: what changed, and whether it is real."""
+"""Compare two sets of rows and report significant changes."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,17 +22,17 @@ from cifar10.commands.terminal import print_json
 cifar10 compare baseline/ results/              two folders; exit code 4 on a regression
 cifar10 compare 3f2a91c0 a77e01d2               two runs of this folder (see: cifar10 ls)
 cifar10 compare 3f2a,77b0,c041 a77e,19fd,e220 --tolerance 5
-                                                three runs a side, taken in turn: the best way
+                                                three runs a side, interleaved: the most reliable
 
-To see that it works here: measure an unchanged service a few times, then a slower one.
+To check it on this machine, measure an unchanged service a few times, then a slower one.
   for i in 1 2 3; do cifar10 bench load --results a; cifar10 bench load --results b; done
   cifar10 compare a b                           the same: exit code 0
 """,
     """\
 Exit codes:
-  0    nothing became worse
+  0    no regression
   1    an error, in one line
-  4    something became worse than the tolerance allows
+  4    a regression beyond the tolerance
   5    nothing could be compared
 """,
 )
@@ -44,7 +44,7 @@ Exit codes:
     default=10.0,
     show_default=True,
     metavar="PERCENT",
-    help="Change of speed that is allowed.",
+    help="Allowed change in speed.",
 )
 @click.option(
     "--accuracy-tolerance",
@@ -52,7 +52,7 @@ Exit codes:
     default=0.5,
     show_default=True,
     metavar="POINTS",
-    help="Loss of accuracy that is allowed.",
+    help="Allowed loss of accuracy.",
 )
 @options.results
 @shared.as_json

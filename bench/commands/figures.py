@@ -1,6 +1,6 @@
-"""The figures that the commands show of a model: what they are, how they read, which way is better.
+"""Figures that the commands show for a model: their names, formats and better direction.
 
-One list for ``cifar10 table``, for ``cifar10 show``, and for what a measuring command ends with.
+``cifar10 table``, ``cifar10 show`` and the summary of a measuring command share this list.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,17 +30,17 @@ class Figure:
     """One figure of a model."""
 
     name: str
-    """What ``--sort`` calls it."""
+    """Name for ``--sort``."""
     title: str
     value: Callable[[ModelResult], float | None]
     text: Callable[[float], str]
     higher_is_better: bool = False
     in_points: bool = False
-    """A share: it changes by points, everything else by per cent."""
+    """Whether changes are given in percentage points instead of per cent."""
 
 
 def _number(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Format with three significant digits, without an exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -109,18 +109,18 @@ FIGURES: Final[tuple[Figure, ...]] = (
 )
 
 LEADERBOARD: Final = ("accuracy", "p50", "p99", "images", "requests", "size")
-"""The columns of ``cifar10 table``."""
+"""Columns of ``cifar10 table``."""
 MEASURED: Final = (
     "accuracy", "p50", "p99", "images", "requests", "http_p50", "http_p99", "robustness", "verify",
     "memory", "ready",
 )  # fmt: skip
-"""What a measuring command ends with, as far as it measured them."""
+"""Figures in the summary of a measuring command, where it measured them."""
 
 BY_NAME: Final[dict[str, Figure]] = {figure.name: figure for figure in FIGURES}
 
 
 def store_digests() -> dict[str, str]:
-    """Name → SHA-256 of the models in the store; those whose card cannot be read are left out."""
+    """Map each model in the store to its SHA-256, leaving out models whose card cannot be read."""
     store = ModelStore(models_dir())
     found = {}
     for name in store.names():
@@ -143,7 +143,7 @@ def shown(figure: Figure, result: ModelResult) -> str:
 
 
 def change(figure: Figure, now: float | None, before: float | None) -> str:
-    """Return how much a figure changed, with its sign; nothing where there is no earlier one."""
+    """Return a figure's signed change, or nothing if there is no earlier value."""
     if now is None or before is None:
         return ""
     if figure.in_points:
@@ -152,11 +152,11 @@ def change(figure: Figure, now: float | None, before: float | None) -> str:
 
 
 def measured_now(rows: Iterable[Row], run_id: str) -> list[tuple[ModelResult, ModelResult | None]]:
-    """Return the results of one run, each with the model's earlier ones on the same provider.
+    """Return the results of one run, each with the model's earlier results on the same provider.
 
     Args:
-        rows: this machine's.
-        run_id: the run's.
+        rows: rows of this machine.
+        run_id: id of the run.
     """
     every = list(rows)
     mine = [row for row in every if row.run_id == run_id]
@@ -173,8 +173,11 @@ def measured_now(rows: Iterable[Row], run_id: str) -> list[tuple[ModelResult, Mo
 def result_table(
     found: Sequence[tuple[ModelResult, ModelResult | None]],
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the lines of what a run measured: a line a model, a column a figure
-    that was measured, with its change since the previous run."""
+    """Return the header and lines of a run's result table.
+
+    There is one line a model and one column for each measured figure, with its change since the
+    previous run.
+    """
     figures = [
         BY_NAME[name]
         for name in MEASURED
@@ -193,8 +196,10 @@ def result_table(
 
 
 def other_lines(rows: Iterable[Row], run_id: str) -> list[str]:
-    """Return a line for each row of a run that is about no figure of a model: bulk requests,
-    settings, faults and other servers."""
+    """Return a line for each row of a run that has no figure of a model.
+
+    These are bulk requests, settings, faults and other servers.
+    """
     mine = [row for row in rows if row.run_id == run_id]
     return [f"{row.model}: {line}" for row in mine if (line := _line_of(row)) is not None]
 
@@ -221,7 +226,7 @@ def _line_of(row: Row) -> str | None:
 
 
 def record(result: ModelResult) -> dict[str, float | str | bool | None]:
-    """Return all figures of a model, unrounded, for a program."""
+    """Return all figures of a model, unrounded, for JSON output."""
     return {
         "model": result.model,
         "sha256": result.digest,

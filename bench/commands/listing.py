@@ -1,4 +1,4 @@
-"""What ``ls``, ``show`` and ``compare`` print: tables for people, JSON for programs."""
+"""Select and print rows for ``ls``, ``show`` and ``compare``, as tables or as JSON."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +18,10 @@ _SHOWN_CHARACTERS: Final = 48
 
 
 def found_in(results: Path) -> list[MachineResults]:
-    """The rows of all machines.
+    """Return the rows of all machines.
 
     Raises:
-        BenchError: there is none.
+        BenchError: the folder has no rows.
     """
     found = [machine for machine in read_results(results) if machine.rows]
     if not found:
@@ -31,10 +31,10 @@ def found_in(results: Path) -> list[MachineResults]:
 
 
 def chosen_machine(results: Path, wanted: str | None) -> MachineResults:
-    """The rows of the machine named; else of this one; else of the one measured last.
+    """Return the rows of the named machine, else of this one, else of the last one measured.
 
     Raises:
-        BenchError: there is no such machine, or there are no rows.
+        BenchError: the machine is unknown, or there are no rows.
     """
     found = {machine.name: machine for machine in found_in(results)}
     if wanted is not None and wanted not in found:
@@ -48,15 +48,15 @@ def chosen_machine(results: Path, wanted: str | None) -> MachineResults:
 
 
 def side_of(place: str, results: Path) -> list[Row]:
-    """The rows that a side of ``compare`` names: a folder of results, or run ids.
+    """Return the rows on one side of ``compare``: a folder of results, or run ids.
 
     Args:
-        place: a folder (of all machines, or of one), or run ids separated by commas, each at
-            least as long as to be one run's.
-        results: where run ids are looked for.
+        place: a folder (of all machines, or of one), or comma-separated run ids; a unique prefix
+            of an id is enough.
+        results: folder in which run ids are looked up.
 
     Raises:
-        BenchError: nothing is there; says what is.
+        BenchError: no row matches; the message lists the choices.
     """
     folder = Path(place)
     if folder.is_dir():
@@ -70,7 +70,7 @@ def side_of(place: str, results: Path) -> list[Row]:
 
 
 def _machines(folder: Path) -> list[MachineResults]:
-    """Of a folder of results, or of one machine's folder."""
+    """Return the machines in a folder of results, or in one machine's folder."""
     found = read_results(folder)
     if found:
         return found
@@ -78,10 +78,10 @@ def _machines(folder: Path) -> list[MachineResults]:
 
 
 def rows_of_run(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
-    """The rows of the one run whose id begins with ``wanted``.
+    """Return the rows of the one run whose id begins with ``wanted``.
 
     Raises:
-        BenchError: no run or several.
+        BenchError: no run matches, or several do.
     """
     runs = list(dict.fromkeys(row.run_id for row in rows))
     matching = [run for run in runs if wanted and run.startswith(wanted)]
@@ -99,10 +99,10 @@ def rows_of_run(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
 
 
 def rows_about(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
-    """The rows of the model or of the run named ``wanted``.
+    """Return the rows of the model or run named ``wanted``.
 
     Raises:
-        BenchError: neither is there.
+        BenchError: neither exists.
     """
     of_model = [row for row in rows if row.model == wanted]
     if of_model:
@@ -119,7 +119,7 @@ def rows_about(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
 
 
 def shortened(value: Any) -> Any:
-    """A measurement to look at: long lists and packed samples cut, and marked as cut."""
+    """Return a measurement for display, with long lists and packed samples cut and marked."""
     match value:
         case Mapping():
             return {key: shortened(item) for key, item in value.items()}
@@ -134,13 +134,13 @@ def shortened(value: Any) -> Any:
 
 
 def row_record(row: Row, *, whole: bool) -> dict[str, Any]:
-    """A row as it is in its file; its samples only with ``whole``."""
+    """Return a row as its file has it; with ``whole``, its samples too."""
     record = dataclasses.asdict(row)
     return record if whole else {**record, "measurement": shortened(record["measurement"])}
 
 
 def print_rows(rows: Iterable[Row]) -> None:
-    """One line a row: when, what, and the first figures in it."""
+    """Print one line a row: time, subject and the first figures."""
     lines = []
     for row in rows:
         record = shortened(dataclasses.asdict(row)["measurement"])
@@ -153,7 +153,7 @@ def print_rows(rows: Iterable[Row]) -> None:
 
 
 def listing_record(found: Sequence[MachineResults]) -> list[dict[str, Any]]:
-    """``ls --json``: every row's envelope."""
+    """Return the record for ``ls --json``: every row's envelope."""
     return [
         {"machine_name": machine.name}
         | {
@@ -167,7 +167,7 @@ def listing_record(found: Sequence[MachineResults]) -> list[dict[str, Any]]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """One line a finding, then what has no counterpart, then the verdict."""
+    """Print the findings, the unmatched rows and the verdict."""
     if comparison.findings:
         print_table(
             ["Model", "What", "B against A", "99 % interval", "Runs", "Verdict", "By"],

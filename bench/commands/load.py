@@ -1,4 +1,4 @@
-"""Measure the service under Locust, over HTTP."""
+"""Measure the service under load from Locust, over HTTP."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ cifar10 bench load simple_cnn --users 32 --seconds 60
 cifar10 bench load --url http://server:3000     a service that is already running
 cifar10 bench load simple_cnn --html locust.html --processes 2
 cifar10 bench load --users 32 --rate 200        an open loop: Poisson arrivals, 200/s
-cifar10 bench load --ceiling                    what the generators themselves can do
+cifar10 bench load --ceiling                    the limits of the load generators
 """,
     options.EXIT_CODES,
 )
@@ -55,29 +55,29 @@ cifar10 bench load --ceiling                    what the generators themselves c
     "--rate",
     type=click.FloatRange(min=0, min_open=True, max=1e9),
     metavar="PER_SECOND",
-    help="Requests/s of all users together, an open loop (default: a closed loop, flat out).",
+    help="Requests/s of all users together, an open loop (default: a closed loop at full speed).",
 )
 @click.option(
     "--shape",
     type=click.Choice(["poisson", "constant"]),
     default="poisson",
     show_default=True,
-    help="Arrivals of the open loop.",
+    help="Arrival process of the open loop.",
 )
 @click.option(
     "--processes",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes of Locust, one core each.",
+    help="Number of Locust processes, one core each.",
 )
 @click.option(
-    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Keep Locust's own report."
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="File for Locust's own report."
 )
 @click.option(
     "--ceiling",
     is_flag=True,
-    help="Measure no model, but what the generators reach against a server that does nothing.",
+    help="Measure the generators against a no-op server instead of a model.",
 )
 @options.results
 @shared.as_json
@@ -97,7 +97,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Drive each model's service."""
+    """Run load against each model's service."""
     if ceiling:
         return _ceilings(data, users, processes, as_json=as_json)
     plan = LoadPlan(

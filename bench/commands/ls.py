@@ -1,4 +1,4 @@
-"""List what has been measured: one line a model and machine."""
+"""List the measured models: one line a model and machine."""
 
 from pathlib import Path
 

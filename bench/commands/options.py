@@ -14,8 +14,8 @@ EXIT_CODES: Final = """\
 Exit codes:
   0    done
   1    an error, in one line
-  3    a model failed or a check did not hold: its row says why, the others were measured
-  130  interrupted: what was measured is kept\
+  3    a model or a check failed: its row says why; the others were measured
+  130  interrupted: the rows measured so far are kept\
 """
 
 results = click.option(
@@ -23,7 +23,7 @@ results = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=results_dir,
     metavar="FOLDER",
-    help="Where the rows are (default: CIFAR10_RESULTS, else the project's results/).",
+    help="Folder of the rows (default: CIFAR10_RESULTS, else the project's results/).",
 )
 
 output_folder = click.option(
@@ -32,22 +32,20 @@ output_folder = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=home_dir,
     metavar="FOLDER",
-    help="Where REPORT.md and README.md are (default: the project).",
+    help="Folder of REPORT.md and README.md (default: the project).",
 )
 
-quick = click.option(
-    "--quick", is_flag=True, help="Short, to see that everything works; not for publishing."
-)
+quick = click.option("--quick", is_flag=True, help="Short functional check; not for publishing.")
 
 resume = click.option(
-    "--resume", is_flag=True, help="Continue the newest session: skip what it has measured."
+    "--resume", is_flag=True, help="Continue the newest session and skip its finished measurements."
 )
 
-url = click.option("--url", help="A running service (default: start one for each model).")
+url = click.option("--url", help="URL of a running service (default: start one for each model).")
 
 
 def rounds(help_text: str, default: int | None = None) -> Decorate:
-    """Return an option ``--rounds``."""
+    """Return a ``--rounds`` option."""
     return click.option(
         "--rounds",
         type=click.IntRange(min=1),
@@ -58,7 +56,7 @@ def rounds(help_text: str, default: int | None = None) -> Decorate:
 
 
 def positive_seconds(help_text: str, default: float | None = None) -> Decorate:
-    """Return an option ``--seconds`` that takes a positive number."""
+    """Return a ``--seconds`` option that takes a positive number."""
     return click.option(
         "--seconds",
         type=click.FloatRange(min=0, min_open=True),

@@ -1,4 +1,4 @@
-"""How a bench command shows progress, and how it ends: its exit code and what it measured."""
+"""Progress, summary and exit code of a bench command."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from cifar10.commands.terminal import errors, output, print_json, print_table
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """One bar, on a terminal only, that follows whatever is being measured."""
+    """Show a progress bar, on a terminal only, for any measurement."""
     console = errors()
     with Bars(
         TextColumn("{task.description}"),
@@ -42,7 +42,7 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def conclude(outcome: RunOutcome, recorder: Recorder, *, as_json: bool) -> int:
-    """Print what was measured, with its change since the previous run, and what failed.
+    """Print the results, their changes since the previous run, and the failures.
 
     Returns:
         The exit code.
@@ -68,13 +68,13 @@ def conclude(outcome: RunOutcome, recorder: Recorder, *, as_json: bool) -> int:
     if outcome.measured:
         say(f"measured: {', '.join(outcome.measured)}")
     if outcome.interrupted:
-        say("interrupted: what was measured is kept")
+        say("interrupted: the rows measured so far are kept")
         return INTERRUPTED
     return FAILED if outcome.failed else OK
 
 
 def rows_here(results: Path) -> list[Row]:
-    """The rows of this machine."""
+    """Return the rows of this machine."""
     name = read_machine().name
     return [row for here in read_results(results) if here.name == name for row in here.rows]
 
@@ -82,7 +82,8 @@ def rows_here(results: Path) -> list[Row]:
 def session_for(
     command: str, results: Path, *, quick: bool, resume: bool, digest: str | None = None
 ) -> Session:
-    """A new session, or the one to continue (with rows of the file ``digest``); says which."""
+    """Return a new session, or the one to resume (with rows of the file ``digest``), and print its
+    id."""
     session = new_session(command)
     if resume:
         session = newest_session(command, rows_here(results), quick=quick, digest=digest)

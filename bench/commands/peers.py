@@ -1,4 +1,4 @@
-"""Measure this service beside other servers, one worker on one core each."""
+"""Compare this service with other servers, one worker on one core each."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +29,10 @@ from cifar10.store import ModelStore
 cifar10 bench peers                             every peer, five rounds, about half an hour
 cifar10 bench peers --resume                    continue the newest session
 cifar10 bench peers ours fastapi triton --rounds 3
-cifar10 bench peers --quick                     a second each, two rounds: to see that all works
+cifar10 bench peers --quick                     a second each, two rounds: a functional check
 
-Peers: see bench/peers/catalogue.py. Each gets an environment of its own, made once, under
-CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
+Peers: see bench/peers/catalogue.py. Each has its own environment, made once, under
+CIFAR10_CACHE/peers; one that cannot be installed or run gets a row that says why.
 """,
     options.EXIT_CODES,
 )
@@ -40,7 +40,7 @@ CIFAR10_CACHE/peers; one that cannot be installed or run is a row that says why.
 @click.option(
     "--model",
     type=shared.ModelName(),
-    help="The model that all serve (default: the service's own default on a CPU).",
+    help="Model that all peers serve (default: the service's own default on a CPU).",
 )
 @options.rounds("Interleaved rounds (default: 5, quick: 2).")
 @options.quick
@@ -58,7 +58,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure the peers named, or all."""
+    """Measure the named peers, or all."""
     chosen = choose_peers(peers or None)
     store = ModelStore(models_dir())
     plan = QUICK_PEER_PLAN if quick else PeerPlan()

@@ -20,7 +20,7 @@ from cifar10.environment import models_dir
     __doc__,
     """\
 cifar10 report                                  REPORT.md, report.html, README's table, CSV
-cifar10 report --check                          only say whether they are up to date
+cifar10 report --check                          only check whether they are up to date
 """,
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 when something is stale.")
@@ -28,7 +28,7 @@ cifar10 report --check                          only say whether they are up to 
 @options.results
 @shared.as_json
 def command(check: bool, output_folder: Path, results: Path, as_json: bool) -> int:
-    """Render the report, or say what is stale."""
+    """Render the report, or list its stale files."""
     reports = prepare(read_results(results), results, released(models_dir()))
     if not check:
         written = write_report(reports, results, output_folder)

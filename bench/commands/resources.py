@@ -1,4 +1,4 @@
-"""Measure memory, start-up time and energy of each model."""
+"""Measure each model's memory, start-up time and energy."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ cifar10 bench resources simple_cnn --device cuda
 @options.results
 @shared.as_json
 def command(models: tuple[str, ...], device: str, results: Path, as_json: bool) -> int:
-    """Measure the models named, or all, in fresh processes."""
+    """Measure the named models, or all, in fresh processes."""
     store = ModelStore(models_dir())
     names = chosen_models(store, models)
     recorder = new_recorder(results)

@@ -1,4 +1,4 @@
-"""Measure accuracy on damaged images, and on images as users send them."""
+"""Measure accuracy on damaged images and on typical user uploads."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ cifar10 bench robustness simple_cnn --images 10000
     type=click.IntRange(min=1),
     default=2_000,
     show_default=True,
-    help="Number of test images, a seeded choice of the 10,000.",
+    help="Number of test images, a seeded sample of the 10,000.",
 )
 @shared.data
 @shared.device
@@ -44,7 +44,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure the models named, or all."""
+    """Measure the named models, or all."""
     store = ModelStore(models_dir())
     names = chosen_models(store, models)
     with progress_bar() as progress:

@@ -33,7 +33,7 @@ cifar10 bench run --data cifar10-images.tar.xz --device cuda
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Threads inside one operator.",
+    help="Intra-op threads.",
 )
 @options.quick
 @options.results
@@ -47,7 +47,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure the models named, or all."""
+    """Measure the named models, or all."""
     store = ModelStore(models_dir())
     names = chosen_models(store, models)
     with progress_bar() as progress:

@@ -48,7 +48,7 @@ cifar10 bench scenarios --http --url http://server:3000 --bound-ms 10
     show_default=True,
     help="Bound on Server's p99; 15 is MLPerf's.",
 )
-@options.positive_seconds("Measured time of each scenario (default: 5).")
+@options.positive_seconds("Measured duration of each scenario (default: 5).")
 @options.results
 @shared.as_json
 def command(

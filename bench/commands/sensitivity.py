@@ -34,15 +34,15 @@ The rows of every run stay in tmp/sensitivity, one folder a side:
     options.EXIT_CODES,
 )
 @click.argument("model", required=False, type=shared.ModelName())
-@options.rounds("Windows of load on each side.", 40)
+@options.rounds("Load windows on each side.", 40)
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Repeats of the unchanged baseline.",
+    help="Number of repeats of the unchanged baseline.",
 )
-@options.positive_seconds("Length of one window.", 0.9)
+@options.positive_seconds("Duration of one window.", 0.9)
 @shared.data
 @shared.device
 @options.results
@@ -57,7 +57,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure with one model (default: the server's own default, else the first)."""
+    """Run the self-test on one model (default: the server's own default, else the first)."""
     store = ModelStore(models_dir())
     name = model_of(store, model, device)  # type: ignore[arg-type]
     digest = store.card(name).sha256

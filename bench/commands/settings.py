@@ -1,4 +1,4 @@
-"""Find the number of workers, threads and images in a batch that serves most."""
+"""Find the workers, threads and batch size with the highest throughput."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def command(
     results: Path,
     as_json: bool,
 ) -> int:
-    """Measure the service of one model (default: the server's own default)."""
+    """Tune the service of one model (default: the server's own default)."""
     store = ModelStore(models_dir())
     where: Device = "cuda" if device == "cuda" else "cpu"
     name = model_of(store, model, where)

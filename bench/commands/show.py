@@ -31,7 +31,7 @@ cifar10 show 3f2a91c0 --json                    all rows of a run, with every sa
 @options.results
 @shared.as_json
 def command(name: str, with_rows: bool, results: Path, as_json: bool) -> int:
-    """Show a model, or the run whose id begins so."""
+    """Show a model, or the run whose id begins with NAME."""
     found = found_in(results)
     about = rows_about([row for machine in found for row in machine.rows], name, results)
     if as_json:

@@ -25,7 +25,7 @@ cifar10 table                                   this machine's models, the most 
 cifar10 table --sort p50 --top 5                the five quickest
 cifar10 table --sort requests --reverse --json
 
-To sort by: {", ".join(figure.name for figure in FIGURES)}.
+Sort keys: {", ".join(figure.name for figure in FIGURES)}.
 """,
 )
 @click.option(
@@ -34,14 +34,14 @@ To sort by: {", ".join(figure.name for figure in FIGURES)}.
     default="accuracy",
     show_default=True,
     metavar="FIGURE",
-    help="The figure to sort by; models without it come last.",
+    help="Figure to sort by; models without it come last.",
 )
 @click.option("--reverse", is_flag=True, help="The worst first.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show only the first N.")
 @click.option(
     "--machine",
     metavar="NAME",
-    help="Whose rows (default: this machine's, else the one measured last).",
+    help="Machine whose rows to show (default: this one, else the last one measured).",
 )
 @options.results
 @shared.as_json

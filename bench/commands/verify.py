@@ -1,4 +1,4 @@
-"""Compare the server's class of every test image with the one in process."""
+"""Compare the server's class for every test image with the class computed in process."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Comparison of two sets of rows, and a self-test that it detects planted regressions."""
+"""Comparison of two sets of rows, and a self-test of it with planted regressions."""

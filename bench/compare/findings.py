@@ -1,19 +1,20 @@
-"""What changed between two sets of rows, and whether the change is real (``cifar10 compare A B``).
+"""Find significant changes between two sets of rows (``cifar10 compare A B``).
 
-A change is reported as better or worse only where its whole interval lies on one side and beyond a
-stated tolerance.
+A change is reported as better or worse only if its whole interval lies beyond a stated tolerance,
+on one side.
 
-- **Accuracy**: where both rows have the hits on each image, McNemar's paired comparison on the same
-  images; else the difference of two proportions. 99 % interval of the difference.
+- **Accuracy**: if both rows record which images were classified correctly, McNemar's paired
+  comparison on the same images; else the difference of two proportions. The interval of
+  the difference is at 99 %.
 - **Speed**: 99 % interval of the ratio, by a bootstrap of blocks of successive samples and, with
-  several runs of the same thing on a side, of whole runs (:mod:`bench.statistics.blocks`). All runs
-  of a side count. Runs taken in turn (A B A B), at least eight a side, are resampled as pairs: the
-  machine's drift cancels. Runs of one side after the other compare two states of the machine. One
-  run cannot show how much runs differ: with fewer than three a side no change of speed is called
-  real.
+  several runs on a side, of whole runs (:mod:`bench.statistics.blocks`). All runs of a side count.
+  Interleaved runs (A B A B), at least eight a side, are resampled as pairs, which cancels the
+  machine's drift. Running one whole side after the other compares two states of the machine. One
+  run cannot show the variance between runs, so with fewer than three a side no change of speed is
+  reported as significant.
 
-Compared are the middles of latencies and rates (p50, and SingleStream's p90). A p99 of a short run
-is too uncertain. Pure functions: rows in, findings out.
+Only central values of latencies and rates are compared (p50, and SingleStream's p90); the p99 of a
+short run is too uncertain. All functions are pure.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,33 +41,37 @@ from bench.statistics.samples import Interval
 from cifar10.paired import mcnemar
 
 Verdict = Literal["same", "better", "worse", "unclear"]
-"""``same``: the interval is within the tolerance. ``unclear``: it reaches from within to beyond:
-measure longer."""
+"""Verdict on one figure.
+
+``same``: the interval is within the tolerance. ``unclear``: it extends from within the tolerance to
+beyond it; measure longer.
+"""
 
 CONFIDENCE: Final = 0.99
 _Z: Final = 2.5758293035489004
-"""Two-sided point of the standard normal for :data:`CONFIDENCE`."""
+"""Two-sided quantile of the standard normal distribution for :data:`CONFIDENCE`."""
 _LOAD_BLOCK_S: Final = 4
-"""Per-second rates are resampled in blocks of this many seconds."""
+"""Block length, in seconds, for resampling per-second rates."""
 _SCENARIO_BLOCKS: Final = 12
 _LEAST_PAIRS: Final = 8
-"""Runs taken in turn, from which on pairs of them are resampled."""
+"""Minimum number of interleaved runs a side for resampling in pairs."""
 _LEAST_RUNS: Final = 3
-"""Runs a side to compare a figure that a run gives once (CPU a request, Server's rate)."""
+"""Minimum number of runs a side for a figure with one value a run (CPU a request, Server's rate).
+"""
 _REVERSED: Final[dict[Verdict, Verdict]] = {
     "better": "worse", "worse": "better", "same": "same", "unclear": "unclear"
 }  # fmt: skip
 
 _Group = tuple[str, str, str]
-"""Model, kind, key."""
+"""Key of a group: model, kind and key of its rows."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Change that is not reported."""
+    """Changes too small to report."""
 
     speed: float = 0.10
-    """Share: with 0.10 a latency may grow, or a rate shrink, by 10 %."""
+    """Relative change: with 0.10 a latency may grow, or a rate shrink, by 10 %."""
     accuracy_points: float = 0.5
 
 
@@ -77,14 +82,14 @@ class Finding:
     model: str
     what: str
     unit: str
-    """``ratio`` of B to A, or ``points`` of difference (B − A)."""
+    """Unit of the change: ``ratio`` of B to A, or ``points`` of difference (B − A)."""
     change: float
     low: float
     high: float
     verdict: Verdict
     method: str
     runs: tuple[int, int]
-    """Runs of A and of B."""
+    """Number of runs of A and of B."""
 
 
 @dataclass(frozen=True)
@@ -93,26 +98,26 @@ class Comparison:
 
     findings: tuple[Finding, ...]
     failures: tuple[str, ...]
-    """What A measured and B failed at: a regression whatever the numbers say."""
+    """Measurements that A has and B failed; each is a regression."""
     only_one_side: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def is_regression(self) -> bool:
-        """Whether B is worse than A in anything."""
+        """Whether B is worse than A in any figure."""
         return bool(self.failures) or any(found.verdict == "worse" for found in self.findings)
 
 
 @dataclass(frozen=True)
 class _Series:
-    """Samples of one run, cut into blocks, and how to compare them."""
+    """Samples of one run, cut into blocks, with the statistic to compare."""
 
     blocks: Blocks
     statistic: Statistic
     higher_is_better: bool
     what: str
     least_runs: int = 1
-    """Least runs on each side: a run that gives a single figure shows no spread."""
+    """Minimum number of runs a side; a run with a single figure shows no spread."""
 
 
 def compare(
@@ -124,7 +129,7 @@ def compare(
 ) -> Comparison:
     """Compare the rows of B (``after``) with those of A (``before``).
 
-    Of each model the newest digest of each side counts; the two may differ. Speed is compared only
+    For each model, each side's newest digest is used; the two may differ. Speed is compared only
     between rows of the same machine.
     """
     left, right = _grouped(before), _grouped(after)
@@ -161,8 +166,11 @@ def _only_in(side: str, here: Iterable[_Group], there: Iterable[_Group]) -> list
 def proportions_interval(
     correct_before: int, count_before: int, correct_after: int, count_after: int
 ) -> tuple[float, Interval]:
-    """Difference of two accuracies (0–1) as of independent samples, and its 99 % interval, which is
-    wider than the paired one on the same images."""
+    """Return the difference of two accuracies (0–1) and its 99 % interval.
+
+    The samples are treated as independent. The interval is wider than the paired one on the same
+    images.
+    """
     p, q = correct_before / count_before, correct_after / count_after
     half = _Z * (p * (1 - p) / count_before + q * (1 - q) / count_after) ** 0.5
     return q - p, Interval(q - p - half, q - p + half)
@@ -195,7 +203,7 @@ def _speeds(
     tolerance: Tolerance,
     resamples: int,
 ) -> list[Finding]:
-    """One finding for each figure of speed in the rows, which have one kind and key."""
+    """Return a finding for each speed figure in rows of one kind and key."""
     sides: tuple[dict[str, list[_Series]], dict[str, list[_Series]]] = ({}, {})
     for side, rows in zip(sides, (before, after), strict=True):
         for row in rows:
@@ -237,7 +245,7 @@ def _speed(
         confidence=CONFIDENCE,
         resamples=resamples,
     )
-    # The same bounds for a latency and for its reciprocal, so that no unit is judged more strictly.
+    # Use the same bounds for a latency and its reciprocal, so that no unit is judged more strictly.
     slack = 1 + tolerance.speed
     verdict = _judge(interval.low, interval.high, 1 / slack, slack)
     if not kind.higher_is_better:
@@ -262,7 +270,7 @@ def _speed(
 
 
 def _series(measurement: Measurement) -> list[_Series]:
-    """Figures of speed in a row; none in other kinds."""
+    """Return the speed figures in a row; other kinds have none."""
     match measurement:
         case LatencyMeasurement():
             samples = np.asarray(measurement.samples_ns, np.float64)
@@ -284,10 +292,10 @@ def _series(measurement: Measurement) -> list[_Series]:
 def _load_series(measurement: LoadMeasurement) -> list[_Series]:
     found = []
     rates = np.asarray(measurement.requests_per_second, np.float64)
-    if rates.sum() and measurement.rate_per_s is None:  # else it is what was offered
+    if rates.sum() and measurement.rate_per_s is None:  # in an open loop it is the offered rate
         blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
         found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
-    elif measurement.rate_per_s is None:  # too short for a whole second
+    elif measurement.rate_per_s is None:  # shorter than a second
         rate = measurement.request_rate
         found.append(_single(rate, "load, requests/s", higher_is_better=True))
     cpu_us = measurement.server_cpu_us
@@ -316,7 +324,7 @@ def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
 
 
 def _in_turn(before: Sequence[Row], after: Sequence[Row]) -> bool:
-    """Whether the runs, each side's oldest first, were taken A B A B … or B A B A …"""
+    """Return whether the runs alternate between the sides (A B A B …); sides are oldest first."""
     if len(before) != len(after) or len(before) < _LEAST_PAIRS:
         return False
     first, second = sorted((before, after), key=lambda rows: rows[0].created)
@@ -329,7 +337,7 @@ def _single(value: float, what: str, *, higher_is_better: bool) -> _Series:
 
 
 def _judge(low: float, high: float, floor: float, ceiling: float) -> Verdict:
-    """Verdict on a quantity that should be high."""
+    """Return the verdict on a quantity that should be high."""
     if high < floor:
         return "worse"
     if low > ceiling:
@@ -350,8 +358,10 @@ def _p90(samples: NDArray[np.float64]) -> float:
 
 
 def _grouped(rows: Iterable[Row]) -> dict[_Group, list[Row]]:
-    """Rows of the newest digest by model, kind and key, oldest first; quick ones only where there
-    is no full one."""
+    """Group the rows of the newest digest by model, kind and key, oldest first.
+
+    Quick rows are used only if there are no full ones.
+    """
     ordered = sorted(rows, key=lambda row: row.created)
     digests = {row.model: row.digest for row in ordered if row.digest}
     groups: dict[_Group, list[Row]] = {}
@@ -364,7 +374,7 @@ def _grouped(rows: Iterable[Row]) -> dict[_Group, list[Row]]:
 
 
 def _failures(before: Sequence[Row], after: Sequence[Row]) -> set[str]:
-    """Last failures of B at what A measured."""
+    """Return B's last failures in measurements that A has."""
     able = {(row.model, row.kind) for row in before if row.kind != "failure"}
     found = set()
     for (model, kind, stage), rows in _grouped(after).items():

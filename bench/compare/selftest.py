@@ -1,18 +1,18 @@
-"""Detection and false-alarm rate of ``compare`` on this machine (``cifar10 bench sensitivity``).
+"""Measure ``compare``'s detection and false-alarm rates here (``cifar10 bench sensitivity``).
 
-``compare`` judges runs whose truth is known:
+``compare`` judges runs for which the correct verdict is known:
 
 - **unchanged**: a baseline and ten repeats of it, several runs each. Every regression reported
   between them is a false alarm.
 - **a slower server**: the same service with a fifth of its CPU time a request added
   (:mod:`bench.compare.planted.sitecustomize`). It must be reported.
-- **a less accurate model**: the model's own answers with noise on their logarithms, so strong that
-  three points of accuracy are lost; as with a real worse model, some images are won. It must be
-  reported.
+- **a less accurate model**: the model's own answers with noise on their logarithms, strong
+  enough to lose three points of accuracy; as with a real worse model, some images are gained. It
+  must be reported.
 
 All services run at once, and each gets a window of a second in every round
-(:mod:`bench.serving.windows`), so that a machine that drifts drifts under all of them. The rows of
-all windows are kept, one folder a side, for ``compare`` by hand.
+(:mod:`bench.serving.windows`), so that drift of the machine affects all of them. The rows of all
+windows are kept, one folder a side, so that ``compare`` can also be run by hand.
 """
 
 import contextlib
@@ -54,33 +54,33 @@ _HALVINGS: Final = 40
 
 @dataclass(frozen=True)
 class SensitivityPlan:
-    """How much is measured."""
+    """Sizes and durations of the self-test."""
 
     rounds: int = 40
-    """Windows of load on each side."""
+    """Number of load windows on each side."""
     repeats: int = 10
-    """Sides that are the baseline again."""
+    """Number of sides that repeat the baseline."""
     in_process_runs: int = 3
-    """Quick runs of each unchanged side, in turn."""
+    """Number of quick, interleaved runs in process for each unchanged side."""
     users: int = 8
     seconds: float = 0.9
     """Measured time of one window."""
     warm_up_seconds: float = 0.15
     slow_down: float = 0.2
-    """CPU time planted, as a share of the server's own a request."""
+    """Planted CPU time, as a share of the server's own CPU time a request."""
     lost_points: float = 3.0
     """Percentage points of accuracy to lose."""
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     @property
     def window(self) -> LoadPlan:
-        """One window of load."""
+        """Return one window of load."""
         return LoadPlan(self.users, self.seconds, self.warm_up_seconds)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a self-test measures and where its rows go."""
+    """Models, images and output of a self-test."""
 
     target: Target
     dataset: Dataset
@@ -88,13 +88,13 @@ class Bench:
     machine: Machine
     versions: dict[str, str]
     rows: Path
-    """Folder for the rows of all runs, one folder a side; emptied first."""
+    """Folder for the rows of all runs, one subfolder a side; emptied first."""
 
 
 def measure_sensitivity(
     bench: Bench, name: str, plan: SensitivityPlan, progress: Progress = silent
 ) -> SensitivityMeasurement:
-    """Let ``compare`` judge runs of one model whose truth is known.
+    """Run ``compare`` on runs of one model for which the correct verdict is known.
 
     Raises:
         BenchError: a run failed.
@@ -136,13 +136,13 @@ def measure_sensitivity(
 
 
 def slowed(command: Sequence[str], delay_us: float) -> tuple[str, ...]:
-    """The command that starts the same server with added CPU time, in µs an image."""
+    """Return the command that starts the same server with added CPU time, in µs an image."""
     environment = (f"PYTHONPATH={PLANTED}", f"PLANTED_DELAY_US={delay_us:.1f}")
     return ("env", *environment, *command)
 
 
 def as_trial(side: str, planted: str, comparison: Comparison) -> Trial:
-    """Summary of a comparison: its worst finding, and whether it is a regression."""
+    """Return the summary of a comparison: its worst finding, and whether it is a regression."""
     worst = max(comparison.findings, key=_badness, default=None)
     return Trial(
         side=side,
@@ -158,13 +158,13 @@ def as_trial(side: str, planted: str, comparison: Comparison) -> Trial:
 
 
 def _badness(finding: Finding) -> tuple[bool, float]:
-    """Sort key: regressions first, then by the size of the change in either direction."""
+    """Return a sort key: regressions first, then by the size of the change in either direction."""
     far = abs(finding.change - 1) if finding.unit == "ratio" else abs(finding.change) / 100
     return finding.verdict == "worse", far
 
 
 def rows_of(bench: Bench, side: str) -> list[Row]:
-    """The rows of one side."""
+    """Return the rows of one side."""
     return [row for machine in read_results(bench.rows / side) for row in machine.rows]
 
 
@@ -175,10 +175,10 @@ def _recorder(bench: Bench, side: str, *, quick: bool = False) -> Recorder:
 def _over_http(
     bench: Bench, name: str, repeats: Sequence[str], plan: SensitivityPlan, progress: Progress
 ) -> tuple[float, float]:
-    """Record all services under load in turn.
+    """Measure all services under load, interleaved, and record the rows.
 
     Returns:
-        The unchanged server's CPU time a request, and the delay planted an image, in µs.
+        The unchanged server's CPU time a request and the planted delay an image, in µs.
     """
     device = bench.target.device
     digest = ModelStore(bench.target.models).card(name).sha256
@@ -189,7 +189,7 @@ def _over_http(
             target = replace(bench.target, command=command)
             _, server = stack.enter_context(target.serving(name))
             if server is None:
-                message = "the servers compared must be started here: there can be no URL"
+                message = "this command starts the servers itself: leave out the URL"
                 raise BenchError(message)
             return server
 
@@ -232,7 +232,7 @@ def _whole(outcome: RunOutcome) -> None:
 
 
 def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> float:
-    """CPU time a request of the unchanged server: the planted delay is a share of it."""
+    """Return the unchanged server's CPU time a request, which sets the planted delay."""
     found = [
         cost
         for _, _, load in take_turns([(BASELINE, server)], window, max(1, plan.rounds // 4))
@@ -242,7 +242,7 @@ def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> flo
 
 
 def _less_accurate(bench: Bench, name: str, points: float, progress: Progress) -> float:
-    """Record the model as it is and with accuracy lost; how many points were lost."""
+    """Record the model unchanged and with reduced accuracy; return the points lost."""
     stored = ModelStore(bench.target.models).load(name)
     executor = bench.open_model(stored)
     test = bench.dataset.test
@@ -264,19 +264,19 @@ def with_less_accuracy(
     *,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Add noise to the logarithms of answers, so strong that ``points`` of accuracy are lost.
+    """Add noise to the log-probabilities, strong enough to lose ``points`` of accuracy.
 
     Args:
         probabilities: float32 (N, 10).
         labels: uint8 (N,), the true classes.
         points: percentage points of accuracy to lose.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Returns:
         float32 (N, 10), rows that sum to 1.
 
     Raises:
-        BenchError: the model has no such accuracy to lose.
+        BenchError: the model's accuracy is too low to lose that much.
     """
     logarithms = np.log(np.maximum(probabilities, 1e-12))
     noise = np.random.default_rng(seed).standard_normal(probabilities.shape, np.float32)

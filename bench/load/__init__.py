@@ -1,1 +1,1 @@
-"""Load generation: a client, load loops, arrival processes, request bodies, Locust."""
+"""Load generation: client, load loops, arrival processes, request bodies and Locust."""

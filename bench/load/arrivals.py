@@ -1,6 +1,6 @@
-"""When the requests of an open loop are due: decided before the first one is sent.
+"""Arrival times of an open loop, drawn before the first request is sent.
 
-Seeded: the same arrivals for the same rate, time and seed.
+The same rate, time and seed give the same arrivals.
 """
 
 from typing import Literal
@@ -14,13 +14,13 @@ Shape = Literal["poisson", "constant"]
 def arrivals_s(
     rate_per_s: float, seconds: float, *, seed: int, shape: Shape = "poisson"
 ) -> NDArray[np.float64]:
-    """Seconds after the start at which requests are due, ascending, all below ``seconds``.
+    """Return the due times of requests, in seconds after the start: ascending, below ``seconds``.
 
     ``poisson`` draws exponential gaps (MLPerf Inference rules, Server scenario: "Poisson
-    distribution"); ``constant`` sends at equal distances.
+    distribution"); ``constant`` sends at equal intervals.
 
     Raises:
-        ValueError: a rate or a time that is not positive.
+        ValueError: the rate or the time is not positive.
     """
     if rate_per_s <= 0 or seconds <= 0:
         message = f"rate and time must be positive, got {rate_per_s}/s for {seconds} s"

@@ -11,12 +11,12 @@ from PIL import Image
 from cifar10.card import INPUT, OUTPUT
 
 V2_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-"""Header of the v2 binary tensor extension: how many bytes of the body are JSON."""
+"""Header of the v2 binary tensor extension: number of JSON bytes in the body."""
 _JPEG_QUALITY: Final = 90
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode an image, uint8 (H, W, 3) RGB, as PNG: lossless, the server sees these pixels."""
+    """Encode an image, uint8 (H, W, 3) RGB, as lossless PNG."""
     return _encode(image, "PNG")
 
 
@@ -33,10 +33,10 @@ def encode_npy(images: NDArray[np.uint8]) -> bytes:
 
 
 def v2_header(*shape: int) -> bytes:
-    """The JSON before the pixels of a v2 inference request with the binary tensor extension.
+    """Return the JSON before the pixels of a v2 inference request with the binary extension.
 
     Args:
-        shape: of the image tensor, (N, H, W, 3).
+        shape: shape of the image tensor, (N, H, W, 3).
     """
     tensor: dict[str, Any] = {
         "name": INPUT.name,

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client for load: kept-alive connections on asyncio, answers read by httptools.
+"""Lightweight HTTP/1.1 load client: kept-alive asyncio connections, parsed by httptools.
 
-It posts bodies to one route and reads the status of each answer. A general client costs several
-times as much per request: on a small machine, time taken from the server that is measured.
+It posts bodies to one route and reads the status of each response. A general client costs several
+times as much per request, which on a small machine takes time from the measured server.
 """
 
 import asyncio
@@ -16,21 +16,26 @@ from cifar10.errors import BenchError
 
 TIMEOUT_SECONDS: Final = 30.0
 MOST_CONNECTIONS: Final = 512
-"""Bound on the connections of one client: an open loop that falls behind must not use up the
-descriptors that the event loop can watch (:func:`bench.load.loops.run`)."""
+"""Maximum number of connections of one client.
+
+An open loop that falls behind must not use up the descriptors that the event loop can watch
+(:func:`bench.load.loops.run`).
+"""
 
 IDLE_SECONDS: Final = 4.0
-"""A connection that has been idle for longer is not used again. Servers close idle connections
-(uvicorn after five seconds), and a request that meets the close is lost without either side being
-at fault (RFC 9112, 9.3.1 allows only idempotent requests to be sent again)."""
+"""Idle time in seconds after which a connection is no longer used.
+
+Servers close idle connections (uvicorn after five seconds). A request that crosses the close is
+lost, and RFC 9112, 9.3.1 allows only idempotent requests to be sent again.
+"""
 
 
 class BrokenAnswerError(Exception):
-    """The connection ended before the answer was complete, or the answer was not HTTP."""
+    """The connection ended before the response was complete, or the response was not HTTP."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with one request at a time."""
+    """A connection that carries one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -52,20 +57,20 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
-            self.close()  # nobody asked: nothing that follows could be trusted
+            self.close()  # data without a request: the rest of the stream cannot be trusted
             return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.close()
             if not self._answer.done():
-                message = f"expected an HTTP/1.1 answer, got {data[:80]!r}: {error}"
+                message = f"expected an HTTP/1.1 response, got {data[:80]!r}: {error}"
                 self._answer.set_exception(BrokenAnswerError(message))
 
     def on_message_complete(self) -> None:
-        """Called by the parser at the end of an answer."""
+        """Complete the request; the parser calls this at the end of a response."""
         status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue: the answer proper follows
+        if status < 200:  # 100 Continue: the final response follows
             return
         if not self._parser.should_keep_alive():
             self.close()
@@ -75,7 +80,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         if self._answer is not None and not self._answer.done():
-            message = "the connection ended before the answer was complete"
+            message = "the connection ended before the response was complete"
             self._answer.set_exception(BrokenAnswerError(message))
 
     def close(self) -> None:
@@ -84,21 +89,23 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpClient:
-    """Posts bodies to one route. Connections are opened as needed and kept, up to a bound; a
-    request that finds all of them busy waits for one.
+    """Client that posts bodies to one route.
+
+    Connections are opened as needed and kept, up to a bound. A request waits if all of them are
+    busy.
 
     Args:
         url: ``http://host:port``.
         route: path and query.
-        bodies: what is posted, in turn.
-        content_type: of the bodies.
-        headers: more of them, the same for all bodies.
-        most_connections: busy at one time.
-        timeout_seconds: for the wait for a connection and the answer together.
-        idle_seconds: after which an idle connection is not used again.
+        bodies: request bodies, posted in turn.
+        content_type: content type of the bodies.
+        headers: additional headers, the same for all bodies.
+        most_connections: maximum number of connections in use at one time.
+        timeout_seconds: time limit for getting a connection and the response together.
+        idle_seconds: idle time after which a connection is not used again.
 
     Raises:
-        BenchError: not an ``http`` URL: TLS would measure the generator.
+        BenchError: the URL is not ``http``; with TLS the generator would be the bottleneck.
     """
 
     def __init__(
@@ -127,25 +134,26 @@ class HttpClient:
             for body in bodies
         ]
         self._idle: list[tuple[_Connection, float]] = []
-        """Each with when it became idle, on the event loop's clock; the latest last."""
+        """Each idle connection with the event-loop time at which it became idle; the latest last.
+       """
         self._idle_seconds = idle_seconds
         self._timeout_seconds = timeout_seconds
         self._most_connections = most_connections
         self._free = asyncio.Semaphore(most_connections)
 
     async def send(self, number: int) -> int:
-        """Post body ``number`` (modulo how many there are).
+        """Post the body with this number, modulo the number of bodies.
 
         Returns:
-            The answer's status, or :data:`NO_ANSWER`.
+            The response's status, or :data:`NO_ANSWER`.
         """
         return await self.send_bytes(self._requests[number % len(self._requests)])
 
     async def send_bytes(self, request: bytes) -> int:
-        """Send a whole request that the caller made.
+        """Send a complete request built by the caller.
 
         Returns:
-            The answer's status, or :data:`NO_ANSWER`.
+            The response's status, or :data:`NO_ANSWER`.
         """
         connection = None
         try:
@@ -165,10 +173,10 @@ class HttpClient:
         return status
 
     async def open_connections(self, count: int) -> None:
-        """Make ``count`` connections ready, so that no measured request has to make one.
+        """Open ``count`` connections in advance, so that no measured request has to open one.
 
         Raises:
-            BenchError: nobody listens there.
+            BenchError: nothing listens at the URL.
         """
         try:
             opened = [await self._open() for _ in range(count)]
@@ -179,10 +187,10 @@ class HttpClient:
         self._idle += [(connection, now) for connection in opened]
 
     def close(self) -> None:
-        """Close all idle connections; the client may be used again, on another event loop too."""
+        """Close all idle connections; the client can be used again, also on another event loop."""
         while self._idle:
             self._idle.pop()[0].close()
-        self._free = asyncio.Semaphore(self._most_connections)  # one belongs to one loop
+        self._free = asyncio.Semaphore(self._most_connections)  # bound to one event loop
 
     async def _connect(self) -> _Connection:
         oldest = asyncio.get_running_loop().time() - self._idle_seconds

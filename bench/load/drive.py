@@ -4,7 +4,7 @@
     driven = driver.closed(users=16, seconds=5.0)
     driven.sent.times_ms, driven.cpu_share
 
-A coroutine that sends by itself takes only the connections:
+A coroutine that does its own sending uses only the connections:
 
     async with connected(client, users):
         await client.send(0)
@@ -20,20 +20,20 @@ from bench.load.loops import closed_loop, open_loop, run_timed
 from bench.load.sent import Sent
 
 OPEN_LOOP_CONNECTIONS: Final = 16
-"""Made before an open loop starts, where nothing else is said."""
+"""Default number of connections opened before an open loop starts."""
 
 
 class Client(Protocol):
-    """A sender of requests: :class:`bench.load.client.HttpClient`, or a test's fake."""
+    """Sender of requests: :class:`bench.load.client.HttpClient`, or a fake in tests."""
 
     async def send(self, number: int) -> int:
-        """Send request ``number``; its HTTP status, 0 without an answer."""
+        """Send request ``number`` and return its HTTP status, 0 without a response."""
 
     async def open_connections(self, count: int) -> None:
-        """Make ``count`` connections ready.
+        """Open ``count`` connections in advance.
 
         Raises:
-            BenchError: nobody listens there.
+            BenchError: nothing listens at the URL.
         """
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class Client(Protocol):
 
 C = TypeVar("C", bound=Client)
 Run = Callable[[Coroutine[Any, Any, Sent]], tuple[Sent, float]]
-"""Runs a loop on an event loop: its result, and CPU time of this process over wall time."""
+"""Function that runs a loop and returns its result and CPU time of this process over wall time."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,17 @@ class Driven:
 
     sent: Sent
     cpu_share: float
-    """CPU time over wall time of the load generator: 1.0 is a whole core."""
+    """CPU time over wall time of the load generator; 1.0 is a whole core."""
 
 
 @contextlib.asynccontextmanager
 async def connected(client: C, connections: int) -> AsyncIterator[C]:
-    """The client with ``connections`` ready, so that no measured request has to make one. They are
-    closed at the end: connections cannot outlive their event loop.
+    """Open ``connections`` in advance, so that no measured request has to, and yield the client.
+
+    They are closed at the end, because connections cannot outlive their event loop.
 
     Raises:
-        BenchError: nobody listens there.
+        BenchError: nothing listens at the URL.
     """
     try:
         await client.open_connections(connections)
@@ -70,12 +71,12 @@ async def connected(client: C, connections: int) -> AsyncIterator[C]:
 
 
 class Driver:
-    """Runs loops of requests over one client, each on an event loop and connections of its own.
+    """Runs load loops over one client, each with its own event loop and connections.
 
     Args:
         client: sends the requests.
-        check: called every half second; what it raises (the server died) ends the loop.
-        run: runs the event loop: tests give one whose time is made up.
+        check: called every half second; an exception from it (the server died) ends the loop.
+        run: runs the event loop; tests replace it with one on simulated time.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class Driver:
         self._run = run
 
     def closed(self, users: int, seconds: float, *, requests_per_query: int = 1) -> Driven:
-        """Closed loop: ``users`` callers, each with its next query on the last answer.
+        """Run a closed loop: each of ``users`` callers sends its next query after the last
+        response.
 
         Raises:
-            BenchError: nobody listens there, or what ``check`` raises.
+            BenchError: nothing listens at the URL, or ``check`` raised it.
         """
 
         async def work() -> Sent:
@@ -113,17 +115,17 @@ class Driver:
         shape: Shape = "poisson",
         connections: int = OPEN_LOOP_CONNECTIONS,
     ) -> Driven:
-        """Open loop: requests are sent when due, however many answers are still out.
+        """Run an open loop: requests are sent when due, however many responses are outstanding.
 
         Args:
             rate_per_s: requests due per second.
-            seconds: how long they are due for.
-            seed: of the arrivals.
-            shape: of the arrivals.
-            connections: made before the first request; more are made as they are needed.
+            seconds: duration of the arrivals.
+            seed: seed of the arrivals.
+            shape: shape of the arrivals.
+            connections: connections opened before the first request; more are opened as needed.
 
         Raises:
-            BenchError: nobody listens there, or what ``check`` raises.
+            BenchError: nothing listens at the URL, or ``check`` raised it.
         """
 
         async def work() -> Sent:

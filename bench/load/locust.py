@@ -1,7 +1,7 @@
-"""The first load generator: Locust in a process of its own, and the raw times it leaves.
+"""First load generator: Locust in its own process, and the raw times that it writes.
 
-In a process of its own because it patches sockets on import, and so that its CPU time is known.
-The second generator, on asyncio in this process, is :mod:`bench.load.drive`.
+Locust needs its own process because it patches sockets on import; its CPU time is also measured
+that way. The second generator, on asyncio in this process, is :mod:`bench.load.drive`.
 """
 
 import signal
@@ -28,9 +28,9 @@ from cifar10.errors import BenchError
 LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
 _STOP_TIMEOUT_SECONDS: Final = 20.0
 _SPAWN_RATE: Final = 10_000
-"""All users at once: Locust counts its ramp as part of the time."""
+"""Users started per second: all at once, because Locust counts its ramp as part of the run time."""
 _START_ALLOWANCE_SECONDS: Final = 60.0
-"""Time for Locust to import, start and stop, beyond the time it was told to run."""
+"""Time for Locust to import, start and stop, in addition to its run time."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class LoadPlan:
     seconds: float = 20.0
     """Measured time."""
     warm_up_seconds: float = 3.0
-    """Before that. Its requests are counted and thrown away."""
+    """Time before that; its requests are counted but discarded."""
     processes: int = 1
     """Number of Locust processes, each with its share of the users."""
     rate_per_s: float | None = None
-    """Requests per second of all users together; None: flat out."""
+    """Requests per second of all users together; None: as fast as possible."""
     shape: Shape = "poisson"
-    """Shape of the arrivals, with a rate."""
+    """Shape of the arrivals, if there is a rate."""
     html: Path | None = None
-    """Where to keep Locust's own report."""
+    """File for Locust's own report."""
 
 
 def run_locust(
@@ -61,19 +61,19 @@ def run_locust(
     check: Callable[[], None] = lambda: None,
     progress: Progress = silent,
 ) -> tuple[Driven, bool]:
-    """Run Locust against ``url`` until the plan is done, or Ctrl-C.
+    """Run Locust against ``url`` until the plan ends, or Ctrl-C.
 
     Args:
-        url: of the server, without a final slash.
+        url: URL of the server, without a final slash.
         images: uint8 (N, 32, 32, 3), RGB, posted as PNG.
         plan: users and seconds.
         route: path and query to post to.
-        check: called every half second; what it raises ends the run (the server died, say).
-        progress: told how many seconds have passed.
+        check: called every half second; an exception from it (the server died) ends the run.
+        progress: receives the seconds that have passed.
 
     Returns:
-        Every request, the warm-up included, and whether Ctrl-C cut it short. The CPU share is of
-        each of Locust's processes.
+        Every request, including the warm-up; the CPU share of each Locust process; and whether
+        Ctrl-C ended the run early.
 
     Raises:
         BenchError: Locust could not run or left no samples.
@@ -89,7 +89,7 @@ def run_locust(
             *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)),
             *("--headless", "--only-summary", "--host", url, "--route", route),
             *("--users", str(plan.users), "--spawn-rate", str(_SPAWN_RATE)),
-            *("--stop-timeout", f"{_STOP_TIMEOUT_SECONDS / 2:.0f}"),  # answers on their way count
+            *("--stop-timeout", f"{_STOP_TIMEOUT_SECONDS / 2:.0f}"),  # await open requests
             *("--run-time", f"{plan.warm_up_seconds + plan.seconds:.0f}s"),
             *("--images", str(folder / "images.zip"), "--samples", str(samples)),
         ]
@@ -139,7 +139,7 @@ def _wait(
         passed = time.monotonic() - start
         progress(f"load, {plan.users} users", min(int(passed), int(total)), int(total))
         if passed > total + _START_ALLOWANCE_SECONDS:
-            message = f"Locust did not end {_START_ALLOWANCE_SECONDS:g} s after its time"
+            message = f"Locust did not end {_START_ALLOWANCE_SECONDS:g} s after its run time"
             raise BenchError(message)
         try:
             process.wait(0.5)
@@ -150,7 +150,7 @@ def _wait(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, so that it writes its samples; kill it where it does not."""
+    """Ask Locust to end, so that it writes its samples; kill it if it does not."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -161,7 +161,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _read(paths: Sequence[Path]) -> Driven:
-    """Read one file for each Locust process; the master of several sends nothing itself."""
+    """Read one file per Locust process; the master of several sends nothing itself."""
     found = []
     for path in paths:
         with np.load(path, allow_pickle=False) as raw:

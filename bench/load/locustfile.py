@@ -1,20 +1,21 @@
-"""Locust's users: they post real test images, each the next one on the last answer.
+"""Locust users that post real test images, each sending its next one after the last response.
 
-Run by ``cifar10 bench load``, or by hand (``images.zip`` holds one image file per entry):
+``cifar10 bench load`` runs this file. It also runs by hand (``images.zip`` has one image file per
+entry):
 
     locust -f bench/load/locustfile.py --images images.zip --host http://127.0.0.1:3000
     locust ... --processes 2                 several processes, when one is not enough
-    locust ... --rate 200 --shape poisson    all users together at 200 requests/s, not flat out
+    locust ... --rate 200 --shape poisson    all users together at 200 requests/s
 
-With ``--rate`` R, each of the U users sends R / U requests a second at moments of its own; together
-these are Poisson arrivals at R (with ``constant``, each user sends at even distances). A user that
-is still waiting for an answer sends late; with enough users this hardly happens.
+With ``--rate`` R, each of the U users sends R / U requests a second at independent times; together
+these are Poisson arrivals at R (with ``constant``, each user sends at equal intervals). A user that
+is still waiting for a response sends late; with enough users this is rare.
 
-Locust rounds its percentiles to two digits, so every request's time is kept here and written to
-``--samples`` at the end: an ``.npz`` with float64 ``start_s`` (Unix time), float64 ``response_ms``,
-int16 ``status`` (0: no answer), and scalars ``cpu_s`` and ``wall_s`` of this process during the
-test (with ``--processes``, one file for each). Locust patches sockets on import: no other module
-may import this one.
+Locust rounds its percentiles to two digits, so every request's time is recorded here and written
+to ``--samples`` at the end: an ``.npz`` with float64 ``start_s`` (Unix time), float64
+``response_ms``, int16 ``status`` (0: no response), and scalars ``cpu_s`` and ``wall_s`` of
+this process during the test (with ``--processes``, one file for each). Locust
+patches sockets on import: no other module may import this one.
 """
 
 import itertools
@@ -40,19 +41,22 @@ CLOCKS: dict[str, tuple[float, float]] = {}
 
 
 def add_options(parser: Any, **_: Any) -> None:
-    """Add our options to Locust's own."""
+    """Add this project's options to Locust's own."""
     parser.add_argument("--images", required=True, help="zip of image files to post")
-    parser.add_argument("--samples", default="", help="where to write every request's time (.npz)")
+    parser.add_argument("--samples", default="", help="file for every request's time (.npz)")
     parser.add_argument(
-        "--rate", type=float, default=0.0, help="requests/s of all users together; 0: flat out"
+        "--rate", type=float, default=0.0, help="requests/s of all users together; 0: full speed"
     )
     parser.add_argument("--shape", choices=("poisson", "constant"), default="poisson")
     parser.add_argument("--route", default="/classify", help="path and query to post to")
 
 
 def update_clock(**_: Any) -> None:
-    """Let the run time begin now. gevent's timers count from when it last read its clock, which was
-    before Locust's imports; on a busy machine these take longer than a short run."""
+    """Start the run time now.
+
+    gevent's timers count from its last clock reading, which was before Locust's imports. On a busy
+    machine these take longer than a short run.
+    """
     gevent.get_hub().loop.update_now()
 
 
@@ -66,19 +70,19 @@ def read_images(environment: Any, **_: Any) -> None:
 def keep_time(
     start_time: float, response_time: float, response: Any, exception: Any, **_: Any
 ) -> None:
-    """Keep one request's start, duration and status, unrounded."""
+    """Record one request's start, duration and status, unrounded."""
     START_S.append(start_time)
     RESPONSE_MS.append(response_time)
     STATUS.append(int(getattr(response, "status_code", 0) or 0))
 
 
 def stop_clocks(**_: Any) -> None:
-    """Stop before Locust prints its statistics, which is not part of the load."""
+    """Stop the clocks before Locust prints its statistics, which are not part of the load."""
     CLOCKS["stop"] = (time.process_time(), time.perf_counter())
 
 
 def write_samples(environment: Any, **_: Any) -> None:
-    """Write the samples, also after an interruption."""
+    """Write the samples, even after an interruption."""
     target = environment.parsed_options.samples
     if not target or "start" not in CLOCKS:
         return
@@ -94,17 +98,17 @@ def write_samples(environment: Any, **_: Any) -> None:
         cpu_s=stop_cpu - CLOCKS["start"][0],
         wall_s=stop_wall - CLOCKS["start"][1],
     )
-    # Locust's own exit code says whether requests failed; the samples say that better.
+    # Locust's exit code reports failed requests; the samples are more precise.
     environment.process_exit_code = 0
 
 
 class Poster(FastHttpUser):  # type: ignore[misc]
-    """User that posts images, starting at a random one: without pause, or when one is due."""
+    """User that posts images, starting at a random one, without pause or when one is due."""
 
     _due_s = 0.0
 
     def wait_time(self) -> float:
-        """Seconds until this user's next request is due; 0 without a rate, or when late."""
+        """Return the seconds until this user's next request; 0 without a rate, or when late."""
         options = self.environment.parsed_options
         if not options.rate:
             return 0.0
@@ -113,16 +117,16 @@ class Poster(FastHttpUser):  # type: ignore[misc]
         return max(0.0, self._due_s - time.perf_counter())
 
     def on_start(self) -> None:
-        """Start at a random image: users must not post the same images in step."""
+        """Start at a random image, so that users do not post the same images in step."""
         first = random.randrange(len(IMAGES))  # noqa: S311 - nothing secret
         self._images = itertools.cycle(IMAGES[first:] + IMAGES[:first])
         self._route = self.environment.parsed_options.route
         options = self.environment.parsed_options
         self._due_s = time.perf_counter()
-        if options.rate:  # not all of them in the first moment
+        if options.rate:  # do not send all first requests at once
             first_s = random.random() * options.num_users / options.rate  # noqa: S311
             self._due_s += first_s
-            time.sleep(first_s)  # gevent's: only this user waits
+            time.sleep(first_s)  # gevent's sleep: only this user waits
 
     @task  # type: ignore[untyped-decorator]
     def classify(self) -> None:

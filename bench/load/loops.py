@@ -1,8 +1,8 @@
-"""Open and closed loops of requests on asyncio: the second load generator beside Locust.
+"""Open and closed request loops on asyncio, the second load generator besides Locust.
 
-Time is the event loop's own, so that a test gives it a loop whose time is made up. Open loop: a
-request is due at a moment fixed beforehand, is timed from that moment, and a late generator makes
-the server look worse, never better (coordinated omission: G. Tene, "How NOT to Measure Latency").
+Time comes from the event loop, so tests can supply one with simulated time. In the open loop, a
+request is due at a fixed time and its latency counts from then. A late generator makes the server
+look worse, never better (coordinated omission: G. Tene, "How NOT to Measure Latency").
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from bench.load.arrivals import Shape, arrivals_s
 from bench.load.sent import OK, Sent
 
 Send = Callable[[int], Awaitable[int]]
-"""Sends request number N and returns its status, 0 where no answer came."""
+"""Function that sends request N and returns its status, 0 without a response."""
 
 _CHECK_EVERY_SECONDS: Final = 0.5
 _MOST_DESCRIPTORS: Final = 1_024
-"""FD_SETSIZE: the C library fixes it, and Python does not say it."""
+"""Value of FD_SETSIZE, which the C library fixes and Python does not expose."""
 T = TypeVar("T")
 
 
@@ -45,16 +45,15 @@ async def open_loop(
     shape: Shape = "poisson",
     check: Callable[[], None] = lambda: None,
 ) -> Sent:
-    """Send each request when it is due, however many answers are still out; return when all have
-    come.
+    """Send each request when it is due, and return when all responses have arrived.
 
     Args:
         send: sends one request.
         rate_per_s: requests due per second.
-        seconds: how long they are due for.
-        seed: of the arrivals.
-        shape: of the arrivals.
-        check: called every half second; what it raises ends the run.
+        seconds: duration of the arrivals.
+        seed: seed of the arrivals.
+        shape: shape of the arrivals.
+        check: called every half second; an exception from it ends the run.
     """
     loop, log = asyncio.get_running_loop(), _Log()
     start = loop.time()
@@ -68,7 +67,7 @@ async def open_loop(
         due_times = arrivals_s(rate_per_s, seconds, seed=seed, shape=shape).tolist()
         async with asyncio.TaskGroup() as tasks:
             for number, due in enumerate(due_times):
-                # Also when late: else no request would be sent until all that are due have a task.
+                # Yield even when late; otherwise nothing is sent until all due requests are tasks.
                 await asyncio.sleep(max(0.0, start + due - loop.time()))
                 tasks.create_task(one(number, due))
 
@@ -84,9 +83,9 @@ async def closed_loop(
     requests_per_query: int = 1,
     check: Callable[[], None] = lambda: None,
 ) -> Sent:
-    """Let ``users`` callers send, each its next query on the last answer, until the time is over.
+    """Run ``users`` callers, each sending its next query after the last response, for ``seconds``.
 
-    A query of several requests sends them together and ends with the last answer.
+    A query of several requests sends them together and ends with the last response.
     """
     loop, log = asyncio.get_running_loop(), _Log()
     start = loop.time()
@@ -114,7 +113,7 @@ async def closed_loop(
 
 
 async def _checked(work: Coroutine[Any, Any, None], check: Callable[[], None]) -> None:
-    """Run ``work``; whatever ``check`` raises ends it."""
+    """Run ``work`` until it ends or ``check`` raises."""
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
@@ -128,8 +127,11 @@ async def _checked(work: Coroutine[Any, Any, None], check: Callable[[], None]) -
 
 
 class _ExactSelector(selectors.SelectSelector):
-    """Selector that refuses a descriptor which ``select`` cannot watch. The standard one takes it
-    and then fails at every wait: the event loop would be dead, unable even to cancel its tasks."""
+    """Selector that refuses a descriptor which ``select`` cannot watch.
+
+    The standard one accepts it and then fails at every wait; the event loop could not even cancel
+    its tasks.
+    """
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
@@ -139,14 +141,17 @@ class _ExactSelector(selectors.SelectSelector):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on an event loop whose timers are exact. Those of epoll, asyncio's default,
-    wait whole milliseconds, and a request sent late would count against the server."""
+    """Run a coroutine on an event loop with exact timers.
+
+    The timers of epoll, asyncio's default, wait whole milliseconds, and a request sent late would
+    count against the server.
+    """
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(_ExactSelector())) as runner:
         return runner.run(work)
 
 
 def run_timed(work: Coroutine[Any, Any, T]) -> tuple[T, float]:
-    """Run a coroutine; its result, and CPU time of this process over wall time."""
+    """Run a coroutine; return its result and CPU time of this process over wall time."""
     cpu, wall = time.process_time(), time.perf_counter()
     value = run(work)
     return value, (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-9)

@@ -11,27 +11,29 @@ from cifar10.errors import BenchError
 
 OK: Final = 200
 NO_ANSWER: Final = 0
-"""The status of a request that got none."""
+"""Status of a request without a response."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Every query of one run, in the order in which they were due; seconds from the start."""
+    """All queries of one run, in due order; times in seconds from the start."""
 
     due_s: NDArray[np.float64]
-    """When it was to be sent; in a closed loop, when it was sent."""
+    """Time at which each query was due; in a closed loop, when it was sent."""
     sent_s: NDArray[np.float64]
     done_s: NDArray[np.float64]
     status: NDArray[np.int16]
-    """HTTP status of the answer, or :data:`NO_ANSWER`; of a query of several requests, the first
-    that is no 200."""
+    """HTTP status of the response, or :data:`NO_ANSWER`.
+
+    For a query of several requests, it is the first status other than 200.
+    """
 
     def after(self, warm_up_s: float) -> "Sent":
-        """Without the queries that were due in the warm-up."""
+        """Return the queries due after the warm-up."""
         return self._only(self.due_s >= warm_up_s)
 
     def answered_within(self, start_s: float, end_s: float) -> "Sent":
-        """Only the queries that ended in that time."""
+        """Return the queries that ended in this time."""
         return self._only((self.done_s >= start_s) & (self.done_s < end_s))
 
     def _only(self, kept: NDArray[np.bool_]) -> "Sent":
@@ -64,19 +66,20 @@ class Sent:
         return ((self.done_s - self.due_s) * 1e3)[self.succeeded]
 
     def percentile_ms(self, percent: float) -> float | None:
-        """A percentile of :attr:`times_ms`, rounded to a microsecond; None where none succeeded."""
+        """Return a percentile of :attr:`times_ms`, rounded to a microsecond; None without
+        successes."""
         times = self.times_ms
         return round(percentile(times, percent), 3) if times.size else None
 
     def request_rate(self, seconds: float) -> float:
-        """Successful answers per second in the first ``seconds``."""
+        """Return the successful responses per second in the first ``seconds``."""
         return self.answered_within(0, seconds).answered / seconds
 
     def require_answers(self, what: str) -> None:
-        """Do nothing where at least one query succeeded.
+        """Raise an error unless at least one query succeeded.
 
         Raises:
-            BenchError: none did.
+            BenchError: no query succeeded.
         """
         if not self.succeeded.any():
             message = f"no request of {what} succeeded ({self.queries} were sent)"

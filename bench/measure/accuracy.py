@@ -1,6 +1,6 @@
 """Top-1 accuracy of the exported graph on the test images, through ONNX Runtime.
 
-The file that is served is measured; the card's figure is not copied.
+The served file itself is measured; no figure is copied from the card.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +30,12 @@ def predict_classes(
     *,
     workers: int = 1,
 ) -> NDArray[np.int64]:
-    """The most probable class of each image.
+    """Return the most probable class of each image.
 
     Args:
-        executor: the model.
+        executor: runs the model.
         images: uint8 (N, 32, 32, 3), RGB.
-        progress: told how many images are done.
+        progress: receives the number of finished images.
         workers: as for :func:`predict_probabilities`.
 
     Returns:
@@ -53,14 +53,14 @@ def predict_probabilities(
     *,
     workers: int = 1,
 ) -> NDArray[np.float32]:
-    """The probability of each class for each image, in batches of :data:`BATCH_SIZE`.
+    """Return the class probabilities of each image, computed in batches of :data:`BATCH_SIZE`.
 
     Args:
-        executor: the model.
+        executor: runs the model.
         images: uint8 (N, 32, 32, 3), RGB.
-        progress: told how many images are done.
-        workers: batches in flight at the same time. The answers are the same; it uses the other
-            cores where nothing is timed and a session uses only one.
+        progress: receives the number of finished images.
+        workers: number of concurrent batches. It does not change the result. It uses the other
+            cores if nothing is timed and a session uses only one core.
 
     Returns:
         float32 (N, 10).
@@ -82,7 +82,7 @@ def predict_probabilities(
 
 
 def untimed_workers(executor: Executor) -> int:
-    """Batches to have in flight where nothing is timed: one for each core of the CPU."""
+    """Return the number of concurrent batches if nothing is timed: one for each core of the CPU."""
     return usable_cores() if executor.provider == CPU_PROVIDER else 1
 
 
@@ -95,15 +95,15 @@ def compare_with_labels(
     dataset: DatasetReference,
     whole_test_set: bool = True,
 ) -> AccuracyMeasurement:
-    """Accuracy, confusion and calibration, and the card's figures for the same images.
+    """Return accuracy, confusion and calibration, and the card's figures for the same images.
 
     Args:
         probabilities: float32 (N, 10).
         labels: uint8 (N,), 0–9, the true classes.
         provider: the execution provider.
-        card: the model's. Its figures are left out where they are of another data set.
-        dataset: the images' data set.
-        whole_test_set: False for a part of it: the card's figures are left out.
+        card: card of the model. Its figures are left out if they are for another data set.
+        dataset: data set of the images.
+        whole_test_set: False for a part of it; the card's figures are then left out.
     """
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((CLASS_COUNT, CLASS_COUNT), np.int64)

@@ -1,9 +1,9 @@
-"""Corrupted copies of test images, reproducible: five kinds, five severities.
+"""Reproducible corruptions of test images: five kinds, five severities.
 
 The kinds and their strengths are those of CIFAR-10-C (D. Hendrycks and T. Dietterich,
 "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019), five
 of its nineteen, computed here with NumPy and Pillow. Accuracies are comparable between models
-measured here; they are not CIFAR-10-C scores, because the images corrupted may already be JPEG
+measured here. They are not CIFAR-10-C scores, because the original images may already be JPEG
 copies.
 """
 
@@ -25,35 +25,35 @@ Images = NDArray[np.uint8]
 SEED: Final = 0
 
 _CHUNK: Final = 1_000
-"""Images processed at once: bounds the memory that floats take."""
+"""Number of images processed at once, which bounds the memory for floats."""
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of damage."""
+    """One kind of corruption."""
 
     name: str
     parameter: str
-    """What the severity changes, with its unit."""
+    """Parameter that the severity changes, with its unit."""
     strengths: tuple[float, ...]
     """Value of the parameter for each of :data:`SEVERITIES`."""
     apply: Callable[[Images, float, np.random.Generator], Images]
 
 
 def corrupt(corruption: Corruption, images: Images, severity: int, seed: int = SEED) -> Images:
-    """Make a damaged copy of ``images``: the same for the same arguments.
+    """Return a corrupted copy of ``images``; equal arguments give equal copies.
 
     Args:
         corruption: one of :data:`CORRUPTIONS`.
         images: uint8 (N, 32, 32, 3), RGB.
         severity: 1–5.
-        seed: of the noise. Each corruption and severity has a random stream of its own.
+        seed: seed of the noise. Each corruption and severity has its own random stream.
 
     Returns:
         uint8 (N, 32, 32, 3), RGB.
 
     Raises:
-        ValueError: no such severity.
+        ValueError: the severity is unknown.
     """
     if severity not in SEVERITIES:
         message = f"severity must be 1–5, got {severity}"
@@ -73,7 +73,7 @@ def _gaussian_noise(images: Images, deviation: float, random: np.random.Generato
 
 
 def _gaussian_blur(images: Images, deviation: float, _: np.random.Generator) -> Images:
-    """Separable Gaussian kernel, cut off at four standard deviations; edges are repeated."""
+    """Apply a separable Gaussian kernel, cut off at four standard deviations; repeat the edges."""
     radius = int(4 * deviation + 0.5)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / deviation) ** 2)
@@ -90,7 +90,7 @@ def _gaussian_blur(images: Images, deviation: float, _: np.random.Generator) -> 
 
 
 def _jpeg(images: Images, quality: float, _: np.random.Generator) -> Images:
-    """JPEG with 4:2:0 subsampling, as Pillow writes it."""
+    """Encode and decode as JPEG with 4:2:0 subsampling, as Pillow writes it."""
     found = np.empty_like(images)
     for position, image in enumerate(images):
         buffer = io.BytesIO()
@@ -100,7 +100,7 @@ def _jpeg(images: Images, quality: float, _: np.random.Generator) -> Images:
 
 
 def _brightness(images: Images, added: float, _: np.random.Generator) -> Images:
-    """Add to the value of HSV, which scales red, green and blue alike; black becomes grey."""
+    """Add to the HSV value, which scales red, green and blue alike; black becomes grey."""
     value = images.max(axis=3, keepdims=True).astype(np.float32)
     brighter = np.minimum(value + np.float32(added * 255), 255)
     scaled = np.where(value > 0, images * (brighter / np.maximum(value, 1)), brighter)

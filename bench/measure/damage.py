@@ -1,7 +1,7 @@
-"""Accuracy on test images that are damaged, or sent as users send them (``bench robustness``).
+"""Accuracy on damaged test images and on typical user uploads (``bench robustness``).
 
-The copies are made once for all models, one way at a time; a row is written as soon as a model has
-seen one way.
+The copies are made once for all models, one way at a time. Each model's row for a way is written as
+soon as it is measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,20 +31,25 @@ from cifar10.machine import usable_cores
 from cifar10.store import ModelStore
 
 DEFAULT_IMAGES: Final = 2_000
-"""Test images, each with 25 damaged copies: half a minute for a small model, ± 2 points at 70 %."""
+"""Number of test images, each with 25 damaged copies.
+
+This takes half a minute for a small model, and gives ± 2 points at 70 %.
+"""
 
 Hits = NDArray[np.bool_]
 """Whether each image is classified correctly."""
 Copies = Callable[[Images], list[Images]]
-"""Makes the copies of one way, uint8 (N, 32, 32, 3) RGB each."""
+"""Function that makes the copies for one way, uint8 (N, 32, 32, 3) RGB each."""
 MakeRow = Callable[[str, str, Hits, list[Hits]], Measurement]
-"""Makes a row of: the way, the execution provider, the hits on the images themselves, and the hits
-on each of the copies."""
+"""Function that makes a row.
+
+Its arguments are the way, the execution provider, the hits on the original images, and the hits on
+each of the copies.
+"""
 
 
 def choose_images(test: Split, count: int, seed: int = SEED) -> Split:
-    """A seeded choice of ``count`` test images in the test set's order, or all where there are
-    fewer."""
+    """Return a seeded sample of ``count`` test images in test-set order, or all if fewer."""
     if count >= len(test.labels):
         return test
     random = np.random.default_rng(seed)
@@ -64,10 +69,10 @@ def measure_robustness(
     corruptions: Sequence[Corruption] = CORRUPTIONS,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure the models named on corrupted copies, five severities each, and record everything.
+    """Measure the named models on corrupted copies, five severities each, and record the results.
 
-    Models with random weights have no accuracy and are passed over. ``seed`` is of the choice of
-    images and of the noise.
+    Models with random weights have no accuracy and are skipped. ``seed`` determines the sample of
+    images and the noise.
 
     Raises:
         BenchError: a row could not be written.
@@ -115,9 +120,9 @@ def measure_sendings(
     sendings: Sequence[Sending] = SENDINGS,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure the models named on test images as users send them, and record everything.
+    """Measure the named models on test images encoded like user uploads, and record the results.
 
-    The images are those that :func:`measure_robustness` chooses.
+    The images are the same as in :func:`measure_robustness`.
 
     Raises:
         BenchError: a row could not be written.

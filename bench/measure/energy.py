@@ -1,7 +1,7 @@
-"""Energy in joules, where the machine counts it: RAPL for processors, NVML for NVIDIA GPUs.
+"""Energy in joules, where the machine measures it: RAPL for CPUs, NVML for NVIDIA GPUs.
 
-Both count the whole package or GPU, idle power and neighbours included. Most virtual machines and
-containers show neither: then there is no meter, and the report says so.
+Both count the whole package or GPU, including idle power and other processes. Most virtual machines
+and containers expose neither; the report then says that there is no meter.
 """
 
 from collections.abc import Callable
@@ -16,31 +16,31 @@ POWERCAP: Final = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class Meter:
-    """A counter of energy."""
+    """A cumulative energy counter."""
 
     source: str
     read_joules: Callable[[], float]
-    """Joules since some fixed moment."""
+    """Returns the joules since some fixed time."""
     wraps_at_joules: float | None = None
-    """Where the counter starts again at 0."""
+    """Value in joules at which the counter wraps to 0."""
 
     def used(self, before: float, after: float) -> float:
-        """Joules between two readings less than one turn of the counter apart."""
+        """Return the joules between two readings that are less than one wrap apart."""
         if after < before and self.wraps_at_joules is not None:
             return after - before + self.wraps_at_joules
         return after - before
 
 
 def find_meter(provider: str, powercap: Path = POWERCAP) -> Meter | None:
-    """The meter of what executes ``provider``; None where there is none that may be read."""
+    """Return the energy meter for ``provider``, or None if none is readable."""
     return _nvml() if provider == CUDA_PROVIDER else _rapl(powercap)
 
 
 def _rapl(powercap: Path) -> Meter | None:
-    """The processor packages of the kernel's power capping interface, ``energy_uj``.
+    """Return a meter for the CPU packages in the kernel's power capping interface, ``energy_uj``.
 
-    Source: Documentation/power/powercap/powercap.rst of the Linux kernel. Since CVE-2020-8694 the
-    counters may be read by root only.
+    Source: Documentation/power/powercap/powercap.rst of the Linux kernel. Since CVE-2020-8694 only
+    root may read the counters.
     """
     packages = []
     try:
@@ -57,12 +57,12 @@ def _rapl(powercap: Path) -> Meter | None:
     def read() -> float:
         return sum(int((zone / "energy_uj").read_text()) for zone in packages) / 1e6
 
-    # Several packages wrap one by one; one turn is right for the first of them.
+    # Packages wrap one by one; correcting one wrap is right for the first of them.
     return Meter("RAPL", read, wraps[0] / 1e6)
 
 
 def _nvml() -> Meter | None:
-    """The first GPU's counter, in mJ (from Volta on)."""
+    """Return a meter for the first GPU's counter, in mJ (Volta and later)."""
     try:
         import pynvml as nvml  # type: ignore[import-untyped]
     except ImportError:

@@ -1,4 +1,4 @@
-"""Facts about a model that need no measuring: what it costs on any machine, how it was trained."""
+"""Facts about a model that need no measurement: its static cost and its training record."""
 
 import csv
 import io
@@ -13,15 +13,15 @@ logger = logging.getLogger(__name__)
 
 
 def has_random_weights(card: ModelCard) -> bool:
-    """Whether the model was never trained, so that only its cost may be shown."""
+    """Return whether the model was never trained, so that only its cost may be shown."""
     return card.weights is not None and card.weights.random
 
 
 def measure_cost(model: StoredModel) -> CostMeasurement:
-    """Parameters, multiply-accumulates and bytes from the card, checked against the file.
+    """Return parameters, multiply-accumulates and bytes from the card, checked against the file.
 
     Raises:
-        BenchError: the file is not as long as its card says.
+        BenchError: the file's size differs from the card's.
     """
     card = model.card
     if len(model.onnx) != card.size_bytes:
@@ -47,10 +47,10 @@ def measure_cost(model: StoredModel) -> CostMeasurement:
 
 
 def read_training(store: ModelStore, card: ModelCard) -> TrainingMeasurement:
-    """The card's figures of the training, and ``history.csv`` epoch by epoch where there is one.
+    """Return the card's training figures, and the epochs from ``history.csv`` if it exists.
 
-    The history of a model with random weights is left out: it says nothing. One that cannot be read
-    is reported and left out: it is not what is being measured.
+    The history of a model with random weights is meaningless and left out. An unreadable history is
+    logged and left out, because the measurement does not depend on it.
     """
     accuracy = card.accuracy
     return TrainingMeasurement(

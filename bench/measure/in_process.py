@@ -1,4 +1,4 @@
-"""Every model's cost, accuracy, latency and throughput, in process (``bench run``)."""
+"""Measure each model's cost, accuracy, latency and throughput in process (``bench run``)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from cifar10.dataset import Dataset, Split
 from cifar10.store import ModelStore, StoredModel
 
 QUICK_IMAGES = 1_000
-"""Test images of a quick run."""
+"""Number of test images of a quick run."""
 
 Open = Callable[[StoredModel], Executor]
-"""Makes a stored model ready to run: loaded, and checked against its golden answer."""
+"""Function that loads a stored model and checks it against its golden answer."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ def measure_models(
     session: Callable[..., LatencySession] = LatencySession,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure the models named and record everything.
+    """Measure the named models and record the results.
 
     Args:
-        store: the models.
-        names: those to measure.
-        dataset: its test images are the ones measured on.
+        store: the model store.
+        names: names of the models to measure.
+        dataset: data set with the test images.
         recorder: gets the rows.
-        open_model: makes a model ready; what it raises becomes a failure row.
-        plan: how much latency and throughput is measured; None: none.
-        quick: only :data:`QUICK_IMAGES` images.
-        session: makes the latency session: tests give it a clock.
-        progress: told how far this is.
+        open_model: loads a model; an exception becomes a failure row.
+        plan: sizes of the latency and throughput measurement; None: skip it.
+        quick: whether to use only :data:`QUICK_IMAGES` images.
+        session: makes the latency session; tests give it a clock.
+        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.
@@ -98,10 +98,10 @@ def measure_models(
 
 
 def record_refused(store: ModelStore, sources: Sequence[str], recorder: Recorder) -> None:
-    """Write rows of the variants of ``sources`` that were refused when they were made.
+    """Record a row for each variant of ``sources`` that was refused during export.
 
     Raises:
-        InvalidCardError: a ``refused.json`` that cannot be read.
+        InvalidCardError: a ``refused.json`` is unreadable.
         BenchError: a row could not be written.
     """
     for refused in store.refused():
@@ -115,7 +115,7 @@ def _measure_latency(
 ) -> None:
     try:
         running.run(progress)
-    finally:  # also after Ctrl-C: what was measured is kept
+    finally:  # also after Ctrl-C: keep what was measured
         for name in names:
             with survey.attempt(name, "latency") as subject:
                 for latency in running.latencies(name):

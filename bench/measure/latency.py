@@ -1,13 +1,13 @@
-"""Latency and throughput in process, of several models in interleaved rounds.
+"""In-process latency and throughput of several models, measured in interleaved rounds.
 
-Machines are noisy and drift: measured one after the other, two equal models differ. So in each
-round every model runs a block of calls at every batch size, A B A B, and whatever slows the machine
-for a while slows them all. Every model gets the same images in the same order, other ones at each
-call: a graph with an early exit computes more for some images than for others.
+Machines are noisy and drift, so two equal models measured one after the other would differ. Each
+round therefore runs a block of calls for every model at every batch size (A B A B), so that a
+temporary slowdown affects all models. Every model gets the same images in the same order, and
+different images at each call, because the cost of an early-exit graph depends on the image.
 
-Closed loop, one caller. Each block begins with calls that are not recorded, because the other
+The loop is closed, with one caller. Each block begins with unrecorded calls, because the other
 models have evicted the caches. Garbage collection is off while a block runs. A call's time is the
-time of ``predict``: pixels in, probabilities out, copies to and from a GPU included.
+duration of ``predict``, from pixels to probabilities, including copies to and from a GPU.
 """
 
 import gc
@@ -28,41 +28,44 @@ logger = logging.getLogger(__name__)
 BATCH_SIZES: Final = (1, 8, 32, 128)
 
 RESOLUTION_NS: Final = 100
-"""Samples are rounded to this: finer than the clock's noise, and short in a file."""
+"""Resolution of stored samples: finer than the clock's noise, and short in a file."""
 
 Clock = Callable[[], int]
-"""Nanoseconds since some fixed moment, never going back: ``time.perf_counter_ns``."""
+"""Monotonic clock in nanoseconds, such as ``time.perf_counter_ns``."""
 
 
 class Executor(Protocol):
-    """The model that is measured: :class:`cifar10.predictor.Predictor`, or a test's fake."""
+    """Measured model: :class:`cifar10.predictor.Predictor`, or a fake in tests."""
 
     @property
     def provider(self) -> str:
         """Name of the execution provider that runs the model."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Classify uint8 (N, 32, 32, 3) images: float32 (N, 10) probabilities."""
+        """Classify uint8 (N, 32, 32, 3) images; return float32 (N, 10) probabilities."""
 
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """How much is measured. A block ends after ``block_calls`` or ``block_ns``, whichever is first,
-    but not before ``block_calls_least``."""
+    """Sizes of the measurement.
+
+    A block ends after ``block_calls`` or ``block_ns``, whichever comes first, but not before
+    ``block_calls_least``.
+    """
 
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     rounds: int = 10
     warm_up_calls: int = 10
     """Calls before the first round, for each model and batch size."""
     block_warm_up_calls: int = 2
-    """Calls that are not recorded, at the start of every block."""
+    """Unrecorded calls at the start of every block."""
     block_calls: int = 100
     block_calls_least: int = 3
     block_ns: int = 300_000_000
     call_ns_most: int | None = None
-    """A batch size whose calls take longer is left out, except the smallest; None: no bound."""
+    """Maximum call time: slower batch sizes are left out, except the smallest; None: no limit."""
     threads: int = 1
-    """Threads that the predictors were made with, for the rows."""
+    """Intra-op threads of the predictors, for the rows."""
 
 
 QUICK_PLAN: Final = LatencyPlan(rounds=2, warm_up_calls=3, block_calls=20, block_ns=100_000_000)
@@ -75,7 +78,7 @@ class _Cell:
     provider: str
     batch_size: int
     calls: int = 0
-    """All calls, the warm-up included."""
+    """Number of all calls, including the warm-up."""
     warm_up_calls: int = 0
     samples_ns: list[int] = field(default_factory=list)
     block_images: list[int] = field(default_factory=list)
@@ -85,14 +88,14 @@ class _Cell:
 class LatencySession:
     """Interleaved measurement of several models.
 
-    Results can be read at any time, so an interruption loses only the block that it hit.
+    Results can be read at any time, so an interruption loses only the current block.
 
     Args:
-        executors: model name → the model.
+        executors: models by name.
         images: uint8 (M, 32, 32, 3), M at least the largest batch size: real images. The calls take
             one batch after the other, then start again from the first.
-        plan: how much to measure.
-        clock: nanoseconds.
+        plan: sizes of the measurement.
+        clock: returns nanoseconds.
     """
 
     def __init__(
@@ -118,10 +121,11 @@ class LatencySession:
         self._cells: dict[tuple[str, int], _Cell] = {}
         self._too_slow: set[tuple[str, int]] = set()
         self.failures: dict[str, Exception] = {}
-        """Model name → why its measurement stopped. The other models go on."""
+        """Exception that stopped a model's measurement, by model name. The other models continue.
+       """
 
     def run(self, progress: Progress = silent) -> None:
-        """Warm up and measure. A model that raises goes to :attr:`failures` and is left out."""
+        """Warm up and measure. A model that raises is added to :attr:`failures` and left out."""
         steps = (self._plan.rounds + 1) * len(self._batches) * len(self._executors)
         done = 0
         for round_number in range(self._plan.rounds + 1):
@@ -135,7 +139,7 @@ class LatencySession:
         progress("latency", steps, steps)
 
     def latencies(self, name: str) -> list[LatencyMeasurement]:
-        """Latencies of a model so far, one measurement per batch size."""
+        """Return a model's latencies so far, one measurement per batch size."""
         return [
             LatencyMeasurement(
                 provider=cell.provider,
@@ -150,7 +154,7 @@ class LatencySession:
         ]
 
     def throughputs(self, name: str) -> list[ThroughputMeasurement]:
-        """Throughputs of a model so far, one measurement per batch size."""
+        """Return a model's throughputs so far, one measurement per batch size."""
         return [
             ThroughputMeasurement(
                 provider=cell.provider,
@@ -177,7 +181,7 @@ class LatencySession:
                     self._too_slow |= {(name, other) for other in self._batches if other >= size}
             else:
                 self._block(executor, self._cells[name, size])
-        except Exception as error:  # whatever a runtime raises becomes that model's failure row
+        except Exception as error:  # any exception of a runtime becomes that model's failure row
             logger.warning("%s at batch %d: %s", name, size, error)
             self.failures[name] = error
 

@@ -1,8 +1,8 @@
-"""A fresh process that loads a model, answers, and prints what that took as JSON.
+"""Load a model in a fresh process, run it, and print the resources used as JSON.
 
-Run by :mod:`bench.measure.resources`:
-``python -m bench.measure.probe FILE DEVICE THREADS BATCH START``, where START is the starting
-process's ``time.monotonic_ns()``, a clock that processes share.
+Run by :mod:`bench.measure.resources` as
+``python -m bench.measure.probe FILE DEVICE THREADS BATCH START``, where START is the parent
+process's ``time.monotonic_ns()``, a clock that all processes share.
 """
 
 import json
@@ -22,7 +22,7 @@ from cifar10.predictor import Predictor, PredictorOptions
 
 
 def main() -> None:
-    """Load the model, answer, and print the figures."""
+    """Load the model, run it, and print the figures."""
     file, device, threads, batch_size, start_ns = sys.argv[1:]
     imported_ns = time.monotonic_ns()
     process = psutil.Process()
@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def _peak_resident_bytes(process: Any) -> int:
-    """Peak resident memory of this program, as the kernel counts it (``VmHWM``).
+    """Return this program's peak resident memory according to the kernel (``VmHWM``).
 
-    ``ru_maxrss`` would include the peak of the process that this one was forked from.
+    ``ru_maxrss`` would include the peak of the process that forked this one.
     """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -73,11 +73,11 @@ def _peak_resident_bytes(process: Any) -> int:
 def _activation_bytes(
     onnx: bytes, providers: tuple[str, ...]
 ) -> tuple[int, int] | tuple[None, None]:
-    """Bytes of activations in the optimised graph, from ONNX Runtime's profile of one image.
+    """Return the bytes of activations in the optimised graph, from a profile of one image.
 
     Returns:
-        The most that inputs and outputs of one node take together, and the outputs of all nodes.
-        Weights are left out. None where the profile has no sizes.
+        The maximum of inputs and outputs of one node together, and the outputs of all nodes.
+        Weights are excluded. None if the profile has no sizes.
     """
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
         options = ort.SessionOptions()

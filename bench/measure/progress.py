@@ -1,9 +1,9 @@
-"""Progress callback type: how a long measurement says how far it is."""
+"""Progress callback type."""
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Callback with the current activity, the number of finished units and their total."""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -11,5 +11,5 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def labelled(what: str, progress: Progress) -> Progress:
-    """``progress`` with a fixed label in place of the measurement's own."""
+    """Return ``progress`` with a fixed label that replaces the measurement's own."""
     return lambda _, done, total: progress(what, done, total)

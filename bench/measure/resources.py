@@ -1,7 +1,7 @@
-"""Memory, start-up and energy, each model in fresh processes (``bench resources``).
+"""Memory, start-up time and energy of each model in fresh processes (``bench resources``).
 
-Memory and start-up are those of a process with this project's predictor and nothing else: less than
-a server needs, and the same for every model, so that models can be compared.
+Memory and start-up time are for a process with only this project's predictor. A server needs more,
+but the set-up is the same for every model, so models can be compared.
 """
 
 import json
@@ -35,7 +35,7 @@ _PROBE_TIMEOUT_SECONDS: Final = 300
 
 @dataclass(frozen=True)
 class Energy:
-    """A meter's reading while images were classified back to back."""
+    """Meter reading while images are classified back to back."""
 
     source: str | None
     joules: float | None
@@ -55,18 +55,18 @@ def measure_resources(
     energy_seconds: float = ENERGY_SECONDS,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure the models named and record everything.
+    """Measure the named models and record the results.
 
     Args:
-        store: the models.
-        names: those to measure.
+        store: the model store.
+        names: names of the models to measure.
         recorder: gets the rows.
-        open_model: makes a model ready, for the energy; what it raises becomes a failure row.
+        open_model: loads a model to measure its energy; an exception becomes a failure row.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: inside one operator.
-        starts: fresh processes for each model.
-        energy_seconds: how long the meter runs, where there is one.
-        progress: told how far this is.
+        threads: number of intra-op threads.
+        starts: number of fresh processes for each model.
+        energy_seconds: duration of the energy measurement, if there is a meter.
+        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.
@@ -102,7 +102,7 @@ def measure_energy(
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Energy:
-    """Classify black images in batches of :data:`PEAK_BATCH_SIZE` and read the meter around it."""
+    """Classify black images in batches of :data:`PEAK_BATCH_SIZE` and return the energy used."""
     if meter is None:
         return Energy(None, None, 0, 0.0)
     batch = np.zeros((PEAK_BATCH_SIZE, *IMAGE_SHAPE), np.uint8)
@@ -117,10 +117,10 @@ def measure_energy(
 
 
 def _probe(path: Path, device: str, threads: int) -> dict[str, Any]:
-    """Run the model in one fresh process; its answer.
+    """Run the model in one fresh process and return the printed figures.
 
     Raises:
-        BenchError: it failed, with its own last line.
+        BenchError: the process failed; includes its last line of output.
     """
     arguments = [str(path.resolve()), device, str(threads), str(PEAK_BATCH_SIZE)]
     try:

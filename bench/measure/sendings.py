@@ -1,9 +1,9 @@
-"""Test images as users send them: as files, decoded as the service decodes them.
+"""Test images encoded like user uploads, then decoded as the service decodes them.
 
-A CIFAR-10 tile is a photo made small. Users send photos: a tile is enlarged by a bicubic filter,
-encoded as the file that a camera, an editor or a browser makes, and decoded by
-:func:`cifar10.images.decode_image`, as in the service. Enlarging adds no detail, so such a copy is
-what a perfect photo of the tile would be after one more decoding.
+A CIFAR-10 tile is a downscaled photo, but users send full-size photos. So a tile is enlarged by a
+bicubic filter, encoded as a camera, an editor or a browser would, and decoded by
+:func:`cifar10.images.decode_image`, as in the service. Enlarging adds no detail, so the copy equals
+a perfect photo of the tile after one more decoding.
 """
 
 import io
@@ -22,7 +22,7 @@ from cifar10.images import decode_image
 from cifar10.labels import IMAGE_SIZE
 
 Encode = Callable[[Image.Image, np.random.Generator], bytes]
-"""Encodes one tile as the bytes of a file."""
+"""Function that encodes one tile as the bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,14 @@ class Sending:
 
 
 def sent(sending: Sending, images: Images, seed: int = SEED, workers: int = 1) -> Images:
-    """Encode and decode ``images`` as the service receives them; the same for the same arguments.
+    """Encode and decode ``images`` as the service receives them; equal arguments give equal
+    results.
 
     Args:
         sending: one of :data:`SENDINGS`.
         images: uint8 (N, 32, 32, 3), RGB.
-        seed: of the crops. Each way and image has a random stream of its own.
-        workers: images encoded at the same time.
+        seed: seed of the crops. Each way and image has its own random stream.
+        workers: number of images encoded concurrently.
 
     Returns:
         uint8 (N, 32, 32, 3), RGB.
@@ -65,13 +66,15 @@ def _file(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _tile(kind: str, **options: Any) -> Encode:
-    """Encode the 32 × 32 tile itself."""
+    """Return an encoder of the 32 × 32 tile itself."""
     return lambda image, _: _file(image, kind, **options)
 
 
 def _photo(width: int, height: int, kind: str, **options: Any) -> Encode:
-    """Enlarge to ``width`` × ``height``. Another aspect ratio distorts the image, and the service's
-    decoding undoes that."""
+    """Return an encoder that enlarges to ``width`` × ``height``.
+
+    Another aspect ratio distorts the image, and the service's decoding reverses that.
+    """
 
     def encode(image: Image.Image, _: np.random.Generator) -> bytes:
         return _file(image.resize((width, height), Image.Resampling.BICUBIC), kind, **options)
@@ -80,7 +83,7 @@ def _photo(width: int, height: int, kind: str, **options: Any) -> Encode:
 
 
 def _cropped(most: int, size: int, kind: str, **options: Any) -> Encode:
-    """Cut up to ``most`` pixels off each side of the tile, then enlarge."""
+    """Return an encoder that cuts up to ``most`` pixels off each side, then enlarges."""
 
     def encode(image: Image.Image, random: np.random.Generator) -> bytes:
         left, top, right, bottom = (int(cut) for cut in random.integers(0, most + 1, 4))
@@ -105,4 +108,4 @@ SENDINGS: Final = (
     Sending("cropped by up to 2 of 32 pixels a side, 256 × 256, JPEG quality 90",
             _cropped(2, 256, "JPEG", quality=90)),
 )  # fmt: skip
-"""All ways. A tile as PNG keeps its pixels, so it must lose no accuracy."""
+"""All ways to send an image. A tile as PNG is lossless, so its accuracy must not change."""

@@ -1,8 +1,8 @@
-"""The loop of every measuring command: open, measure, record the figure or why there is none.
+"""Main loop of every measuring command: open, measure, record the figures or the failure.
 
-A survey visits subjects: models, or the trials, servers or settings that one model is measured
-with. What goes wrong with one becomes a failure row and the others go on. Rows are written as soon
-as they are known. Ctrl-C ends the survey quietly: what was recorded stays.
+A survey visits subjects: models, or the trials, servers or settings used for one model. An error in
+one subject becomes a failure row, and the survey continues with the others. Rows are written as
+soon as they are known. Ctrl-C ends the survey without an error and keeps the recorded rows.
 
     with Survey(recorder) as survey:
         for name in names:
@@ -11,7 +11,7 @@ as they are known. Ctrl-C ends the survey quietly: what was recorded stays.
                 subject.add(measure(stored))
     return survey.outcome
 
-A row that cannot be written (a full disk) is nobody's measurement: that error ends the survey.
+A failure to write a row (a full disk) belongs to no subject and ends the survey.
 """
 
 import contextlib
@@ -34,24 +34,26 @@ class RunOutcome:
     """Result of a survey."""
 
     measured: list[str] = field(default_factory=list)
-    """Subjects that left at least one row with figures, in the order of the first."""
+    """Subjects with at least one row of figures, in the order of their first row."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Subject → what failed and why; the last reason where there are several. A subject that was
-    measured in part is in both."""
+    """Stage and reason of each failed subject's last failure.
+
+    A partly measured subject is in both collections.
+    """
     interrupted: bool = False
-    """Ctrl-C ended it."""
+    """Whether Ctrl-C ended the survey."""
 
 
 Explain = Callable[[Exception], Measurement]
-"""Makes the failure row of an exception, where it is not an ordinary one."""
+"""Function that makes the failure row of an exception, instead of the default one."""
 
 
 class Subject:
-    """One thing that a survey visits. Its rows go under ``model`` and ``digest``.
+    """A thing that a survey measures. Its rows are recorded under ``model`` and ``digest``.
 
     Attributes:
-        title: its name in the outcome.
-        model: the model that its rows are about.
+        title: name in the outcome.
+        model: name of the model that its rows are about.
         digest: SHA-256 of that model's file; empty until known.
     """
 
@@ -63,7 +65,7 @@ class Subject:
         """Read the model, and keep its digest for the rows.
 
         Raises:
-            Cifar10Error: there is no such model, or its file or card is damaged.
+            Cifar10Error: the model does not exist, or its file or card is damaged.
         """
         stored = store.load(self.model)
         self.digest = stored.card.sha256
@@ -73,7 +75,7 @@ class Subject:
         """Write a row with figures.
 
         Raises:
-            BenchError: it could not be written; this ends the survey.
+            BenchError: the row could not be written; this ends the survey.
         """
         with self._survey.writing() as recorder:
             recorder.add(self.model, self.digest, dataset, measurement)
@@ -82,10 +84,10 @@ class Subject:
             measured.append(self.title)
 
     def fail(self, stage: str, error: Exception, explain: Explain | None = None) -> None:
-        """Write the row that says why there are no figures.
+        """Write a failure row with the reason.
 
         Raises:
-            BenchError: it could not be written; this ends the survey.
+            BenchError: the row could not be written; this ends the survey.
         """
         with self._survey.writing() as recorder:
             if explain is None:
@@ -97,18 +99,18 @@ class Subject:
         self.blame(f"failed at {stage}: {reason}")
 
     def blame(self, reason: str) -> None:
-        """Count the subject as failed, with no failure row: the row with figures says why."""
+        """Count the subject as failed without a failure row; its figures' row has the reason."""
         self._survey.outcome.failed[self.title] = reason
 
 
 class Survey:
-    """A run over several subjects; a context manager that ends quietly on Ctrl-C.
+    """A measurement of several subjects; a context manager that handles Ctrl-C.
 
     Args:
         recorder: gets the rows.
 
     Attributes:
-        outcome: what was measured and what failed so far.
+        outcome: subjects measured and failed so far.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -139,14 +141,14 @@ class Survey:
         digest: str = "",
         explain: Explain | None = None,
     ) -> Iterator[Subject]:
-        """Do something with a subject; an exception becomes its failure row.
+        """Yield a subject; an exception inside the block becomes its failure row.
 
         Args:
-            title: the subject's name. At a later attempt its model and digest are still known.
-            stage: what is attempted, for the failure row.
-            model: the model that its rows are about; None: the subject is a model.
-            digest: of that model's file, where it is known already.
-            explain: makes the failure row, where it is not an ordinary one.
+            title: name of the subject. Later attempts reuse its model and digest.
+            stage: name of the measurement, for the failure row.
+            model: name of the model that its rows are about; None: the subject is a model.
+            digest: SHA-256 of that model's file, if known already.
+            explain: makes the failure row (default: the ordinary one).
 
         Raises:
             BenchError: a row could not be written.
@@ -155,18 +157,18 @@ class Survey:
         subject = self._subjects[title] = known
         try:
             yield subject
-        except Exception as error:  # any reason is that subject's failure row
+        except Exception as error:  # any exception becomes that subject's failure row
             if error is self._unwritten:
                 raise
             subject.fail(stage, error, explain)
 
     def unfailed(self, titles: Iterable[str]) -> list[str]:
-        """Those of the subjects named that have not failed so far."""
+        """Return the named subjects that have not failed so far."""
         return [title for title in titles if title not in self.outcome.failed]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Recorder]:
-        """The recorder; an error while a row is written is told from the subjects' own."""
+        """Yield the recorder, marking write errors so that no subject is blamed for them."""
         try:
             yield self._recorder
         except BenchError as error:
@@ -175,10 +177,10 @@ class Survey:
 
 
 def in_turns(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
-    """(round, item) for every item in every round, from round 1; every second round backwards.
+    """Yield (round, item) for every item in every round from 1; every second round is reversed.
 
-    In turns, so that a machine that becomes slower is slower for all of them; backwards, so that no
-    item always follows the same neighbour.
+    Interleaving makes a slowdown of the machine affect all items. Reversing keeps an item from
+    always following the same neighbour.
     """
     for number in range(1, rounds + 1):
         for item in items if number % 2 else reversed(items):
@@ -186,7 +188,7 @@ def in_turns(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
 
 
 def merged(outcomes: Sequence[RunOutcome]) -> RunOutcome:
-    """Several surveys' outcomes as one."""
+    """Merge the outcomes of several surveys."""
     whole = RunOutcome()
     for outcome in outcomes:
         whole.failed |= outcome.failed
@@ -196,5 +198,5 @@ def merged(outcomes: Sequence[RunOutcome]) -> RunOutcome:
 
 
 def reference_to(dataset: Dataset) -> DatasetReference:
-    """The data set that a row is about."""
+    """Return the reference to the data set of a row."""
     return DatasetReference(dataset.record.variant, dataset.record.fingerprint)

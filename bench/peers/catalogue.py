@@ -1,4 +1,4 @@
-"""The servers compared: ours, the peers, one that is only started, and one that does nothing."""
+"""Servers in the comparison, including one that is only started and one that does nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -21,23 +21,26 @@ class Peer:
     """One server in one configuration."""
 
     name: str
-    """One word, for the command line."""
+    """One-word name for the command line."""
     title: str
     """Title in the report, without the version."""
     role: PeerRole
     command: tuple[str, ...]
-    """``{bin}`` is its environment's folder of programs; ``{port}``, ``{port_2}`` and ``{port_3}``
-    are free ports. It runs in its own folder."""
+    """Command that starts the server in its folder.
+
+    ``{bin}`` is the program folder of its environment; ``{port}``, ``{port_2}`` and ``{port_3}``
+    are free ports.
+    """
     route: str
     form: Form
     decoder: str
     folder: str | None = None
-    """Folder under ``bench/peers`` with its server and requirements; None: this project's
+    """Folder under ``bench/peers`` with the server and requirements; None: this project's
     environment."""
     package: str | None = None
-    """Package whose version is shown."""
+    """Package whose version the report shows."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """More environment variables."""
+    """Additional environment variables."""
 
 
 def _both_decoders(

@@ -1,5 +1,4 @@
-"""The most requests per second that each load generator can send: a closed loop against a server
-that does nothing."""
+"""Measure each load generator's maximum request rate against a no-op server."""
 
 import sys
 from collections.abc import Sequence
@@ -23,14 +22,14 @@ _IMAGES: Final = 100
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The most that one generator reached."""
+    """Maximum rate of one load generator."""
 
     generator: str
     """``locust`` or ``asyncio``."""
     users: int
     processes: int
     request_rate: float
-    """Successful answers per second."""
+    """Successful responses per second."""
     p50_ms: float
     cpu_share: float
     """CPU time over wall time, per process."""

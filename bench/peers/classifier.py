@@ -1,9 +1,9 @@
-"""The model, the decoding and the answer that all peers share; only the server differs.
+"""Model, decoder and response shared by all peers, so that only the servers differ.
 
-Imported by the peers' scripts, in their environments: numpy, Pillow, onnxruntime and, for our
-decoding, simplejpeg are installed there. It reads environment variables:
+The peers' scripts import it in their own environments, which contain numpy, Pillow, onnxruntime
+and, for our decoder, simplejpeg. It reads environment variables:
 
-- ``PEER_MODEL``: the ``model.onnx`` to serve, the one that this service serves too;
+- ``PEER_MODEL``: path of the ``model.onnx`` to serve, the same file that this service serves;
 - ``PEER_DECODER``: ``own`` (Pillow, as in the servers' documentation) or ``ours``.
 """
 
@@ -35,18 +35,18 @@ class Classifier:
         )
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 (N, 10), of uint8 (N, 32, 32, 3) RGB."""
+        """Return probabilities, float32 (N, 10), for uint8 (N, 32, 32, 3) RGB."""
         (probabilities,) = self._session.run([OUTPUT.name], {INPUT.name: images})
         result: NDArray[np.float32] = probabilities
         return result
 
     def classify(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """Classify one image, uint8 (32, 32, 3) RGB; the answer as a JSON object."""
+        """Classify one image, uint8 (32, 32, 3) RGB, and return a JSON object."""
         return answer(self.predict(image[np.newaxis])[0])
 
 
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Class and probabilities, float32 (10,), as a JSON object."""
+    """Return the class and the probabilities, float32 (10,), as a JSON object."""
     class_id = int(probabilities.argmax())
     return {
         "label": LABELS[class_id],
@@ -56,7 +56,7 @@ def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
-    """An opened image as uint8 (32, 32, 3) RGB, as the servers' documentation does it."""
+    """Convert an opened image to uint8 (32, 32, 3) RGB, as the servers' documentation shows."""
     image = image.convert("RGB")
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
         image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
@@ -64,7 +64,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image file to uint8 (32, 32, 3) RGB with the decoder that was asked for."""
+    """Decode an image file to uint8 (32, 32, 3) RGB with the configured decoder."""
     if DECODER == "ours":
         from cifar10.images import decode_image
 

@@ -1,7 +1,7 @@
-"""Each peer's own virtual environment, made once from its pinned ``requirements.txt``.
+"""Virtual environments of the peers, each made once from its pinned ``requirements.txt``.
 
-They are kept under ``CIFAR10_CACHE``/peers, outside the project, and made again when the pins or
-the Python change. ``uv`` makes them (the ``peers`` extra), or else venv and pip.
+They are kept under ``CIFAR10_CACHE``/peers, outside the project, and rebuilt when the pins or the
+Python version change. ``uv`` (the ``peers`` extra) builds them, or else venv and pip.
 """
 
 import hashlib
@@ -21,25 +21,25 @@ from cifar10.errors import BenchError
 STAMP: Final = "cifar10-peer.stamp"
 _SHOWN_LINES: Final = 5
 _ADDRESS: Final = re.compile(r"\w+://[^\s`'\"]+")
-"""Addresses of package indexes are removed from reasons: these become published rows."""
+"""Pattern of package index addresses, which are removed from published reasons."""
 
 Run = Callable[[Sequence[str]], None]
 
 
 class PeerUnavailableError(BenchError):
-    """A peer cannot be installed here."""
+    """A peer that cannot be installed here."""
 
 
 def programs_of(folder: str, *, root: Path | None = None, run: Run | None = None) -> Path:
-    """Make a peer's environment where it is missing; the folder of its programs.
+    """Create a peer's environment if it is missing, and return its program folder.
 
     Args:
-        folder: of the peer, under ``bench/peers``.
-        root: of the environments (default: under the cache).
-        run: runs one command: tests give a fake.
+        folder: folder of the peer under ``bench/peers``.
+        root: folder of all environments (default: under the cache).
+        run: runs one command; tests replace it.
 
     Raises:
-        PeerUnavailableError: it cannot be made; with the installer's last lines.
+        PeerUnavailableError: the build failed; includes the installer's last lines.
     """
     requirements = FOLDER / folder / "requirements.txt"
     place = (root or cache_dir() / "peers").resolve() / folder
@@ -56,10 +56,10 @@ def programs_of(folder: str, *, root: Path | None = None, run: Run | None = None
 
 
 def version_of(folder: str, package: str) -> str:
-    """The version that a peer's requirements pin a package to.
+    """Return the version that a peer's requirements pin a package to.
 
     Raises:
-        PeerUnavailableError: they do not.
+        PeerUnavailableError: the requirements do not pin it.
     """
     for line in (FOLDER / folder / "requirements.txt").read_text(encoding="utf-8").splitlines():
         name, found, version = line.strip().partition("==")

@@ -1,7 +1,7 @@
-"""One server in one round: started on its core, checked, driven, weighed and stopped.
+"""Measure one server in one round: start it on its core, check it, drive it and stop it.
 
-The server has one core and the load generator, which is this process, another, so that neither
-takes time from the other.
+The server and the load generator (this process) have separate cores, so that neither takes time
+from the other.
 """
 
 import os
@@ -28,13 +28,16 @@ from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 
 TOLERANCE: Final = 1e-4
-"""Between a server's probabilities and those in process."""
+"""Allowed difference between a server's probabilities and those computed in process."""
 _ANSWER_TIMEOUT_SECONDS: Final = 5.0
 _START_TIMEOUT_SECONDS: Final = 180.0
-"""Ray starts half a dozen processes on the one core."""
+"""Start-up time allowed. Ray starts half a dozen processes on the one core."""
 _MOST_CEILING_RATE: Final = 2_000.0
-"""Requests per second of the ceiling's open loop: only its closed loop matters, and an open loop
-that falls behind opens connections until there are no more file descriptors."""
+"""Open-loop requests per second against the ceiling server.
+
+Only its closed loop matters. An open loop that falls behind opens connections until there are no
+file descriptors left.
+"""
 _HELLO: Final = b'{"name": "you"}'
 _SHOWN_BODY: Final = 200
 
@@ -52,12 +55,15 @@ class PeerPlan:
     half_load_seconds: float = 4.0
     half_load_warm_up_seconds: float = 0.5
     common_rate_per_s: float = 200.0
-    """Rate of a second open loop, as long as the first: most servers can serve it."""
+    """Rate of a second open loop of the same duration, which most servers can sustain."""
     open_connections: int = 256
-    """Made before an open loop starts: a server that is behind for a moment has more requests out
-    than callers, and is not to be measured by how fast it accepts connections."""
+    """Number of connections opened before an open loop starts.
+
+    A server that falls behind for a moment has more open requests than callers. Its speed of
+    accepting connections must not count.
+    """
     checked_images: int = 20
-    """Images whose answers must be right before anything is measured."""
+    """Number of images that must be answered correctly before anything is measured."""
     seed: int = 0
 
 
@@ -73,19 +79,19 @@ QUICK_PEER_PLAN: Final = PeerPlan(
 
 @dataclass(frozen=True)
 class Subject:
-    """The model and the images that all servers are asked about."""
+    """The model and images used for all servers."""
 
     name: str
     models: Path
     onnx: Path
     jpegs: Sequence[bytes]
-    """32 × 32."""
+    """JPEG files, 32 × 32."""
     expected: NDArray[np.float32]
-    """(N, 10): the answers of the model in this process to the first of them."""
+    """Probabilities, float32 (N, 10), that the model computes in process for the first JPEGs."""
 
 
 def title_of(peer: Peer) -> str:
-    """The peer's title, with its version where it is not ours."""
+    """Return the peer's title, with its version unless it is this service."""
     if peer.folder is None or peer.package is None:
         return peer.title
     return f"{peer.title} {version_of(peer.folder, peer.package)}"
@@ -97,7 +103,7 @@ def measure_peer(
     """Start a server, measure it and stop it.
 
     Raises:
-        BenchError: it cannot be installed, does not start, does not give the same answer, or dies.
+        BenchError: it cannot be installed, does not start, gives another answer, or dies.
     """
     with pinned(cores.generator), start(peer, subject, cores) as server:
         load: Mapping[str, Any] = _NO_LOAD
@@ -122,10 +128,10 @@ def measure_peer(
 
 
 def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
-    """The server's process, not yet started, that will be on its core.
+    """Return the server's process, pinned to its core but not yet started.
 
     Raises:
-        PeerUnavailableError: its environment cannot be made.
+        PeerUnavailableError: its environment cannot be built.
     """
     programs = str(programs_of(peer.folder)) if peer.folder else ""
     route = peer.route.replace("{model}", subject.name)
@@ -149,8 +155,8 @@ def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
             "PEER_DECODER": "ours" if peer.decoder == OURS else "own",
             "PYTHONPATH": str(PROJECT_ROOT),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "80",  # its 30 s are short on a busy core
-            # PyTriton's Python backend loads libpython by name: this Python's, not the system's.
+            "RAY_raylet_start_wait_time_s": "80",  # its default of 30 s is too short on a busy core
+            # PyTriton's Python backend loads libpython by name; it must find this Python's.
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR") or ""),
             "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
         }
@@ -175,10 +181,10 @@ def _post(url: str, body: bytes, content_type: str, headers: Mapping[str, str]) 
 
 
 def _ask(url: str, route: str, peer: Peer, jpeg: bytes) -> Any:
-    """The peer's answer to one image.
+    """Return the peer's response for one image.
 
     Raises:
-        BenchError: it gives none, or not one of its form.
+        BenchError: there is no response, or it has the wrong format.
     """
     question = peer.form.question
     try:
@@ -195,7 +201,7 @@ def _ask(url: str, route: str, peer: Peer, jpeg: bytes) -> Any:
         return peer.form.read(answer.content, answer.headers)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         shown = answer.content[:_SHOWN_BODY]
-        message = f"{peer.title}: not an answer of its form ({error}): {shown!r}"
+        message = f"{peer.title}: response has the wrong format ({error}): {shown!r}"
         raise BenchError(message) from error
 
 
@@ -228,7 +234,7 @@ def _drive(
     plan: PeerPlan,
     round_number: int,
 ) -> dict[str, Any]:
-    """Load figures of a server: flat out, with one client, at half its rate and at a common one."""
+    """Return load figures at full speed, with one client, at half its rate and at a common rate."""
     question = peer.form.question
     bodies = [peer.form.body(jpeg) for jpeg in jpegs]
     client = HttpClient(server.url, route, bodies, question.content_type, question.headers)

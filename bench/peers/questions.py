@@ -1,7 +1,7 @@
-"""Requests for the class of one image in each server's format, and how answers are read.
+"""Request and response formats for classifying one image on each server.
 
-The same image as a file, in a multipart form, as base64 in JSON, or as pixels behind a v2 header.
-Every answer must have all ten probabilities.
+The same image is sent as a file, in a multipart form, as base64 in JSON, or as pixels after a v2
+header. Every response must contain all ten probabilities.
 """
 
 import base64
@@ -25,51 +25,52 @@ _BOUNDARY: Final = "peer-boundary-7f3a"
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's answer to one image."""
+    """A server's response for one image."""
 
     label: str
-    """The server's own, or that of the largest probability where it gives none."""
+    """Label from the response, or the class with the largest probability if the response has none.
+   """
     probabilities: NDArray[np.float64]
-    """(10,), each 0–1."""
+    """Probabilities, float64 (10,), each 0–1."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Format of requests. All bodies of one format have the same headers."""
+    """A request in one format. All requests of one format have the same headers."""
 
     title: str
-    """Content of a request, for the report."""
+    """Content of the request, for the report."""
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Form(Protocol):
-    """Makes request bodies from images, and reads answers."""
+    """A format: builds request bodies from images and reads responses."""
 
     question: Question
 
     def body(self, jpeg: bytes) -> bytes:
-        """Body of a request for a 32 × 32 JPEG."""
+        """Return the request body for a 32 × 32 JPEG."""
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Read an answer.
+        """Read a response.
 
         Raises:
-            ValueError, KeyError, IndexError, TypeError: it is not of this form.
+            ValueError, KeyError, IndexError, TypeError: the response has another format.
         """
 
 
 class RawImage:
-    """The image is the body; the answer is JSON with a label and ten probabilities."""
+    """Image as the body; the response is JSON with a label and ten probabilities."""
 
     question = Question("JPEG", "image/jpeg")
 
     def body(self, jpeg: bytes) -> bytes:
-        """The image itself."""
+        """Return the image unchanged."""
         return jpeg
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Read ``probabilities``, or this service's ``top_k`` of all ten."""
+        """Read ``probabilities``, or ``top_k`` of all ten in this service's response."""
         value = json.loads(body)
         if "top_k" in value:
             value["probabilities"] = [0.0] * CLASS_COUNT
@@ -79,12 +80,12 @@ class RawImage:
 
 
 class FormImage(RawImage):
-    """The image is the field ``image`` of a multipart form (RFC 7578)."""
+    """Image in the field ``image`` of a multipart form (RFC 7578)."""
 
     question = Question("JPEG in a form", f"multipart/form-data; boundary={_BOUNDARY}")
 
     def body(self, jpeg: bytes) -> bytes:
-        """A form with one file."""
+        """Return a form with one file."""
         head = (
             f"--{_BOUNDARY}\r\n"
             'Content-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
@@ -94,22 +95,22 @@ class FormImage(RawImage):
 
 
 class Base64Image(RawImage):
-    """The image is base64 under ``image`` in JSON."""
+    """Image as base64 under ``image`` in JSON."""
 
     question = Question("JPEG as base64 in JSON", "application/json")
 
     def body(self, jpeg: bytes) -> bytes:
-        """``{"image": "..."}``."""
+        """Return ``{"image": "..."}``."""
         return json.dumps({"image": base64.b64encode(jpeg).decode()}).encode()
 
 
 class V2Base64Image:
-    """The image is base64 in a BYTES tensor of the v2 protocol's JSON."""
+    """Image as base64 in a BYTES tensor of the v2 protocol's JSON."""
 
     question = Question("JPEG as base64 in v2 JSON", "application/json")
 
     def body(self, jpeg: bytes) -> bytes:
-        """A v2 inference request."""
+        """Return a v2 inference request."""
         tensor = {
             "name": INPUT.name,
             "shape": [1],
@@ -128,7 +129,7 @@ _V2_HEADER: Final = v2_header(1, *IMAGE_SHAPE)
 
 
 class V2Pixels:
-    """The decoded image is a UINT8 tensor in the v2 protocol's binary extension."""
+    """Decoded image as a UINT8 tensor in the v2 protocol's binary extension."""
 
     question = Question(
         "pixels, v2 binary",
@@ -137,12 +138,12 @@ class V2Pixels:
     )
 
     def body(self, jpeg: bytes) -> bytes:
-        """The request's JSON, then 3,072 bytes."""
+        """Return the request's JSON followed by 3,072 bytes."""
         pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
         return _V2_HEADER + pixels.tobytes()
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Read the bytes after the answer's JSON, or the JSON where it has the data."""
+        """Read the bytes after the response's JSON, or the data inside the JSON."""
         length = headers.get(V2_HEADER_LENGTH.lower())
         if length is None:
             return _of_probabilities(json.loads(body)["outputs"][0]["data"])
@@ -155,10 +156,10 @@ def _of_probabilities(values: Any) -> Answer:
 
 
 def check_same(answer: Answer, expected: NDArray[np.float32], tolerance: float, who: str) -> None:
-    """Compare a server's answer with the model's in this process.
+    """Compare a server's response with the model's in this process.
 
     Raises:
-        BenchError: another label, or a probability further than ``tolerance`` away.
+        BenchError: the label differs, or a probability differs by more than ``tolerance``.
     """
     label = LABELS[int(expected.argmax())]
     if answer.probabilities.shape != (CLASS_COUNT,):

@@ -1,7 +1,7 @@
-"""Rounds over all servers, a row for each server and round (``bench peers``).
+"""Measure all servers in rounds, with a row for each server and round (``bench peers``).
 
-All rows of one session share its run id. An interrupted session can be resumed: what has its row
-there is not measured again.
+All rows of one session share its run id. A resumed session skips the measurements that already
+have a row.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,18 +30,18 @@ from cifar10.store import ONNX_FILE, ModelStore
 from cifar10.suggestions import did_you_mean
 
 IMAGES: Final = 500
-"""Different images posted."""
+"""Number of different images posted."""
 
 Measure = Callable[[Peer, Subject, PeerPlan, int, Cores], PeerMeasurement]
 Done = AbstractSet[tuple[str, int]]
-"""(peer's name, round) of what a session already has."""
+"""Pairs (peer's name, round) that a session has measured."""
 
 
 def choose_peers(names: Sequence[str] | None) -> list[Peer]:
-    """The peers named, in the catalogue's order, or all.
+    """Return the named peers in the catalogue's order, or all.
 
     Raises:
-        BenchError: there is no such peer.
+        BenchError: a peer is unknown.
     """
     if not names:
         return list(CATALOGUE)
@@ -57,7 +57,7 @@ def choose_peers(names: Sequence[str] | None) -> list[Peer]:
 def make_subject(
     store: ModelStore, name: str, dataset: Dataset, plan: PeerPlan, open_model: Open
 ) -> Subject:
-    """The model, and images with the answers that it gives in this process."""
+    """Return the model and images, with the probabilities computed in this process."""
     stored = store.load(name)
     jpegs = [encode_jpeg(image) for image in dataset.test.images[:IMAGES]]
     first = np.stack([decode_image(jpeg) for jpeg in jpegs[: plan.checked_images]])
@@ -79,25 +79,26 @@ def measure_rounds(
     cores: Cores | None = None,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure every peer in every round, in turns, but for what is done.
+    """Measure every peer in every round, interleaved, except the finished measurements.
 
-    A peer whose environment cannot be made, or that fails before it was measured once, is given up.
+    A peer is skipped in later rounds if its environment cannot be built or it fails before its
+    first measurement.
 
     Args:
-        peers: in the order of the odd rounds.
+        peers: peers in the order of the odd rounds.
         subject: model and images.
         digest: SHA-256 of the model's file.
-        dataset: the images' data set.
+        dataset: data set of the images.
         recorder: gets the rows.
-        plan: how long, and how many rounds.
-        done: not measured again.
-        measure: measures one peer once: tests give another.
-        prepare: makes a peer's environment, by its folder, before the first round.
+        plan: durations and number of rounds.
+        done: measurements to skip.
+        measure: measures one peer once; tests replace it.
+        prepare: builds a peer's environment, by its folder, before the first round.
         cores: the CPUs of server and load generator (default: the first and the last).
-        progress: told how far this is.
+        progress: receives the progress.
 
     Raises:
-        BenchError: a row could not be written, or the machine has no two CPUs.
+        BenchError: a row could not be written, or the machine has fewer than two CPUs.
     """
     cores = cores or choose_cores()
     with Survey(recorder) as survey:
@@ -132,7 +133,7 @@ def measure_rounds(
 
 
 def done_in(rows: Sequence[Row]) -> set[tuple[str, int]]:
-    """(peer's name, round) of each measurement among a session's rows."""
+    """Return (peer's name, round) for each measurement among a session's rows."""
     return {
         (row.measurement.name, row.measurement.round)
         for row in rows

@@ -1,7 +1,7 @@
-"""The scenarios on a predictor in this process: one caller, and a clock that tests replace.
+"""Run the scenarios on a predictor in this process, with one caller and a replaceable clock.
 
-Server: one caller takes queries in the order in which they were due; a query that has to wait for
-the one before it has that wait in its time. There is no batching here.
+In Server, one caller takes the queries in due order. The latency of a query includes its wait for
+the previous one. There is no batching.
 """
 
 import time
@@ -26,21 +26,21 @@ from bench.scenarios.rules import (
 from cifar10.predictor import CUDA_PROVIDER
 
 Sleep = Callable[[float], None]
-"""Waits that many seconds: ``time.sleep``."""
+"""Function that waits that many seconds, such as ``time.sleep``."""
 
 _SPIN_S: Final = 0.0005
-"""The end of a wait is spent polling the clock: a sleeping process wakes late."""
+"""Seconds of each wait spent polling the clock, because a sleeping process wakes late."""
 
 
 class InProcess:
     """Runs scenarios on one model.
 
     Args:
-        executor: the model.
-        images: uint8 (N, 32, 32, 3), RGB; real ones, at least as many as the largest batch.
-        plan: how long.
-        clock: nanoseconds.
-        sleep: waits.
+        executor: runs the model.
+        images: uint8 (N, 32, 32, 3), RGB; real images, at least as many as the largest batch.
+        plan: durations of the runs.
+        clock: returns nanoseconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class InProcess:
         return search_server_rate(self._setting, self._offer, first, progress)
 
     def _back_to_back(self, size: int, seconds: float) -> Sent:
-        """Queries of ``size`` images until the time is over, at least one."""
+        """Run queries of ``size`` images until the time is over, at least one."""
         clock, predict = self._clock, self._executor.predict
         start = clock()
         until = start + round(seconds * 1e9)
@@ -103,7 +103,7 @@ class InProcess:
         return Sent(sent_s, sent_s, done_s, np.full(len(begun), OK, np.int16))
 
     def _offer(self, rate_per_s: float, seconds: float, seed: int) -> tuple[Sent, None]:
-        """Queries of one image at a rate: an open loop."""
+        """Send queries of one image at a fixed rate, in an open loop."""
         clock = self._clock
         due_s = arrivals_s(rate_per_s, seconds, seed=seed)
         sent_s, done_s = np.empty_like(due_s), np.empty_like(due_s)
@@ -121,7 +121,7 @@ class InProcess:
             self._sleep(ahead - _SPIN_S if ahead > _SPIN_S else 0)
 
     def _batch(self, number: int, size: int) -> NDArray[np.uint8]:
-        """``size`` images, other ones for each query."""
+        """Return ``size`` images, different ones for each query."""
         last = len(self._images) - size
         first = number * size % (last + 1)
         return self._images[first : first + size]

@@ -1,4 +1,4 @@
-"""The scenarios against a running service, by the load generator of :mod:`bench.load.drive`."""
+"""Run the scenarios against a running service with :mod:`bench.load.drive`."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,8 @@ class OverHttp:
 
     Args:
         driver: sends the requests.
-        device: where the server says the model runs.
-        plan: how long.
+        device: device that the server reports for the model.
+        plan: durations of the runs.
     """
 
     def __init__(self, driver: Driver, device: str, plan: ScenarioPlan = ScenarioPlan()) -> None:
@@ -33,7 +33,7 @@ class OverHttp:
         """Yield each scenario's measurement as soon as it is known.
 
         Raises:
-            BenchError: the server died, or answered nothing.
+            BenchError: the server died, or sent no response.
         """
         for position, scenario in enumerate(SCENARIOS):
             progress(scenario, position, len(SCENARIOS))
@@ -47,7 +47,7 @@ class OverHttp:
         driven = self._driver.closed(users, end_s, requests_per_query=size)
         whole, span_s = driven.sent, None
         sent = whole.after(plan.warm_up_seconds)
-        if scenario == "offline":  # many are in flight at both ends: count answers, not queries
+        if scenario == "offline":  # many are in flight at both ends: count responses, not queries
             span_s = (plan.warm_up_seconds, end_s)
             sent = whole.answered_within(*span_s)
         sent.require_answers(scenario)

@@ -1,19 +1,20 @@
-"""MLPerf's four inference scenarios, scaled down to what a small machine does in a minute.
+"""MLPerf's four inference scenarios, scaled down to a minute on a small machine.
 
 | scenario | queries | reported |
 |---|---|---|
-| SingleStream | one image, the next on the last answer (closed loop) | 90th percentile of latency |
-| MultiStream | 8 images, the next on the last answer (closed loop) | 99th percentile of latency |
+| SingleStream | one image, each sent after the last answer (closed) | 90th percentile of latency |
+| MultiStream | 8 images, each sent after the last answer (closed) | 99th percentile of latency |
 | Server | one image, Poisson arrivals (open loop) | highest rate whose p99 keeps the bound |
 | Offline | all images at once | images per second |
 
-Source: MLPerf Inference Rules, "Scenarios" (github.com/mlcommons/inference_policies). Theirs run
-600 s and 24,576 (p90) or 270,336 (p99) queries; these run as long as :class:`ScenarioPlan` says,
-and every row states its seconds and queries. The bound of 15 ms is theirs for ResNet-50. MLPerf has
-no HTTP: over HTTP MultiStream is 8 requests at the same time, Offline a closed loop of many users.
+Source: MLPerf Inference Rules, "Scenarios" (github.com/mlcommons/inference_policies). MLPerf
+runs 600 s and 24,576 (p90) or 270,336 (p99) queries. Here :class:`ScenarioPlan` sets the durations,
+and every row states its seconds and queries. The bound of 15 ms is MLPerf's for ResNet-50. MLPerf
+does not define HTTP: over HTTP, MultiStream is 8 concurrent requests and Offline is a closed loop
+of many users.
 
-This module has the rules and makes rows of runs; :mod:`bench.scenarios.in_process` and
-:mod:`bench.scenarios.over_http` run them.
+This module defines the rules and builds the rows; :mod:`bench.scenarios.in_process` and
+:mod:`bench.scenarios.over_http` run the scenarios.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,26 +33,29 @@ from bench.statistics.stability import WINDOWS
 
 IMAGES_PER_MULTI_STREAM_QUERY: Final = 8
 KEPT_TIMES: Final = 20_000
-"""Most times that a row keeps; a run with more keeps the last ones, and its counts say so."""
+"""Maximum number of times kept in a row.
+
+A longer run keeps the last ones; its counts cover the whole run.
+"""
 
 
 @dataclass(frozen=True)
 class ScenarioPlan:
-    """How long each scenario runs."""
+    """Durations and sizes of the scenarios."""
 
     seconds: float = 5.0
     """Measured time of SingleStream, MultiStream and Offline."""
     warm_up_seconds: float = 1.0
-    """Time before each run, thrown away."""
+    """Time before each run that is discarded."""
     try_seconds: float = 3.0
     """Measured time of each rate that Server tries."""
     try_warm_up_seconds: float = 0.5
     bound_ms: float = 15.0
     """Bound on Server's p99."""
     offline_batch_size: int = 32
-    """Images in a batch, in process."""
+    """Number of images in a batch, in process."""
     offline_users: int = 16
-    """Concurrent users, over HTTP."""
+    """Number of concurrent users, over HTTP."""
     seed: int = 0
     search: SearchPlan = DEFAULT_SEARCH
 
@@ -75,9 +79,9 @@ class Setting:
 
 
 def assess_try(sent: Sent, rate_per_s: float, plan: ScenarioPlan) -> RateTry:
-    """Judge a rate: it held where everything was answered with a p99 within the bound.
+    """Judge a rate: it holds if every query was answered and the p99 is within the bound.
 
-    ``sent`` is without the warm-up.
+    ``sent`` excludes the warm-up.
     """
     p99_ms = sent.percentile_ms(99)
     held = sent.failed == 0 and p99_ms is not None and p99_ms <= plan.bound_ms
@@ -97,12 +101,11 @@ def describe(
     cpu_share: float | None = None,
     span_s: tuple[float, float] | None = None,
 ) -> ScenarioMeasurement:
-    """Make the row of a run.
+    """Return the row of a run.
 
     Args:
-        sent: the queries without the warm-up.
-        span_s: start and end of the measured time, where these are not the first query and the last
-            answer.
+        sent: queries after the warm-up.
+        span_s: start and end of the measured time (default: the first query and the last answer).
     """
     loop: Loop = "open" if scenario == "server" else "closed"
     start = float(sent.due_s.min()) if sent.due_s.size else 0.0
@@ -139,15 +142,19 @@ def describe(
 
 
 Offer = Callable[[float, float, int], tuple[Sent, float | None]]
-"""Runs an open loop at (queries per second, for seconds, with a seed); what was sent, and the load
-generator's CPU share where it is measured."""
+"""Function that runs an open loop at (queries per second, seconds, seed).
+
+It returns the sent queries and the load generator's CPU share, if measured.
+"""
 
 
 def search_server_rate(
     setting: Setting, offer: Offer, first_rate_per_s: float, progress: Progress
 ) -> ScenarioMeasurement:
-    """The Server scenario: find the highest rate whose p99 keeps the bound. The row's times are
-    those of the last try."""
+    """Find the highest rate whose p99 keeps the bound (the Server scenario).
+
+    The row's times are those of the last try.
+    """
     plan = setting.plan
     runs: list[tuple[Sent, int, float | None]] = []
 

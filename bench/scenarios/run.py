@@ -1,6 +1,6 @@
-"""Every model through MLPerf's scenarios, in process and over HTTP (``bench scenarios``).
+"""Run MLPerf's scenarios on every model, in process and over HTTP (``bench scenarios``).
 
-A row is written as soon as a scenario is done: an interruption loses only the one it hit.
+A row is written as soon as a scenario ends, so an interruption loses only the current scenario.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def scenarios_in_process(
     plan: ScenarioPlan,
     progress: Progress,
 ) -> RunOutcome:
-    """Run the scenarios on each model named, one after the other, and record them.
+    """Run the scenarios on each named model in turn and record them.
 
     Raises:
         BenchError: a row could not be written.
@@ -56,7 +56,7 @@ def scenarios_over_http(
     plan: ScenarioPlan,
     progress: Progress,
 ) -> RunOutcome:
-    """Run the scenarios on each model's server, one after the other, and record them.
+    """Run the scenarios on each named model's server in turn and record them.
 
     Raises:
         BenchError: a row could not be written.

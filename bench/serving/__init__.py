@@ -1,1 +1,1 @@
-"""Measurements of a running service, and the process that runs one."""
+"""Measurements of a running service, and the process that runs it."""

@@ -1,7 +1,8 @@
-"""Many images in one request, against the same model in process (``bench bulk``).
+"""Compare requests with many images with the same model in process (``bench bulk``).
 
-The server has one core. In its pauses this process takes that core, runs ONNX Runtime on the same
-images there, and goes back to its own to drive the server: so both are measured on the same core.
+The server has one core. While it is idle, this process moves to that core and runs ONNX Runtime on
+the same images, then returns to its own core to drive the server. Both are thus measured on the
+same core.
 """
 
 import time
@@ -30,35 +31,37 @@ from cifar10.errors import BenchError
 from cifar10.store import ModelStore
 
 _CONNECTIONS: Final = 2
-"""One request is on its way while the other is answered."""
+"""Number of connections: one request is in transit while the other is processed."""
 _WARM_UP_RUNS: Final = 2
 _PATIENCE_SECONDS: Final = 600.0
-"""Timeout of one request, and the service's deadline: 256 images take the largest models a minute,
-and throughput is measured, not the deadline."""
+"""Timeout of a request, and the service's deadline, in seconds.
+
+The largest models take a minute for 256 images; throughput is measured here, not the deadline.
+"""
 _SETTINGS: Final = {
     "CIFAR10_WORKERS": "1",
     "CIFAR10_DEADLINE_SECONDS": f"{_PATIENCE_SECONDS:g}",
 }
 
 Way = Callable[[float], float]
-"""Runs one way for some seconds; its images per second."""
+"""Function that runs one way for some seconds and returns its images per second."""
 
 
 @dataclass(frozen=True)
 class BulkPlan:
-    """How much is measured."""
+    """Sizes and durations of the measurement."""
 
     images: int = 256
     rounds: int = 5
     seconds: float = 3.0
-    """Duration of each way in each round."""
+    """Duration of each measurement in each round."""
 
 
 QUICK_BULK_PLAN: Final = BulkPlan(rounds=2, seconds=0.5)
 
 
 def measured_in(rows: Sequence[Row]) -> set[tuple[str, str]]:
-    """(model, digest) of each model that these rows have measured."""
+    """Return (model, digest) for each model measured in these rows."""
     return {(row.model, row.digest) for row in rows if isinstance(row.measurement, BulkMeasurement)}
 
 
@@ -74,21 +77,21 @@ def measure_bulk(
     command: Sequence[str] = SERVE,
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure the models named and record it; what fails is a row.
+    """Measure and record the named models; a failure is recorded as a row.
 
     Args:
-        store: the models.
-        names: those to measure.
-        dataset: its first test images are the ones sent.
+        store: the model store.
+        names: names of the models to measure.
+        dataset: data set whose first test images are sent.
         recorder: gets the rows.
-        open_model: makes a model ready, in process.
-        plan: how much.
-        cores: the CPUs of server and load generator (default: the first and the last).
-        command: what starts the service: tests give another.
-        progress: told how far this is.
+        open_model: loads a model in process.
+        plan: sizes and durations.
+        cores: CPUs of server and load generator (default: the first and the last).
+        command: command that starts the service; tests replace it.
+        progress: receives the progress.
 
     Raises:
-        BenchError: a row could not be written, or the machine has no two CPUs.
+        BenchError: a row could not be written, or the machine has fewer than two CPUs.
     """
     cores = cores or choose_cores()
     images = np.ascontiguousarray(dataset.test.images[: plan.images])
@@ -142,7 +145,7 @@ def _measure(
                 {V2_HEADER_LENGTH: str(len(header))},
             ),
         }
-        for way in ways.values():  # a warm-up
+        for way in ways.values():  # warm-up
             way(plan.seconds / 4)
         rates = in_rounds(ways, plan, progress)
     return BulkMeasurement(
@@ -158,7 +161,7 @@ def _measure(
 def in_rounds(
     ways: dict[str, Way], plan: BulkPlan, progress: Progress = silent
 ) -> dict[str, list[float]]:
-    """Images per second of each way in each round, the ways in turns."""
+    """Return the images per second of each way in each round, with the ways interleaved."""
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for number, name in in_turns(list(ways), plan.rounds):
         progress("bulk", number - 1, plan.rounds)
@@ -174,7 +177,7 @@ def in_process(
     core: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Images per second of running them again and again, ``size`` at a time, on one core."""
+    """Return a way that runs the model repeatedly, ``size`` images at a time, on one core."""
     chunks = [images[start : start + size] for start in range(0, len(images), size)]
     with pinned(core):
         for _ in range(_WARM_UP_RUNS):
@@ -188,7 +191,7 @@ def in_process(
 
 
 def _images_per_second(driver: Driver, images: int, seconds: float) -> float:
-    """Images per second of a closed loop of whole requests, over the time to the last answer."""
+    """Return the images per second of a closed loop of whole requests, up to the last response."""
     sent = driver.closed(_CONNECTIONS, seconds).sent
     if sent.failed or not sent.queries:
         message = f"{sent.failed} of {sent.queries} requests failed"

@@ -13,21 +13,21 @@ from cifar10.machine import usable_cpus
 
 @dataclass(frozen=True)
 class Cores:
-    """Logical CPUs of server and load generator."""
+    """Logical CPUs of the server and the load generator."""
 
     server: int
     generator: int
 
 
 def usable() -> tuple[int, ...]:
-    """Logical CPUs that this process may use, ascending; none where processes cannot be pinned."""
+    """Return the logical CPUs that this process may use, ascending; none if it cannot be pinned."""
     if sys.platform != "linux" or shutil.which("taskset") is None:
         return ()
     return usable_cpus()
 
 
 def choose_cores() -> Cores:
-    """The first and the last CPU that this process may use.
+    """Return the first and last CPU that this process may use.
 
     Raises:
         BenchError: there are fewer than two, or processes cannot be pinned here.
@@ -35,7 +35,7 @@ def choose_cores() -> Cores:
     available = usable()
     if len(available) < 2:
         message = (
-            "comparing servers takes two CPUs, one for the server and one for the load generator, "
+            "comparing servers needs two CPUs, one for the server and one for the load generator, "
             "and `taskset` (util-linux) to keep them apart"
         )
         raise BenchError(message)
@@ -43,13 +43,13 @@ def choose_cores() -> Cores:
 
 
 def on_cores(cores: Sequence[int]) -> tuple[str, ...]:
-    """Beginning of a command that keeps it and its children on these CPUs."""
+    """Return the command prefix that pins a program and its children to these CPUs."""
     return ("taskset", "--cpu-list", ",".join(map(str, cores)))
 
 
 @contextlib.contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Keep this process on one core meanwhile."""
+    """Pin this process to one core inside the ``with`` block."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -1,9 +1,9 @@
-"""The service under load over HTTP: response times, and CPU time of the server a request.
+"""Load test over HTTP: response times, and the server's CPU time a request.
 
-A closed loop: ``users`` clients, each sending its next request when it has the last answer. The
-rate is therefore what the server sustains, and the response times are those at saturation; a slow
-answer delays the requests that would have followed it (coordinated omission), so these times are
-not what clients who come at their own rate would see.
+In the closed loop, each of ``users`` clients sends its next request after the last response. The
+rate is therefore the server's maximum, and the response times are those at saturation. A slow
+response delays the requests after it (coordinated omission), so clients that arrive independently
+would see other times.
 """
 
 from collections import Counter
@@ -25,14 +25,14 @@ from bench.serving.process import Server, is_ready
 from cifar10.errors import BenchError
 
 IMAGE_COUNT: Final = 1_000
-"""Different pictures posted in a load run."""
+"""Number of different images posted in a load run."""
 
 _SHOWN_BODY: Final = 300
 
 
 @dataclass(frozen=True)
 class Served:
-    """Model, digest and device that an answer of the server names."""
+    """Model, digest and device in a response of the server."""
 
     model: str
     digest: str
@@ -40,10 +40,10 @@ class Served:
 
 
 def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) -> Served:
-    """Post one image and read which model answers: proof of what a load run measures.
+    """Post one image and return the model that answers, as proof of what is measured.
 
     Raises:
-        BenchError: no answer, or not the one that the contract promises.
+        BenchError: there is no response, or it breaks the API contract.
     """
     try:
         answer = httpx.post(
@@ -53,7 +53,7 @@ def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) ->
             timeout=30,
         )
     except httpx.HTTPError as error:
-        message = f"no answer from {url}: {error}. Is the server running?"
+        message = f"no response from {url}: {error}. Is the server running?"
         raise BenchError(message) from error
     if answer.status_code != OK:
         message = f"{url} answered {answer.status_code} to an image: {answer.text[:_SHOWN_BODY]}"
@@ -70,7 +70,7 @@ def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) ->
 
 
 def classify_route(model: str | None) -> str:
-    """Path and query for ``model``; None for the server's own default."""
+    """Return path and query for ``model``; None means the server's default."""
     return "/classify" if model is None else f"/classify?model={model}"
 
 
@@ -84,22 +84,22 @@ def measure_load(
     server: Server | None = None,
     progress: Progress = silent,
 ) -> tuple[LoadMeasurement, bool]:
-    """Put the server under load.
+    """Run load against the server.
 
     Args:
-        url: of the server.
-        images: uint8 (N, 32, 32, 3), RGB: real test images.
+        url: URL of the server.
+        images: uint8 (N, 32, 32, 3), RGB; real test images.
         plan: users and seconds.
-        model: which one to ask for; None for the server's default.
-        device: where the server says that model runs.
-        server: its process, where it was started here: its CPU time is then known.
-        progress: told how many seconds have passed.
+        model: model to request; None for the server's default.
+        device: device that the server reports for the model.
+        server: the server's process if it was started here; its CPU time is then measured.
+        progress: receives the seconds that have passed.
 
     Returns:
         The measurement, and whether Ctrl-C cut it short.
 
     Raises:
-        BenchError: the server died or stopped answering, or nothing was answered after the
+        BenchError: the server died or stopped responding, or no request succeeded after the
             warm-up.
     """
     check: Callable[[], None] = server.check_alive if server is not None else lambda: None
@@ -120,7 +120,7 @@ def measure_load(
     try:
         found = summarise(driven, plan, device=device, server_cpu_seconds=cpu_seconds)
     except BenchError:
-        if interrupted:  # during the warm-up: nothing was measured, and nothing failed
+        if interrupted:  # interrupted during the warm-up: nothing was measured, and nothing failed
             raise KeyboardInterrupt from None
         raise
     return found, interrupted
@@ -129,7 +129,7 @@ def measure_load(
 def summarise(
     driven: Driven, plan: LoadPlan, *, device: str, server_cpu_seconds: float | None
 ) -> LoadMeasurement:
-    """The row of a load run, without its warm-up.
+    """Return the row of a load run, without its warm-up.
 
     Raises:
         BenchError: no request succeeded after the warm-up.

@@ -1,8 +1,8 @@
-"""A server that does nothing, to find out how much a load generator can send.
+"""No-op server, to measure the maximum rate of a load generator.
 
     python -m bench.serving.null_server PORT
 
-It reads a request and answers a constant JSON of the size of an answer of ``/classify``.
+It answers every request with a constant JSON body as long as a ``/classify`` response.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ ANSWER: Final = (
 
 
 class NullServer(asyncio.Protocol):
-    """Answers every request; finds its end by its Content-Length."""
+    """Protocol that answers every request, delimited by its Content-Length."""
 
     def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection."""
+        """Store the connection."""
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
@@ -39,7 +39,7 @@ class NullServer(asyncio.Protocol):
 
 
 async def serve(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(NullServer, "127.0.0.1", port)
     async with server:
@@ -47,7 +47,7 @@ async def serve(port: int) -> None:
 
 
 def main() -> None:
-    """Serve on uvloop where it is installed: the server must not be the limit."""
+    """Serve on uvloop if it is installed, so that the server is not the bottleneck."""
     try:
         import uvloop
     except ImportError:

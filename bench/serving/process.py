@@ -1,8 +1,7 @@
-"""The service as a process of its own: start it, wait until it is ready, read its CPU time and
-memory, stop it.
+"""Service in a child process: start it, wait for readiness, measure it and stop it.
 
-It finds the models through ``CIFAR10_MODELS`` and has a BentoML home of its own, because a second
-server in the same home deletes the metrics of the first.
+The service finds the models through ``CIFAR10_MODELS``. It has its own BentoML home, because a
+second server in the same home deletes the metrics of the first.
 """
 
 import contextlib
@@ -37,20 +36,20 @@ class Server:
 
     Args:
         models: the model store.
-        load: the only models to load; empty for all.
+        load: names of the models to load; empty for all.
         device: ``auto``, ``cpu`` or ``cuda``.
-        command: starts it; ``{port}`` stands for the port, ``{port_2}`` and ``{port_3}`` for two
-            more.
-        settings: more environment variables, with the same placeholders. ``CIFAR10_WORKERS`` is 1
-            unless it is among them, so that rows of all machines are about one worker.
-        folder: its working folder.
-        ready: whether the service at a URL is ready.
-        start_timeout_seconds: how long it may take to be ready.
-        output: descriptor that gets what it prints; None: a file of this class, whose last lines
-            are in the error when the service does not start.
+        command: command that starts it; ``{port}``, ``{port_2}`` and ``{port_3}`` are replaced by
+            free ports.
+        settings: additional environment variables, with the same placeholders. ``CIFAR10_WORKERS``
+            defaults to 1, so that the rows of all machines are about one worker.
+        folder: working folder of the service.
+        ready: returns whether the service at a URL is ready.
+        start_timeout_seconds: maximum time until it is ready.
+        output: file descriptor for its output; None: a temporary file, whose last lines are in the
+            error if the service does not start.
 
     Raises:
-        BenchError: on entering, when it does not become ready; with its last lines of output.
+        BenchError: on entering, if it does not become ready; includes its last lines of output.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Server:
         self._folder = folder
         self._ready = ready or is_ready
         self.ready_seconds = 0.0
-        """Time from its start until it was ready; known once entered."""
+        """Time from start to readiness; valid once entered."""
         if load:
             self._settings |= {"CIFAR10_LOAD": ",".join(load), "CIFAR10_DEFAULT_MODEL": load[0]}
         self._settings |= {name: with_ports(value) for name, value in (settings or {}).items()}
@@ -125,10 +124,10 @@ class Server:
         self._stack.close()
 
     def check_alive(self) -> None:
-        """Do nothing while the process runs.
+        """Raise an error if the process has ended.
 
         Raises:
-            BenchError: it has ended; with its exit code and last lines of output.
+            BenchError: it has ended; includes its exit code and last lines of output.
         """
         code = self._process.poll()
         if code is not None:
@@ -136,7 +135,7 @@ class Server:
             raise BenchError(message)
 
     def cpu_seconds(self) -> float:
-        """User and system time that the server and its live children have used so far."""
+        """Return the user and system time used so far by the server and its live children."""
         total = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -145,7 +144,7 @@ class Server:
         return total
 
     def processes(self) -> list[psutil.Process]:
-        """The program that was started, and all live processes below it; none once it has ended."""
+        """Return the started program and all its live descendants; none once it has ended."""
         try:
             root = psutil.Process(self._process.pid)
             return [root, *root.children(recursive=True)]
@@ -153,12 +152,15 @@ class Server:
             return []
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer requests: those with none below them."""
+        """Return the processes without children, which handle the requests."""
         return [one for one in self.processes()[1:] if not one.children()]
 
     def memory_bytes(self) -> int:
-        """Memory of all its processes together. Pages that several share are counted once
-        (proportional set size), where the kernel tells; else these are resident set sizes."""
+        """Return the memory of all its processes together.
+
+        Shared pages count once (proportional set size) where the kernel reports that; otherwise the
+        resident set sizes are added.
+        """
         total = 0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -179,7 +181,8 @@ class Server:
             time.sleep(_POLL_SECONDS)
 
     def _stop(self) -> None:
-        """Ask it to end, then kill the whole process group: no worker outlives its parent."""
+        """Terminate the service, then kill its process group, so that no worker survives its
+        parent."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -195,7 +198,7 @@ class Server:
 
 
 def is_ready(url: str) -> bool:
-    """Whether ``GET url/readyz`` answers 200."""
+    """Return whether ``GET url/readyz`` answers 200."""
     try:
         return httpx.get(f"{url}/readyz", timeout=5).status_code == httpx.codes.OK
     except httpx.HTTPError:

@@ -1,6 +1,6 @@
-"""Servers to measure: one started for each model in its turn, or one that is already running.
+"""Servers to measure: one started for each model in turn, or one already running.
 
-``bench load`` and ``bench verify`` run from here.
+Contains ``bench load`` and ``bench verify``.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ class Target:
     """The server to measure."""
 
     models: Path
-    """The model store of the servers started here."""
+    """Model store of the servers started here."""
     url: str | None = None
     """URL of a running service; None: start one for each model."""
     device: str = "auto"
     command: Sequence[str] = SERVE
-    """Command that starts one."""
+    """Command that starts a server."""
 
     @contextlib.contextmanager
     def serving(self, model: str | None) -> Iterator[tuple[str, Server | None]]:
-        """The URL of a server that answers for ``model``, and its process where it is ours."""
+        """Yield the URL of a server for ``model``, and its process if it was started here."""
         if self.url is not None:
             yield self.url.rstrip("/"), None
             return
@@ -47,17 +47,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A running server that answers for one model."""
+    """A running server for one model."""
 
     url: str
     process: Server | None
-    """Its process; None where it was not started here."""
+    """Process of the server; None if it was not started here."""
     model: str | None
-    """The model that requests name; None: the server's default."""
+    """Model named in requests; None: the server's default."""
     served: Served
 
     def check(self) -> None:
-        """Do nothing while the server runs.
+        """Raise an error if the server has stopped.
 
         Raises:
             BenchError: it was started here and has ended.
@@ -74,14 +74,14 @@ def each_served(
     stage: str,
     measure: Callable[[Subject, Endpoint], None],
 ) -> RunOutcome:
-    """Measure each model's server in turn; what fails is a row.
+    """Measure each model's server in turn; a failure is recorded as a row.
 
     Args:
-        target: starts the servers, or names one.
-        names: the models; None asks a running server for its default.
-        dataset: its first test image is posted to find out what is served.
+        target: starts the servers, or names a running one.
+        names: names of the models; None means a running server's default.
+        dataset: data set whose first test image is posted to identify the served model.
         recorder: gets the rows.
-        stage: what is measured, for failure rows.
+        stage: name of the measurement, for failure rows.
         measure: measures one server and adds its rows.
 
     Raises:
@@ -108,7 +108,7 @@ def load_models(
     plan: LoadPlan,
     progress: Progress,
 ) -> RunOutcome:
-    """Put each model under load, and record it.
+    """Run load against each model's server, and record it.
 
     Raises:
         BenchError: a row could not be written.
@@ -151,7 +151,7 @@ def verify_models(
         card = stored.card
         if card.sha256 != at.served.digest:
             message = (
-                f"the server's {name} has SHA-256 {at.served.digest}, the one in {store.root} "
+                f"the server's {name} has SHA-256 {at.served.digest}, the model in {store.root} "
                 f"{card.sha256}: they are different models"
             )
             raise BenchError(message)

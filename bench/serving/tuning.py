@@ -1,7 +1,7 @@
-"""Rates with other numbers of workers, threads and images in a batch (``bench settings``).
+"""Throughput by number of workers, threads and batch size (``bench settings``).
 
-Each choice is a server of its own, started anew in every round. On one core, the load generator has
-another. On all cores it shares them, as there is no other.
+Each choice gets its own server, restarted in every round. With the server on one core, the load
+generator has another core; with the server on all cores, they share.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from bench.serving.target import Target
 
 STAGE: Final = "settings"
 SENT_IMAGES: Final = 500
-"""Different images posted."""
+"""Number of different images posted."""
 _BATCHES: Final = (1, 8, 128)
-"""Tried besides the default."""
+"""Batch sizes tried besides the default."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Choice:
     """Settings of one server."""
 
     cores: tuple[int, ...]
-    """Logical CPUs that it may use."""
+    """Logical CPUs that the server may use."""
     generator: int | None
-    """The load generator's own CPU; None: it shares those."""
+    """CPU of the load generator; None: it shares the server's CPUs."""
     workers: int
     threads: int
     max_batch: int
 
     @property
     def title(self) -> str:
-        """Its name in outcomes and failure rows."""
+        """Name in outcomes and failure rows."""
         return (
             f"workers={self.workers} threads={self.threads} batch={self.max_batch} "
             f"cores={len(self.cores)}"
@@ -49,7 +49,7 @@ class Choice:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The service's environment variables."""
+        """Environment variables of the service."""
         return {
             "CIFAR10_WORKERS": str(self.workers),
             "CIFAR10_THREADS": str(self.threads),
@@ -59,7 +59,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class SettingsPlan:
-    """How long each choice is driven."""
+    """Durations of the measurement."""
 
     rounds: int = 3
     connections: int = 32
@@ -83,10 +83,10 @@ class _Rounds:
 
 
 def choices(device: str) -> list[Choice]:
-    """The choices to try: on one core (unless on a GPU), and on all that this process may use.
+    """Return the choices to try: on one core (unless on a GPU), and on all usable cores.
 
     Raises:
-        BenchError: fewer than two CPUs, or a system that cannot pin.
+        BenchError: there are fewer than two CPUs, or the system cannot pin processes.
     """
     cores = choose_cores()
     every = usable()
@@ -100,7 +100,7 @@ def choices(device: str) -> list[Choice]:
 def _tried(
     cores: tuple[int, ...], generator: int | None, layouts: Sequence[tuple[int, int]]
 ) -> list[Choice]:
-    """Workers × threads with the default batch; for the first of them, other batches too."""
+    """Return workers × threads with the default batch; for the first pair, other batches too."""
     sizes = [(layout, DEFAULT_MAX_BATCH) for layout in layouts]
     sizes += [(layouts[0], batch) for batch in _BATCHES]
     return [Choice(cores, generator, *layout, batch) for layout, batch in sizes]
@@ -117,20 +117,20 @@ def measure_settings(
     plan: SettingsPlan = SettingsPlan(),
     progress: Progress = silent,
 ) -> RunOutcome:
-    """Measure each choice, in turns, and record it; one that fails is a row, and the others go on.
+    """Measure and record each choice, interleaved; a failure is recorded as a row.
 
-    A choice's row is written after its last round. After Ctrl-C, or where a choice fails in a later
-    round, the row has the rounds that are done.
+    A choice's row is written after its last round. If it is interrupted or fails in a later round,
+    the row contains the finished rounds.
 
     Args:
-        target: where the models are, the device, and what starts the service.
-        name: the model.
+        target: model store, device and command of the service.
+        name: name of the model.
         digest: SHA-256 of its file.
-        bodies: images as they are sent, in turn.
+        bodies: encoded images, sent in turn.
         recorder: gets the rows.
-        tried: the choices.
-        plan: how long.
-        progress: told how far this is.
+        tried: choices to measure.
+        plan: durations.
+        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.
@@ -187,7 +187,7 @@ def _measure(
     plan: SettingsPlan,
     rounds: _Rounds,
 ) -> None:
-    """One round of one choice."""
+    """Measure one round of one choice."""
     server = Server(
         target.models,
         load=(name,),

@@ -1,7 +1,7 @@
-"""End-to-end check: every test image through the running server, compared with this process.
+"""End-to-end check: classify every test image on the server and in this process.
 
-The accuracy measured in process is the server's only if the server decodes, labels and predicts in
-the same way. Images are sent as PNG, which keeps every pixel.
+The accuracy measured in process holds for the server only if the server decodes, labels and
+predicts identically. Images are sent as PNG, which is lossless.
 """
 
 import contextlib
@@ -30,25 +30,25 @@ _SHOWN_DIFFERENCES: Final = 20
 def classes_from_server(
     url: str, images: NDArray[np.uint8], *, model: str | None, progress: Progress = silent
 ) -> NDArray[np.int64]:
-    """Ask the server for the class of every image, over :data:`CONNECTIONS` connections.
+    """Request the class of every image from the server over :data:`CONNECTIONS` connections.
 
     Args:
-        url: of the server, without a path.
+        url: URL of the server, without a path.
         images: uint8 (N, 32, 32, 3), RGB.
-        model: which one to ask for; None for the server's default.
-        progress: told how many images are done.
+        model: model to request; None for the server's default.
+        progress: receives the number of finished images.
 
     Returns:
-        int64 (N,): 0–9, or :data:`NO_ANSWER` where the answer was not a 200 with a class.
+        int64 (N,): 0–9, or :data:`NO_ANSWER` if the response was not a 200 with a class.
 
     Raises:
-        BenchError: the server stopped answering.
+        BenchError: the server stopped responding.
     """
     found = np.full(len(images), NO_ANSWER, np.int64)
     route = classify_route(model)
 
     def ask_every(first: int) -> None:
-        """Ask for every eighth image over one connection."""
+        """Request every eighth image over one connection."""
         with contextlib.closing(_connection(url)) as connection:
             for index in range(first, len(images), CONNECTIONS):
                 if stopping.is_set():
@@ -66,13 +66,13 @@ def classes_from_server(
             message = f"the server stopped answering: {type(error).__name__}: {error}"
             raise BenchError(message) from error
         finally:
-            stopping.set()  # an error or Ctrl-C ends the other threads too
+            stopping.set()  # an error or Ctrl-C stops the other threads too
     progress("verify", len(images), len(images))
     return found
 
 
 def _connection(url: str) -> http.client.HTTPConnection:
-    """A connection to keep open; several times cheaper than a general client."""
+    """Return a connection to keep open, which costs several times less than a general client."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -103,8 +103,8 @@ def compare_answers(
         from_server: int64 (N,), 0–9 or :data:`NO_ANSWER`.
         in_process: int64 (N,), 0–9.
         labels: uint8 (N,), the true classes.
-        device: where the server says the model runs.
-        card_accuracy: 0–1 on these very images; None when the card has none.
+        device: device that the server reports for the model.
+        card_accuracy: accuracy from the card for the same images, 0–1; None if it has none.
     """
     same = from_server == in_process
     differing: Sequence[int] = np.flatnonzero(~same)[:_SHOWN_DIFFERENCES].tolist()

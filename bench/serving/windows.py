@@ -1,7 +1,7 @@
-"""Several running services under load in turn: a short window on one, then on the next.
+"""Load on several running services in interleaved short windows.
 
-A shared machine is faster in one minute than in another, by more than most changes one looks for.
-Windows of about a second, taken in turn, put all sides through the same minutes.
+On a shared machine, speed varies from minute to minute by more than most changes under test.
+Interleaved windows of about a second expose all sides to the same conditions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from bench.serving.process import Server
 
 
 class Window:
-    """The requests of every window.
+    """Requests sent in every window.
 
     Args:
         images: uint8 (N, 32, 32, 3), RGB: posted as PNG, one a request.
-        model: which one to ask for.
-        device: where it runs, for the rows.
+        model: model to request.
+        device: device it runs on, for the rows.
         plan: users, seconds and warm-up of one window.
     """
 
@@ -37,11 +37,12 @@ class Window:
         self._plan = plan
 
     def measure(self, server: Server) -> LoadMeasurement:
-        """One window on one service, over connections of its own: how they fall on the workers is
-        drawn anew each time.
+        """Measure one window on one service, over new connections.
+
+        Their distribution over the workers is random in each window.
 
         Raises:
-            BenchError: the server died, or answered nothing.
+            BenchError: the server died, or sent no response.
         """
         plan, before = self._plan, server.cpu_seconds()
         client = HttpClient(server.url, self._route, self._bodies)
@@ -55,7 +56,7 @@ class Window:
 def take_turns(
     windows: Sequence[tuple[str, Server]], window: Window, rounds: int
 ) -> Iterator[tuple[int, str, LoadMeasurement]]:
-    """(round, side, measurement): a window on every side in every round, in order."""
+    """Yield (round, side, measurement): a window on every side in every round, in order."""
     for number in range(rounds):
         for side, server in windows:
             yield number, side, window.measure(server)

@@ -1,1 +1,1 @@
-"""A whole measuring session: its plan, its stages, and how to resume it."""
+"""Measuring sessions: plan, stages and resumption."""

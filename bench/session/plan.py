@@ -1,8 +1,8 @@
-"""Each model's part in ``cifar10 bench all``, so that thirty models take half an hour.
+"""Each model's role in ``cifar10 bench all``, chosen so that thirty models take half an hour.
 
-Everything takes minutes a model, and nobody ships a model that another beats at everything. So
-every model gets accuracy and cost, and those worth considering get the rest. :data:`RULE` says it
-in the report, and each model's part is a row.
+A full measurement takes minutes a model, and a model that another beats on every figure is not
+worth shipping. So every model gets accuracy and cost, and only the candidates get the rest.
+:data:`RULE` states this in the report; each model's role is recorded in a row.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,14 @@ from bench.scenarios.rules import ScenarioPlan
 from cifar10.card import ModelCard
 
 Role = Literal["full", "in process", "other seed", "cost only"]
-"""``full``: everything. ``in process``: cost, accuracy, latency, throughput, memory. ``other
-seed``: cost and accuracy. ``cost only``: cost, latency and throughput."""
+"""Role of a model in the plan.
+
+``full``: every measurement. ``in process``: cost, accuracy, latency, throughput, memory. ``other
+seed``: cost and accuracy. ``cost only``: cost, latency and throughput.
+"""
 
 MOST_FULL: Final = 5
-"""Models measured in every way, besides those named."""
+"""Maximum number of models in full, besides the named ones."""
 
 IN_PROCESS_ONLY: Final = (
     "scenarios", "robustness", "HTTP load", "verification over HTTP",
@@ -34,7 +37,7 @@ LEFT_OUT: Final[dict[Role, tuple[str, ...]]] = {
     "other seed": ("latency", "throughput", "memory", *IN_PROCESS_ONLY),
     "cost only": ("accuracy", "memory", *IN_PROCESS_ONLY),
 }
-"""Role → what is not measured."""
+"""Measurements that each role leaves out."""
 
 RULE: Final = (
     "Every model: cost, accuracy, latency and throughput. Random weights have no accuracy and a "
@@ -50,36 +53,38 @@ RULE: Final = (
 
 SLOWEST_CALL_NS: Final = 300_000_000
 _LATENCY_SECONDS: Final = 180
-"""Time for all models that have an accuracy together; as much for those that have none."""
+"""Time in seconds for all models with an accuracy together; as much again for those without one."""
 _SHORTEST_BLOCK_NS: Final = 40_000_000
 _SHORT_ROUNDS: Final = 5
 _FEW: Final = 2
-"""Most models in full that each get the long plans."""
+"""Maximum number of models in full for which each gets the long durations."""
 
 
 def rule() -> str:
-    """:data:`RULE` with its figures."""
+    """Return :data:`RULE` with its figures filled in."""
     return RULE.format(slowest_ms=SLOWEST_CALL_NS / 1e6)
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Durations of what only few models get."""
+    """Durations of the measurements that only a few models get."""
 
     scenarios: ScenarioPlan
     load: LoadPlan
 
 
 def lengths_for(models: int) -> Lengths:
-    """Durations by the number of models in full; every row states its own seconds."""
+    """Return durations for this number of models in full; every row states its own seconds."""
     if models <= _FEW:
         return Lengths(ScenarioPlan(), LoadPlan())
     return Lengths(ScenarioPlan(seconds=3.0, try_seconds=2.0), LoadPlan(seconds=10))
 
 
 def latency_plan_for(models: int, *, short: bool = False) -> LatencyPlan:
-    """Latency plan for ``models`` that share the time: the more, the shorter the blocks. With
-    ``short`` fewer rounds, for models with random weights."""
+    """Return the latency plan for ``models`` that share the time.
+
+    More models mean shorter blocks. ``short`` means fewer rounds, for models with random weights.
+    """
     plan = LatencyPlan(threads=1, call_ns_most=SLOWEST_CALL_NS)
     if short:
         plan = replace(plan, rounds=_SHORT_ROUNDS)
@@ -89,7 +94,7 @@ def latency_plan_for(models: int, *, short: bool = False) -> LatencyPlan:
 
 
 def other_seeds(cards: Sequence[ModelCard]) -> dict[str, str]:
-    """Model → the model that stands for it: the same recipe and precision, the lowest seed."""
+    """Map a model to the one that represents it: same recipe and precision, lowest seed."""
     lowest: dict[tuple[str, str], ModelCard] = {}
     for card in sorted(cards, key=lambda card: (card.seed, card.name != card.recipe, card.name)):
         lowest.setdefault((card.recipe, card.precision), card)
@@ -102,10 +107,12 @@ def other_seeds(cards: Sequence[ModelCard]) -> dict[str, str]:
 
 
 def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[str, Role]:
-    """Each model's part as far as the cards tell; ``in process`` for those that may get more.
+    """Return each model's role as far as the cards determine it.
+
+    Models that may be promoted to ``full`` get ``in process``.
 
     Args:
-        cards: of all models of the session.
+        cards: cards of all models of the session.
         named: models to measure in full.
     """
     others = other_seeds(cards)
@@ -123,10 +130,10 @@ def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[s
 def decide(
     cards: Sequence[ModelCard], results: Sequence[ModelResult], named: Sequence[str] = ()
 ) -> dict[str, PlanMeasurement]:
-    """Decide each model's part, once all have their accuracy and latency.
+    """Decide each model's role once accuracy and latency are known.
 
     Args:
-        cards: of all models of the session.
+        cards: cards of all models of the session.
         results: the session's results so far.
         named: models to measure in full.
     """
@@ -148,7 +155,7 @@ def _full(
     roles: dict[str, Role],
     named: Sequence[str],
 ) -> dict[str, str]:
-    """Model measured in every way → why."""
+    """Map each model to measure in full to the reason."""
     full = dict.fromkeys(named, "named with --full")
     candidates = _candidates(results, roles)
     names = list(dict.fromkeys(result.model for result in candidates))
@@ -171,7 +178,7 @@ def _full(
 
 
 def _candidates(results: Sequence[ModelResult], roles: dict[str, Role]) -> list[ModelResult]:
-    """Results that can be on a front; other seeds of a recipe would only crowd it."""
+    """Return the results that compete for a front, without other seeds of the same recipe."""
     return [
         result
         for result in results
@@ -180,7 +187,7 @@ def _candidates(results: Sequence[ModelResult], roles: dict[str, Role]) -> list[
 
 
 def _on_fronts(candidates: Sequence[ModelResult]) -> dict[str, list[TradeOff]]:
-    """Model → the trade-offs on whose Pareto front it is."""
+    """Map each model to the trade-offs whose Pareto front it is on."""
     found: dict[str, list[TradeOff]] = {result.model: [] for result in candidates}
     for trade_off, front in fronts(candidates).items():
         for name in {candidates[position].model for position in front}:

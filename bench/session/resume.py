@@ -1,7 +1,7 @@
-"""Sessions that can be resumed: the rows of one session of one command share a run id.
+"""Resumable sessions: all rows of one session share a run id.
 
-``--resume`` continues the newest session of this machine: what has a row there for the same file
-(the same SHA-256) is not measured again. What failed, or was cut off in the middle, is.
+``--resume`` continues the newest session of this machine. A model with a row for the same file (the
+same SHA-256) is skipped. Failed and interrupted measurements are repeated.
 """
 
 import uuid
@@ -15,31 +15,31 @@ from cifar10.errors import BenchError
 
 @dataclass(frozen=True)
 class Session:
-    """One session of one command."""
+    """A session of one command."""
 
     run_id: str
     rows: tuple[Row, ...] = ()
-    """Rows that it has already. Failures are among them, and are tried again."""
+    """Rows recorded so far. They include failures, which are tried again."""
 
 
 def new_session(command: str) -> Session:
-    """A session with no rows yet, whose run id names its command."""
+    """Return a session without rows, whose run id contains the command's name."""
     return Session(f"{command}-{uuid.uuid4().hex[:8]}")
 
 
 def newest_session(
     command: str, rows: Sequence[Row], *, quick: bool, digest: str | None = None
 ) -> Session:
-    """The newest session of a command.
+    """Return a command's newest session.
 
     Args:
-        command: its name.
-        rows: a machine's, oldest first.
+        command: name of the command.
+        rows: rows of one machine, oldest first.
         quick: whether it was started with ``--quick``.
-        digest: of a model's file that the session must have rows of; None: any.
+        digest: SHA-256 of a model file that the session must have rows for; None: any.
 
     Raises:
-        BenchError: there is none to resume.
+        BenchError: there is no session to resume.
     """
     ids = [
         row.run_id
@@ -56,16 +56,15 @@ def newest_session(
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of ``bench all``."""
+    """One stage of ``bench all``."""
 
     name: str
     is_done: Callable[[Sequence[Row]], bool]
-    """Whether a model with these rows was measured. Rows that an interruption cut short do not
-    count."""
+    """Return whether these rows of a model are complete; interrupted rows do not count."""
     measure: Callable[[Sequence[str]], RunOutcome]
-    """Measures the models named."""
+    """Measures the named models."""
     names: Callable[[], Sequence[str]] | None = None
-    """The models it is for, asked when its turn has come; None: all."""
+    """Returns the models to measure, called when the stage starts; None: all."""
 
 
 @dataclass
@@ -73,11 +72,11 @@ class SessionOutcome:
     """Result of a session."""
 
     measured: dict[str, list[str]] = field(default_factory=dict)
-    """Stage → models measured now."""
+    """Models measured in this session, by stage."""
     skipped: dict[str, list[str]] = field(default_factory=dict)
-    """Stage → models that had their rows."""
+    """Models skipped because they had rows, by stage."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Model → where it failed, and why; the last stage's reason where several failed."""
+    """Failed models, with the stage and the reason of the last failure."""
     interrupted: bool = False
 
 
@@ -90,10 +89,10 @@ def run_stages(
     """Run each stage on the models that still need it; an interruption ends the session.
 
     Args:
-        stages: in order.
+        stages: stages, in order.
         digests: model → SHA-256 of its file now.
-        rows: reads those of this session so far.
-        tell: told what is done next.
+        rows: reads this session's rows so far.
+        tell: receives a line about each stage as it starts.
     """
     outcome = SessionOutcome()
     for number, stage in enumerate(stages, start=1):

@@ -1,7 +1,7 @@
-"""The stages of ``cifar10 bench all``, in order: what each measures and which rows it leaves.
+"""Stages of ``cifar10 bench all``, in order, with the rows that each writes.
 
-In process first: no server is running then. The results of the first stages decide, by
-:mod:`bench.session.plan`, which models the later ones are for.
+Measurements in process come first, while no server is running. Their results decide through
+:mod:`bench.session.plan` which models the later stages measure.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +32,16 @@ from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
 
 _LATE_START_SECONDS: Final = 2.0
-"""Locust's own start is part of its time; a load run that lacks more than this was cut short."""
+"""Allowance for Locust's start-up, which counts as run time.
+
+A load run that falls short by more was interrupted.
+"""
 _QUICK_ROBUSTNESS_IMAGES: Final = 100
 _GROUP_BYTES: Final = 300_000_000
-"""Models without an accuracy are timed in groups of files of this size together, so that dozens of
-large ones need not be in memory at once."""
+"""Total file size of a group of models without an accuracy that are timed together.
+
+Grouping keeps dozens of large models from being in memory at once.
+"""
 
 IsIt = Callable[[Row], bool]
 IsDone = Callable[[Sequence[Row]], bool]
@@ -44,7 +49,7 @@ IsDone = Callable[[Sequence[Row]], bool]
 
 @dataclass(frozen=True)
 class Everything:
-    """Settings of a session and what all its stages share."""
+    """Settings of a session and resources shared by all its stages."""
 
     target: Target
     dataset: Dataset
@@ -53,17 +58,17 @@ class Everything:
     progress: Progress
     quick: bool
     rows: Callable[[], Sequence[Row]]
-    """Reads the rows of this session so far."""
+    """Reads this session's rows so far."""
     named: Sequence[str]
-    """Models to measure in full, whatever the plan says."""
+    """Models to measure in full regardless of the plan."""
     quick_latency: LatencyPlan | None
-    """Replaces the plan that depends on the number of models."""
+    """Latency plan for ``--quick``, instead of one that depends on the number of models."""
     lengths: Callable[[int], Lengths]
-    """Durations of the runs over few models, by their number."""
+    """Returns the durations for a number of models in full."""
 
 
 def stages_of(session: Everything, cards: Sequence[ModelCard]) -> list[Stage]:
-    """The stages for the models that have these cards."""
+    """Return the stages for the models with these cards."""
     return _Stages(session, cards).all()
 
 
@@ -77,7 +82,7 @@ class _Stages:
     def all(self) -> list[Stage]:
         in_process, cost_only = self._plan_for("in process"), self._plan_for("cost only")
         return [
-            # What every model gets, and the decision which models get more.
+            # Measurements for every model, then the choice of candidates.
             Stage(
                 "accuracy and speed",
                 _are_whole_latencies(in_process),
@@ -103,7 +108,7 @@ class _Stages:
                 self._resources,
                 lambda: self._with_role("in process"),
             ),
-            # What only those worth considering get.
+            # Measurements for candidates only.
             Stage(
                 "scenarios in process",
                 _are_scenarios("in process"),
@@ -135,11 +140,11 @@ class _Stages:
         ]
 
     def _with_role(self, role: Role) -> list[str]:
-        """Models with this part, as far as the cards tell."""
+        """Return the models whose cards give them this role."""
         return [name for name, found in self._first.items() if found == role]
 
     def _full(self) -> list[str]:
-        """Models measured in every way, as the session's rows say."""
+        """Return the models to measure in full, according to the session's rows."""
         roles = {
             row.model: row.measurement.role
             for row in self._session.rows()
@@ -179,7 +184,7 @@ class _Stages:
         return merged(outcomes)
 
     def _record_plan(self) -> RunOutcome:
-        """Decide each model's part and record it."""
+        """Decide and record each model's role."""
         session = self._session
         found = decide(list(self._cards.values()), select(session.rows()), session.named)
         for name, part in found.items():
@@ -231,7 +236,8 @@ class _Stages:
 
 
 def groups_of(names: Iterable[str], sizes: dict[str, int]) -> list[list[str]]:
-    """The names, in order, in groups of at most :data:`_GROUP_BYTES` (or of one)."""
+    """Split the names, in order, into groups of at most :data:`_GROUP_BYTES`; a larger model is
+    alone."""
     groups: list[list[str]] = []
     room = 0
     for name in names:
@@ -244,12 +250,12 @@ def groups_of(names: Iterable[str], sizes: dict[str, int]) -> list[list[str]]:
 
 
 def _one_of_each(*wanted: IsIt) -> IsDone:
-    """Whether there is a row for each of these."""
+    """Return a check that every matcher finds a row."""
     return lambda rows: all(any(is_it(row) for row in rows) for is_it in wanted)
 
 
 def _row(kind: str, **fields: Any) -> IsIt:
-    """Whether a row is of this kind and its measurement has these values."""
+    """Return a matcher for rows of this kind with these measurement values."""
     return lambda row: (
         row.kind == kind
         and all(getattr(row.measurement, name) == value for name, value in fields.items())
@@ -261,8 +267,10 @@ def _are_scenarios(via: str) -> IsDone:
 
 
 def _are_whole_latencies(plan: LatencyPlan) -> IsDone:
-    """Whether there are some, each with all the plan's rounds. Batches that are too slow to be
-    measured have no row."""
+    """Return whether there are latencies and each has all the plan's rounds.
+
+    Batch sizes too slow to measure have no row.
+    """
 
     def check(rows: Sequence[Row]) -> bool:
         found = [row.measurement for row in rows if isinstance(row.measurement, LatencyMeasurement)]

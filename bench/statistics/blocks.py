@@ -1,8 +1,8 @@
-"""The interval of a ratio of two noisy, autocorrelated measurements.
+"""Bootstrap interval for the ratio of two noisy, autocorrelated measurements.
 
-Successive latencies are not independent, and whole runs differ more than their parts do. So whole
-blocks of successive samples are resampled, and, where a side has several runs, whole runs first
-(a two-level cluster bootstrap: A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their
+Successive latencies are not independent, and runs differ from each other more than the parts of one
+run do. So blocks of successive samples are resampled, and with several runs a side, whole runs
+first (a two-level cluster bootstrap: A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their
 Application", 1997, § 3.8; blocks: H. R. Künsch, Annals of Statistics 17, 1989). Pure and seeded.
 """
 
@@ -17,7 +17,7 @@ from bench.statistics.samples import Interval
 RESAMPLES: Final = 1_000
 
 Blocks = Sequence[NDArray[np.float64]]
-"""One run: its samples in order, cut where they may be cut."""
+"""Blocks of one run, in order."""
 Statistic = Callable[[NDArray[np.float64]], float]
 
 
@@ -30,14 +30,14 @@ def ratio_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """``statistic(after) / statistic(before)``, and its bootstrap interval.
+    """Return ``statistic(after) / statistic(before)`` and its bootstrap interval.
 
-    The statistic of several runs is the geometric mean of theirs. A bootstrap of few clusters is
-    too narrow by √(n / (n − 1)), so the interval is widened by that, on a logarithmic scale; one
-    run a side says nothing about how runs differ, and the caller has to say so.
+    Several runs are combined by the geometric mean of their statistics. A bootstrap of few clusters
+    is too narrow by √(n / (n − 1)), so the interval is widened by that factor on a logarithmic
+    scale. One run a side does not show the variance between runs; the caller has to say so.
 
     Raises:
-        ValueError: a side without samples.
+        ValueError: a side has no samples.
     """
     if not before or not after or any(not run for run in (*before, *after)):
         message = "each side needs at least one run with samples"
@@ -68,16 +68,16 @@ def paired_ratio_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """As :func:`ratio_interval`, for runs taken in turn: the nth of each side are a pair.
+    """Return the ratio and interval for interleaved runs: the nth runs of both sides are a pair.
 
-    What the machine did to both runs of a pair cancels in their ratio. Pairs are resampled whole;
-    what varies within a run varies between pairs too, and is in the interval with it.
+    Machine effects common to both runs of a pair cancel in their ratio. Pairs are resampled whole.
+    Variation within runs also shows between pairs, so the interval includes it.
 
     Raises:
-        ValueError: not as many runs on each side, or fewer than two.
+        ValueError: the sides have different numbers of runs, or fewer than two.
     """
     if len(before) != len(after) or len(before) < 2:
-        message = f"pairs need as many runs a side, at least 2: {len(before)} and {len(after)}"
+        message = f"pairs need equal numbers of runs, at least 2: {len(before)} and {len(after)}"
         raise ValueError(message)
     logs = np.array(
         [
@@ -97,7 +97,7 @@ def paired_ratio_interval(
 
 
 def blocks_of(samples: NDArray[np.float64], count: int) -> list[NDArray[np.float64]]:
-    """Samples in order, cut into at most ``count`` blocks of equal length, none empty."""
+    """Cut samples, in order, into at most ``count`` blocks of about equal length, none empty."""
     return list(np.array_split(samples, min(count, max(1, samples.size))))
 
 

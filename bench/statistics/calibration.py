@@ -1,6 +1,6 @@
-"""Whether a model's confidence can be trusted: of the answers given at 80 %, are 80 % right?
+"""Calibration of a model's confidence: are 80 % of the answers given at 80 % right?
 
-Only counts and sums per bin are kept in a row; everything shown is computed from them.
+A row keeps only counts and sums per bin; every shown figure is computed from them.
 """
 
 from dataclasses import dataclass
@@ -10,40 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 BIN_COUNT: Final = 15
-"""Number of bins that Guo et al. use."""
+"""Number of bins, as in Guo et al."""
 
 _LEAST_PROBABILITY: Final = 1e-12
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predictions sorted by their confidence into equal bins over 0–1, the lowest first.
+    """Predictions grouped by confidence into equal bins over 0–1, lowest first.
 
-    Confidence is the probability that the model gives to the class it answers.
+    Confidence is the probability of the predicted class.
     """
 
     counts: tuple[int, ...]
-    """Predictions in each bin."""
+    """Number of predictions in each bin."""
     correct: tuple[int, ...]
     confidence_sums: tuple[float, ...]
     true_class_counts: tuple[int, ...]
-    """How often the probability of the *true* class lies in each bin."""
+    """Number of predictions whose probability of the *true* class lies in each bin."""
     log_loss: float
     """Mean negative logarithm of the true class's probability, in nats."""
 
     @property
     def accuracies(self) -> tuple[float | None, ...]:
-        """Share right in each bin, 0–1; None for an empty one."""
+        """Share of correct predictions in each bin, 0–1; None for an empty bin."""
         return _ratios(self.correct, self.counts)
 
     @property
     def confidences(self) -> tuple[float | None, ...]:
-        """Mean confidence in each bin, 0–1; None for an empty one."""
+        """Mean confidence in each bin, 0–1; None for an empty bin."""
         return _ratios(self.confidence_sums, self.counts)
 
     @property
     def expected_calibration_error(self) -> float:
-        """ECE, 0–1: the mean distance of confidence from accuracy, each bin weighted by its count.
+        """Expected calibration error, 0–1.
+
+        It is the mean distance of confidence from accuracy, each bin weighted by its count.
 
         Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural
         Networks", ICML 2017 (arXiv 1706.04599), equation 3. It depends on the number of bins.
@@ -60,19 +62,19 @@ class Reliability:
 
     @property
     def overconfidence(self) -> float:
-        """Mean confidence minus accuracy, as a share: above 0, the model promises too much."""
+        """Mean confidence minus accuracy, as a share; positive values mean overconfidence."""
         return (sum(self.confidence_sums) - sum(self.correct)) / max(1, sum(self.counts))
 
 
 def measure_reliability(
     probabilities: NDArray[np.float32], labels: NDArray[np.integer], bins: int = BIN_COUNT
 ) -> Reliability:
-    """Sort predictions into bins of confidence. A value on a border belongs to the bin below it.
+    """Group predictions into bins of confidence. A value on a border belongs to the lower bin.
 
     Args:
         probabilities: float32 (N, 10), rows summing to 1.
         labels: integer (N,), 0–9, the true classes.
-        bins: how many.
+        bins: number of bins.
     """
     exact = probabilities.astype(np.float64)
     confidence = exact.max(axis=1)

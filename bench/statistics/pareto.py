@@ -1,4 +1,4 @@
-"""Which models are worth considering: those that no other beats at both things at once."""
+"""Pareto front: the models that no other model beats on both axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model on one trade-off: ``gain`` should be high, ``cost`` low."""
+    """A model's position in one trade-off: ``gain`` should be high, ``cost`` low."""
 
     name: str
     gain: float
@@ -14,10 +14,10 @@ class Candidate:
 
 
 def pareto_front(candidates: Sequence[Candidate]) -> frozenset[str]:
-    """The names of the candidates that no other dominates.
+    """Return the names of the candidates that no other dominates.
 
-    One dominates another when it is at least as good at both and better at one; two equal ones
-    stand beside each other.
+    A candidate dominates another if it is at least as good on both axes and better on one. Of equal
+    candidates, neither dominates.
     """
     return frozenset(
         one.name

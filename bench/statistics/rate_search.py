@@ -1,6 +1,6 @@
-"""The highest rate that holds: up (or down) in geometric steps, then bisection, then once more.
+"""Search for the highest sustainable rate: geometric steps, bisection, then confirmation.
 
-Pure: what a try is, and how long it takes, is the caller's.
+Pure: the caller supplies the function that tries a rate.
 """
 
 import math
@@ -11,31 +11,33 @@ from typing import Final
 
 @dataclass(frozen=True)
 class RateTry:
-    """One rate that was tried, and what came of it."""
+    """Result of trying one rate."""
 
     rate_per_s: float
-    """Offered."""
+    """Offered rate."""
     queries: int
     failed: int
-    """Of them, not answered with a 200."""
+    """Number of requests without a 200 response."""
     p99_ms: float | None
-    """From the intended send time, of those that succeeded; None where none did."""
+    """99th percentile from the intended send time, over successful requests; None without any."""
     held: bool
-    """p99 within the bound and nothing failed."""
+    """Whether p99 is within the bound and nothing failed."""
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How finely, and how long, to search."""
+    """Precision and limits of the search."""
 
     growth: float = 1.6
     precision: float = 0.08
-    """Bisection ends when the bracket is this narrow, relative to its lower end."""
+    """Relative width of the bracket at which bisection ends, with respect to its lower end."""
     tries: int = 12
-    """At most, confirmations not counted."""
+    """Maximum number of tries, not counting confirmations."""
     confirmations: int = 5
-    """The rate found is tried again, so that luck is not reported; where it fails, a lower one is,
-    by :attr:`precision`, then by its square and so on, at most this often."""
+    """Maximum number of confirmations, which rule out a lucky result.
+
+    If a confirmation fails, the rate is lowered by :attr:`precision`, then by its square and so on.
+    """
 
 
 DEFAULT_SEARCH: Final = SearchPlan()
@@ -49,7 +51,7 @@ def search_rate(
     """Find the highest rate that holds.
 
     Returns:
-        The confirming try, or None where no rate held twice; and every try, in order.
+        The confirming try, or None if no rate held twice; and every try, in order.
     """
     tries: list[RateTry] = []
     low: float | None = None

@@ -1,7 +1,7 @@
 """Statistics of raw samples: pure functions, no clock, no files, no rounding.
 
-Percentiles, not means: the mean of a latency hides both the usual request and the slow one. The
-definition is NumPy's default (linear interpolation between the two nearest ranks).
+Percentiles are used instead of means, because a mean latency hides both the typical and the slow
+request. The definition is NumPy's default (linear interpolation between the two nearest ranks).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 BOOTSTRAP_RESAMPLES: Final = 1_000
 
 _DRAWN_AT_ONCE: Final = 2_000_000
-"""Samples in memory at a time."""
+"""Maximum number of resampled values in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median over rounds, with the lowest and the highest value."""
+    """Median over rounds, with the lowest and highest value."""
 
     median: float
     low: float
@@ -36,7 +36,7 @@ class Spread:
 
 
 def percentile(samples: Sequence[float] | NDArray[Any], percent: float) -> float:
-    """``numpy.percentile`` as a float.
+    """Return ``numpy.percentile`` as a float.
 
     Raises:
         ValueError: no samples, or ``percent`` outside 0–100.
@@ -45,7 +45,7 @@ def percentile(samples: Sequence[float] | NDArray[Any], percent: float) -> float
 
 
 def median(samples: Sequence[float] | NDArray[Any]) -> float:
-    """The 50th percentile, in the samples' own unit.
+    """Return the 50th percentile, in the samples' own unit.
 
     Raises:
         ValueError: no samples.
@@ -54,8 +54,9 @@ def median(samples: Sequence[float] | NDArray[Any]) -> float:
 
 
 def interquartile_range(samples: Sequence[float] | NDArray[Any]) -> float:
-    """Width of the middle half of the samples, in their own unit: a spread outliers cannot
-    inflate.
+    """Return the width of the middle half of the samples, in their own unit.
+
+    Outliers do not affect it.
 
     Raises:
         ValueError: no samples.
@@ -64,7 +65,7 @@ def interquartile_range(samples: Sequence[float] | NDArray[Any]) -> float:
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
-    """Median, lowest and highest value; None without values."""
+    """Return the median, lowest and highest value; None without values."""
     if not values:
         return None
     return Spread(median(values), min(values), max(values), len(values))
@@ -78,11 +79,12 @@ def bootstrap_interval(
     resamples: int = BOOTSTRAP_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Percentile-bootstrap interval of a percentile: the same answer for the same seed.
+    """Return the percentile-bootstrap interval of a percentile; the same seed gives the same
+    result.
 
     Source: B. Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7
-    (1979). It treats the samples as independent; successive latencies are not quite, so the true
-    interval is somewhat wider.
+    (1979). It treats the samples as independent. Successive latencies are slightly dependent, so
+    the true interval is somewhat wider.
 
     Raises:
         ValueError: no samples, or ``confidence`` not within 0–1.

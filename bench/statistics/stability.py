@@ -1,7 +1,7 @@
-"""Whether a run was stable: its last three windows must agree within 10 %.
+"""Stability of a run: its last three windows must agree within 10 %.
 
 The rule is perf_analyzer's (its ``--stability-percentage``, default 10, over three windows). An
-unstable run is marked; its figures are shown all the same and never averaged with others.
+unstable run is marked; its figures are still shown, but never averaged with others.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from bench.statistics.samples import median
 
 WINDOWS: Final = 6
-"""Number of windows of equal length in a run; the last :data:`COMPARED` are compared."""
+"""Number of equal windows in a run, of which the last :data:`COMPARED` are compared."""
 COMPARED: Final = 3
 TOLERANCE: Final = 0.10
 LEAST_PER_WINDOW: Final = 5
-"""With fewer samples in a window nothing can be said."""
+"""Minimum number of samples in a window; with fewer there is no verdict."""
 
 
 def window_medians(samples: Sequence[float] | NDArray[Any]) -> list[float]:
-    """Median of each of :data:`WINDOWS` windows of samples that are in the order of time;
-    none when there are too few."""
+    """Return the median of each of :data:`WINDOWS` windows of samples in time order.
+
+    The result is empty if there are too few samples.
+    """
     values = np.asarray(samples, np.float64)
     if values.size < WINDOWS * LEAST_PER_WINDOW:
         return []
@@ -30,8 +32,10 @@ def window_medians(samples: Sequence[float] | NDArray[Any]) -> list[float]:
 
 
 def disagreement(windows: Sequence[float]) -> float | None:
-    """How far the last three windows lie apart, as a share of their middle one; None when there
-    are fewer, or nothing happened in them."""
+    """Return the distance between the last three windows, as a share of their middle one.
+
+    None if there are fewer windows or all values are zero.
+    """
     last = sorted(windows[-COMPARED:])
     if len(last) < COMPARED or last[1] <= 0:
         return None

@@ -1,8 +1,8 @@
-"""A planted regression: every image that a model runs on takes PLANTED_DELAY_US more of CPU time.
+"""Planted regression: add PLANTED_DELAY_US of CPU time to each image that a model runs on.
 
-Python imports a module of this name by itself where its folder is on PYTHONPATH. So a server that
-its ordinary command starts is slowed, all its workers included. Only :mod:`bench.compare.selftest`
-uses it.
+Python imports a module of this name automatically if its folder is on PYTHONPATH. This slows a
+server started by its ordinary command, including all its workers. Only
+:mod:`bench.compare.selftest` uses it.
 """
 
 import importlib.abc
@@ -20,7 +20,7 @@ _TARGET = "cifar10.predictor"
 
 
 class _SlowedLoader(importlib.abc.Loader):
-    """Loads the module as usual, then slows ``Predictor.predict``."""
+    """Loader that loads the module as usual, then slows ``Predictor.predict``."""
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader

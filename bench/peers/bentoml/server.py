@@ -1,8 +1,8 @@
-"""BentoML as its documentation has it: a typed image in, JSON out.
+"""BentoML server as its documentation shows it: a typed image in, JSON out.
 
 Services and the image type: docs.bentoml.com/en/latest/build-with-bentoml/services.html and
 .../iotypes.html ("Images": ``PIL.Image.Image``, sent as a multipart form). With our decoder the
-image is typed as bytes' nearest documented relative, a file (``pathlib.Path``, "Files").
+image is typed as a file (``pathlib.Path``, "Files"), the closest documented type to bytes.
 
     bentoml serve server:Cifar10
 """
@@ -18,7 +18,7 @@ from bench.peers.classifier import DECODER, Classifier, decode, pixels_of
 
 @bentoml.service(workers=1)
 class Cifar10:
-    """One model, one route."""
+    """A service with one model and one route."""
 
     def __init__(self) -> None:
         self.classifier = Classifier()
@@ -27,12 +27,12 @@ class Cifar10:
 
         @bentoml.api
         def classify(self, image: Path) -> dict[str, Any]:
-            """An image's class."""
+            """Classify an image."""
             return self.classifier.classify(decode(image.read_bytes()))
 
     else:
 
         @bentoml.api
         def classify(self, image: Image) -> dict[str, Any]:
-            """An image's class."""
+            """Classify an image."""
             return self.classifier.classify(pixels_of(image))

@@ -1,6 +1,6 @@
-"""BentoML's hello world: its start-up time is compared with ours.
+"""BentoML's hello world, the reference for start-up time.
 
-docs.bentoml.com/en/latest/get-started/hello-world.html, its text without the model.
+Adapted from docs.bentoml.com/en/latest/get-started/hello-world.html, without the model.
 
     bentoml serve server:Hello
 """
@@ -10,9 +10,9 @@ import bentoml
 
 @bentoml.service(workers=1)
 class Hello:
-    """One route, no model."""
+    """A service with one route and no model."""
 
     @bentoml.api
     def hello(self, name: str) -> str:
-        """A greeting."""
+        """Return a greeting."""
         return f"Hello, {name}"

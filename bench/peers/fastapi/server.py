@@ -1,6 +1,6 @@
-"""FastAPI on uvicorn, as its documentation has it: an uploaded file, a model loaded at start.
+"""FastAPI on uvicorn as its documentation shows it: an uploaded file, a model loaded at start-up.
 
-fastapi.tiangolo.com/advanced/events/ ("Lifespan", its example is a machine-learning model),
+fastapi.tiangolo.com/advanced/events/ ("Lifespan", the example is a machine-learning model),
 .../tutorial/request-files/ (``UploadFile`` in an ``async def``), .../tutorial/response-model/
 (the return type), .../deployment/manually/ (``fastapi run``).
 
@@ -19,7 +19,7 @@ models: dict[str, Classifier] = {}
 
 
 class Prediction(BaseModel):
-    """The answer."""
+    """Response of the server."""
 
     label: str
     class_id: int
@@ -39,5 +39,5 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/classify")
 async def classify(image: UploadFile) -> Prediction:
-    """An image's class."""
+    """Classify an image."""
     return Prediction(**models["cifar10"].classify(decode(await image.read())))

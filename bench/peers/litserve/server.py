@@ -1,4 +1,4 @@
-"""LitServe as its documentation has it: the four steps of a ``LitAPI``, an image as base64 in JSON.
+"""LitServe as its documentation shows it: a ``LitAPI``, with the image as base64 in JSON.
 
 lightning.ai/docs/litserve/get-started and .../api-reference/litapi; with ``PEER_BATCH`` also
 .../features/batching (``max_batch_size`` and ``batch_timeout``).
@@ -20,30 +20,30 @@ BATCH = int(os.environ.get("PEER_BATCH", "1"))
 
 
 class Cifar10(ls.LitAPI):
-    """One model; one image a call, or as many as have come."""
+    """API for one model, called with one image or with a batch."""
 
     def setup(self, device: str) -> None:
         """Load the model."""
         self.classifier = Classifier()
 
     def decode_request(self, request: dict[str, Any]) -> Any:
-        """Base64 to pixels."""
+        """Decode base64 to pixels."""
         return decode(base64.b64decode(request["image"]))
 
     def batch(self, inputs: list[Any]) -> Any:
-        """Images to one array."""
+        """Stack images into one array."""
         return np.stack(inputs)
 
     def predict(self, x: Any) -> Any:
-        """Pixels to probabilities."""
+        """Compute probabilities from pixels."""
         return self.classifier.predict(x if x.ndim == 4 else x[np.newaxis])
 
     def unbatch(self, output: Any) -> Any:
-        """One array to its rows."""
+        """Split an array into its rows."""
         return list(output)
 
     def encode_response(self, output: Any) -> dict[str, Any]:
-        """Probabilities to JSON."""
+        """Return probabilities as a JSON object."""
         return answer(output.reshape(-1))
 
 

@@ -1,9 +1,9 @@
-"""MLServer with a custom runtime, as its documentation has it: an image as base64 in the v2 JSON.
+"""MLServer with a custom runtime as its documentation shows it: an image as base64 in v2 JSON.
 
-docs.seldon.ai/mlserver/user-guide/custom and .../user-guide/content-type (``base64``: an element of
-BYTES is a file). With ``MLSERVER_PARALLEL_WORKERS=0`` the model runs in the server's own process
-(.../user-guide/parallel-inference): a second process, its default, would share the one core with
-it, and that of 1.7.1 does not start with uvloop 0.23.
+docs.seldon.ai/mlserver/user-guide/custom and .../user-guide/content-type (``base64``: each
+BYTES element is a file). With ``MLSERVER_PARALLEL_WORKERS=0`` the model runs in the server's own
+process (.../user-guide/parallel-inference): the default second process would share the one core
+with it, and in 1.7.1 it does not start with uvloop 0.23.
 
     mlserver start .
 """
@@ -17,7 +17,7 @@ from bench.peers.classifier import Classifier, decode
 
 
 class Cifar10(MLModel):
-    """One model."""
+    """Runtime for one model."""
 
     async def load(self) -> bool:
         """Load the model."""
@@ -25,7 +25,7 @@ class Cifar10(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Images to probabilities."""
+        """Compute probabilities from images."""
         images = [decode(data) for data in Base64Codec.decode_input(payload.inputs[0])]
         probabilities = self._classifier.predict(np.stack(images))
         return InferenceResponse(

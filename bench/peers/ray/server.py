@@ -1,10 +1,10 @@
-"""Ray Serve as its documentation has it: a deployment that is called with the request.
+"""Ray Serve as its documentation shows it: a deployment that receives the HTTP request.
 
 docs.ray.io/en/latest/serve/tutorials/serve-ml-models.html ("Serve a PyTorch model": the image is
-the body) and .../serve/http-guide.html (``http_options``). ``max_ongoing_requests`` as
-.../serve/advanced-guides/performance.html advises: with its default of 5, requests beyond those
-wait in the router in steps of up to half a second, and 32 callers got 12 to 16 answers a second.
-Without the dashboard, which would share the one core.
+the body) and .../serve/http-guide.html (``http_options``). ``max_ongoing_requests`` is set
+as .../serve/advanced-guides/performance.html advises: with the default of 5, further requests wait
+in the router in steps of up to half a second, and 32 callers got 12 to 16 responses a second. The
+dashboard is off, because it would share the one core.
 
     python server.py PORT
 """
@@ -21,13 +21,13 @@ from bench.peers.classifier import Classifier, decode
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=100)
 class Cifar10:
-    """One model in one replica."""
+    """Deployment of one model in one replica."""
 
     def __init__(self) -> None:
         self.classifier = Classifier()
 
     async def __call__(self, request: Request) -> dict[str, Any]:
-        """An image's class."""
+        """Classify an image."""
         return self.classifier.classify(decode(await request.body()))
 
 

@@ -1,8 +1,8 @@
-"""Triton through PyTriton, as its documentation has it: raw pixels in the v2 binary extension.
+"""Triton through PyTriton as its documentation shows it: raw pixels in the v2 binary extension.
 
 triton-inference-server.github.io/pytriton/latest/quick_start/ (``bind``, ``@batch``,
 ``ModelConfig(max_batch_size=128)``, the dynamic batcher at its default). The Triton server is
-NVIDIA's own binary; the model runs in its Python backend, on the CPU. Nothing is decoded here.
+NVIDIA's own binary; the model runs in its Python backend, on the CPU. The server decodes nothing.
 
     python server.py HTTP_PORT GRPC_PORT METRICS_PORT
 """
@@ -21,7 +21,7 @@ classifier = Classifier()
 
 @batch
 def infer(image: np.ndarray) -> dict[str, np.ndarray]:
-    """Pixels to probabilities."""
+    """Compute probabilities from pixels."""
     return {"probabilities": classifier.predict(image)}
 
 
