@@ -1,1 +1,1 @@
-"""Rows: what a measurement leaves, how it is written, read and selected."""
+"""Rows: the records of measurements, and how they are written, read and selected."""

@@ -1,11 +1,11 @@
-"""Files of rows: ``results/<machine>/<kind>.jsonl``, one JSON object a line, only appended to.
+"""Append-only row files: ``results/<machine>/<kind>.jsonl``, one JSON object a line.
 
-A row refers to its machine's identity; ``machines.jsonl`` beside it holds what that stands for.
-Measuring again appends, and on reading the newest row wins (:func:`bench.rows.selection.newest`):
-nothing measured is ever overwritten.
+A row refers to its machine's identity, which ``machines.jsonl`` in the same folder describes.
+Measuring again appends a row, and readers use the newest (:func:`bench.rows.selection.newest`).
+Rows are never overwritten.
 
 A row is written with one ``write`` and a final newline. A line cut off by a crash can therefore
-only be the last one: it is reported and skipped, and every row before it stands. Damage anywhere
+only be the last one: it is logged and skipped, and every row before it is valid. Damage anywhere
 else is an error.
 """
 
@@ -43,20 +43,20 @@ class MachineResults:
 
     name: str
     machine: Machine
-    """Its newest state."""
+    """Newest state of the machine."""
     rows: tuple[Row, ...]
-    """Oldest first."""
+    """Rows of the machine, oldest first."""
 
 
 class Recorder:
     """Appends the rows of one run to ``results/<machine>/``.
 
     Args:
-        results: the folder of all results.
-        machine: what the run is on.
-        versions: versions of what runs.
+        results: folder of all results.
+        machine: machine of the run.
+        versions: versions of the software.
         quick: whether these are quick measurements.
-        run_id: shared by the rows of this run; by default a new one.
+        run_id: id shared by the rows of this run (default: a new one).
 
     Raises:
         BenchError: the folder cannot be written to.
@@ -91,10 +91,10 @@ class Recorder:
     def add(
         self, model: str, digest: str, dataset: DatasetReference | None, measurement: Measurement
     ) -> Row:
-        """Write one row, now, to disk.
+        """Write one row to disk immediately.
 
         Raises:
-            BenchError: it could not be written (the disk is full, say); earlier rows are intact.
+            BenchError: the row could not be written (full disk?); earlier rows are intact.
         """
         row = Row(
             schema_version=SCHEMA_VERSION,
@@ -114,13 +114,13 @@ class Recorder:
         return row
 
     def add_failure(self, model: str, digest: str, stage: str, error: BaseException) -> Row:
-        """Write the row that says why ``stage`` could not be measured."""
+        """Write a row with the reason why ``stage`` could not be measured."""
         reason = FailureMeasurement(stage, type(error).__name__, published(error))
         return self.add(model, digest, None, reason)
 
 
 def published(error: BaseException) -> str:
-    """First line of an error's message without this machine's folders: rows are published."""
+    """Return the first line of an error's message, without this machine's folders."""
     first = (str(error).splitlines() or ["no reason given"])[0]
     for folder, shown in ((PROJECT_ROOT, "."), (cache_dir(), "(cache)"), (Path.home(), "~")):
         first = first.replace(f"{folder}{os.sep}", f"{shown}{os.sep}")
@@ -128,10 +128,10 @@ def published(error: BaseException) -> str:
 
 
 def read_results(results: Path) -> list[MachineResults]:
-    """All machines' rows, by machine name.
+    """Return all machines' rows by machine name.
 
     Raises:
-        BenchError: a line that is not a row; names the file and the line.
+        BenchError: a line is not a row; the message names the file and the line.
     """
     found = []
     there = results.iterdir() if results.is_dir() else ()
@@ -148,15 +148,15 @@ def read_results(results: Path) -> list[MachineResults]:
 
 
 def read_rows(path: Path, identities: Mapping[str, str] | None = None) -> list[Row]:
-    """The rows of one file, in the order written; none when there is no such file.
+    """Return the rows of one file in the order written; none if the file does not exist.
 
     Args:
-        path: its name without the ending is the kind of its rows.
+        path: path of the file; its stem is the kind of its rows.
         identities: :attr:`Machine.state` → :attr:`Machine.identity`, for rows that refer to the
             former.
 
     Raises:
-        BenchError: a damaged line that is not a cut-off last one; names the file and the line.
+        BenchError: a line other than a cut-off last one is damaged; names the file and the line.
     """
     kind = path.stem
     if kind not in kinds():
@@ -183,7 +183,7 @@ def _read_machines(path: Path) -> list[Machine]:
 
 
 def _lines(path: Path) -> list[tuple[int, bytes]]:
-    """(number, text) of every whole line; a cut-off last one is reported and left out."""
+    """Yield (number, text) for every complete line; a cut-off last one is logged and skipped."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -217,7 +217,7 @@ def _parse(adapter: TypeAdapter[R], path: Path, number: int, line: bytes, contex
 
 
 def _append(path: Path, value: bytes) -> None:
-    """Append one line, or nothing: what a full disk let through of it is taken back."""
+    """Append one line, or nothing: a partial write on a full disk is undone."""
     line = value + b"\n"
     try:
         with path.open("a+b", buffering=0) as file:
@@ -239,7 +239,7 @@ def _append(path: Path, value: bytes) -> None:
 
 
 def _end_of_last_whole_line(file: io.FileIO) -> int:
-    """The file's size, after dropping what an interrupted run left of its last line."""
+    """Remove an interrupted run's incomplete last line, and return the file's size."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
         return 0

@@ -1,6 +1,6 @@
-"""Which machine a measurement was made on, and the versions of what ran.
+"""Identify the machine of a measurement and the software versions.
 
-A latency says nothing without its machine. Nothing here identifies an owner: no host name, user,
+A latency is meaningless without its machine. The data do not identify an owner: no host name, user,
 address or path is read.
 """
 
@@ -24,12 +24,12 @@ PACKAGES: Final = (
     "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "bentoml", "locust", "psutil",
     "matplotlib",
 )  # fmt: skip
-"""Packages that a measurement depends on; ONNX Runtime is installed under either name."""
+"""Packages that affect measurements; ONNX Runtime is installed under either name."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Machine:
-    """One machine in one state, as far as speed depends on it."""
+    """State of one machine, as far as it affects speed."""
 
     cpu: str
     physical_cores: int
@@ -40,39 +40,41 @@ class Machine:
     kernel: str
     architecture: str
     gpus: tuple[str, ...]
-    """Names, as the driver gives them; empty without one."""
+    """GPU names as given by the driver; empty without a GPU."""
     gpu_driver: str | None
     governor: str | None
-    """The CPU's frequency policy where it can be read: ``performance``, ``powersave`` …"""
+    """Frequency governor of the CPU, if readable: ``performance``, ``powersave`` …"""
     virtualization: str | None
-    """``container``, ``virtual machine`` or both, where there are signs of it."""
+    """``container``, ``virtual machine`` or both, if detected."""
 
     @property
     def memory_gib(self) -> int:
-        """Memory, rounded: the exact number of bytes changes from boot to boot."""
+        """Memory in GiB, rounded because the exact size changes between boots."""
         return rounded_memory_gib(self.memory_bytes)
 
     @property
     def identity(self) -> str:
-        """12 hex digits over the hardware: what a row refers to. A reboot, a new kernel or a new
-        driver leaves it as it is."""
+        """Hash of the hardware, 12 hex digits, to which a row refers.
+
+        A reboot, a new kernel or a new driver does not change it.
+        """
         return _short_hash((self.cpu, self.logical_cores, self.memory_gib, self.gpus))
 
     @property
     def state(self) -> str:
-        """12 hex digits over every field: what rows written until November 2026 refer to."""
+        """Hash of all fields, 12 hex digits, to which rows before November 2026 ended refer."""
         return _short_hash(asdict(self))
 
     @property
     def name(self) -> str:
-        """Folder of this machine's results: readable, and unique by its identity."""
+        """Folder name of this machine's results: readable, and unique by its identity."""
         words = [self.cpu, f"{self.logical_cores} cores", *sorted(set(self.gpus))]
         readable = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
         return f"{readable[:48].strip('-')}-{self.identity[:6]}"
 
 
 def read_machine() -> Machine:
-    """Look at the machine this runs on. What cannot be read is None or ``"unknown"``."""
+    """Inspect this machine. Values that cannot be read are None or ``"unknown"``."""
     gpus, driver = _nvidia_gpus()
     return Machine(
         cpu=cpu_name(),
@@ -90,7 +92,7 @@ def read_machine() -> Machine:
 
 
 def read_versions() -> dict[str, str]:
-    """Version of Python and of each of :data:`PACKAGES` that is installed."""
+    """Return the versions of Python and of each of :data:`PACKAGES` that is installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -103,7 +105,7 @@ def _short_hash(value: object) -> str:
 
 
 def _physical_cores() -> int:
-    """Number of cores, hyper-threads counted once; 0 where the system does not tell."""
+    """Return the number of cores, counting hyper-threads once; 0 if unknown."""
     processors = [
         tuple(re.findall(r"^(?:physical id|core id)\s*:\s*(\d+)", one, re.MULTILINE))
         for one in _cpuinfo().split("\n\n")
@@ -119,7 +121,7 @@ def _operating_system() -> str:
 
 
 def _nvidia_gpus() -> tuple[tuple[str, ...], str | None]:
-    """Names of the GPUs and the driver's version; nothing without NVIDIA's library or driver."""
+    """Return the names of the GPUs and the driver's version; nothing without library or driver."""
     try:
         import pynvml  # type: ignore[import-untyped]  # of the extra `cuda`
 

@@ -1,4 +1,4 @@
-"""Arrays as short text, so that a row keeps every sample and every answer.
+"""Compact text encodings of arrays, so that a row can keep every sample.
 
 Times are whole microseconds, unsigned 32 bits, little endian; the four byte planes follow one
 another (the high ones are nearly all zero), deflated, in base 85: about two bytes a sample. Hits
@@ -28,7 +28,7 @@ def unpack_times_us(text: str) -> NDArray[np.float64]:
     """Decode the output of :func:`pack_times_us`: float64 (N,), whole µs.
 
     Raises:
-        BenchError: the text is not what that function makes.
+        BenchError: the text is not output of that function.
     """
     try:
         planes = np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8).reshape(4, -1)
@@ -44,10 +44,10 @@ def pack_hits(right: NDArray[np.bool_]) -> str:
 
 
 def unpack_hits(text: str, count: int) -> NDArray[np.bool_]:
-    """Decode the first ``count`` booleans of :func:`pack_hits`.
+    """Decode the first ``count`` booleans from :func:`pack_hits`.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: there are fewer than ``count``.
     """
     bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8))
     if bits.size < count:

@@ -1,8 +1,8 @@
-"""What a row is: one measurement, and everything needed to judge it.
+"""Row format: one measurement, with all the data needed to interpret it.
 
 A kind of row is a subclass of :class:`Measurement` in a module of :mod:`bench.rows.kinds`. It holds
 raw samples and counts as fields; every percentile, rate and share is a property computed from them,
-so that a better formula needs no new measurement and no two readers compute differently.
+so that a better formula needs no new measurement and all readers compute the same figures.
 """
 
 from typing import Annotated, ClassVar, Final, Generic
@@ -26,35 +26,35 @@ class Measurement:
     """Base class of every kind of row."""
 
     kind: ClassVar[str]
-    """Name of the kind: the file ``<kind>.jsonl`` holds its rows."""
+    """Name of the kind; the file ``<kind>.jsonl`` holds its rows."""
 
     @property
     def key(self) -> str:
-        """Tells apart measurements of one kind on one model: a newer row replaces an older one
-        with the same key."""
+        """Key of a measurement within its kind and model; a newer row replaces one with the same
+        key."""
         return ""
 
     @property
     def execution_provider(self) -> str | None:
-        """Execution provider that the figures belong to; None: they belong to the model as such."""
+        """Execution provider of the figures; None if they do not depend on one."""
         return getattr(self, "provider", None)
 
 
 def provider_of(device: str) -> str:
-    """Execution provider behind a device that a server names (``cpu``, ``cuda``)."""
+    """Return the execution provider for a device that a server names (``cpu``, ``cuda``)."""
     return _PROVIDER_OF_DEVICE.get(device, device)
 
 
 @dataclass(frozen=True, config=STRICT)
 class DatasetReference:
-    """Which images a row is about."""
+    """Data set and images of a row."""
 
     variant: str
     fingerprint: str
 
 
 def _same_hardware(machine: str, info: ValidationInfo) -> str:
-    """Identity of the machine that an older row refers to by another hash."""
+    """Return the identity of the machine that an older row refers to by another hash."""
     identities: dict[str, str] = info.context or {}
     return identities.get(machine, machine)
 
@@ -64,27 +64,27 @@ M = TypeVar("M", bound=Measurement, default=Measurement, covariant=True)
 
 @dataclass(frozen=True, config=STRICT)
 class Row(Generic[M]):
-    """One line of a file of results."""
+    """One line of a results file."""
 
     schema_version: int
     kind: str
     model: str
     digest: str
-    """SHA-256 of the ``model.onnx`` that ran; empty when it could not be read."""
+    """SHA-256 of the measured ``model.onnx``; empty if it could not be read."""
     key: str
     run_id: str
-    """Shared by the rows of one command."""
+    """Id shared by the rows of one command."""
     created: str
-    """UTC, ISO 8601."""
+    """Creation time: UTC, ISO 8601."""
     machine: Annotated[str, AfterValidator(_same_hardware)]
-    """:attr:`bench.rows.machine.Machine.identity`."""
+    """Identity of the machine: :attr:`bench.rows.machine.Machine.identity`."""
     versions: dict[str, str]
     dataset: DatasetReference | None
     quick: bool
-    """Made with ``--quick``: shown only where there is no full one."""
+    """Whether made with ``--quick``: shown only if there is no full row."""
     measurement: M
 
     @property
     def identity(self) -> tuple[str, str, str, str]:
-        """Rows with the same identity replace each other."""
+        """Key over all models and machines; rows with the same identity replace each other."""
         return self.kind, self.model, self.digest, self.key

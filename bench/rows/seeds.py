@@ -1,4 +1,4 @@
-"""Several trainings of one recipe, which differ in their seed alone."""
+"""Groups of trainings of one recipe that differ only in their seed."""
 
 import json
 import statistics
@@ -11,31 +11,31 @@ from cifar10.card import training_fields
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """The trainings of one recipe at one precision, on one provider and the same images."""
+    """Trainings of one recipe at one precision, on one provider and the same images."""
 
     recipe: str
     precision: str
     models: tuple[ModelResult, ...]
-    """One for each seed, the lowest first; each has an accuracy."""
+    """One model for each seed, lowest first; each has an accuracy."""
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Top-1, 0–1, in the order of :attr:`models`."""
+        """Top-1 accuracies, 0–1, in the order of :attr:`models`."""
         return tuple(one.accuracy.top1.accuracy for one in self.models if one.accuracy is not None)
 
     @property
     def mean(self) -> float:
-        """Of the accuracies."""
+        """Mean of the accuracies."""
         return statistics.fmean(self.accuracies)
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation between seeds (n − 1); None for a single one."""
+        """Standard deviation between seeds (n − 1); None for a single seed."""
         return statistics.stdev(self.accuracies) if len(self.models) > 1 else None
 
 
 def seed_groups(results: Sequence[ModelResult]) -> list[SeedGroup]:
-    """One group for each recipe that has an accuracy, in the order of the results."""
+    """Return a group for each recipe that has an accuracy, in the order of the results."""
     groups: dict[tuple[object, ...], dict[int | None, ModelResult]] = {}
     for result in results:
         key = _key(result)
@@ -51,8 +51,10 @@ def seed_groups(results: Sequence[ModelResult]) -> list[SeedGroup]:
 
 
 def one_of_each(results: Sequence[ModelResult]) -> list[ModelResult]:
-    """The results without those that are another seed of a recipe: curves and bars of the same
-    thing three times hide the others. The lowest seed stands for all."""
+    """Return the results with only the lowest seed of each recipe.
+
+    Repeated curves and bars of one recipe would hide the others.
+    """
     lowest: dict[tuple[object, ...], int | None] = {}
     for result in results:
         key = _key(result)
@@ -73,7 +75,7 @@ def _key(result: ModelResult) -> tuple[object, ...] | None:
 
 
 def _content(result: ModelResult) -> str:
-    """What the recipe said when it was trained: one that has been changed since is another."""
+    """Return the recipe's fields at training time; a recipe changed since counts as another one."""
     fields = (result.training.recipe_fields if result.training else None) or {}
     return json.dumps(training_fields(fields), sort_keys=True)
 

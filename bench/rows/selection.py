@@ -1,8 +1,8 @@
-"""From all rows to what is shown: for each model, as it is now, the newest of each measurement.
+"""Select what to show from all rows: each model's newest measurements of its current file.
 
-A model is what its digest says. When it was exported again, rows of the older file stay on disk and
-are not mixed with those of the newer one. Where the store is known, the file that it holds counts;
-results of any other file are marked (:attr:`ModelResult.released`) and come after it.
+A model is identified by its digest. After a new export, rows of the older file stay on disk and are
+not mixed with those of the newer one. If the store is known, the file in it counts; results of
+any other file are marked (:attr:`ModelResult.released`) and come after it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,96 +29,99 @@ from bench.statistics.pareto import Candidate, pareto_front
 from cifar10.paired import PairedTest
 
 TradeOff = Literal["latency", "size", "MACs"]
-"""Cost that accuracy is compared with: one image's typical latency in ms, bytes, MACs."""
+"""Cost axis of a trade-off with accuracy: typical latency of one image in ms, bytes, or MACs."""
 
 TRADE_OFFS: Final[tuple[TradeOff, ...]] = ("latency", "size", "MACs")
 
 _KIND_THAT_MENDS: Final = {"open": "cost"}
-"""Failed stage → the kind of row that shows it works again, where that is not its own name."""
+"""Kind of row that supersedes a failed stage, if its name differs from the stage's."""
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """All that is known of one model on one execution provider of one machine."""
+    """All results of one model on one execution provider of one machine."""
 
     model: str
     digest: str
     provider: str | None
-    """None where nothing could be executed."""
+    """Execution provider; None if nothing could be executed."""
     cost: CostMeasurement | None
     accuracy: AccuracyMeasurement | None
     dataset: DatasetReference | None
     latency: dict[int, LatencyMeasurement]
-    """By batch size, ascending."""
+    """Latencies by batch size, ascending."""
     throughput: dict[int, ThroughputMeasurement]
-    """By batch size, ascending."""
+    """Throughputs by batch size, ascending."""
     load: LoadMeasurement | None
-    """Closed loop, flat out."""
+    """Closed-loop load at full speed."""
     verify: VerifyMeasurement | None
     failures: tuple[FailureMeasurement, ...]
-    """Failures that no later success has superseded."""
+    """Failures not superseded by a later success."""
     quick: bool
-    """Some of this comes from a quick run."""
+    """Whether some results come from a quick run."""
     robustness: tuple[RobustnessMeasurement, ...] = ()
-    """One for each corruption, as they were measured."""
+    """Robustness to each corruption, in the order measured."""
     sendings: tuple[SendingMeasurement, ...] = ()
-    """One for each way of sending, as they were measured."""
+    """Results for each way of sending, in the order measured."""
     resources: ResourceMeasurement | None = None
     training: TrainingMeasurement | None = None
     offered: tuple[LoadMeasurement, ...] = ()
-    """Loads at a given rate, an open loop."""
+    """Open-loop loads at a given rate."""
     variant: VariantMeasurement | None = None
-    """What it was made from, where it is a variant; of one that was refused, all that is known."""
+    """Source of a variant; the only data of a refused variant. None for other models."""
     plan: PlanMeasurement | None = None
-    """What its newest session decided to measure of it; None outside of one."""
+    """Role in the newest session; None outside of one."""
     released: bool = True
-    """Whether the store holds this very file; True where the store is not known."""
+    """Whether the store holds this file; True if the store is not known."""
 
     @property
     def share_right(self) -> float | None:
-        """Top-1 accuracy, 0–1; None where it was not measured."""
+        """Top-1 accuracy, 0–1; None if not measured."""
         return self.accuracy.top1.accuracy if self.accuracy else None
 
     @property
     def recipe(self) -> str | None:
-        """Recipe of the training; None where it is not known."""
+        """Recipe of the training; None if not known."""
         known = self.cost or self.variant
         return known.recipe if known else None
 
     @property
     def precision(self) -> str | None:
-        """``fp32``, ``int8`` or ``fp16``; None where it is not known."""
+        """``fp32``, ``int8`` or ``fp16``; None if not known."""
         known = self.cost or self.variant
         return known.precision if known else None
 
     @property
     def has_random_weights(self) -> bool:
-        """Whether only its cost may be shown."""
+        """Whether the weights are random, so that only the cost may be shown."""
         return self.cost is not None and self.cost.random_weights
 
     @property
     def exits_early(self) -> bool:
-        """Whether it looks a second time at some images only."""
+        """Whether the graph uses the second view for some images only."""
         return self.cost is not None and self.cost.second_looks is not None
 
     def latency_ms(self, percent: float, batch_size: int = 1) -> float | None:
-        """Percentile of the time of one call, in ms; None where it was not measured."""
+        """Return a percentile of the call times, in ms; None if not measured."""
         found = self.latency.get(batch_size)
         return found.percentile_ms(percent) if found else None
 
     @property
     def mean_latency_ms(self) -> float | None:
-        """Mean time of one call with one image, in ms; None where it was not measured."""
+        """Return the mean call time for one image, in ms; None if not measured."""
         return self.latency[1].mean_ms if 1 in self.latency else None
 
     @property
     def typical_latency_ms(self) -> float | None:
-        """Latency of one image, to compare models by: the median; with an early exit the mean,
-        for its median would leave out the second look that only some images take."""
+        """Typical latency of one image, for comparing models.
+
+        It is the median; with an early exit it is the mean, because the median would leave out the
+        second view that only some images take.
+        """
         return self.mean_latency_ms if self.exits_early else self.latency_ms(50)
 
     def images_per_second(self, batch_size: int | None) -> float | None:
-        """Median over the blocks; None where it was not measured."""
+        """Return the median over the blocks; None if not measured."""
         found = self.throughput.get(batch_size) if batch_size else None
         return found.images_per_second if found else None
 
@@ -129,7 +132,7 @@ class ModelResult:
                    default=None)  # fmt: skip
 
     def cost_in(self, trade_off: TradeOff) -> float | None:
-        """Cost in a trade-off: ms, bytes or multiply-accumulates; None if not measured."""
+        """Return the cost in a trade-off (ms, bytes or MACs); None if not measured."""
         if trade_off == "latency":
             return self.typical_latency_ms
         if self.cost is None:
@@ -144,15 +147,18 @@ class ModelResult:
         return self.cost.accuracy_per_million_parameters(self.share_right)
 
     def against(self, other: "ModelResult") -> PairedTest | None:
-        """McNemar's test with this model as the first; None unless both saw the same images."""
+        """Return McNemar's test with this model as the first; None unless both used the same
+        images."""
         if self.accuracy is None or other.accuracy is None or self.dataset != other.dataset:
             return None
         return self.accuracy.against(other.accuracy)
 
 
 def newest(rows: Iterable[Row]) -> list[Row]:
-    """The rows that count: for each identity the newest full one, or the newest quick one where
-    there is no full one. Oldest first."""
+    """Return the newest full row for each identity, or the newest quick one if there is none.
+
+    Rows are ordered oldest first.
+    """
     best: dict[tuple[str, str, str, str], Row] = {}
     for row in sorted(rows, key=lambda row: (not row.quick, row.created)):
         best[row.identity] = row
@@ -160,12 +166,14 @@ def newest(rows: Iterable[Row]) -> list[Row]:
 
 
 def select(rows: Iterable[Row], store: Mapping[str, str] | None = None) -> list[ModelResult]:
-    """What to show of one machine's rows: the most accurate model first, failed ones last; the
-    store's own files before all others.
+    """Return the results of one machine's rows to show.
+
+    The store's own files come first, then the others; within these, the most accurate model first,
+    failed ones last.
 
     Args:
-        rows: of one machine.
-        store: name → digest of the models that are released; None where that is not known.
+        rows: rows of one machine.
+        store: digests of the released models by name; None if not known.
     """
     by_model: dict[str, list[Row]] = {}
     for row in newest(rows):
@@ -179,7 +187,7 @@ def select(rows: Iterable[Row], store: Mapping[str, str] | None = None) -> list[
 
 
 def fronts(results: Sequence[ModelResult]) -> dict[TradeOff, frozenset[int]]:
-    """Trade-off → the positions in ``results`` that are on its Pareto front.
+    """Map each trade-off to the positions in ``results`` that are on its Pareto front.
 
     Only models on the same provider, measured on the same images, are compared with each other.
     """
@@ -202,15 +210,15 @@ M = TypeVar("M", bound=Measurement)
 
 
 def rows_of(rows: Iterable[Row], kind: type[M]) -> list[Row[M]]:
-    """The rows that hold one kind of measurement, in their order."""
+    """Return the rows with one kind of measurement, in their order."""
     return [row for row in rows if isinstance(row.measurement, kind)]  # type: ignore[misc]
 
 
 def _results(rows: list[Row], released: str | None) -> list[ModelResult]:
-    """One model's results, one for each provider that ran it; ``rows`` oldest first.
+    """Return one model's results, one for each provider that ran it; ``rows`` are oldest first.
 
-    ``released``: the digest in the store; empty where it has no such model, None where the store
-    is not known.
+    ``released`` is the digest in the store; empty if the store has no such model, None if the
+    store is not known.
     """
     digests = [row.digest for row in rows if row.digest]
     digest = released if released in digests else (digests or [""])[-1]
@@ -254,7 +262,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
 
 
 def _training(rows: Sequence[Row]) -> TrainingMeasurement | None:
-    """The training without its curve where the weights were random: no such accuracy is shown."""
+    """Return the training, without its curve if the weights were random."""
     cost, found = _last(rows, CostMeasurement), _last(rows, TrainingMeasurement)
     if cost is None or found is None or not cost.random_weights:
         return found
@@ -264,7 +272,7 @@ def _training(rows: Sequence[Row]) -> TrainingMeasurement | None:
 
 
 def _superseded(failure: Row, rows: Sequence[Row]) -> bool:
-    """Whether a later run succeeded at what failed."""
+    """Return whether a later run of the failed measurement succeeded."""
     kind = _KIND_THAT_MENDS.get(failure.key, failure.key)
     return any(
         row.kind == kind and row.created > failure.created and row.run_id != failure.run_id

@@ -1,4 +1,4 @@
-"""The kinds of row. Every module here is found by itself: a new kind is one new file."""
+"""The kinds of row. Every module here is discovered automatically: a new kind is one new file."""
 
 import importlib
 import pkgutil
@@ -12,7 +12,7 @@ from bench.rows.row import Measurement, Row
 
 @cache
 def kinds() -> dict[str, type[Measurement]]:
-    """Name of each kind of row, in alphabetical order → its class."""
+    """Return the class of each kind of row by name, in alphabetical order."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     found = [each for each in Measurement.__subclasses__() if each.__module__.startswith(__name__)]
@@ -21,6 +21,6 @@ def kinds() -> dict[str, type[Measurement]]:
 
 @cache
 def adapter_of(kind: str) -> TypeAdapter[Row]:
-    """Reader and writer of the rows of one kind."""
+    """Return the reader and writer for rows of one kind."""
     row_of_kind: Any = Row
     return TypeAdapter(row_of_kind[kinds()[kind]])

@@ -1,4 +1,4 @@
-"""Rows about which images are classified rightly."""
+"""Rows about classification accuracy."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cifar10.accuracy import Z_95, Accuracy
 from cifar10.paired import PairedTest, mcnemar
 
 SEVERITIES: Final = (1, 2, 3, 4, 5)
-"""Severities of damage to images, the mildest first."""
+"""Severities of damage to images, mildest first."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,26 +31,28 @@ class AccuracyMeasurement(Measurement):
     confusion: tuple[tuple[int, ...], ...]
     """10 × 10 counts: row is the true class, column the predicted one."""
     card_accuracy: float | None
-    """Test accuracy the card claims (0–1); None without one, or when it is of other images."""
+    """Test accuracy on the card (0–1); None without a card, or if it is for other images."""
     card_train_accuracy: float | None
     overfitting_gap: float | None
     """Train minus test accuracy on the card, as a fraction."""
     predictions: str = ""
-    """Base64 of the predicted class ids, uint8 (N,), in the dataset's test order; empty in rows
-    older than this field, as is ``hits``."""
+    """Base64 of the predicted class ids, uint8 (N,), in the dataset's test order.
+
+    Empty in rows older than this field, as is ``hits``.
+    """
     hits: str = ""
-    """Base64 of one bit per image, in the same order: whether it was classified rightly."""
+    """Base64 of one bit per image in the same order: whether it was classified correctly."""
     reliability: Reliability | None = None
-    """None in rows older than this field."""
+    """Calibration figures; None in rows older than this field."""
 
     @property
     def key(self) -> str:
-        """One per execution provider."""
+        """Key: execution provider."""
         return f"provider={self.provider}"
 
     @cached_property
     def right(self) -> NDArray[np.bool_] | None:
-        """Whether each image was classified rightly, boolean (N,); None in older rows."""
+        """Whether each image was classified correctly, boolean (N,); None in older rows."""
         return unpack_hits(self.hits, self.top1.count) if self.hits else None
 
     @property
@@ -59,8 +61,11 @@ class AccuracyMeasurement(Measurement):
         return unpack_classes(self.predictions) if self.predictions else None
 
     def against(self, other: "AccuracyMeasurement") -> PairedTest | None:
-        """McNemar's test with this model as the first; None unless both rows tell of the same
-        number of images, one by one. The caller makes sure that the images are the same."""
+        """Return McNemar's test with this model as the first.
+
+        None unless both rows have results for the same number of images. The caller ensures that
+        the images are the same.
+        """
         if self.top1.count != other.top1.count or self.right is None or other.right is None:
             return None
         return mcnemar(self.right, other.right)
@@ -75,18 +80,18 @@ class VerifyMeasurement(Measurement):
     device: str
     images: int
     answered: int
-    """Images that got a 200."""
+    """Number of images with a 200 response."""
     same_top1: int
     server_correct: int
     in_process_correct: int
     card_correct: int | None
-    """Count on the card; None without one, or when it is of other images."""
+    """Correct count on the card; None without a card, or if it is for other images."""
     differing: tuple[int, ...]
-    """Indices of the first images whose answers differ, at most 20."""
+    """Indices of the first images whose classes differ, at most 20."""
 
     @property
     def key(self) -> str:
-        """One per device."""
+        """Key: device."""
         return f"device={self.device}"
 
     @property
@@ -96,32 +101,32 @@ class VerifyMeasurement(Measurement):
 
     @property
     def is_verified(self) -> bool:
-        """Whether the server answers exactly as in process, and is as accurate as the card says."""
+        """Whether the server's classes equal those in process and its accuracy the card's."""
         return self.same_top1 == self.images and self.card_correct in (None, self.server_correct)
 
 
 @dataclass(frozen=True, config=STRICT)
 class RobustnessMeasurement(Measurement):
-    """Top-1 on copies of test images damaged in one way, at five severities."""
+    """Top-1 accuracy on copies of test images damaged in one way, at five severities."""
 
     kind: ClassVar[str] = "robustness"
 
     provider: str
     corruption: str
     parameter: str
-    """What the severity changes, with its unit."""
+    """Parameter that the severity changes, with its unit."""
     strengths: tuple[float, ...]
     images: int
     seed: int
-    """Seed of the choice of images and of what is random in the damage."""
+    """Seed of the image sample and of the random damage."""
     clean_correct: int
-    """Correct answers on the same images, undamaged."""
+    """Number of correct answers on the same images, undamaged."""
     correct: tuple[int, ...]
-    """Correct answers at each of :data:`SEVERITIES`."""
+    """Number of correct answers at each of :data:`SEVERITIES`."""
 
     @property
     def key(self) -> str:
-        """One per execution provider and corruption."""
+        """Key: execution provider and corruption."""
         return f"provider={self.provider} corruption={self.corruption}"
 
     @property
@@ -131,14 +136,14 @@ class RobustnessMeasurement(Measurement):
 
 
 def mean_corrupted_accuracy(found: Sequence[RobustnessMeasurement]) -> float | None:
-    """Mean accuracy over all corruptions and severities, 0–1; None where nothing was measured."""
+    """Return the mean accuracy over all corruptions and severities, 0–1; None without rows."""
     shares = [share for one in found for share in one.accuracies]
     return sum(shares) / len(shares) if shares else None
 
 
 @dataclass(frozen=True, config=STRICT)
 class SendingMeasurement(Measurement):
-    """Which test images are still classified rightly when they are sent in one way."""
+    """Test images classified correctly when they are sent in one way."""
 
     kind: ClassVar[str] = "sending"
 
@@ -146,25 +151,27 @@ class SendingMeasurement(Measurement):
     way: str
     images: int
     seed: int
-    """Seed of the choice of images and of what is random in the way."""
+    """Seed of the image sample and of the random encoding."""
     clean_hits: str
-    """Base64 of one bit per image: whether the tile itself was classified rightly."""
+    """Base64 of one bit per image: whether the tile itself was classified correctly."""
     hits: str
     """The same bits for the images as sent."""
 
     @property
     def key(self) -> str:
-        """One per execution provider and way of sending."""
+        """Key: execution provider and way of sending."""
         return f"provider={self.provider} way={self.way}"
 
     @cached_property
     def lost(self) -> PairedTest:
-        """McNemar's test of the tiles against the images as sent: positive where sending loses."""
+        """McNemar's test of the tiles against the images as sent; positive if sending loses
+        accuracy."""
         return mcnemar(*self._hits)
 
     def lost_more_than(self, other: "SendingMeasurement") -> tuple[float, Interval] | None:
-        """How many points more this model loses than ``other``, with the 95 % interval; None
-        unless both saw the same images.
+        """Return how many more points this model loses than ``other``, with the 95 % interval.
+
+        None unless both were measured on the same images.
 
         Each image is worth −2 to 2: what this model lost on it minus what the other did. The
         interval is that of a mean (central limit).

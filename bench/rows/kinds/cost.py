@@ -1,4 +1,4 @@
-"""Rows about what a model costs whatever the traffic: size, memory, energy, training, precision."""
+"""Rows about costs independent of traffic: size, memory, energy, training and precision."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from cifar10.card import ModelCard, Parity, RefusedVariant, VariantRecord
 
 @dataclass(frozen=True, config=STRICT)
 class CostMeasurement(Measurement):
-    """Cost of a model on any machine, from its card, checked against its file."""
+    """Machine-independent cost of a model, from its card, checked against its file."""
 
     kind: ClassVar[str] = "cost"
 
@@ -20,21 +20,23 @@ class CostMeasurement(Measurement):
     parameters_total: int
     parameters_trainable: int
     macs: int
-    """Multiply-accumulates for one image; with an early exit, for one that does not take it."""
+    """Multiply-accumulates for one image; with an early exit, for one that does not exit early."""
     size_bytes: int
     random_weights: bool
-    """True: only its cost may be shown."""
+    """Whether the weights are random, so that only the cost may be shown."""
     training_epochs: int
     training_seconds: float
     training_hardware: str
     seed: int | None = None
     """Seed of the training; None in rows older than this field."""
     second_looks: float | None = None
-    """Share of validation images that an early exit does not spare the second look, 0–1; None
-    where every image takes the same, and in rows older than this field."""
+    """Share of validation images for which an early exit needs the second view, 0–1.
+
+    None if all images take the same path, and in rows older than this field.
+    """
 
     def accuracy_per_million_parameters(self, accuracy: float) -> float:
-        """The reference study's measure of efficiency: percentage points per million parameters.
+        """Return the reference study's efficiency: percentage points per million parameters.
 
         It favours the smallest model without bound (a constant answer with ten parameters scores a
         million), so it is shown, and nothing is ranked by it.
@@ -47,7 +49,7 @@ class CostMeasurement(Measurement):
 
 @dataclass(frozen=True, config=STRICT)
 class VariantMeasurement(Measurement):
-    """What a variant was made from and what that changed, from its card or its refusal."""
+    """A variant's source and the differences from it, from its card or its refusal."""
 
     kind: ClassVar[str] = "variant"
 
@@ -58,16 +60,16 @@ class VariantMeasurement(Measurement):
     parity: Parity
     """Parity with its source, on validation images."""
     refused: str | None
-    """Why it is not to be used, to be read after "it"; None for one that is."""
+    """Reason for refusal, phrased to follow "it"; None for an accepted variant."""
 
 
 def variant_of(card: ModelCard) -> VariantMeasurement | None:
-    """Row of a model that is a variant; None where it is none."""
+    """Return the row of a variant; None for other models."""
     return None if card.variant is None else _variant(card, card.variant, None)
 
 
 def refused_variant(refused: RefusedVariant) -> VariantMeasurement | None:
-    """Row of a variant that was refused; None where it names no source."""
+    """Return the row of a refused variant; None if it names no source."""
     card = refused.card
     return None if card.variant is None else _variant(card, card.variant, refused.reason)
 
@@ -80,26 +82,26 @@ def _variant(card: ModelCard, record: VariantRecord, refused: str | None) -> Var
 
 @dataclass(frozen=True, config=STRICT)
 class StartSample:
-    """One fresh process that loads a model and answers."""
+    """One fresh process that loads a model and classifies."""
 
     import_ns: int
-    """Time from its start to having the libraries."""
+    """Time from process start until the libraries are imported."""
     session_ns: int
-    """Time to make the session: reading, optimising."""
+    """Time to create the session: reading and optimising."""
     first_answer_ns: int
     ready_ns: int
-    """Time from its start to the first answer, seen from outside."""
+    """Time from process start to the first result, measured by the parent."""
     resident_bytes_libraries: int
-    """Resident memory with the libraries and no model."""
+    """Resident memory with the libraries but no model."""
     resident_bytes_ready: int
-    """Resident memory after the first answer."""
+    """Resident memory after the first result."""
     peak_resident_bytes: int
-    """Peak resident memory, after answering ``peak_batch_size`` images at once too."""
+    """Peak resident memory, including a batch of ``peak_batch_size`` images."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ResourceMeasurement(Measurement):
-    """What running a model takes besides time."""
+    """Memory, start-up time and energy of a model."""
 
     kind: ClassVar[str] = "resources"
 
@@ -108,25 +110,25 @@ class ResourceMeasurement(Measurement):
     starts: tuple[StartSample, ...]
     peak_batch_size: int
     activation_bytes_largest: int | None
-    """Inputs plus outputs of the node that has most of them, one image; weights left out."""
+    """Inputs plus outputs of the largest node for one image, in bytes, without weights."""
     activation_bytes_total: int | None
-    """The outputs of all nodes, one image. None: the runtime's profile does not tell."""
+    """Outputs of all nodes for one image, in bytes; None if the runtime's profile has no sizes."""
     energy_source: str | None
-    """``RAPL`` (processor packages) or ``NVML`` (the GPU); None where the machine tells nothing."""
+    """``RAPL`` (CPU packages) or ``NVML`` (the GPU); None without a meter."""
     energy_joules: float | None
-    """Energy of the whole package or GPU while ``energy_images`` were classified, idle power
-    included."""
+    """Energy of the whole package or GPU while classifying ``energy_images``, including idle power.
+   """
     energy_images: int
     energy_seconds: float
 
     @property
     def key(self) -> str:
-        """One per execution provider and thread count."""
+        """Key: execution provider and thread count."""
         return f"provider={self.provider} threads={self.threads}"
 
     @property
     def images_per_joule(self) -> float | None:
-        """Images classified per joule; None where no meter told, or it did not move."""
+        """Images classified per joule; None without a meter or if its reading did not change."""
         return self.energy_images / self.energy_joules if self.energy_joules else None
 
     @property
@@ -143,12 +145,12 @@ class ResourceMeasurement(Measurement):
 
     @property
     def loading_ms(self) -> float | None:
-        """Median time to make the session; None without starts."""
+        """Median time to create the session; None without starts."""
         return self._median([one.session_ns / 1e6 for one in self.starts])
 
     @property
     def ready_seconds(self) -> float | None:
-        """Median time from a process's start to its first answer; None without starts."""
+        """Median time from process start to the first result; None without starts."""
         return self._median([one.ready_ns / 1e9 for one in self.starts])
 
     def _median(self, values: list[float] | list[int]) -> float | None:
@@ -168,21 +170,21 @@ class EpochFigures:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingMeasurement(Measurement):
-    """How a model was trained: from its card, and epoch by epoch where ``history.csv`` is there."""
+    """Training record of a model: from its card, and by epoch if ``history.csv`` exists."""
 
     kind: ClassVar[str] = "training"
 
     seconds_per_epoch: tuple[float, ...]
     best_epoch: int
-    """1-based; its weights were kept."""
+    """Epoch whose weights were kept, from 1."""
     train_accuracy: float | None
-    """Accuracy of the kept weights, from the card; likewise the next two."""
+    """Training accuracy of the kept weights, from the card; the next two fields are similar."""
     validation_accuracy: float | None
     test_accuracy: float | None
     epochs: tuple[EpochFigures, ...]
-    """Empty without a ``history.csv``."""
+    """Figures of each epoch; empty without a ``history.csv``."""
     recipe_fields: dict[str, Any] | None = None
-    """Recipe fields on the card: what was trained, and how. None in rows older than this field."""
+    """Recipe fields on the card. None in rows older than this field."""
 
     @property
     def validation_curve(self) -> tuple[float, ...]:

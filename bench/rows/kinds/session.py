@@ -1,5 +1,4 @@
-"""Rows about a session: what it decided to measure, what failed, and how ``compare`` judged runs
-whose truth is known."""
+"""Rows about a session: its plan, its failures, and the self-test of ``compare``."""
 
 from typing import ClassVar, Final
 
@@ -8,47 +7,47 @@ from pydantic.dataclasses import dataclass
 from bench.rows.row import STRICT, Measurement
 
 BASELINE: Final = "simple_cnn"
-"""Recipe that all others are compared with: the reference study's own CNN, at full precision."""
+"""Recipe that all others are compared with: the reference study's CNN at full precision."""
 
 _REASON_LENGTH: Final = 160
 
 
 @dataclass(frozen=True, config=STRICT)
 class PlanMeasurement(Measurement):
-    """The part that a model has in one session, so that the report can say why not more."""
+    """A model's role in one session, so that the report can explain missing measurements."""
 
     kind: ClassVar[str] = "plan"
 
     role: str
-    """A :data:`bench.session.plan.Role`."""
+    """Role: one of :data:`bench.session.plan.Role`."""
     reason: str
-    """Why that role."""
+    """Reason for the role."""
     left_out: tuple[str, ...]
-    """What was not measured, in words."""
+    """Measurements that were left out, in words."""
     rule: str
-    """Rule by which the session's models were given their parts."""
+    """Rule that assigned the roles of the session's models."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class FailureMeasurement(Measurement):
-    """A measurement that could not be made: a row that says why, not a missing row."""
+    """A failed measurement, with its reason."""
 
     kind: ClassVar[str] = "failure"
 
     stage: str
-    """The kind that failed, or ``open``: the model could not even be loaded."""
+    """Kind that failed, or ``open`` if the model could not be loaded."""
     error: str
-    """The exception's class."""
+    """Class name of the exception."""
     message: str
 
     @property
     def key(self) -> str:
-        """One per stage."""
+        """Key: stage."""
         return self.stage
 
     @property
     def reason(self) -> str:
-        """What failed and why, on one line."""
+        """Failed stage and its reason, on one line."""
         message = " ".join(self.message.split())
         if len(message) > _REASON_LENGTH:
             message = message[: _REASON_LENGTH - 1] + "…"
@@ -61,19 +60,19 @@ class Trial:
 
     side: str
     planted: str
-    """``nothing``, ``server`` or ``accuracy``."""
+    """Planted change: ``nothing``, ``server`` or ``accuracy``."""
     findings: int
-    """How many things were compared."""
+    """Number of figures compared."""
     regression: bool
-    """Whether ``compare`` called it one."""
+    """Whether ``compare`` reported a regression."""
     worst: str
-    """What changed most, a regression before all else."""
+    """Figure that changed most; a regression comes first."""
     unit: str
-    """``ratio`` or ``points``."""
+    """Unit of ``change``: ``ratio`` or ``points``."""
     change: float
     low: float
     high: float
-    """99 % interval of ``change``."""
+    """Upper end of the 99 % interval of ``change``."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,10 +83,10 @@ class SensitivityMeasurement(Measurement):
 
     device: str
     rounds: int
-    """Windows of load on each side, taken in turn."""
+    """Number of interleaved load windows on each side."""
     users: int
     seconds: float
-    """Length of one window."""
+    """Duration of one window."""
     tolerance_percent: float
     tolerance_points: float
     server_cpu_us: float
@@ -100,17 +99,17 @@ class SensitivityMeasurement(Measurement):
 
     @property
     def key(self) -> str:
-        """One per device."""
+        """Key: device."""
         return f"device={self.device}"
 
     @property
     def false_alarms(self) -> int:
-        """Regressions reported where nothing was changed."""
+        """Number of regressions reported for unchanged sides."""
         return sum(trial.regression for trial in self.trials if trial.planted == "nothing")
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """What was planted and not reported."""
+        """Planted regressions that were not reported."""
         return tuple(
             trial.side
             for trial in self.trials
@@ -119,5 +118,5 @@ class SensitivityMeasurement(Measurement):
 
     @property
     def holds(self) -> bool:
-        """Whether there was no false alarm and nothing was missed."""
+        """Whether there was no false alarm and no missed regression."""
         return not self.false_alarms and not self.missed

@@ -1,4 +1,4 @@
-"""Rows about how fast a model answers in process, and in MLPerf's scenarios."""
+"""Rows about in-process speed and MLPerf's scenarios."""
 
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ SCENARIO_TITLES: Final[dict[Scenario, str]] = {
     "server": "Server",
     "offline": "Offline",
 }
-"""MLPerf's four scenarios, in the order shown → their titles."""
+"""Titles of MLPerf's four scenarios, in display order."""
 
 SCENARIOS: Final = tuple(SCENARIO_TITLES)
 
@@ -35,7 +35,7 @@ _BOOTSTRAP_SAMPLES: Final = 5_000
 
 @dataclass(frozen=True, config=STRICT)
 class LatencyMeasurement(Measurement):
-    """Time of single calls in process, one batch size."""
+    """Latency of single calls in process at one batch size."""
 
     kind: ClassVar[str] = "latency"
 
@@ -43,18 +43,20 @@ class LatencyMeasurement(Measurement):
     threads: int
     batch_size: int
     warm_up_calls: int
-    """Calls made and thrown away before the first sample, in all rounds together."""
+    """Number of discarded calls before the first sample, over all rounds."""
     rounds: int
-    """In how many interleaved rounds the samples were taken."""
+    """Number of interleaved rounds in which the samples were taken."""
     samples_ns: tuple[int, ...]
     """Duration of each call, rounded to 100 ns."""
     batches: int | None = None
-    """How many different batches of images the calls were made with; None in rows older than this
-    field, whose calls were all made with the same."""
+    """Number of different image batches used.
+
+    None in rows older than this field, whose calls all used the same batch.
+    """
 
     @property
     def key(self) -> str:
-        """One per execution provider, thread count and batch size."""
+        """Key: execution provider, thread count and batch size."""
         return f"provider={self.provider} threads={self.threads} batch={self.batch_size}"
 
     @cached_property
@@ -64,12 +66,12 @@ class LatencyMeasurement(Measurement):
         return times
 
     def percentile_ms(self, percent: float) -> float:
-        """Percentile of the time of one call, in ms."""
+        """Return a percentile of the call times, in ms."""
         return percentile(self.samples_ns, percent) / 1e6
 
     @cached_property
     def median_interval_ms(self) -> Interval:
-        """Bootstrap interval of the median time of one call, in ms."""
+        """Return the bootstrap interval of the median call time, in ms."""
         return bootstrap_interval(self.times_ms)
 
     @property
@@ -80,7 +82,7 @@ class LatencyMeasurement(Measurement):
 
 @dataclass(frozen=True, config=STRICT)
 class ThroughputMeasurement(Measurement):
-    """Images per second in process, one batch size: blocks of calls, back to back."""
+    """Images per second in process at one batch size: blocks of consecutive calls."""
 
     kind: ClassVar[str] = "throughput"
 
@@ -89,11 +91,11 @@ class ThroughputMeasurement(Measurement):
     batch_size: int
     block_images: tuple[int, ...]
     block_ns: tuple[int, ...]
-    """Wall time of each block, with all that lies between its calls."""
+    """Wall time of each block, including the time between its calls."""
 
     @property
     def key(self) -> str:
-        """One per execution provider, thread count and batch size."""
+        """Key: execution provider, thread count and batch size."""
         return f"provider={self.provider} threads={self.threads} batch={self.batch_size}"
 
     @cached_property
@@ -104,16 +106,16 @@ class ThroughputMeasurement(Measurement):
 
     @property
     def images_per_second(self) -> float:
-        """Median over the blocks."""
+        """Median rate over the blocks."""
         return median(self.rates)
 
 
 @plain_dataclass(frozen=True)
 class Headline:
-    """The one figure that a scenario reports."""
+    """Headline figure of a scenario."""
 
     value: float | None
-    """None: no rate held."""
+    """Value of the figure; None if no rate held."""
     unit: str
     what: str
     interval: Interval | None
@@ -132,48 +134,53 @@ class ScenarioMeasurement(Measurement):
     device: str
     """``cpu`` or ``cuda``."""
     loop: str
-    """``open``: sent when due, timed from when they were due. ``closed``: the next query follows
-    the last answer."""
+    """Load loop: ``open`` or ``closed``.
+
+    ``open``: sent when due, timed from when they were due. ``closed``: the next query follows the
+    last response.
+    """
     images_per_query: int
     concurrency: int
-    """Queries in flight in a closed loop; 0 in an open one: as many as are due."""
+    """Number of queries in flight in a closed loop; 0 in an open one, which has no limit."""
     warm_up_queries: int
-    """Queries made before the measurement and thrown away."""
+    """Number of discarded queries before the measurement."""
     seconds: float
-    """Measured time, to the last answer."""
+    """Measured time, to the last response."""
     queries: int
-    """Queries in that time, the failed ones included."""
+    """Number of queries in that time, including failed ones."""
     failed: int
     times_us: str
-    """Time of each successful query in the order in which they were due, packed by
+    """Time of each successful query in due order, packed by
     :func:`bench.rows.packed.pack_times_us`."""
     window_queries: tuple[int, ...]
-    """Queries answered in each of equal windows of that time."""
+    """Number of queries answered in each of several equal windows of that time."""
     seed: int
     bound_ms: float | None
-    """Server: what the p99 had to keep."""
+    """Server: bound on the p99."""
     rate_per_s: float | None
-    """Server: the highest rate that held twice; None where none did."""
+    """Server: highest rate that held twice; None if none did."""
     tries: tuple[RateTry, ...]
     """Server: every rate tried, in order."""
     send_lag_p99_ms: float | None
-    """Open loop: how late the generator sent. Part of the times above, so that a slow generator
-    is never taken for a fast server."""
+    """Open loop: delay of the generator's sends.
+
+    It is part of the times above, so that a slow generator is never mistaken for a fast server.
+    """
     generator_cpu_share: float | None
     """CPU time over wall time of the generator, over HTTP."""
 
     @property
     def key(self) -> str:
-        """One per scenario, way and device."""
+        """Key: scenario, way and device."""
         return f"{self.scenario} via={self.via} device={self.device}"
 
     @cached_property
     def times_ms(self) -> NDArray[np.float64]:
-        """Time of each successful query in ms, in the order in which they were due."""
+        """Time of each successful query in ms, in due order."""
         return unpack_times_us(self.times_us) / 1e3
 
     def latency_ms(self, percent: float) -> tuple[float, Interval] | None:
-        """Percentile of latency and its bootstrap interval; None without an answer.
+        """Return a percentile of latency and its bootstrap interval; None without responses.
 
         The interval comes from at most 5,000 evenly spaced samples when there are more: it is then
         wider than it had to be, never narrower.
@@ -186,7 +193,7 @@ class ScenarioMeasurement(Measurement):
 
     @cached_property
     def headline(self) -> Headline:
-        """What the scenario reports."""
+        """Headline figure of the scenario."""
         if self.scenario == "server":
             what = f"rate with p99 ≤ {self.bound_ms:g} ms"
             return Headline(self.rate_per_s, "queries/s", what, None)
@@ -200,8 +207,10 @@ class ScenarioMeasurement(Measurement):
 
     @property
     def windows_apart(self) -> float | None:
-        """How far the last three windows lie apart (median times; for Offline the queries
-        answered), as a share; None when the run is too short to tell."""
+        """Distance between the last three windows, as a share; None if the run is too short.
+
+        It is of median times; for Offline, of the queries answered.
+        """
         if self.scenario == "offline":
             return disagreement([float(count) for count in self.window_queries])
         return disagreement(window_medians(self.times_ms))
