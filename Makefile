@@ -1,4 +1,4 @@
-# Every target does its own set-up, in .venv, once. `make help` lists them.
+# Every target installs what it needs into .venv, once. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help serve test check lint report format smoke reproduce clean
 
@@ -6,11 +6,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PORT ?= 3000
 SMOKE ?= tmp/smoke
-# Of compact: it must have been exported before compact can be trained.
+# The teacher of compact: it must be exported before compact can be trained.
 TEACHER := mobilenetv2_tuned
-# Trained with three seeds.
+# Recipes that are trained with three seeds.
 HEADLINES := simple_cnn compact mobilenetv2_frozen mobilenetv2_finetuned mobilenetv2_tuned
-# Tests of training and export import Keras.
+# Tests of `make check`. Those of training and export are left out, because they import Keras.
 CHECKED := tests/kernel tests/commands tests/bench tests/service tests/test_architecture.py
 bin := $(VENV)/bin
 
@@ -19,67 +19,67 @@ export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-help: ## this list
+help: ## print this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" && $(PYTHON) -c \
 		'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow 2.21 has no packages for 3.14);" \
-		"name one: make PYTHON=/path/to/python3.11"; exit 1; }
+		"choose one: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import platform; import sys; sys.exit((platform.system(), platform.machine()) \
 		== ("Darwin", "x86_64"))' || \
-		{ echo "Macs with an Intel processor are not supported: ONNX Runtime and TensorFlow have" \
-		"no packages for them any more. Use Linux, as in a container"; exit 1; }
+		{ echo "Macs with an Intel processor are not supported: ONNX Runtime and TensorFlow no" \
+		"longer have packages for them. Use Linux, for example in a container"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The stamp is newer than what it was made from, or is made again.
+# A stamp older than its prerequisites triggers a new installation.
 $(VENV)/serve.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing what serving needs into $(VENV) (once, about a minute)"
+	@echo "installing the packages for serving into $(VENV) (once, about a minute)"
 	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(VENV)/all.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing everything, TensorFlow included, into $(VENV) (once, a few minutes)"
+	@echo "installing all packages, including TensorFlow, into $(VENV) (once, a few minutes)"
 	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,bench,test]'
 	@touch $@ $(VENV)/serve.stamp $(VENV)/check.stamp
 
-# Without TensorFlow: what `make check` and `make lint` need.
+# Packages for `make check` and `make lint`, without TensorFlow.
 $(VENV)/check.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing what the quick checks need into $(VENV) (once, a minute or two)"
+	@echo "installing the packages for the quick checks into $(VENV) (once, a minute or two)"
 	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench,test]'
 	@touch $@ $(VENV)/serve.stamp
 
 serve: $(VENV)/serve.stamp ## start the server on PORT (3000)
 	@$(bin)/cifar10 serve --port $(PORT)
 
-test: $(VENV)/all.stamp ## all tests
+test: $(VENV)/all.stamp ## run all tests
 	$(bin)/pytest -n auto
 
-check: $(VENV)/check.stamp ## style, types, and the tests that need no server, browser or TensorFlow
+check: $(VENV)/check.stamp ## check style and types, run the tests that need no server, browser or TensorFlow
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/pytest -n auto -m "not server" $(CHECKED)
 
-lint: $(VENV)/check.stamp ## style, types, import contracts, stale reports
+lint: $(VENV)/check.stamp ## check style, types, import contracts and that reports are up to date
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/cifar10 report --check
 
-report: $(VENV)/check.stamp ## render report.html, REPORT.md and every generated table from results/
+report: $(VENV)/check.stamp ## render report.html, REPORT.md and all generated tables from results/
 	$(bin)/cifar10 report
 
-format: $(VENV)/check.stamp ## rewrite the code in the project's style
+format: $(VENV)/check.stamp ## format the code
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
 smoke: export CIFAR10_MODELS := $(SMOKE)/models
 smoke: export CIFAR10_DATA := synthetic
-smoke: $(VENV)/all.stamp ## the whole path, data to report, on generated pictures, in two minutes
+smoke: $(VENV)/all.stamp ## run the full pipeline, data to report, on generated pictures, in two minutes
 	rm -rf $(SMOKE)
 	$(bin)/cifar10 data
 	$(bin)/cifar10 train simple_cnn --smoke
@@ -88,10 +88,10 @@ smoke: $(VENV)/all.stamp ## the whole path, data to report, on generated picture
 	$(bin)/cifar10 bench load --seconds 3 --results $(SMOKE)/results
 	$(bin)/cifar10 bench verify --results $(SMOKE)/results
 	$(bin)/cifar10 report --results $(SMOKE)/results --output $(SMOKE)
-	@echo "the whole path works; read $(SMOKE)/REPORT.md"
+	@echo "the full pipeline works; see $(SMOKE)/REPORT.md"
 
-# What fails to train is a row and an exit status; the rest is still exported and measured.
-reproduce: $(VENV)/all.stamp ## the whole study for real: train, export, measure, report (CIFAR10_DATA or a download)
+# A failed training becomes a row and a non-zero exit status; the rest is still exported and measured.
+reproduce: $(VENV)/all.stamp ## run the whole study: train, export, measure, report (CIFAR10_DATA or a download)
 	$(bin)/cifar10 data
 	@status=0; set -x; \
 	{ $(bin)/cifar10 train $(TEACHER) && $(bin)/cifar10 export $(TEACHER); } || status=1; \

@@ -1,6 +1,6 @@
-"""How right a set of predictions is, and how sure one can be of that.
+"""Accuracy of a set of predictions, with its confidence interval.
 
-In the kernel because a training record, a model card and a benchmark row must mean the same by
+Part of the kernel, so that a training record, a model card and a benchmark row mean the same by
 "accuracy".
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cifar10.labels import CLASS_COUNT, LABELS
 
 Z_95: Final = 1.959963984540054
-"""The standard normal's 97.5 % point: two-sided 95 %."""
+"""97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Accuracy:
     low: float
     high: float
     per_class: dict[str, float]
-    """Class name → the fraction of that class's images classified rightly (recall)."""
+    """Class name → fraction of the class's images classified correctly (recall)."""
 
 
 def wilson_interval(correct: int, count: int, z: float = Z_95) -> tuple[float, float]:
-    """The Wilson score interval of a proportion, as fractions 0–1.
+    """Return the Wilson score interval of a proportion, as fractions 0–1.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     JASA 22 (1927). Unlike the normal approximation it stays inside 0–1 and is never empty.
@@ -46,7 +46,7 @@ def wilson_interval(correct: int, count: int, z: float = Z_95) -> tuple[float, f
     z2 = z * z / count
     centre = (share + z2 / 2) / (1 + z2)
     half = z * math.sqrt(share * (1 - share) / count + z2 / (4 * count)) / (1 + z2)
-    # At 0 and at 1 rounding could put the bound a hair past the share itself.
+    # At 0 and 1, rounding could put the bound slightly past the share itself.
     return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
@@ -58,10 +58,10 @@ def measure_accuracy(predicted: NDArray[np.integer], labels: NDArray[np.integer]
         labels: integer (N,), 0–9.
 
     Raises:
-        ValueError: the two differ in shape, or hold nothing.
+        ValueError: the two differ in shape, are not vectors, or are empty.
     """
     if predicted.shape != labels.shape or predicted.ndim != 1:
-        message = f"expected two vectors of one length, got {predicted.shape} and {labels.shape}"
+        message = f"expected vectors of equal length, got {predicted.shape} and {labels.shape}"
         raise ValueError(message)
     right = predicted == labels
     correct, count = int(right.sum()), int(right.size)

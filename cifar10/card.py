@@ -1,8 +1,8 @@
-"""The model card: the one description of a model, and the training record it grows from.
+"""The model card, the single description of a model, and the training record it is made from.
 
-``training/`` leaves a :class:`TrainingRecord` (``training.json``) beside the Keras file;
-``export/`` adds what it knows of the graph and writes the :class:`ModelCard` (``card.json``)
-last. Both are validated on reading.
+``training/`` writes a :class:`TrainingRecord` (``training.json``) next to the Keras file.
+``export/`` adds the properties of the graph and writes the :class:`ModelCard` (``card.json``) last.
+Both are validated when read.
 """
 
 import re
@@ -18,16 +18,18 @@ from cifar10.records import RecordError, from_json
 SCHEMA_VERSION: Final = 1
 
 MAX_TOLERANCE: Final = 0.1
-"""Largest difference of a probability that a card may allow to its golden answer. int8 models need
-0.02."""
+"""Largest tolerance that a card may set for its golden answer, as a difference of probabilities.
+int8 models need 0.02."""
 
 Precision = Literal["fp32", "int8", "fp16"]
-"""Number format of the weights and of most arithmetic; input and output are the same for all."""
+"""Number format of the weights and of most arithmetic. Input and output have the same format for
+all."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor in Open Inference Protocol v2 terms; -1 in ``shape`` is the batch."""
+    """Description of a tensor in Open Inference Protocol v2 terms; -1 in ``shape`` is the batch
+    size."""
 
     name: str
     datatype: str
@@ -35,10 +37,10 @@ class TensorSpec:
 
 
 INPUT: Final = TensorSpec("image", "UINT8", (-1, *IMAGE_SHAPE))
-"""What every graph takes: RGB, 0–255."""
+"""Input of every graph: RGB, 0–255."""
 
 OUTPUT: Final = TensorSpec("probabilities", "FP32", (-1, CLASS_COUNT))
-"""What every graph gives: one row per image, summing to 1."""
+"""Output of every graph: one row per image, summing to 1."""
 
 
 DESCRIPTIVE_FIELDS: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
@@ -56,7 +58,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """Which images: an accuracy is meaningless without this."""
+    """The dataset that a model was trained and measured on."""
 
     source: str
     variant: str
@@ -68,8 +70,8 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class AccuracyRecord:
-    """Top-1 accuracy of the kept weights on each split: through Keras, or, for a variant, of its
-    own file through ONNX Runtime."""
+    """Top-1 accuracy of the kept weights on each split, measured with Keras. For a variant,
+    accuracy of its own file, measured with ONNX Runtime."""
 
     train: Accuracy
     validation: Accuracy
@@ -80,34 +82,35 @@ class AccuracyRecord:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What the training took."""
+    """Cost of a training."""
 
     epochs: int
     best_epoch: int
-    """1-based; the epoch whose weights were kept."""
+    """Number of the epoch whose weights were kept, counted from 1."""
     seconds: float
     """Wall time spent in training epochs, over all resumed runs."""
     seconds_per_epoch: tuple[float, ...]
     resumed: int
-    """How often the training was picked up again after an interruption."""
+    """Number of times the training was resumed after an interruption."""
     backend: str
     hardware: str
 
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """Where pretrained weights came from."""
+    """Source of the pretrained weights."""
 
     backbone: str
     source: str
     sha256: str
     random: bool
-    """True: no pretrained weights were used, and no accuracy may be shown."""
+    """Whether random weights were used in place of pretrained ones; no accuracy may then be
+    shown."""
 
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """The model whose answers another was trained on."""
+    """The teacher of a distilled model: the model whose answers it was trained on."""
 
     name: str
     sha256: str
@@ -125,14 +128,14 @@ class TrainingRecord:
     seed: int
     commit: str
     created: str
-    """UTC, ISO 8601."""
+    """Time of creation: UTC, ISO 8601."""
     preprocessing: str
-    """Description of what the layers inside the model do to the pixels."""
+    """Description of the preprocessing layers inside the model."""
     parameters: Parameters
     weights: WeightsRecord | None
     dataset: DatasetRecord
     accuracy: AccuracyRecord | None
-    """None for a model whose weights are random: it has a cost and no accuracy."""
+    """Accuracy; None for a model with random weights, of which only the cost is meaningful."""
     training: TrainingCost
     keras_sha256: str
     versions: dict[str, str]
@@ -141,58 +144,58 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class Parity:
-    """How closely ONNX Runtime repeats Keras on the same images; for a variant, how closely it
-    repeats the model that it was made from."""
+    """Agreement of ONNX Runtime with Keras on the same images. For a variant, agreement with the
+    model it was made from."""
 
     images: str
     image_count: int
     max_absolute_difference: float
     """Largest difference of any probability, 0–1."""
     top1_agreement: float
-    """Fraction of the images on which both name the same class."""
+    """Fraction of images for which both predict the same class."""
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The answer to :func:`cifar10.golden.golden_images`, checked before a server is ready."""
+    """Answer to :func:`cifar10.golden.golden_images`, checked before a server is ready."""
 
     probabilities: tuple[tuple[float, ...], ...]
     tolerance: float
-    """The largest absolute difference accepted, for another machine's arithmetic."""
+    """Largest absolute difference accepted, to allow for another machine's arithmetic."""
 
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """What a variant at another precision was made from, and what that changed."""
+    """Origin of a variant at another precision, and the effect on its accuracy."""
 
     source: str
-    """The model's name."""
+    """Name of the model it was made from."""
     source_sha256: str
-    """SHA-256 of the ``model.onnx`` that it was made from."""
+    """SHA-256 of the source's ``model.onnx``."""
     method: str
-    """Description in words."""
+    """Description of the conversion in words."""
     calibration_images: int
-    """Training images from which the ranges of activations were taken; 0: none needed."""
+    """Number of training images used to calibrate activation ranges; 0 if none are needed."""
     validation: PairedTest | None
-    """On all validation images: the source is the first, the variant the second. None for a model
-    whose weights are random."""
+    """Comparison of source (first) and variant (second) on all validation images. None for a model
+    with random weights."""
 
 
 @dataclass(frozen=True)
 class EarlyExit:
-    """When a graph that could look at an image twice does so once."""
+    """Rule by which a graph with two passes answers after the first."""
 
     confidence: float
-    """0–1: where the first look gives no class this probability, there is a second."""
+    """Probability, 0–1, that some class must reach in the first pass to skip the second."""
     second_looks: float
-    """The share of validation images that it takes, 0–1."""
+    """Share of validation images that need the second pass, 0–1."""
     images: int
-    """Validation images."""
+    """Number of validation images."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """``card.json``: the one description of a servable model."""
+    """``card.json``: the single description of a servable model."""
 
     schema_version: int
     name: str
@@ -208,7 +211,7 @@ class ModelCard:
     precision: Precision
     parameters: Parameters
     macs: int
-    """Multiply-accumulates for one image; with an early exit, for one that does not take it."""
+    """Multiply-accumulates for one image; with an early exit, for an image that does not exit."""
     size_bytes: int
     """Size of ``model.onnx``."""
     opset: int
@@ -219,53 +222,53 @@ class ModelCard:
     weights: WeightsRecord | None
     dataset: DatasetRecord
     accuracy: AccuracyRecord | None
-    """None for a model whose weights are random: it has a cost and no accuracy."""
+    """Accuracy; None for a model with random weights, of which only the cost is meaningful."""
     training: TrainingCost
-    """What the training took; a variant has its source's."""
+    """Cost of the training; for a variant, of its source's training."""
     versions: dict[str, str]
     variant: VariantRecord | None = None
-    """None for a model as it was trained."""
+    """Origin of a variant; None for a model as trained."""
     teacher: TeacherRecord | None = None
-    """None for a model that was trained on the true classes alone."""
+    """The teacher; None for a model trained on the true classes alone."""
     early_exit: EarlyExit | None = None
-    """None for a graph that does the same for every image."""
+    """The early-exit rule; None for a graph that processes every image alike."""
 
 
 @dataclass(frozen=True)
 class RefusedVariant:
-    """``refused.json``: a variant that was made, measured and not kept."""
+    """``refused.json``: a variant that was made, measured and rejected."""
 
     reason: str
-    """On one line."""
+    """Reason for the rejection, on one line."""
     card: ModelCard
-    """What its card would have been, its accuracy left out: it is not to be shown."""
+    """The card it would have had, without accuracy, which must not be shown."""
 
 
 _ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None, "early_exit": None}
-"""Fields that older cards lack, with their values."""
+"""Fields that older cards lack → values to use for them."""
 
 _ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
 
 
 def training_fields(recipe_fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a recipe that change what is trained: all but the descriptive ones."""
+    """Return the fields of a recipe that affect training: all but the descriptive ones."""
     return {name: value for name, value in recipe_fields.items() if name not in DESCRIPTIVE_FIELDS}
 
 
 def read_training_record(text: str | bytes) -> TrainingRecord:
-    """Validate ``training.json``.
+    """Parse and validate ``training.json``.
 
     Raises:
-        InvalidCardError: naming the field that is wrong.
+        InvalidCardError: it is invalid; the message names the field.
     """
     return _read(TrainingRecord, text, _ADDED_TO_TRAINING_LATER)
 
 
 def read_card(text: str | bytes) -> ModelCard:
-    """Validate ``card.json``.
+    """Parse and validate ``card.json``.
 
     Raises:
-        InvalidCardError: naming the field that is wrong.
+        InvalidCardError: it is invalid; the message names the field.
     """
     card = _read(ModelCard, text, _ADDED_LATER)
     _check_contract(card)
@@ -273,10 +276,10 @@ def read_card(text: str | bytes) -> ModelCard:
 
 
 def read_refused(text: str | bytes) -> RefusedVariant:
-    """Validate ``refused.json``.
+    """Parse and validate ``refused.json``.
 
     Raises:
-        InvalidCardError: naming the field that is wrong.
+        InvalidCardError: it is invalid; the message names the field.
     """
     try:
         refused = from_json(RefusedVariant, text, {"card": _ADDED_LATER})
@@ -302,7 +305,7 @@ def _check_contract(card: ModelCard) -> None:
 
 
 def _check_numbers(card: ModelCard) -> None:
-    """Refuse numbers with which a check of the model would pass whatever it answers."""
+    """Refuse impossible numbers, such as a tolerance with which any answer would pass the check."""
     golden = card.golden
     if not 0 <= golden.tolerance <= MAX_TOLERANCE:
         message = (
@@ -337,7 +340,7 @@ def _read(kind: type[R], text: str | bytes, added_later: dict[str, Any] | None =
     if record.schema_version != SCHEMA_VERSION:
         message = (
             f"{kind.__name__} of {record.name!r} has schema version {record.schema_version}, "
-            f"this code reads {SCHEMA_VERSION}. Make the file again."
+            f"but this code reads {SCHEMA_VERSION}. Make the file again."
         )
         raise InvalidCardError(message)
     return record

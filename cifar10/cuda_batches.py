@@ -1,13 +1,12 @@
-"""A model on a GPU, in batches of a few fixed sizes, each with a session and memory of its own.
+"""Run a model on a GPU in batches of a few fixed sizes, each with its own session and memory.
 
-On CUDA a shape that is new is slow: ONNX Runtime's convolutions make a plan for it, each time that
-a batch has another size than the one before (``Conv::UpdateState``, onnxruntime 1.27), and memory
-is fetched. So there are only a few sizes, a smaller batch is filled up to the next, and each size
-has a session that never sees another. Input and output are bound to memory on the device that is
-fetched once (ONNX Runtime's I/O binding), so that a run copies pixels in, probabilities out, and
-allocates nothing for them.
+On CUDA a change of shape is slow: whenever a batch's size differs from the previous one, ONNX
+Runtime's convolutions make a new plan (``Conv::UpdateState``, onnxruntime 1.27), and memory is
+allocated. So only a few sizes are used: a smaller batch is padded to the next size, and each size
+has its own session. Input and output are bound to device memory that is allocated once (ONNX
+Runtime's I/O binding), so that a run only copies pixels in and probabilities out.
 
-Nothing here is CUDA's own: the same code runs on the CPU, where it is tested.
+Nothing here is specific to CUDA: the same code runs on the CPU, where it is tested.
 """
 
 import threading
@@ -22,13 +21,13 @@ from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 
 
 def runs_of(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
-    """How ``count`` images are run: (images, the bucket that they are filled up to), in order.
+    """Split ``count`` images into runs: (images, size of the bucket they are padded to), in order.
 
-    The largest bucket as often as it is full, then the smallest that holds the rest.
+    Uses the largest bucket as often as it can be filled, then the smallest that holds the rest.
 
     Args:
-        count: at least 1.
-        buckets: ascending.
+        count: number of images, at least 1.
+        buckets: bucket sizes, ascending.
     """
     largest = buckets[-1]
     runs = [(largest, largest)] * (count // largest)
@@ -39,13 +38,13 @@ def runs_of(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
 
 
 class BoundRun:
-    """One session for batches of one size.
+    """Runs batches of one size in one session, with bound memory.
 
     Args:
-        session: of the model.
-        size: of the batches.
+        session: a session of the model.
+        size: the batch size.
         device: ``cuda`` or ``cpu``, as ONNX Runtime names it.
-        device_id: which one.
+        device_id: number of the device.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class BoundRun:
         self._binding.bind_ortvalue_output(OUTPUT.name, self._output)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, 32, 32, 3) with N up to the size → float32 (N, 10), the caller's own."""
+        """Run a batch: uint8 (N, 32, 32, 3) with N up to the size → float32 (N, 10), a copy."""
         count = len(images)
         self._filled[:count] = images
         self._input.update_inplace(self._filled)
@@ -74,10 +73,10 @@ class BucketedRuns:
     """Runs batches of any size as batches of the sizes ``buckets``. Any thread may call it.
 
     Args:
-        open_session: makes one more session of the model.
-        buckets: ascending.
-        device: as :class:`BoundRun`.
-        device_id: as :class:`BoundRun`.
+        open_session: creates another session of the model.
+        buckets: the batch sizes, ascending.
+        device: see :class:`BoundRun`.
+        device_id: see :class:`BoundRun`.
     """
 
     def __init__(
@@ -92,10 +91,10 @@ class BucketedRuns:
         self._lock = threading.Lock()
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, 32, 32, 3) → float32 (N, 10)."""
+        """Run a batch of any size: uint8 (N, 32, 32, 3) → float32 (N, 10)."""
         found = []
         start = 0
-        with self._lock:  # the bound memory is one run's at a time
+        with self._lock:  # the bound memory serves one run at a time
             for count, bucket in runs_of(len(images), self.buckets):
                 found.append(self._runs[bucket].run(images[start : start + count]))
                 start += count

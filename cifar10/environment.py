@@ -1,13 +1,13 @@
-"""The environment variables that say where things are, read here and nowhere else.
+"""Environment variables for the locations of data, read only in this module.
 
-- ``CIFAR10_DATA``: the dataset (a folder, tar, zip, npz, or the word ``synthetic``); without it,
-  the official archive.
-- ``CIFAR10_MODELS``: the model store; without it, the project's own ``models/``; where the project
-  is installed as a package, ``models/`` in the current folder, or, where that has no model, the
-  released models that are part of the package.
-- ``CIFAR10_RESULTS``: what was measured; without it, ``results/``, likewise.
-- ``CIFAR10_WEIGHTS``: a folder of ``<backbone>.weights.h5``; without it, Keras downloads them.
-- ``CIFAR10_CACHE``: decoded datasets and cached features; without it, ``~/.cache/cifar10``.
+- ``CIFAR10_DATA``: the dataset (a folder, tar, zip, npz, or the word ``synthetic``). Default: the
+  official archive.
+- ``CIFAR10_MODELS``: the model store. Default: the project's own ``models/``. If the project is
+  installed as a package: ``models/`` in the current folder, or, if that contains no model, the
+  released models in the package.
+- ``CIFAR10_RESULTS``: the measurements. Default: ``results/``, in the project or the current
+folder. - ``CIFAR10_WEIGHTS``: a folder of ``<backbone>.weights.h5``. Default: Keras downloads them.
+- ``CIFAR10_CACHE``: decoded datasets and cached features. Default: ``~/.cache/cifar10``.
 
 (The server's own settings are in ``service/settings.py``.)
 """
@@ -19,32 +19,33 @@ from typing import Final
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 
 PACKAGED_MODELS: Final = Path(__file__).resolve().parent / "models"
-"""The released models inside an installed package: ``pyproject.toml`` puts them there."""
+"""Folder of the released models inside an installed package, put there by ``pyproject.toml``."""
 
 _PACKAGES: Final = ("site-packages", "dist-packages")
 
 EFFICIENCY_FILE: Final = "efficiency.json"
-"""The efficiency table in the folder of results: written by ``bench``, shown by ``service``."""
+"""File name of the efficiency table in the results folder: written by ``bench``, shown by
+``service``."""
 
 
 def data_source() -> str | None:
-    """``CIFAR10_DATA``, or None."""
+    """Return the value of ``CIFAR10_DATA``, or None."""
     return os.environ.get("CIFAR10_DATA") or None
 
 
 def home_dir() -> Path:
-    """The project's own folder; where it is installed as a package, the current folder."""
+    """Return the project's own folder, or the current folder if it is installed as a package."""
     return Path.cwd() if PROJECT_ROOT.name in _PACKAGES else PROJECT_ROOT
 
 
 def own_models_dir() -> Path:
-    """The model store that is written to: ``CIFAR10_MODELS``, or ``models/``."""
+    """Return the model store to write to: ``CIFAR10_MODELS``, or ``models/``."""
     return Path(os.environ.get("CIFAR10_MODELS") or home_dir() / "models")
 
 
 def models_dir() -> Path:
-    """The model store that is read: :func:`own_models_dir`, or, where that is not named and has no
-    model, the released models of the installed package."""
+    """Return the model store to read from: :func:`own_models_dir`, or the released models of the
+    installed package if ``CIFAR10_MODELS`` is not set and that folder contains no model."""
     own = own_models_dir()
     if os.environ.get("CIFAR10_MODELS") or any(own.glob("*/card.json")):
         return own
@@ -52,16 +53,16 @@ def models_dir() -> Path:
 
 
 def results_dir() -> Path:
-    """``CIFAR10_RESULTS``, or ``results/``."""
+    """Return the results folder: ``CIFAR10_RESULTS``, or ``results/``."""
     return Path(os.environ.get("CIFAR10_RESULTS") or home_dir() / "results")
 
 
 def weights_dir() -> Path | None:
-    """``CIFAR10_WEIGHTS``, or None."""
+    """Return the folder of pretrained weights: ``CIFAR10_WEIGHTS``, or None."""
     found = os.environ.get("CIFAR10_WEIGHTS")
     return Path(found) if found else None
 
 
 def cache_dir() -> Path:
-    """``CIFAR10_CACHE``, or ``~/.cache/cifar10``."""
+    """Return the cache folder: ``CIFAR10_CACHE``, or ``~/.cache/cifar10``."""
     return Path(os.environ.get("CIFAR10_CACHE") or Path.home() / ".cache" / "cifar10")

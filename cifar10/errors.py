@@ -1,25 +1,25 @@
-"""Every exception this project raises on purpose.
+"""All exceptions that this project raises deliberately.
 
     Cifar10Error
     ├── DataError                 the dataset is missing, incomplete or damaged
-    │   └── DatasetNotFoundError  ... there is none at the place named
-    ├── ImageError                bytes that do not become a picture
+    │   └── DatasetNotFoundError  ... no dataset at the given place
+    ├── ImageError                bytes that cannot be decoded to a picture
     │   ├── UnsupportedImageError ... not JPEG, PNG or WebP
     │   ├── ImageTooLargeError    ... more bytes or pixels than the limits allow
     │   └── UndecodableImageError ... the right type, but broken
     ├── StoreError                the model store
     │   ├── UnreadableStoreError  ... this user may not read it
     │   ├── ModelNotFoundError    ... no such model
-    │   ├── InvalidModelNameError ... a name that could not be one
-    │   ├── InvalidCardError      ... card.json does not say what a card must say
+    │   ├── InvalidModelNameError ... not a valid model name
+    │   ├── InvalidCardError      ... card.json is not a valid model card
     │   └── DigestMismatchError   ... model.onnx is not the file its card describes
     ├── PredictorError            running a model
-    │   ├── ProviderUnavailableError  ... not on the device asked for
-    │   ├── InvalidGraphError     ... the file is not a graph that keeps the contract
-    │   └── GoldenMismatchError   ... it runs here, and answers something else
+    │   ├── ProviderUnavailableError  ... it would not run on the requested device
+    │   ├── InvalidGraphError     ... the file violates the graph contract
+    │   └── GoldenMismatchError   ... it runs, but gives wrong answers
     ├── WeightsError              pretrained weights are missing or do not fit
-    ├── RecipeError               no such recipe, or one that cannot be run as asked
-    ├── SettingsError             a misspelt or impossible setting of the server
+    ├── RecipeError               no such recipe, or one that cannot be run as requested
+    ├── SettingsError             a misspelt or invalid setting of the server
     ├── ExportError               a model that could not be exported faithfully
     └── BenchError                a measurement that could not be made or read
 
@@ -28,7 +28,7 @@ Each message says what was received, what was expected and what to do about it.
 
 
 class Cifar10Error(Exception):
-    """Base of all the errors that this project raises on purpose."""
+    """Base class of all errors that this project raises deliberately."""
 
 
 class DataError(Cifar10Error):
@@ -36,11 +36,11 @@ class DataError(Cifar10Error):
 
 
 class DatasetNotFoundError(DataError):
-    """There is no dataset at the place named."""
+    """There is no dataset at the given place."""
 
 
 class ImageError(Cifar10Error):
-    """Bytes that cannot be turned into a picture."""
+    """The bytes cannot be decoded to a picture."""
 
 
 class UnsupportedImageError(ImageError):
@@ -56,7 +56,7 @@ class UndecodableImageError(ImageError):
 
 
 class StoreError(Cifar10Error):
-    """A problem with the model store."""
+    """The model store, or a model in it, is unusable."""
 
 
 class UnreadableStoreError(StoreError):
@@ -84,15 +84,15 @@ class PredictorError(Cifar10Error):
 
 
 class ProviderUnavailableError(PredictorError):
-    """The execution provider asked for is not the one that would execute."""
+    """The model would not run on the requested execution provider."""
 
 
 class InvalidGraphError(PredictorError):
-    """The ONNX file does not keep the graph contract."""
+    """The ONNX file violates the graph contract."""
 
 
 class GoldenMismatchError(PredictorError):
-    """The model's answer to the golden image is not the one on its card."""
+    """The model's answer to the golden images differs from the one on its card."""
 
 
 class WeightsError(Cifar10Error):
@@ -100,16 +100,16 @@ class WeightsError(Cifar10Error):
 
 
 class RecipeError(Cifar10Error):
-    """A recipe that does not exist or cannot be run as asked."""
+    """The recipe does not exist or cannot be run as requested."""
 
 
 class SettingsError(Cifar10Error):
-    """An environment variable of the server is misspelt or has a value it cannot have."""
+    """An environment variable of the server is misspelt or has an invalid value."""
 
 
 class ExportError(Cifar10Error):
-    """A trained model that could not be exported faithfully."""
+    """A trained model could not be exported faithfully."""
 
 
 class BenchError(Cifar10Error):
-    """A measurement that could not be made, written or read."""
+    """A measurement could not be made, written or read."""

@@ -1,7 +1,7 @@
-"""The golden image: a picture made by a formula, whose answer is written on every model's card.
+"""Golden images: pictures computed by a formula, whose answers are stored on every model's card.
 
-A server is ready only when each model gives that answer on the machine it runs on. The image holds
-no data of anyone's: coloured waves and a few hard edges, enough to exercise every filter.
+A server is ready only when each model gives those answers on its machine. The images contain no
+real data, only coloured waves and a few hard edges, enough to exercise every filter.
 """
 
 import numpy as np
@@ -11,9 +11,9 @@ from cifar10.labels import IMAGE_SIZE
 
 
 def golden_images() -> NDArray[np.uint8]:
-    """Four fixed pictures, uint8 (4, 32, 32, 3), RGB, the same on every machine.
+    """Return four fixed pictures, uint8 (4, 32, 32, 3), RGB, the same on every machine.
 
-    Only integer arithmetic is used, so no rounding can differ.
+    Only integer arithmetic is used, so rounding cannot differ.
     """
     rows, columns = np.indices((IMAGE_SIZE, IMAGE_SIZE), dtype=np.int64)
     pictures = []

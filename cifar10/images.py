@@ -1,13 +1,13 @@
-"""Bytes to pixels: the one decode-and-resize path that training data, server and benchmark share.
+"""Decode and resize images: the one code path that training data, server and benchmark share.
 
-The bytes are not trusted. The type is read from the magic bytes, never from a name or a header; the
-file's own structure says what decoding it would cost before anything is decoded
-(:mod:`cifar10.image_layout`); decoders are given the pixels without the metadata around them;
-whatever a decoder throws becomes an :class:`~cifar10.errors.ImageError`.
+The bytes are not trusted. The type comes from the magic bytes, never from a name or a header. The
+cost of decoding is computed from the file's structure before anything is decoded
+(:mod:`cifar10.image_layout`). Decoders receive the pixel data without the metadata around it. Any
+exception of a decoder becomes an :class:`~cifar10.errors.ImageError`.
 
-Pillow decodes, and is the judge of what is decodable. Plain 32×32 JPEGs, which is what most
-requests hold, are first tried with libjpeg-turbo directly (simplejpeg): the same pixels for a sixth
-of the time. Whatever is not plain, or not faultless, is Pillow's.
+Pillow decodes, and decides what is decodable. Plain 32×32 JPEGs, the content of most requests, are
+first tried with libjpeg-turbo directly (simplejpeg), which gives the same pixels in a sixth of the
+time. Pillow decodes any image that is not plain or has a fault.
 """
 
 import io
@@ -36,62 +36,65 @@ from cifar10.png_chunks import png_layout
 from cifar10.webp_chunks import webp_layout
 
 _OPENERS: Final[dict[Kind, type[ImageFile.ImageFile]]] = {
-    "JPEG": JpegImageFile,  # never MPO, which is not decoded at reduced scale: the first picture is
+    "JPEG": JpegImageFile,  # MPO files too: as JPEG, their first picture decodes at reduced scale
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
 }
-"""Not ``Image.open``, whose refusals name a heap address instead of the reason."""
+"""Pillow's class for each type. Not ``Image.open``, whose errors give a heap address and no
+reason."""
 
 _TARGET: Final = (IMAGE_SIZE, IMAGE_SIZE)
 _TARGET_PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
 _APP0, _DHT, _DQT, _DRI, _SOF0, _SOS = 0xE0, 0xC4, 0xDB, 0xDD, 0xC0, 0xDA
 _PLAIN_MARKERS: Final = frozenset((_APP0, _DHT, _DQT, _DRI, _SOF0))
-"""What a plain JPEG has before its scan (ITU T.81, table B.1): no EXIF, XMP, ICC or Adobe segment,
-which may say something about the pixels, and one baseline frame."""
+"""Markers allowed before the scan of a plain JPEG (ITU T.81, table B.1): one baseline frame, and no
+EXIF, XMP, ICC or Adobe segment, which could affect the pixels."""
 _PLAIN_FRAME: Final = b"\x08" + IMAGE_SIZE.to_bytes(2, "big") * 2
-"""How that frame's segment begins: 8 bits a sample, height, width."""
+"""Start of that frame's segment: 8 bits per sample, height, width."""
 _MOST_PLAIN_SEGMENTS: Final = 16
 
 _SPARSE_PIXELS: Final = 1_000_000
-"""Up to here an image may have as few bytes as it likes: decoding it takes 45 ms at most."""
+"""Number of pixels up to which bytes per pixel are not checked: decoding takes 45 ms at most."""
 
 _PADS: Final = (b"", b"\x00", b"\xaa", b"\x55")
-"""What may stand for the last byte of a JPEG that lost its end marker and a byte more. Each ends a
-block under some of the usual Huffman tables."""
+"""Candidates for the last data byte of a JPEG that lost its end marker and one more byte. Each ends
+a block under some of the usual Huffman tables."""
 
 _WORDS_FOR_CUT_SHORT: Final = ("file is truncated", "Truncated File Read")
-"""Pillow's own."""
-CUT_SHORT: Final = "its data ends before the picture does. Send the whole file."
+"""Phrases in Pillow's errors for truncated files."""
+CUT_SHORT: Final = "it is truncated. Send the whole file."
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What is refused unread. Pixels are counted from the image's header.
+    """Limits above which an image is refused without decoding. Sizes come from the image's header.
 
-    A sequential JPEG in one scan is decoded at reduced scale and row by row, so many pixels cost
-    little memory. PNG, WebP, progressive JPEG and JPEG in several scans must be held whole, hence
-    their lower bound.
+    A sequential JPEG in one scan is decoded at reduced scale and row by row, so many pixels need
+    little memory. PNG, WebP, progressive JPEG and JPEG in several scans must be held whole in
+    memory, so their limit is lower.
     """
 
     max_bytes: int = 10 * 1024 * 1024
     max_pixels: int = 64_000_000
     max_pixels_whole: int = 24_000_000
     max_scans: int = 100
-    """Of a JPEG. Encoders make about ten; each visits every block, even where it says nothing."""
+    """Maximum number of scans of a JPEG. Encoders write about ten. Every scan visits every block,
+    even if it is empty."""
     max_full_passes: int = 16
-    """Passes over ``max_pixels_whole``: a JPEG has at most so many pixels times scans."""
+    """Limit of a JPEG's pixels times scans, in multiples of ``max_pixels_whole``."""
     max_pixels_per_byte: int = 1_000
-    """Above a million pixels. A picture of one colour has 340 as PNG and 170 as JPEG."""
+    """Maximum pixels per byte of images above a million pixels. A single-colour picture has 340 as
+    PNG and 170 as JPEG."""
 
 
 DEFAULT_LIMITS: Final = DecodeLimits()
 
 
 def image_format(data: bytes) -> Kind:
-    """Return ``"JPEG"``, ``"PNG"`` or ``"WEBP"`` by the magic bytes.
+    """Return ``"JPEG"``, ``"PNG"`` or ``"WEBP"``, determined by the magic bytes.
 
     Raises:
-        UnsupportedImageError: any other content, an empty one included.
+        UnsupportedImageError: any other content, including no bytes at all.
     """
     if data[:3] == b"\xff\xd8\xff":
         return "JPEG"
@@ -108,16 +111,16 @@ def image_format(data: bytes) -> Kind:
 
 
 def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
-    """Decode one image to the tile that every model here sees.
+    """Decode one image to the tile that every model takes as input.
 
-    The whole image is squeezed to 32×32 (its aspect ratio is not kept, so nothing that the sender
-    framed is cut away) with an antialiased bicubic filter; an image that is 32×32 already keeps
-    its pixels exactly. EXIF orientation is applied, transparency is laid over white, 16-bit
-    greyscale is scaled to 8, the first frame of an animation is taken.
+    The whole image is resized to 32×32 with an antialiased bicubic filter; its aspect ratio is not
+    kept, so that nothing is cropped. A 32×32 image keeps its pixels exactly. EXIF orientation is
+    applied, transparency is composited over white, 16-bit greyscale is scaled to 8 bits, and of an
+    animation the first frame is used.
 
     Args:
         data: the file's bytes: JPEG, PNG or WebP.
-        limits: the most bytes, pixels and scans accepted.
+        limits: maximum bytes, pixels and scans.
 
     Returns:
         uint8 (32, 32, 3), RGB, 0–255, C-contiguous.
@@ -126,14 +129,14 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[
         UnsupportedImageError: not one of the three types.
         ImageTooLargeError: more bytes, pixels or scans than ``limits`` allows.
         UndecodableImageError: truncated, damaged, or otherwise not decodable.
-        MemoryError: there is none left to decode it.
+        MemoryError: memory is insufficient to decode it.
     """
     tile = decode_plain_tile(data, limits)
     return decode_layout(inspect_image(data, limits)) if tile is None else tile
 
 
 def decode_tile(data: bytes) -> NDArray[np.uint8]:
-    """Decode an image that must be a CIFAR-10 tile already: as :func:`decode_image`, never resized.
+    """Decode an image that must already be 32×32: as :func:`decode_image`, but never resized.
 
     Returns:
         uint8 (32, 32, 3), RGB, 0–255.
@@ -154,10 +157,10 @@ def decode_tile(data: bytes) -> NDArray[np.uint8]:
 def decode_plain_tile(
     data: bytes, limits: DecodeLimits = DEFAULT_LIMITS
 ) -> NDArray[np.uint8] | None:
-    """Decode a 32×32 JPEG with nothing but its pixels, to what :func:`decode_image` would give.
+    """Decode a 32×32 JPEG without metadata, with the same result as :func:`decode_image`.
 
     Returns:
-        uint8 (32, 32, 3), RGB; None for any other image, faulty and forbidden ones included.
+        uint8 (32, 32, 3), RGB; None for any other image, including faulty and refused ones.
     """
     if (
         data[:3] != b"\xff\xd8\xff"
@@ -169,17 +172,17 @@ def decode_plain_tile(
     try:
         tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:
-        return None  # damaged, perhaps only a little: Pillow says whether it can be shown
+        return None  # damaged; Pillow decides whether it is decodable
     return tile
 
 
 def inspect_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageLayout:
-    """Find out what decoding ``data`` would take, without decoding it.
+    """Return the layout of an image, with the cost of decoding it, without decoding it.
 
     Raises:
         UnsupportedImageError: not one of the three types.
         ImageTooLargeError: more bytes, pixels or scans than ``limits`` allows.
-        UndecodableImageError: no picture begins in it.
+        UndecodableImageError: it contains no picture.
     """
     if len(data) > limits.max_bytes:
         message = f"the image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted"
@@ -197,10 +200,10 @@ def inspect_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageLa
 
 
 def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArray[np.uint8]:
-    """Decode an image that :func:`inspect_image` has let through.
+    """Decode an image that :func:`inspect_image` has accepted.
 
     Args:
-        layout: of the image.
+        layout: the image's layout.
         size: (width, height) of the result.
 
     Returns:
@@ -208,7 +211,7 @@ def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArr
 
     Raises:
         UndecodableImageError: truncated, damaged, or otherwise not decodable.
-        MemoryError: there is none left to decode it.
+        MemoryError: memory is insufficient to decode it.
     """
     content = layout.content
     try:
@@ -249,18 +252,18 @@ def _inspect_jpeg(data: bytes) -> ImageLayout:
         )
         raise ImageTooLargeError(message)
     if not structure.scans:
-        _refuse("JPEG", CUT_SHORT if structure.frame else "no picture begins in it")
+        _refuse("JPEG", CUT_SHORT if structure.frame else "it contains no picture")
     if not structure.frame:
         _refuse("JPEG", "its header has no frame (SOF)")
     if not structure.is_known_frame:
         number = structure.frame - _SOF0
-        _refuse("JPEG", f"its type, SOF{number}, is not accepted. Save it as a baseline JPEG.")
+        _refuse("JPEG", f"its type, SOF{number}, is not supported. Save it as a baseline JPEG.")
     return jpeg_layout(data, structure)
 
 
 def _is_plain_tile(data: bytes) -> bool:
-    """Whether ``data``, a JPEG, is a 32×32 one in grey or YCbCr with nothing but its pixels, so
-    that libjpeg-turbo on its own must give what Pillow makes of it."""
+    """Return whether a JPEG is 32×32, in grey or YCbCr, and without metadata, so that libjpeg-turbo
+    alone decodes it exactly as Pillow does."""
     position = 2
     framed = False
     for _ in range(_MOST_PLAIN_SEGMENTS):
@@ -285,7 +288,8 @@ def _is_plain_tile(data: bytes) -> bool:
 
 
 def _is_grey_or_ycbcr(frame: bytes) -> bool:
-    """By the ids of a frame segment's components: JFIF numbers them 1, 2, 3."""
+    """Return whether a frame segment has the component ids of grey or YCbCr; JFIF numbers them
+    1, 2, 3."""
     return (len(frame) == 9 and frame[5] == 1) or (
         len(frame) == 15 and frame[5] == 3 and frame[6::3] == b"\1\2\3"
     )
@@ -304,22 +308,22 @@ def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits) -> N
     in_all = limits.max_full_passes * limits.max_pixels_whole
     if layout.scans > limits.max_scans or (passes > 1 and layout.pixels * passes > in_all):
         message = (
-            f"the JPEG image has {layout.scans:,} scans of {layout.pixels:,} pixels; accepted are "
-            f"at most {limits.max_scans} scans, and {in_all:,} pixels in all of them. Save it as a "
+            f"the JPEG image has {layout.scans:,} scans of {layout.pixels:,} pixels; at most "
+            f"{limits.max_scans} scans with {in_all:,} pixels in total are accepted. Save it as a "
             "baseline JPEG."
         )
         raise ImageTooLargeError(message)
     if layout.pixels > max(_SPARSE_PIXELS, limits.max_pixels_per_byte * size_bytes):
         message = (
             f"the {layout.kind} image has {layout.pixels:,} pixels in {size_bytes:,} bytes; "
-            f"accepted are {limits.max_pixels_per_byte:,} for each byte. Send a smaller copy."
+            f"at most {limits.max_pixels_per_byte:,} per byte are accepted. Send a smaller copy."
         )
         raise ImageTooLargeError(message)
 
 
 def _with_end(content: bytes, layout: ImageLayout) -> bytes:
-    """A JPEG without its end marker, completed: its file may lack the marker and, of a picture in
-    one scan, a part of the last block.
+    """Return a JPEG with its missing end marker added. A picture in one scan may also lack part of
+    its last block.
 
     Raises:
         UndecodableImageError: more of the picture is missing.
@@ -327,7 +331,7 @@ def _with_end(content: bytes, layout: ImageLayout) -> bytes:
     if not has_all_scans(content, read_markers(content)):
         _refuse("JPEG", CUT_SHORT)
     content = content[:-1] if content[-1:] == b"\xff" else content
-    # In a progressive JPEG a byte may stand for thousands of blocks.
+    # Not in a progressive JPEG, where one byte may encode thousands of blocks.
     for pad in _PADS if layout.streamed else _PADS[:1]:
         whole = b"".join((content, pad, b"\xff\xd9"))
         if _is_faultless(whole):
@@ -336,8 +340,8 @@ def _with_end(content: bytes, layout: ImageLayout) -> bytes:
 
 
 def _is_faultless(data: bytes) -> bool:
-    """Whether libjpeg decodes the JPEG without a warning. At reduced scale, which changes nothing
-    about what is read."""
+    """Return whether libjpeg decodes the JPEG without a warning. Decodes at reduced scale, which
+    still reads all data."""
     try:
         colours = simplejpeg.decode_jpeg_header(data)[2]
         colours = "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"

@@ -1,8 +1,8 @@
-"""The marker segments of a JPEG file: its frame, its scans, its metadata, its end.
+"""Read the marker segments of a JPEG file: frame, scans, metadata and end.
 
-A decoder finds out how many scans there are while it decodes them; this walk counts them before.
-It follows markers as libjpeg does: a segment is skipped by its length, entropy-coded data up to the
-next marker that is neither a stuffed zero nor a restart.
+A decoder learns the number of scans only while it decodes them; this module counts them beforehand.
+It follows markers as libjpeg does: it skips a segment by its length, and entropy-coded data up to
+the next marker that is neither a stuffed zero nor a restart.
 
 Source: ITU-T T.81, annex B.
 """
@@ -15,26 +15,27 @@ from cifar10.image_layout import ImageLayout
 from cifar10.orientation import orientation_of
 
 MAX_SEGMENTS: Final = 2_048
-"""A JPEG of 10 MB has some 160 segments of metadata at most, a progressive one five for a scan. The
-walk ends here: each segment costs a microsecond, and four bytes can be one."""
+"""Number of segments after which reading stops. A JPEG of 10 MB has some 160 metadata segments at
+most, and a progressive one five per scan. A segment takes a microsecond and can have four bytes."""
 
 _EOI, _SOS, _SOI = 0xD9, 0xDA, 0xD8
 _DHT, _DAC, _DQT, _DRI = 0xC4, 0xCC, 0xDB, 0xDD
 _JPG, _APP0, _APP1, _APP14 = 0xC8, 0xE0, 0xE1, 0xEE
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, _DAC, _JPG}
 _STREAMED_FRAMES: Final = frozenset((0xC0, 0xC1, 0xC9))
-"""Sequential, 8 bits, Huffman or arithmetic coding."""
+"""Frame types that are decoded row by row: sequential, 8 bits, Huffman or arithmetic coding."""
 _PROGRESSIVE_FRAMES: Final = frozenset((0xC2, 0xCA))
 _FOR_PIXELS: Final = _FRAMES | {_DHT, _DAC, _DQT, _DRI, _APP0, _APP14}
-"""What decoding needs before the first scan. APP0 (JFIF) and APP14 (Adobe) say which colours the
-components are; other segments are metadata, which Pillow would parse at length."""
+"""Segments before the first scan that decoding needs. APP0 (JFIF) and APP14 (Adobe) give the colour
+space; other segments are metadata, which Pillow would spend time parsing."""
 
 _MARKER: Final = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
-"""Not a stuffed zero, fill byte, restart or TEM, none of which ends or begins anything."""
+"""Pattern of a marker. Excludes stuffed zeros, fill bytes, restarts and TEM, which delimit
+nothing."""
 _NONE: Final = frozenset(bytes((code,)) for code in (0, 1, *range(0xD0, 0xD8), 0xFF)) | {b""}
-"""What follows 0xFF in those."""
+"""Bytes after 0xFF that do not make it a marker."""
 _WINDOW: Final = 128 * 1024
-"""How much is searched at once: Python's lock is held meanwhile."""
+"""Bytes searched at once; a search holds Python's lock."""
 
 _EXIF: Final = b"Exif\0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -42,22 +43,22 @@ _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 
 @dataclass(frozen=True, slots=True)
 class JpegStructure:
-    """What :func:`read_markers` found."""
+    """Structure of a JPEG, as found by :func:`read_markers`."""
 
     frame: int = 0
-    """Marker of the frame's segment (T.81, table B.1); 0 where there is none before the scans."""
+    """Marker of the frame's segment (T.81, table B.1); 0 if there is none before the scans."""
     width: int = 0
     height: int = 0
     components: int = 0
     scans: tuple[int, ...] = ()
-    """Where each scan's segment begins."""
+    """Offset of each scan's segment."""
     first_scan_components: int = 0
     segments: int = 0
-    """Number of marker segments; more than :data:`MAX_SEGMENTS` where the walk gave up."""
+    """Number of marker segments; above :data:`MAX_SEGMENTS` if reading stopped there."""
     header: tuple[tuple[int, int], ...] = ()
     """(begin, end) of each segment before the first scan that decoding needs."""
     is_plain: bool = True
-    """Whether those are all that lies before the first scan."""
+    """Whether nothing else is before the first scan."""
     exif: bytes | None = None
     xmp: bytes | None = None
     ends: bool = False
@@ -70,13 +71,13 @@ class JpegStructure:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether it is decoded row by row: one scan has all components, and it is sequential.
-        libjpeg holds any other picture whole."""
+        """Whether it is decoded row by row: sequential, with all components in one scan. libjpeg
+        holds any other picture whole in memory."""
         return self.frame in _STREAMED_FRAMES and self.first_scan_components >= self.components
 
 
 def read_markers(data: bytes) -> JpegStructure:
-    """Walk the markers of ``data``, which begins as a JPEG. Never raises, takes linear time."""
+    """Read the markers of ``data``, which starts like a JPEG. Never raises; takes linear time."""
     frame = width = height = components = 0
     first_scan_components = segments = 0
     scans: list[int] = []
@@ -140,8 +141,8 @@ def read_markers(data: bytes) -> JpegStructure:
 
 
 def has_all_scans(data: bytes, structure: JpegStructure) -> bool:
-    """Whether the scans of a JPEG, taken together, give every coefficient to its last bit (T.81,
-    section G.1.1). A file may end between two scans, and is decodable and yet cut short."""
+    """Return whether the scans of a JPEG together contain every bit of every coefficient (T.81,
+    section G.1.1). A file that ends between two scans is decodable but truncated."""
     if structure.frame not in _PROGRESSIVE_FRAMES:
         return True
     missing: dict[int, set[int]] = {}
@@ -159,7 +160,7 @@ def has_all_scans(data: bytes, structure: JpegStructure) -> bool:
 
 
 def jpeg_layout(data: bytes, structure: JpegStructure) -> ImageLayout:
-    """Make the layout of a JPEG with at least one scan."""
+    """Return the layout of a JPEG with at least one scan."""
     pieces: tuple[bytes | memoryview, ...] = ()
     if not structure.is_plain:
         header = (data[begin:end] for begin, end in structure.header)
@@ -178,11 +179,11 @@ def jpeg_layout(data: bytes, structure: JpegStructure) -> ImageLayout:
 
 
 def _next_marker(data: bytes, position: int) -> int:
-    """Return where the first marker at or after ``position`` is; -1 where there is none."""
+    """Return the offset of the first marker at or after ``position``; -1 if there is none."""
     size = len(data)
     while position < size:
         found = _MARKER.search(data, position, position + _WINDOW)
         if found is not None:
             return found.start()
-        position += _WINDOW - 1  # its last byte may be the first of a marker
+        position += _WINDOW - 1  # overlap by one byte: a marker may start there
     return -1

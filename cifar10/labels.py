@@ -1,4 +1,4 @@
-"""What CIFAR-10 is: its ten classes, in the order of their ids, and the shape of an image.
+"""The ten classes of CIFAR-10, in the order of their ids, and the shape of its images.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """

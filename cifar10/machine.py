@@ -1,9 +1,9 @@
-"""The machine as far as speed depends on it: usable CPU cores, CPU name and memory.
+"""Hardware properties that determine speed: usable CPU cores, CPU name and memory.
 
-The one definition that serving, measuring and training share. Three things limit the cores of a
-process on Linux: the CPUs it may run on (affinity, which cpusets set too), and the CPU time of its
-control group and of each group above it (cgroup v2's ``cpu.max``, v1's ``cpu.cfs_quota_us``), which
-is how ``docker run --cpus`` and Kubernetes limits arrive.
+Serving, measuring and training share these definitions. On Linux three things limit the cores of a
+process: its CPU affinity, which cpusets set too, the CPU quota of its control group, and the quotas
+of the groups above it (cgroup v2's ``cpu.max``, v1's ``cpu.cfs_quota_us``). ``docker run --cpus``
+and Kubernetes limits set these quotas.
 """
 
 import os
@@ -23,8 +23,8 @@ _V1_CPU_FOLDERS: Final = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 
 def usable_cpus() -> tuple[int, ...]:
-    """Return the logical CPUs that this process may run on, ascending; all where the system does
-    not say."""
+    """Return the logical CPUs that this process may run on, ascending; all CPUs if the system does
+    not report them."""
     if sys.platform == "linux":
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
@@ -33,14 +33,14 @@ def usable_cpus() -> tuple[int, ...]:
 def usable_cores() -> int:
     """Return the number of whole cores that this process may use: at least 1, rounded down.
 
-    Processes that together want more than their quota are stopped for the rest of each period
-    (100 ms, as a rule), and answer late.
+    Processes that together exceed their quota are paused for the rest of each period (usually
+    100 ms) and answer late.
     """
     return max(1, int(min(len(usable_cpus()), cpu_quota())))
 
 
 def cpu_name() -> str:
-    """Return the processor's model name; the architecture where the system does not say."""
+    """Return the processor's model name, or the architecture if the system does not report it."""
     with suppress(OSError):
         for line in CPU_INFORMATION.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -49,18 +49,18 @@ def cpu_name() -> str:
 
 
 def rounded_memory_gib(memory_bytes: int) -> int:
-    """Return installed memory in whole GiB. The kernel reserves a little of it, a different amount
-    after each update, so exact bytes do not identify a machine."""
+    """Return installed memory rounded to whole GiB. Exact bytes do not identify a machine, because
+    the kernel reserves a little memory, an amount that changes with its updates."""
     return round(memory_bytes / 2**30)
 
 
 def cpu_quota(membership: Path = CGROUP_MEMBERSHIP, mount: Path = CGROUP_MOUNT) -> float:
-    """Return the CPU time that this process's control groups allow, in cores; infinite without a
-    limit, or where it cannot be read.
+    """Return the CPU quota of this process's control groups in cores; infinite if there is none or
+    it cannot be read.
 
     Args:
-        membership: file that lists the groups of this process.
-        mount: folder of the group hierarchies.
+        membership: file that lists the control groups of this process.
+        mount: folder where the control groups are mounted.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -81,8 +81,8 @@ def cpu_quota(membership: Path = CGROUP_MEMBERSHIP, mount: Path = CGROUP_MOUNT) 
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """Yield the group's folder and those above it, up to the root. Inside a container the path may
-    be the host's, which does not exist there: then only the root, the container's own, counts."""
+    """Yield the group's folder and its parents, up to the root. Inside a container the path may be
+    the host's and not exist; then only the root, which is the container's own, counts."""
     group = PurePosixPath(path.lstrip("/"))
     for part in (group, *group.parents):
         yield root / part

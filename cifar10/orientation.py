@@ -1,7 +1,7 @@
-"""The orientation that a camera noted in EXIF or XMP metadata.
+"""Read the camera's orientation from EXIF or XMP metadata.
 
-Only that one number is read, from at most :data:`MAX_ENTRIES` entries: a general EXIF parser spends
-milliseconds on a hostile block, and fails on a damaged one. No input raises.
+Only this number is read, from at most :data:`MAX_ENTRIES` entries: a general EXIF parser spends
+milliseconds on a hostile block and fails on a damaged one. Never raises.
 """
 
 import re
@@ -11,11 +11,12 @@ from typing import Final
 UPRIGHT: Final = 1
 
 MAX_ENTRIES: Final = 512
-"""A camera writes some dozen into the first directory, sorted by tag; orientation comes early."""
+"""Maximum number of EXIF entries read. A camera writes about a dozen into the first directory,
+sorted by tag; orientation comes early."""
 
 _TAG: Final = 0x0112
 _VALUE_CODES: Final = {1: "B", 3: "H", 4: "I"}
-"""TIFF 6.0 type (BYTE, SHORT, LONG) → struct's code."""
+"""TIFF 6.0 type (BYTE, SHORT, LONG) → format character of ``struct``."""
 
 _IN_XMP: Final = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
 
@@ -24,7 +25,7 @@ def exif_orientation(exif: bytes) -> int | None:
     """Read the orientation in an EXIF block, with or without its ``Exif`` prefix.
 
     Returns:
-        1 to 8 (EXIF 2.32, tag 0x0112), or None where there is none or the block is damaged.
+        1 to 8 (EXIF 2.32, tag 0x0112), or None if it is missing or the block is damaged.
     """
     tiff = memoryview(exif)[6:] if exif[:6] == b"Exif\0\0" else memoryview(exif)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(tiff[:4]))
@@ -50,13 +51,13 @@ def exif_orientation(exif: bytes) -> int | None:
 
 
 def xmp_orientation(xmp: bytes) -> int | None:
-    """Read the orientation in an XMP packet: 1 to 8, or None where there is none."""
+    """Read the orientation in an XMP packet: 1 to 8, or None if there is none."""
     found = _IN_XMP.search(xmp)
     return int(found[1]) if found else None
 
 
 def orientation_of(exif: bytes | None, xmp: bytes | None) -> int:
-    """Choose EXIF's orientation where it has one, else XMP's, else :data:`UPRIGHT`."""
+    """Return EXIF's orientation if it has one, else XMP's, else :data:`UPRIGHT`."""
     if exif:
         found = exif_orientation(exif)
         if found is not None:

@@ -1,10 +1,11 @@
-"""Two models on the same images: is one really more accurate?
+"""Paired comparison: test whether one of two models is more accurate on the same images.
 
-Their errors are on the same images, so their intervals are not independent; comparing those wastes
-most of what is known. Only the images on which the two disagree say anything.
+Both models see the same images, so their accuracy intervals are not independent, and comparing the
+intervals wastes most of the information. Only the images on which the models disagree are
+informative.
 
-In the kernel because an exporter that accepts a variant and a benchmark that compares models must
-mean the same by "more accurate".
+Part of the kernel, so that the exporter, which accepts variants, and the benchmark, which compares
+models, mean the same by "more accurate".
 """
 
 import math
@@ -17,27 +18,27 @@ from numpy.typing import NDArray
 from cifar10.accuracy import Z_95
 
 SIGNIFICANT: Final = 0.05
-"""Below this probability a difference is called real."""
+"""Significance level: a difference with a p-value below it is called real."""
 
 EXACT_UP_TO: Final = 1_000
-"""Images that differ, up to which the binomial is summed exactly."""
+"""Number of disagreements up to which the binomial test is exact."""
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """What the same images say of two models."""
+    """Result of a paired test of two models on the same images."""
 
     images: int
     only_first: int
-    """Images that only the first gets right."""
+    """Number of images that only the first classifies correctly."""
     only_second: int
     p_value: float
-    """Two-sided: how likely a split at least as uneven is, were both equally accurate."""
+    """Two-sided probability of a split at least as uneven if both were equally accurate."""
     method: Literal["exact binomial", "chi-squared, continuity-corrected"]
     difference: float
-    """Accuracy of the first minus that of the second, as a share."""
+    """Accuracy of the first minus that of the second, as a fraction."""
     low: float
-    """Lower end of the interval of ``difference``, as a share."""
+    """Lower end of the interval of ``difference``, as a fraction."""
     high: float
 
     @property
@@ -49,7 +50,7 @@ class PairedTest:
 def mcnemar(
     first_right: NDArray[np.bool_], second_right: NDArray[np.bool_], z: float = Z_95
 ) -> PairedTest:
-    """McNemar's test on per-image hits, boolean (N,) each, in the same order.
+    """Return McNemar's test on correctness per image, boolean (N,) each, in the same order.
 
     Sources: Q. McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", Psychometrika 12 (1947); the continuity correction is A. L.
@@ -57,7 +58,7 @@ def mcnemar(
     "Categorical Data Analysis", section 11.1), two-sided 95 % unless another ``z`` is given.
 
     Raises:
-        ValueError: the two differ in length, or hold nothing.
+        ValueError: the two differ in length or are empty.
     """
     if first_right.shape != second_right.shape or first_right.ndim != 1 or not first_right.size:
         message = (
@@ -85,7 +86,8 @@ def mcnemar(
 
 
 def _exact(first: int, second: int) -> float:
-    """Two-sided binomial probability at one half: twice the smaller tail, at most 1."""
+    """Return the two-sided p-value of a binomial test at one half: twice the smaller tail, at most
+    1."""
     total = first + second
     tail = sum(math.comb(total, k) for k in range(min(first, second) + 1))
     return min(1.0, float(2 * tail / (1 << total)))

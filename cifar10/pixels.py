@@ -1,4 +1,4 @@
-"""An opened image → its pixels: 8 bits, RGB, upright, over white, at the size a model wants."""
+"""Convert an opened image to pixels: 8-bit RGB, upright, over white, at the model's input size."""
 
 from typing import Final
 
@@ -15,12 +15,12 @@ _TRANSPOSES: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what undoes it (EXIF 2.32, tag 0x0112)."""
+"""EXIF orientation → the transposition that undoes it (EXIF 2.32, tag 0x0112)."""
 
 _REDUCTION: Final = 2
-"""JPEGs are decoded at the smallest of 1, 1/2, 1/4, 1/8 scale that is at least this many times as
-large as the target, so that the final, filtered resize still has two source pixels for each one it
-makes."""
+"""Minimum ratio of decoded to target size for JPEGs. They are decoded at the smallest scale of 1,
+1/2, 1/4, 1/8 that reaches it, so that the final, filtered resize has two source pixels per target
+pixel."""
 
 _GREY_BLOCK_ROWS: Final = 64
 
@@ -28,11 +28,11 @@ _GREY_BLOCK_ROWS: Final = 64
 def to_pixels(
     image: ImageFile.ImageFile, orientation: int, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Decode an opened image whole and squeeze it to ``size``.
+    """Decode an opened image and resize it to ``size``, without cropping.
 
     Args:
-        image: not loaded yet.
-        orientation: EXIF 2.32, tag 0x0112; any other number than 2 to 8 changes nothing.
+        image: an image that has not been loaded yet.
+        orientation: EXIF 2.32, tag 0x0112; numbers other than 2 to 8 have no effect.
         size: (width, height) of the result.
 
     Returns:
@@ -41,7 +41,7 @@ def to_pixels(
     Raises:
         Exception: whatever Pillow's decoders raise.
     """
-    # At reduced scale the last row and column of pixels may lie partly outside of the picture.
+    # At reduced scale the last row and column of pixels may lie partly outside the picture.
     drafted = image.draft(None, (_REDUCTION * size[0], _REDUCTION * size[1]))
     box = drafted[1] if drafted else None
     _scale_transparency(image)
@@ -61,8 +61,8 @@ def to_pixels(
 
 
 def _scale_transparency(image: ImageFile.ImageFile) -> None:
-    """Give a PNG's one transparent colour in the 8 bits that its pixels will have. Pillow leaves it
-    in the bits of the file, so that it matches no pixel."""
+    """Scale a PNG's transparent colour to the 8 bits that its pixels will have. Pillow leaves it at
+    the file's bit depth, so that it would match no pixel."""
     colour = image.info.get("transparency")
     depth = str(image.tile[0].args).rpartition(";")[2] if image.tile else ""
     if isinstance(colour, tuple) and depth == "16B":
@@ -72,7 +72,7 @@ def _scale_transparency(image: ImageFile.ImageFile) -> None:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """``image`` in mode RGB or L, or RGBA where it has transparency."""
+    """Return ``image`` in mode RGB or L, or in RGBA if it has transparency."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _eight_bit_grey(image)
     if image.has_transparency_data:
@@ -81,12 +81,12 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _eight_bit_grey(image: Image.Image) -> Image.Image:
-    """16-bit greyscale in 8 bits. Pillow would clip and not scale it, and forget transparency."""
+    """Return 16-bit greyscale scaled to 8 bits. Pillow would clip it and drop its transparency."""
     values = np.asarray(image)
     colour = image.info.get("transparency")
     bands = 1 if colour is None else 2
     grey = np.empty((*values.shape, bands), np.uint8)
-    for row in range(0, len(values), _GREY_BLOCK_ROWS):  # not all at once: it would be in 32 bits
+    for row in range(0, len(values), _GREY_BLOCK_ROWS):  # in blocks, to bound memory
         block = values[row : row + _GREY_BLOCK_ROWS].astype(np.uint32)
         grey[row : row + _GREY_BLOCK_ROWS, :, 0] = (block + 128) // 257
         if colour is not None:

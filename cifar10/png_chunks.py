@@ -1,8 +1,8 @@
-"""The chunks of a PNG file: its size, and its pixels without the metadata around them.
+"""Read the chunks of a PNG file: its size, and its pixel data without the metadata around it.
 
-Text, profiles, gamma and the further frames of an animation change nothing here, but a decoder
-unpacks and checks them: 14 kB of compressed text cost 36 ms, and a wrong checksum in a comment
-refused the picture. So they are left out before it sees the file.
+Text, profiles, gamma and the later frames of an animation do not affect the tile, but a decoder
+would still unpack and check them: 14 kB of compressed text took 36 ms, and a wrong checksum in a
+comment made the picture undecodable. So they are removed before decoding.
 
 Source: https://www.w3.org/TR/png-3/
 """
@@ -15,8 +15,8 @@ from cifar10.image_layout import ImageLayout
 from cifar10.orientation import orientation_of
 
 MAX_CHUNKS: Final = 32_768
-"""The walk ends here: each chunk costs a fraction of a microsecond, and twelve bytes can be one. An
-encoder that writes 512 bytes at a time has 20,000 in 10 MB."""
+"""Maximum number of chunks read. A chunk takes a fraction of a microsecond and can have twelve
+bytes. An encoder that writes 512 bytes at a time makes 20,000 in 10 MB."""
 
 _FIRST_CHUNK: Final = 8
 _HEADER: Final = struct.Struct(">I4s")
@@ -24,19 +24,21 @@ _FOR_PIXELS: Final = frozenset((b"IHDR", b"PLTE", b"tRNS"))
 _NO_CHECKSUM: Final = b"\0\0\0\0"
 _END: Final = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _MOST_IDAT_AS_IS: Final = 16
-"""Pillow spends microseconds on each IDAT chunk; more of them are joined."""
+"""Number of IDAT chunks above which they are joined: Pillow spends microseconds on each."""
 
 _MAX_METADATA_BYTES: Final = 64 * 1024
 _EXIF_TEXT: Final = b"Raw profile type exif\0"
-"""How ImageMagick keeps EXIF in a text chunk: hexadecimal digits after three lines."""
+"""Start of a text chunk in which ImageMagick stores EXIF, as hexadecimal digits after three
+lines."""
 _XMP_TEXT: Final = b"XML:com.adobe.xmp\0"
 
 
 def png_layout(data: bytes) -> ImageLayout | None:
-    """Read the layout of ``data``, which begins as a PNG. Never raises, takes linear time.
+    """Read the layout of ``data``, which starts like a PNG. Never raises; takes linear time.
 
     Returns:
-        None where no size can be read, or for more than :data:`MAX_CHUNKS` chunks.
+        The layout, or None if the size cannot be read or there are more than :data:`MAX_CHUNKS`
+        chunks.
     """
     if len(data) < 33 or data[12:16] != b"IHDR":
         return None
@@ -86,8 +88,8 @@ def png_layout(data: bytes) -> ImageLayout | None:
 def _pieces(
     data: bytes, before: list[bytes], pixels: list[tuple[int, int]]
 ) -> tuple[bytes | memoryview, ...]:
-    """The file with nothing but its pixels, in one IDAT chunk. Its checksum is not computed, since
-    the pixels have one of their own (RFC 1950)."""
+    """Return the file reduced to its pixels, in one IDAT chunk. The chunk's checksum is not
+    computed, because the compressed pixels contain one (RFC 1950)."""
     view = memoryview(data)
     parts = [view[begin + 8 : end - 4] for begin, end in pixels]
     idat = _HEADER.pack(sum(map(len, parts)), b"IDAT")
@@ -96,7 +98,8 @@ def _pieces(
 
 
 def _checked(data: bytes, position: int, length: int) -> bytes | None:
-    """The content of a chunk of metadata, if it is short, all there, and its checksum right."""
+    """Return the content of a metadata chunk, or None if it is long, truncated or has a wrong
+    checksum."""
     end = position + 8 + length
     if length > _MAX_METADATA_BYTES or end + 4 > len(data):
         return None
@@ -106,14 +109,14 @@ def _checked(data: bytes, position: int, length: int) -> bytes | None:
 
 
 def _itxt(text: bytes | None) -> bytes | None:
-    """The text of an uncompressed iTXt chunk (compression flag 0)."""
+    """Return the text of an uncompressed iTXt chunk (compression flag 0), or None."""
     if text is None or text[len(_XMP_TEXT) : len(_XMP_TEXT) + 1] != b"\0":
         return None
     return text[len(_XMP_TEXT) :]
 
 
 def _raw_profile(text: bytes | None, *, is_compressed: bool) -> bytes | None:
-    """The EXIF block in a text chunk of ImageMagick's; None where it is damaged or long."""
+    """Return the EXIF block in one of ImageMagick's text chunks; None if it is damaged or long."""
     if text is None:
         return None
     digits = text[len(_EXIF_TEXT) :]

@@ -1,8 +1,8 @@
-"""Pixels to probabilities: one ONNX Runtime session, on the device it says it is on.
+"""Predictor: runs one model in ONNX Runtime, on a verified device.
 
-ONNX Runtime falls back from GPU to CPU without an error, and lists providers that cannot run.
-Nothing here trusts that list: a device is what a created session reports (``get_providers``), and
-``device="cuda"`` forbids the fallback.
+ONNX Runtime falls back from GPU to CPU without an error, and lists providers that cannot run. This
+module does not trust that list: the device is what a created session reports (``get_providers``),
+and ``device="cuda"`` forbids the fallback.
 """
 
 import ctypes
@@ -36,9 +36,9 @@ _EXTERNAL_DATA_TAG: Final = re.compile(
     rb"(?:\x0a|\x8a[\x80-\xff]{0,8}[\x00-\x7f])(?:\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z",
     re.DOTALL,
 )
-"""What stands before "location" where it is the key of a StringStringEntryProto, which names the
-file of a tensor kept outside: field 1, length 8, each as a varint of 1 to 10 bytes. Protobuf reads
-overlong varints too."""
+"""Bytes before "location" when it is the key of a StringStringEntryProto, which names the external
+file of a tensor: field 1, length 8, each as a varint of 1 to 10 bytes. Protobuf accepts overlong
+varints too."""
 
 _LONGEST_TAG: Final = 20
 
@@ -49,22 +49,25 @@ class PredictorOptions:
 
     device: Device = "auto"
     threads: int = 1
-    """Threads inside one operator. One per worker process serves most requests per core."""
+    """Number of threads inside one operator. One per worker process gives the highest throughput
+    per core."""
     cuda_device_id: int = 0
     cuda_buckets: tuple[int, ...] = ()
-    """On CUDA, the batch sizes that are run, ascending; smaller batches are filled up, larger ones
-    split (:mod:`cifar10.cuda_batches`). Empty: batches run as they come, each new size slow once.
-    On the CPU no size is slow, and they always run as they come."""
+    """Batch sizes used on CUDA, ascending. Smaller batches are padded and larger ones split
+    (:mod:`cifar10.cuda_batches`). Empty: batches keep their size, and each new size is slow once.
+    Ignored on the CPU, where no size is slow."""
     cuda_memory_bytes: int | None = None
-    """The most that the memory arena of one session takes on CUDA; each bucket has one. cuDNN's
-    and CUDA's own memory is not in it. None: no bound."""
+    """Size limit of one session's memory arena on CUDA; each bucket has a session. It does not
+    count the memory of cuDNN and CUDA themselves. None: no limit."""
 
 
 def likely_device(device: Device) -> Literal["cpu", "cuda"]:
-    """Return where a session for ``device`` will execute, as far as is known without making one:
-    for ``auto``, CUDA where ONNX Runtime has it and there are an NVIDIA driver and cuDNN (that ONNX
-    Runtime lists its provider says nothing of either). Starts nothing, so that a process which
-    forks may ask."""
+    """Return the device on which a session for ``device`` will probably execute.
+
+    For ``auto`` that is CUDA if ONNX Runtime has the provider and both an NVIDIA driver and cuDNN
+    are found; ONNX Runtime lists the provider without either. No session is created, so a process
+    may call this before it forks.
+    """
     if device != "auto":
         return device
     has_cuda = CUDA_PROVIDER in ort.get_available_providers() and nvidia_driver_present()
@@ -76,46 +79,47 @@ class Predictor:
 
     Args:
         onnx: the ONNX file's bytes.
-        options: device and threads.
+        options: device, threads and memory.
 
     Raises:
-        InvalidGraphError: not an ONNX model, or one that breaks the graph contract
-            (uint8 ``image`` (N, 32, 32, 3) in, float32 ``probabilities`` (N, 10) out), or one that
-            keeps its weights in other files.
-        ProviderUnavailableError: ``device="cuda"`` and CUDA is not what would execute.
+        InvalidGraphError: not an ONNX model, or one that violates the graph contract
+            (uint8 ``image`` (N, 32, 32, 3) in, float32 ``probabilities`` (N, 10) out) or keeps its
+            weights in other files.
+        ProviderUnavailableError: ``device="cuda"``, but the model would not execute on CUDA.
     """
 
     def __init__(self, onnx: bytes, options: PredictorOptions = PredictorOptions()) -> None:
         if _has_external_data(onnx):
             message = (
-                "the ONNX model keeps weights in external files; only self-contained ones load"
+                "the ONNX model keeps weights in external files; only self-contained models load"
             )
             raise InvalidGraphError(message)
         self.options = options
         self._session = _create_session(onnx, options)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
-        """What the session really has, in order of preference."""
+        """Execution providers of the created session, in order of preference."""
         self.provider: str = self.providers[0]
-        """What executes."""
+        """Execution provider that runs the model."""
         _check_contract(self._session)
         self._bucketed: BucketedRuns | None = None
         if self.device == "cuda" and options.cuda_buckets:
             self._bucketed = self._bucketed_runs(onnx, "cuda")
         if options.device == "auto" and self.device == "cpu" and nvidia_driver_present():
             logger.warning(
-                "device auto: there is an NVIDIA driver, but this executes on %s; a session on "
-                "CUDA needs the `cuda` extra (CIFAR10_DEVICE=cuda says what is wrong)",
+                "device auto: an NVIDIA driver is present, but the model runs on %s; CUDA needs "
+                "the `cuda` extra (CIFAR10_DEVICE=cuda shows what is wrong)",
                 self.provider,
             )
         elif options.device == "auto":
             logger.info("device auto: executing on %s", self.provider)
 
     def _bucketed_runs(self, onnx: bytes, device: str) -> BucketedRuns:
-        """A session for each bucket: the first is the one there is, all on the same provider."""
-        there = [self._session]
+        """Return runs with one session per bucket, all on the same provider. The first bucket uses
+        the existing session."""
+        existing = [self._session]
 
         def open_session() -> ort.InferenceSession:
-            session = there.pop() if there else _create_session(onnx, self.options)
+            session = existing.pop() if existing else _create_session(onnx, self.options)
             if session.get_providers()[0] != self.provider:
                 message = f"a second session has {session.get_providers()}, not {self.provider}"
                 raise ProviderUnavailableError(message)
@@ -126,7 +130,7 @@ class Predictor:
 
     @property
     def device(self) -> str:
-        """``"cuda"`` or ``"cpu"``: where the model really executes."""
+        """Device on which the model actually executes, ``"cuda"`` or ``"cpu"``."""
         return "cuda" if self.provider == CUDA_PROVIDER else "cpu"
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -139,7 +143,7 @@ class Predictor:
             float32 (N, 10): class probabilities, each row summing to 1.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: the shape or dtype is wrong.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
             message = (
@@ -153,16 +157,16 @@ class Predictor:
         return result
 
     def warm_up(self, batch_sizes: Iterable[int] = (1,)) -> None:
-        """Run every batch size once, so that no request is the first of its shape."""
+        """Run every batch size once, so that no request pays for the first run of its shape."""
         for size in batch_sizes:
             self.predict(np.zeros((size, *IMAGE_SHAPE), np.uint8))
 
     def check_golden(self, golden: Golden) -> None:
-        """Compare the answer to the golden images with the card's.
+        """Check the model's answer to the golden images against the card's.
 
         Raises:
-            GoldenMismatchError: a difference above the card's tolerance: this machine computes
-                something else than the one that exported the model.
+            GoldenMismatchError: the difference exceeds the card's tolerance: this machine computes
+                different results than the one that exported the model.
         """
         found = self.predict(golden_images())
         expected = np.asarray(golden.probabilities, np.float32)
@@ -176,7 +180,7 @@ class Predictor:
 
 
 def _has_external_data(onnx: bytes) -> bool:
-    """Whether any tensor of the model, in whichever subgraph, names another file as its place."""
+    """Return whether any tensor of the model, in any subgraph, is stored in another file."""
     place = onnx.find(_EXTERNAL_DATA_KEY)
     while place >= 0:
         if _EXTERNAL_DATA_TAG.search(onnx[max(0, place - _LONGEST_TAG) : place]):
@@ -194,7 +198,7 @@ def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSess
         return _session(onnx, options, [cuda, CPU_PROVIDER])
     if CUDA_PROVIDER not in ort.get_available_providers():
         message = (
-            "device 'cuda' was asked for, but this ONNX Runtime was built without CUDA. "
+            "device 'cuda' was requested, but this ONNX Runtime was built without CUDA. "
             "Install the `cuda` extra (onnxruntime-gpu), or use device 'cpu'."
         )
         raise ProviderUnavailableError(message)
@@ -209,25 +213,25 @@ def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSess
 
 
 def cuda_options(options: PredictorOptions) -> dict[str, str]:
-    """What the CUDA provider is told (onnxruntime.ai, "CUDA Execution Provider")."""
-    told = {
+    """Return the options of the CUDA provider (onnxruntime.ai, "CUDA Execution Provider")."""
+    provider_options = {
         "device_id": str(options.cuda_device_id),
-        # Grown by what is needed: doubled each time, the arena takes up to twice that, for ever.
+        # Extend the arena by what is needed; doubling would hold up to twice that for ever.
         "arena_extend_strategy": "kSameAsRequested",
-        # No trying of every algorithm at the start, whose winner would differ from run to run.
+        # Exhaustive search would be slow to start and choose differently from run to run.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # Full float32, so that a GPU's answers are those that the card's golden answers came from.
+        # Full float32, so that a GPU's answers match the card's golden answers.
         "use_tf32": "0",
     }
     if options.cuda_memory_bytes is not None:
-        told["gpu_mem_limit"] = str(options.cuda_memory_bytes)
-    return told
+        provider_options["gpu_mem_limit"] = str(options.cuda_memory_bytes)
+    return provider_options
 
 
 def _no_cuda(reason: str) -> str:
     first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
     return (
-        "device 'cuda' was asked for, but CUDA is not what would execute "
+        "device 'cuda' was requested, but the model would not run on CUDA "
         f"({first}). Check the NVIDIA driver (nvidia-smi) and the CUDA libraries "
         "(pip install 'onnxruntime-gpu[cuda,cudnn]'), or use device 'cpu'."
     )
@@ -241,7 +245,7 @@ def _session(
     session_options.intra_op_num_threads = options.threads
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = 3
-    # Spinning threads starve the neighbours on shared cores.
+    # Spinning threads take CPU time from other processes on shared cores.
     session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not cpu_fallback:
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -262,12 +266,12 @@ def _check_contract(session: ort.InferenceSession) -> None:
         (OUTPUT.name, "tensor(float)", (CLASS_COUNT,)),
     ]
     if found != expected:
-        message = f"the graph has inputs and outputs {found}, the contract is {expected}"
+        message = f"the graph has inputs and outputs {found}, but the contract is {expected}"
         raise InvalidGraphError(message)
 
 
 def nvidia_driver_present() -> bool:
-    """Return whether an NVIDIA driver can be loaded; starts nothing."""
+    """Return whether an NVIDIA driver can be loaded. Does not initialise CUDA."""
     for library in ("libcuda.so.1", "nvcuda.dll"):
         try:
             ctypes.CDLL(library)
@@ -278,17 +282,17 @@ def nvidia_driver_present() -> bool:
 
 
 def cudnn_present() -> bool:
-    """Whether the CUDA provider would find cuDNN: as a package of pip's, or as the system's."""
+    """Return whether the CUDA provider would find cuDNN, installed by pip or by the system."""
     try:
         if importlib.util.find_spec("nvidia.cudnn") is not None:
             return True
     except ModuleNotFoundError:
-        pass  # not even the package that it would be in
+        pass  # its parent package is missing too
     return ctypes.util.find_library("cudnn") is not None
 
 
 def _preload_cuda() -> None:
-    """Load the CUDA libraries that pip installed, where ONNX Runtime cannot find them itself."""
+    """Load CUDA libraries installed by pip, which ONNX Runtime may not find itself."""
     preload = getattr(ort, "preload_dlls", None)
     if preload is not None:
         preload()

@@ -1,8 +1,8 @@
-"""Import what writes to standard error while it is imported, without what it writes.
+"""Import a noisy module without showing what it writes to standard error.
 
-TensorFlow logs from C++ before it has read ``TF_CPP_MIN_LOG_LEVEL``: a screenful before the first
-line of ours, about nothing that went wrong. Whoever sets that variable, to any other value than the
-one that asks for silence, sees it all: also what an import says that then kills the process.
+TensorFlow logs from C++ before it reads ``TF_CPP_MIN_LOG_LEVEL``: a screenful of harmless messages
+before our first line. Setting that variable to any value other than 3 shows everything, including
+the output of an import that kills the process.
 """
 
 import importlib
@@ -17,10 +17,10 @@ _SILENCE: Final = "3"
 
 
 def import_quietly(name: str) -> None:
-    """Import the module ``name``; what it writes to standard error is shown only if that fails.
+    """Import the module ``name``. Show what it writes to standard error only if the import fails.
 
     Raises:
-        Exception: whatever the import raises.
+        Exception: any exception that the import raises.
     """
     if sys.stderr is None or os.environ.get(_VARIABLE, _SILENCE) != _SILENCE:
         importlib.import_module(name)

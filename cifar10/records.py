@@ -1,7 +1,7 @@
-"""Convert frozen dataclasses to JSON and back, checked field by field.
+"""Convert frozen dataclasses to JSON and back, checking every field.
 
-A field that is missing, unknown, of the wrong type or outside what JSON can carry (NaN, infinity,
-integers above 64 bits, lone surrogates) is an error that names it, never a default.
+A field that is missing, unknown, of the wrong type or not representable in JSON (NaN, infinity,
+integers above 64 bits, lone surrogates) is an error that names it; defaults are never used.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 T = TypeVar("T")
 
 MAX_BYTES: Final = 8 << 20
-"""Largest JSON text that is parsed. The largest card so far has 13 kB."""
+"""Largest JSON text that is parsed, in bytes. The largest card so far has 13 kB."""
 
 MAX_DEPTH: Final = 32
 """Deepest nesting of objects and lists."""
@@ -40,12 +40,12 @@ def from_json(
     Args:
         record_type: the dataclass.
         text: the JSON.
-        added_later: fields that older files lack → their values; a mapping completes the object
-            of that name in the file.
+        added_later: fields that older files lack → their values; a mapping adds fields to the
+            object of that name.
 
     Raises:
-        RecordError: not JSON, larger than :data:`MAX_BYTES`, or a field is missing, unknown, of the
-            wrong type or not to be carried by JSON.
+        RecordError: the text is not JSON or is larger than :data:`MAX_BYTES`, or a field is
+            missing, unknown, of the wrong type or not representable in JSON.
     """
     value = _parse(text, record_type.__name__)
     if isinstance(value, dict):
@@ -55,7 +55,8 @@ def from_json(
 
 
 def _parse(text: str | bytes, where: str) -> Any:
-    """Return the parsed JSON. Its numbers are finite and fit 64 bits, its text encodes to UTF-8."""
+    """Return the parsed JSON, after checking that its numbers are finite and fit 64 bits and that
+    its text can be encoded in UTF-8."""
     if len(text) > MAX_BYTES:
         message = f"{where}: {len(text):,} bytes, expected at most {MAX_BYTES:,}"
         raise RecordError(message)
@@ -71,7 +72,7 @@ def _parse(text: str | bytes, where: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    message = f"{name} is not a number of JSON"
+    message = f"{name} is not a JSON number"
     raise ValueError(message)
 
 

@@ -1,4 +1,4 @@
-"""The model that answers where none is named."""
+"""Choose the default model: the one used when a request or command names none."""
 
 from collections.abc import Collection
 from typing import Final, Literal
@@ -7,20 +7,20 @@ RELEASED: Final[dict[Literal["cpu", "cuda"], tuple[str, ...]]] = {
     "cpu": ("compact_int8", "compact"),
     "cuda": ("compact", "compact_int8"),
 }
-"""By where it runs, the first choice first. On an Intel Xeon (Sapphire Rapids) int8 halved the
-time, on an AMD EPYC without VNNI it took a third off, and it cost no accuracy that the test images
-show; on ARM, and on CUDA, it has not been measured."""
+"""Released models by device, in order of preference. int8 halved the time on an Intel Xeon
+(Sapphire Rapids) and took a third off on an AMD EPYC without VNNI, with no loss of accuracy that
+the test images show. It has not been measured on ARM or CUDA."""
 
 
 def default_model(names: Collection[str], device: Literal["cpu", "cuda"]) -> str | None:
-    """The default among ``names``: the only one, or the first that is released for ``device``.
+    """Return the default among ``names``: the only one, or the first released for ``device``.
 
     Args:
-        names: the models there are.
-        device: where they will run.
+        names: the available models.
+        device: the device they will run on.
 
     Returns:
-        None where none of several is released.
+        The name, or None if there are several and none is released.
     """
     if len(names) == 1:
         return next(iter(names))

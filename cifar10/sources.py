@@ -1,13 +1,13 @@
-"""Read CIFAR-10 from the forms it comes in, streamed and checked.
+"""Read and validate CIFAR-10 from any of the forms in which it is distributed.
 
-- an image folder: ``train/<class>/*`` and ``test/<class>/*`` (JPEG, PNG or WebP, 32×32), in which
-  links are followed, and what operating systems leave in folders is passed over;
-- a tar (plain, gz, bz2, xz) or zip of one, read without unpacking it to disk;
-- the official ``cifar-10-batches-py`` folder, or its archive;
-- an ``.npz`` with ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+- an image folder: ``train/<class>/*`` and ``test/<class>/*`` (JPEG, PNG or WebP, 32×32). Links are
+  followed, and files that operating systems leave in folders are ignored.
+- a tar (plain, gz, bz2, xz) or zip of such a folder, read without unpacking it to disk
+- the official ``cifar-10-batches-py`` folder, or its archive
+- an ``.npz`` with ``x_train``, ``y_train``, ``x_test``, ``y_test``
 
-Every error names the file and the remedy. No pickle is executed: the official batches are pickles,
-and are read by an unpickler that knows NumPy arrays and nothing else.
+Every error names the file and the remedy. The official batches are pickles; they are read by an
+unpickler that accepts only NumPy arrays, so no code in them is executed.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from cifar10.images import decode_tile, image_format
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 
 Progress = Callable[[int, int], None]
-"""Called with (images done, images expected)."""
+"""Progress callback, called with (images done, images expected)."""
 
 TRAIN_COUNT: Final = 50_000
 TEST_COUNT: Final = 10_000
@@ -49,13 +49,13 @@ OFFICIAL_MD5: Final = {
 """MD5 of the official batch files, as torchvision's CIFAR10 dataset publishes them."""
 
 _MAX_MEMBER_BYTES: Final = 64 * 1024 * 1024
-"""No image or batch file is nearly as large: more is not CIFAR-10."""
+"""Largest member file that is read; no image or batch file of CIFAR-10 is nearly as large."""
 
 _FETCH_AGAIN: Final = "The file is truncated or damaged: get it again."
 
 _SYSTEM_FILES: Final = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _SYSTEM_FOLDERS: Final = frozenset(("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"))
-"""What Windows, macOS and network drives leave beside pictures, in small letters."""
+"""Files and folders that Windows, macOS and network drives leave beside pictures, in lower case."""
 
 _IMAGE_SUFFIXES: Final = frozenset(
     (
@@ -63,14 +63,14 @@ _IMAGE_SUFFIXES: Final = frozenset(
         *(".heic", ".heif", ".avif", ".jxl", ".ppm"),
     )
 )
-"""A file with such a name is meant as a picture: if it is none that is read here, that is told."""
+"""Suffixes that mark a file as a picture. If such a file cannot be read, that is an error."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RawArrays:
-    """The dataset as it came, before splitting.
+    """The dataset as read from its source, before splitting.
 
     ``x_*``: uint8 (N, 32, 32, 3), RGB, 0–255. ``y_*``: uint8 (N,), class ids 0–9.
     """
@@ -80,15 +80,15 @@ class RawArrays:
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.uint8]
     official: bool = False
-    """True: byte for byte the official CIFAR-10, proven by its checksums."""
+    """Whether these are the official files, verified by their checksums."""
 
 
 def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
-    """Read the dataset at ``path``, whichever of the known forms it has.
+    """Read the dataset at ``path``, in any of the known forms.
 
     Raises:
         DatasetNotFoundError: there is nothing at ``path``.
-        DataError: it is none of the known forms, or is incomplete or damaged.
+        DataError: the form is unknown, or the data is incomplete or damaged.
     """
     if not path.exists():
         message = f"there is no dataset at {path}; see `cifar10 data --help`"
@@ -106,13 +106,13 @@ def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
 
 
 def shown(name: object) -> str:
-    """A path or a file's name as text that can be written: what is not UTF-8 as ``\\xNN``."""
+    """Return a path or file name as printable text, with non-UTF-8 bytes as ``\\xNN``."""
     return os.fsencode(str(name)).decode("utf-8", "backslashreplace").replace("\r", "\\r")
 
 
 def files_below(folder: Path) -> list[Path]:
-    """List every file in a folder and those below it, in order, links to folders followed. A link
-    that leads nowhere is listed like a file; one that leads back to where it lies is not followed.
+    """List every file in a folder and its subfolders, sorted. Links to folders are followed, except
+    those that lead back to a parent folder. Broken links are listed like files.
 
     Raises:
         DataError: a folder cannot be read.
@@ -124,7 +124,7 @@ def files_below(folder: Path) -> list[Path]:
 
     found: list[Path] = []
     above: dict[str, frozenset[str]] = {}
-    """Folder → the real paths of it and those above it, on the way by which it was reached."""
+    """Folder → the real paths of the folder and its parents, along the path that led to it."""
     for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         here = above.get(str(Path(root).parent), frozenset()) | {os.path.realpath(root)}
         above[root] = here
@@ -147,16 +147,16 @@ def _folder_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         if not _wanted(name):
             continue
         if not file.exists():
-            message = f"{shown(file)} is a link to nothing. Restore what it links to, or remove it."
+            message = f"{shown(file)} is a broken link. Restore its target, or remove the link."
             raise DataError(message)
-        if file.is_file():  # not a pipe, which has no end
+        if file.is_file():  # not a pipe, which would block
             yield name, _bounded(name, file.stat().st_size, file.read_bytes)
 
 
 def _zip_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            # Some programs for Windows write their own separator.
+            # Some Windows programs write backslashes as separators.
             name = PurePosixPath(member.filename.replace("\\", "/"))
             if not member.filename.endswith(("/", "\\")) and _wanted(name):
                 yield name, _bounded(name, member.file_size, partial(_unzip, archive, member))
@@ -166,7 +166,7 @@ def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Read one file of a zip.
 
     Raises:
-        DataError: it is encrypted, or packed in a way that Python cannot unpack.
+        DataError: it is encrypted or uses an unsupported compression method.
     """
     name = shown(member.filename)
     if member.flag_bits & 1:
@@ -176,8 +176,8 @@ def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         return archive.read(member)
     except NotImplementedError as error:
         message = (
-            f"{name} is packed with method {member.compress_type}, which cannot be unpacked here "
-            "(9 is Deflate64, which Windows uses for large files). Unpack the zip and name the "
+            f"{name} uses compression method {member.compress_type}, which is not supported "
+            "(9 is Deflate64, which Windows uses for large files). Unpack the zip and give the "
             "folder, or pack it again with Deflate."
         )
         raise DataError(message) from error
@@ -202,7 +202,7 @@ def _tar_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 def _bounded(name: PurePosixPath, size: int, read: Callable[[], bytes]) -> bytes:
     if size > _MAX_MEMBER_BYTES:
-        message = f"{shown(name)} has {size:,} bytes: too large to be a part of CIFAR-10"
+        message = f"{shown(name)} has {size:,} bytes: too large for a file of CIFAR-10"
         raise DataError(message)
     return read()
 
@@ -216,13 +216,13 @@ def _wanted(name: PurePosixPath) -> bool:
 
 
 def _split_of(name: PurePosixPath) -> str | None:
-    """``train`` or ``test`` for ``[.../]train/<class>/<file>``, otherwise None."""
+    """Return ``train`` or ``test`` for ``[.../]train/<class>/<file>``, otherwise None."""
     parts = name.parts
     return parts[-3] if len(parts) >= 3 and parts[-3] in ("train", "test") else None
 
 
 class _Collector:
-    """Gathers images, or official batches, from the members of a folder or an archive."""
+    """Collects images, or official batches, from the members of a folder or an archive."""
 
     def __init__(self, path: Path, progress: Progress | None) -> None:
         self.path = path
@@ -230,7 +230,7 @@ class _Collector:
         self.images: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
         self.labels: dict[str, list[int]] = {"train": [], "test": []}
         self.batches: dict[str, bytes] = {}
-        self.passed_over: list[str] = []
+        self.skipped: list[str] = []
 
     def collect(self, members: Iterator[tuple[PurePosixPath, bytes]]) -> RawArrays:
         done = 0
@@ -243,12 +243,12 @@ class _Collector:
             done += 1
             if self.progress is not None:
                 self.progress(done, TRAIN_COUNT + TEST_COUNT)
-        if self.passed_over:
-            first = ", ".join(self.passed_over[:3])
+        if self.skipped:
+            first = ", ".join(self.skipped[:3])
             logger.warning(
-                "%s: %d files that are no pictures are passed over, such as %s",
+                "%s: skipped %d files that are not pictures, such as %s",
                 shown(self.path),
-                len(self.passed_over),
+                len(self.skipped),
                 first,
             )
         if self.batches:
@@ -271,14 +271,14 @@ class _Collector:
         return np.stack(images) if images else np.empty((0, *IMAGE_SHAPE), np.uint8)
 
     def _add_image(self, name: PurePosixPath, data: bytes) -> bool:
-        """Add one picture; False where the file neither is one nor is named like one."""
+        """Add one picture. Return False for a file whose content and name are not a picture's."""
         if name.suffix.lower() not in _IMAGE_SUFFIXES and not _is_image(data):
-            self.passed_over.append(shown(name))
+            self.skipped.append(shown(name))
             return False
         split, label = name.parts[-3], name.parts[-2]
         if label not in LABELS:
             message = (
-                f"{shown(self.path)}: {shown(name)} lies in an unknown class folder "
+                f"{shown(self.path)}: {shown(name)} is in an unknown class folder "
                 f"{shown(label)!r}; "
                 f"expected one of {', '.join(LABELS)}"
             )
@@ -317,12 +317,12 @@ def _read_npz(path: Path) -> RawArrays:
 
 
 def checked_arrays(source: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any) -> RawArrays:
-    """Arrays from elsewhere, with their types, shapes and label range checked.
+    """Return the arrays as a dataset after checking their types, shapes and label range.
 
-    Labels may be (N,) or (N, 1) of any integer type, as Keras gives them.
+    Labels may be (N,) or (N, 1) of any integer type, as Keras returns them.
 
     Raises:
-        DataError: naming the array that is wrong.
+        DataError: an array is wrong; the message names it.
     """
     checked = []
     for split, images, labels in (("train", x_train, y_train), ("test", x_test, y_test)):
@@ -357,8 +357,8 @@ def _read_batches(path: Path, batches: dict[str, bytes]) -> RawArrays:
         found = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if found != OFFICIAL_MD5[name]:
             message = (
-                f"{path}: {name} has MD5 {found}, the official file has {OFFICIAL_MD5[name]}. "
-                f"{_FETCH_AGAIN} (Changed data of your own: store it as an .npz.)"
+                f"{path}: {name} has MD5 {found}, but the official file has {OFFICIAL_MD5[name]}. "
+                f"{_FETCH_AGAIN} (If you changed the data yourself, store it as an .npz.)"
             )
             raise DataError(message)
     parts = {name: _read_batch(path, name, data) for name, data in batches.items()}
@@ -384,7 +384,7 @@ def _read_batch(path: Path, name: str, data: bytes) -> tuple[NDArray[Any], NDArr
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays and built-in containers; refuses to import anything else."""
+    """Unpickler for NumPy arrays and built-in containers that refuses to import anything else."""
 
     _ALLOWED: Final = {
         ("numpy.core.multiarray", "_reconstruct"),

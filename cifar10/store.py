@@ -31,17 +31,17 @@ KERAS_FILE: Final = "model.keras"
 TRAINING_FILE: Final = "training.json"
 HISTORY_FILE: Final = "history.csv"
 REFUSED_FILE: Final = "refused.json"
-"""In place of a card: a variant that loses too much to be served."""
+"""File that takes the place of a card for a variant that lost too much accuracy to be served."""
 
 MAX_ONNX_BYTES: Final = 2 << 30
-"""Protobuf reads no larger message."""
+"""Size limit of a Protobuf message."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model read from the store: the bytes are those whose digest was checked."""
+    """A model read from the store; ``onnx`` holds the bytes whose digest was checked."""
 
     card: ModelCard
     onnx: bytes
@@ -54,10 +54,10 @@ class ModelStore:
         self.root = root
 
     def folder(self, name: str) -> Path:
-        """The folder of ``name``, whether or not it exists.
+        """Return the folder of model ``name``, whether or not it exists.
 
         Raises:
-            InvalidModelNameError: ``name`` could not be a model's name (or leaves the store).
+            InvalidModelNameError: ``name`` is not a valid model name (or would leave the store).
         """
         if not _NAME.fullmatch(name):
             message = f"{name!r} is not a model name: expected lower-case letters, digits and _"
@@ -65,10 +65,10 @@ class ModelStore:
         return self.root / name
 
     def names(self) -> list[str]:
-        """The names of all complete models (those with a card), sorted.
+        """Return the names of all complete models (those with a card), sorted.
 
         Raises:
-            UnreadableStoreError: this user may not read the store, or a folder in it.
+            UnreadableStoreError: this user may not read the store or a folder in it.
         """
         try:
             if not self.root.is_dir():
@@ -81,16 +81,16 @@ class ModelStore:
         except PermissionError as error:
             message = (
                 f"the model store {self.root} cannot be read: {error.strerror}: {error.filename}. "
-                f"Let this user read it (chmod -R a+rX {self.root}), or name another store: "
+                f"Let this user read it (chmod -R a+rX {self.root}), or use another store: "
                 "CIFAR10_MODELS=PATH"
             )
             raise UnreadableStoreError(message) from error
 
     def refused(self) -> list[RefusedVariant]:
-        """The variants that were made and refused, by name.
+        """Return the variants that were made and rejected, sorted by name.
 
         Raises:
-            InvalidCardError: a file that does not say so, or that is another variant's.
+            InvalidCardError: a ``refused.json`` is invalid or belongs to another variant.
         """
         if not self.root.is_dir():
             return []
@@ -110,7 +110,7 @@ class ModelStore:
         return found
 
     def card(self, name: str) -> ModelCard:
-        """The card of ``name``, validated.
+        """Return the validated card of model ``name``.
 
         Raises:
             InvalidModelNameError, ModelNotFoundError, InvalidCardError
@@ -134,7 +134,7 @@ class ModelStore:
         except InvalidCardError:  # another variant's; this one is missing either way
             refused = {}
         if name in refused:
-            return f"{name!r} cannot be used: it was refused, for it {refused[name].reason}"
+            return f"{name!r} cannot be used: it was refused because it {refused[name].reason}"
         names = self.names()
         near = did_you_mean(name, names)
         remedy = near or f" Make it: cifar10 train {name} && cifar10 export {name}"
@@ -143,11 +143,12 @@ class ModelStore:
         )
 
     def load(self, name: str) -> StoredModel:
-        """The card of ``name`` and the ONNX file that it describes.
+        """Return the card of model ``name`` and the ONNX file that it describes.
 
         Raises:
             InvalidModelNameError, ModelNotFoundError, InvalidCardError
-            DigestMismatchError: the file is not the one the card describes; names both digests.
+            DigestMismatchError: the file is not the one the card describes; the message gives both
+                digests.
         """
         card = self.card(name)
         path = self.folder(name) / ONNX_FILE
@@ -170,18 +171,18 @@ class ModelStore:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, lower-case hexadecimal, read in pieces."""
+    """Return the SHA-256 of a file in lower-case hexadecimal, without reading it whole."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file; never wait, as reading a FIFO or a device could.
+    """Return the content of a regular file. Refuses FIFOs and devices, which could block.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or has more than ``max_bytes``.
+        OSError: it cannot be read, is not a regular file, or has more than ``max_bytes``.
     """
-    # O_NONBLOCK: opening a FIFO waits for its writer. It has no effect on a regular file.
+    # O_NONBLOCK, because opening a FIFO blocks until it has a writer. No effect on a regular file.
     with open(path, "rb", opener=_open_without_waiting) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -200,7 +201,7 @@ def _reason(error: Exception) -> str:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``path`` so that readers and crashes leave either the old file or the whole new one."""
+    """Write ``path`` atomically: readers, and a crash, see either the old file or the new one."""
     content = data.encode() if isinstance(data, str) else data
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -210,7 +211,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it private; a store is read by other users
+        temporary.chmod(0o644)  # mkstemp makes it private, but other users read the store
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

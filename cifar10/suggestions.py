@@ -1,19 +1,19 @@
-""" "Did you mean …?" for names that do not exist."""
+"""Suggest similar names for a name that does not exist: "Did you mean …?"."""
 
 from collections.abc import Iterable
 from typing import Final
 
 FLOOR: Final = 0.65
-"""Least similarity (0 to 1, :class:`difflib.SequenceMatcher`) of a name that is suggested."""
+"""Minimum similarity of a suggested name (0 to 1, :class:`difflib.SequenceMatcher`)."""
 _MOST: Final = 3
 
 
 def closest(name: str, existing: Iterable[str]) -> list[str]:
-    """Return the existing names most like ``name``, the likeliest first; at most three.
+    """Return the existing names most similar to ``name``, best match first; at most three.
 
-    What all existing names begin with (``--``, ``CIFAR10_``) says nothing and is not compared.
+    A prefix that all names share (``--``, ``CIFAR10_``) is not compared.
     """
-    import difflib  # only a misspelt name pays for it
+    import difflib  # imported only when a name is misspelt
 
     there = list(dict.fromkeys(existing))
     shared = _shared_start([name, *there]) if len(there) > 1 else ""
@@ -35,7 +35,8 @@ def _shared_start(names: list[str]) -> str:
 
 
 def did_you_mean(name: str, existing: Iterable[str]) -> str:
-    """Return `` Did you mean NAME?`` with a leading space, or nothing when no name is near."""
+    """Return `` Did you mean NAME?`` with a leading space, or an empty text if no name is
+    similar."""
     near = closest(name, existing)
     if not near:
         return ""

@@ -1,6 +1,6 @@
-"""The chunks of a WebP file: its size, its metadata.
+"""Read the chunks of a WebP file: its size and its metadata.
 
-The decoder allocates the whole canvas when it is created, so the size is read before that.
+The decoder allocates the whole canvas when it is created, so the size is read beforehand.
 
 Sources: RFC 9649 (container, lossless), RFC 6386, section 9.1 (lossy).
 """
@@ -12,16 +12,17 @@ from cifar10.image_layout import ImageLayout
 from cifar10.orientation import orientation_of
 
 MAX_CHUNKS: Final = 1_024
-"""Only metadata is looked for; it follows the picture, or all frames of an animation."""
+"""Maximum number of chunks searched for metadata, which follows the picture, or all frames of an
+animation."""
 
 _FIRST_CHUNK: Final = 12
 
 
 def webp_layout(data: bytes) -> ImageLayout | None:
-    """Read the layout of ``data``, which begins as a WebP. Never raises, takes linear time.
+    """Read the layout of ``data``, which starts like a WebP. Never raises; takes linear time.
 
     Returns:
-        None where no size can be read.
+        The layout, or None if the size cannot be read.
     """
     size = _size(data)
     if size is None:
@@ -49,7 +50,7 @@ def _size(data: bytes) -> tuple[int, int] | None:
 
 
 def _metadata(data: bytes) -> tuple[bytes | None, bytes | None]:
-    """(EXIF block, XMP packet)."""
+    """Return (EXIF block, XMP packet), each None if missing."""
     found: dict[bytes, bytes] = {}
     position = _FIRST_CHUNK
     for _ in range(MAX_CHUNKS):

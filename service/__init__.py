@@ -1,14 +1,15 @@
-"""The service: POST an image, get its class.
+"""The HTTP service: POST an image, get its class.
 
-One request, from socket to answer: ``edge`` (finds who answers, and writes the answer) →
-``classify`` (the steps of that address) → ``upload`` (body → image bytes) → ``inference`` (image
-bytes → tile, through the kernel; in a ``fair_thread`` where that takes long) → ``batcher`` (tiles →
-probabilities). ``app`` is what ``bentoml serve`` starts; ``exchange`` has the words they share;
-refusals are made in ``problems``, counted in ``metrics``; ``memory`` has what they took given back.
+The path of one request: ``edge`` (finds the route, writes the response) → ``classify`` (the route's
+handler) → ``upload`` (body → image bytes) → ``inference`` (image bytes → tile, through the kernel;
+in a ``fair_thread`` if that takes long) → ``batcher`` (tiles → probabilities). ``app`` is what
+``bentoml serve`` starts. ``exchange`` holds the types that these modules share. ``problems``
+creates refusals and ``metrics`` counts them. ``memory`` makes the allocator return freed memory.
 
-Around it: ``supervisor`` keeps the worker processes, ``server`` their connections, ``board`` what
-they know of each other; ``gpu`` adds the GPUs to the metrics; ``access``, ``reload`` and
-``tracing`` are off unless they are set.
+Supporting modules: ``supervisor`` manages the worker processes, ``server`` their connections and
+``board`` the state that they share; ``gpu`` adds the GPUs to the metrics. ``access``, ``reload``
+and ``tracing`` are off unless configured.
 
-Takes image bytes only: no URL is fetched, no pickle is read, no header decides what an image is.
+The service accepts image bytes only: it fetches no URL, reads no pickle and never trusts a header
+about an image's type.
 """

@@ -1,4 +1,4 @@
-"""Who may ask, how often, and from whose pages: nothing of it is on unless it is set."""
+"""Access control: bearer tokens, rate limit and CORS. Each is off unless configured."""
 
 import hmac
 from typing import Any, Final
@@ -14,22 +14,22 @@ from service.workers.board import Board
 ALWAYS_OPEN: Final = frozenset(
     ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")
 )
-"""For those who watch over the server: no token, no limit."""
+"""Paths of health checks, exempt from token and rate limit."""
 
 ADMINISTRATION: Final = "/models/{name}/reload"
-"""The route that asks for the administrator's token by itself."""
+"""The administrative route, whose handler checks the administrator's token itself."""
 
 _PREFLIGHT_SECONDS: Final = b"600"
 _BEARER: Final = b"bearer "
 
 
 class Access:
-    """Checks a request before anybody answers it.
+    """Checks a request before its handler runs.
 
     Args:
-        settings: token, rate and origins.
-        board: what the workers share.
-        key: of the rate limit's buckets.
+        settings: the tokens, the rate limit and the allowed origins.
+        board: the memory that the workers share.
+        key: key of the rate limit's address hash.
     """
 
     def __init__(self, settings: Settings, board: Board, key: bytes) -> None:
@@ -41,14 +41,14 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is nothing to check."""
+        """Whether no check is configured."""
         return not self._tokens and self._limit is None and not self._origins
 
     def admit(self, scope: Scope, route: Route | None) -> Answer | None:
-        """Let a request pass, or answer it: a browser's question before the request itself.
+        """Check a request. Return None to admit it, or the answer to a CORS preflight request.
 
         Raises:
-            Problem: 401 without the token, 429 too often.
+            Problem: 401 without a valid token, 429 above the rate limit.
         """
         if scope["path"] in ALWAYS_OPEN:
             return None
@@ -64,7 +64,7 @@ class Access:
         return None
 
     def headers(self, scope: Scope) -> Headers:
-        """What lets the page that asked read the answer."""
+        """Return the CORS headers that let the requesting page read the answer."""
         if not self._origins:
             return ()
         origin = _header(scope["headers"], b"origin")
@@ -89,15 +89,15 @@ class Access:
 
 
 def check_token(headers: Any, accepted: tuple[SecretStr, ...]) -> None:
-    """Whether one of the tokens accepted came as ``Authorization: Bearer``.
+    """Check that the headers contain an accepted token, as ``Authorization: Bearer``.
 
     Raises:
-        Problem: 401.
+        Problem: 401 if they do not.
     """
     given = _header(headers, b"authorization")
     if given[: len(_BEARER)].lower() == _BEARER:
         token = given[len(_BEARER) :].strip()
-        # All of them are compared, and each in the same time, however much of it is right.
+        # Compare with every token, each in constant time.
         matches = [hmac.compare_digest(token, one.get_secret_value().encode()) for one in accepted]
         if any(matches):
             return

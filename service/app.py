@@ -1,9 +1,9 @@
 """The BentoML service that ``bentoml serve`` starts, with our edge in front of its application.
 
-BentoML provides the command line, the listening socket, builds and containers. Requests do not pass
-through its middleware, which costs more than the model does and limits nothing. On Linux, the one
-worker that BentoML starts becomes the supervisor of ours (:mod:`service.workers.supervisor`);
-elsewhere BentoML's workers serve by themselves.
+BentoML provides the command line, the listening socket, builds and containers. Requests bypass its
+middleware, which costs more than the model does and enforces no limits. On Linux, the one worker
+that BentoML starts becomes the supervisor of our workers (:mod:`service.workers.supervisor`); on
+other systems BentoML's workers serve requests themselves.
 """
 
 import os
@@ -34,29 +34,29 @@ def _settings() -> Settings:
     try:
         return read_settings()
     except SettingsError as error:
-        raise BentoMLException(str(error)) from error  # which its command line shows as one line
+        raise BentoMLException(str(error)) from error  # BentoML prints it as one line
 
 
 SETTINGS = _settings()
 
 
 class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not typed to us
-    """A BentoML service whose requests are answered by :class:`service.edge.Edge`."""
+    """BentoML service whose requests are answered by :class:`service.edge.Edge`."""
 
     def inject_config(self) -> None:
-        """Prepare BentoML, which calls this before it starts, serves or builds a service."""
+        """Prepare BentoML. It calls this method before it starts, serves or builds a service."""
         prepare_bentoml()
         super().inject_config()
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """Return the application of one worker process. Does not return in a process that BentoML
-        started with a socket to serve: that supervises ours, until it is told to end."""
+        """Return the application of one worker process. In a process that BentoML started with a
+        socket, do not return: supervise our workers until the server is stopped."""
         configure_logging()
         command = click.get_current_context(silent=True)
         behind = super().to_asgi(is_main)
         if not CAN_FORK or command is None or command.params.get("fd") is None:
             return _edge(behind, Place.alone(), new_key())
-        from service.workers.server import Launch, run_worker  # what it imports is not everywhere
+        from service.workers.server import Launch, run_worker  # its imports need Linux
 
         said = {
             name: value
@@ -95,7 +95,7 @@ def _edge(behind: Application, place: Place, rate_key: bytes) -> Edge:
     service_class=EdgeService,
     workers=1 if CAN_FORK else SETTINGS.workers,
     http={"host": default_host()},
-    # Off, because the edge does these itself; and BentoML's metrics take labels from requests.
+    # Off, because the edge does these itself, and BentoML's metrics use request data as labels.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
@@ -106,13 +106,13 @@ class Cifar10:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def refuse_to_start_broken() -> None:
-        """Check the store once, in the supervisor, where a failure ends the program."""
+        """Check settings and store once, in the supervisor, where a failure stops startup."""
         try:
             check_before_start(SETTINGS, ModelStore(models_dir()))
         except Cifar10Error as error:
             raise BentoMLException(str(error)) from error
         configure_logging()
-        # What this process found holds for all that it starts, whenever they look.
+        # Fix the number of workers for all processes that this one starts.
         os.environ[f"{PREFIX}WORKERS"] = str(SETTINGS.workers)
         leave_board(SETTINGS.workers)
         leave_parent()

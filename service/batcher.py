@@ -1,9 +1,10 @@
-"""The micro-batcher: one model's queue, run in batches of whatever is waiting.
+"""Micro-batcher: queues the requests of one model and runs whatever is waiting as one batch.
 
-Requests that arrive in the same turn of the event loop are answered by one run of the model, and a
-request that comes alone is run alone, at once: nothing ever waits for company. A model that is fast
-runs on the loop itself, where a hop to a thread and back would cost as much as the model does; a
-slow one runs in the worker's inference thread, and what arrives meanwhile is its next batch.
+Requests that arrive in the same iteration of the event loop share one run of the model. A request
+that arrives alone is run alone, at once: no request waits for a batch to fill. A fast model runs on
+the event loop itself, because switching to a thread and back would cost as much as the model does.
+A slow model runs in the worker's inference thread; requests that arrive meanwhile form its next
+batch.
 """
 
 import asyncio
@@ -26,22 +27,22 @@ Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
 INLINE_SECONDS: Final = 0.002
-"""A model that takes longer than this for each image of a full batch leaves the event loop. So a
-full batch holds the loop for some 60 ms at most. On the loop, models of 0.9 and 1.4 ms gave 1.4 and
-1.5 times the requests/s that they gave in a thread, with shorter tails (docs/experiments.md)."""
+"""Longest time per image, in a full batch, of a model that runs on the event loop. So a full batch
+blocks the loop for some 60 ms at most. On the loop, models of 0.9 and 1.4 ms served 1.4 and 1.5
+times the requests/s that they served in a thread, with shorter tails (docs/experiments.md)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Run:
-    """What is told of the run in which one request was answered, where it asks for that."""
+    """Timing of the run that served a request; recorded only on request."""
 
     queue_seconds: float = 0.0
-    """From its submission to the start of the run."""
+    """Time from the request's submission to the start of the run."""
     inference_seconds: float = 0.0
     images: int = 0
-    """In the run, its own and those of other requests."""
+    """Number of images in the run, including those of other requests."""
 
 
 @dataclass(eq=False, slots=True)
@@ -52,19 +53,19 @@ class _Item:
     deadline: float
     submitted: float
     answer: "asyncio.Future[Probabilities]"
-    told: Run | None
+    timing: Run | None
 
 
 class Batcher:
-    """The queue of one model. All methods are for the event loop's thread.
+    """The queue of one model. Call its methods from the event loop's thread only.
 
     Args:
         run: the model: uint8 (N, 32, 32, 3) → float32 (N, 10).
-        seconds_per_image: what a full batch takes of it, measured when it was warmed.
-        thread: where it runs when that is too long for the event loop.
-        max_batch: the most images in one run.
-        bound: the most images waiting or running.
-        metrics: of this model.
+        seconds_per_image: time per image in a full batch, measured during warm-up.
+        thread: executor of a model that is too slow for the event loop.
+        max_batch: largest number of images in one run.
+        bound: largest number of images waiting or running.
+        metrics: the model's metrics.
     """
 
     def __init__(
@@ -86,28 +87,28 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Item] = deque()
         self._held = 0
-        """Images of all the requests that are here."""
+        """Number of images of all unanswered requests."""
         self._shown_waiting = 0
         self._busy = False
-        """Whether a run is going on or will begin in the loop's next turn."""
+        """Whether a run is in progress or scheduled for the loop's next iteration."""
 
     async def predict(
-        self, images: Images, deadline: float, told: Run | None = None
+        self, images: Images, deadline: float, timing: Run | None = None
     ) -> Probabilities:
-        """Class probabilities of one request's images.
+        """Return the class probabilities of one request's images.
 
         Args:
-            images: uint8 (N, 32, 32, 3), RGB. More than ``max_batch`` are run one batch after the
-                other, so that small requests get their turn in between.
-            deadline: on the event loop's clock.
-            told: filled with what is told of the (last) run.
+            images: uint8 (N, 32, 32, 3), RGB. More than ``max_batch`` images are run as several
+                batches, so that small requests can run in between.
+            deadline: time on the event loop's clock.
+            timing: filled with the timing of the (last) run.
 
         Returns:
             float32 (N, 10).
 
         Raises:
-            Problem: 503, too many images are waiting; 504, the deadline has passed. What has not
-                begun by then never does.
+            Problem: 503 when too many images are waiting, 504 when the deadline has passed. Images
+                whose run has not started by the deadline are never run.
         """
         count = len(images)
         if self._held and self._held + count > self._bound:
@@ -116,22 +117,22 @@ class Batcher:
         self._held += count
         try:
             if count <= self._max_batch:
-                return await self._answer(images, deadline, told)
+                return await self._answer(images, deadline, timing)
             parts = [
-                await self._answer(images[start : start + self._max_batch], deadline, told)
+                await self._answer(images[start : start + self._max_batch], deadline, timing)
                 for start in range(0, count, self._max_batch)
             ]
             return np.concatenate(parts)
         finally:
             self._held -= count
 
-    async def _answer(self, images: Images, deadline: float, told: Run | None) -> Probabilities:
-        item = _Item(images, deadline, perf_counter(), self._loop.create_future(), told)
+    async def _answer(self, images: Images, deadline: float, timing: Run | None) -> Probabilities:
+        item = _Item(images, deadline, perf_counter(), self._loop.create_future(), timing)
         self._waiting.append(item)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._run_waiting)
-        if self._inline:  # it runs within a few turns of the loop, which no timer could cut short
+        if self._inline:  # it runs within a few iterations of the loop; a timer could not stop it
             return await item.answer
         self._show_queue()
         try:
@@ -156,13 +157,14 @@ class Batcher:
             )
 
     def _next_batch(self) -> list[_Item]:
-        """What is run next: in order, no more than ``max_batch`` images, nothing too late."""
+        """Take the next batch from the queue, in order: at most ``max_batch`` images. Skip requests
+        that are abandoned, and fail those past their deadline."""
         batch: list[_Item] = []
         count = 0
         now, clock = self._loop.time(), perf_counter()
         while self._waiting and count + len(self._waiting[0].images) <= self._max_batch:
             item = self._waiting.popleft()
-            if item.answer.done():  # nobody waits for it any more
+            if item.answer.done():  # its client no longer waits
                 continue
             self._metrics.queue_seconds.observe(clock - item.submitted)
             if item.deadline <= now:
@@ -180,8 +182,8 @@ class Batcher:
             self._metrics.queue_images.set(waiting)
 
     def _outcomes(self, batch: list[_Item]) -> list[Probabilities | Exception]:
-        """Run a batch, and where that fails each request of it alone, so that none of them fails
-        for its neighbour. Raises nothing."""
+        """Run a batch. If that fails, run each of its requests alone, so that one request cannot
+        fail the others. Never raises."""
         try:
             if len(batch) == 1:
                 return [self._timed_run(batch, batch[0].images)]
@@ -207,16 +209,16 @@ class Batcher:
         self._metrics.batch_images.observe(len(images))
         self._metrics.classified.inc(len(images))
         for item in batch:
-            if item.told is not None:
-                item.told.queue_seconds = started - item.submitted
-                item.told.inference_seconds = seconds
-                item.told.images = len(images)
+            if item.timing is not None:
+                item.timing.queue_seconds = started - item.submitted
+                item.timing.inference_seconds = seconds
+                item.timing.images = len(images)
         return probabilities
 
     def _deliver_soon(
         self, batch: list[_Item], done: "Future[list[Probabilities | Exception]]"
     ) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and with it those who waited
+        with suppress(RuntimeError):  # the loop has ended; nothing waits for the result
             self._loop.call_soon_threadsafe(self._deliver, batch, done.result())
 
     def _deliver(self, batch: list[_Item], outcomes: list[Probabilities | Exception]) -> None:
@@ -234,5 +236,5 @@ class Batcher:
 
 
 def past_deadline() -> Problem:
-    """504."""
+    """Return the 504 problem of a request whose deadline has passed."""
     return Problem(Kind.DEADLINE, "there was no answer before the request's deadline")

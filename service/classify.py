@@ -1,4 +1,4 @@
-"""``/classify`` and ``/classify/batch``: from a request to its prediction."""
+"""Handlers of ``/classify`` and ``/classify/batch``: turn a request into its predictions."""
 
 import io
 import math
@@ -24,17 +24,18 @@ DEFAULT_TOP_K: Final = 3
 
 NPY: Final = b"application/x-npy"
 MAX_NPY_HEADER_BYTES: Final = 512
-"""numpy's own headers have 118 for such an array. They are Python literals, parsed and not run."""
+"""Largest ``.npy`` header accepted. NumPy's own headers have 118 bytes for such an array. A header
+is a Python literal; it is parsed and not executed."""
 
 IMAGE_BYTES: Final = math.prod(IMAGE_SHAPE)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request's query asks for."""
+    """Options in a request's query."""
 
     model: str | None = None
-    """None: the default."""
+    """Name of the model; None: the default."""
     top_k: int = DEFAULT_TOP_K
     explain: bool = False
 
@@ -43,7 +44,7 @@ _DEFAULTS: Final = Wanted()
 
 
 class Classifier:
-    """Answers the two addresses."""
+    """Handles both routes."""
 
     def __init__(
         self, settings: Settings, models: ModelSet, bodies: BodyReader, inference: Inference
@@ -54,7 +55,7 @@ class Classifier:
         self._inference = inference
 
     async def one(self, request: Request) -> Answer:
-        """``POST /classify``: an image → its class."""
+        """Answer ``POST /classify``: an image → its class."""
         wanted = _wanted(request.query, ("model", "top_k", "explain"))
         model = self._models.get(wanted.model)
         if wanted.explain:
@@ -66,19 +67,21 @@ class Classifier:
         return json_answer({**prediction, **_model(model)})
 
     async def _explained(self, request: Request, model: LoadedModel, top_k: int) -> Answer:
-        """The same with a clock, which those who do not ask for it do not pay for."""
+        """Answer ``POST /classify?explain=true``: also time each stage. Other requests skip
+        this."""
         clock, run = StageClock(), Run()
         body = await self._bodies.read(request)
         clock.lap("body")
         tile = await self._inference.decode(request, body)
         clock.lap("decode")
         probabilities = await self._inference.predict(model, tile, request.deadline, run)
-        told = {"explanation": explanation(tile, clock, run)}
+        explained = {"explanation": explanation(tile, clock, run)}
         prediction = _prediction(probabilities[0].tolist(), top_k)
-        return json_answer({**prediction, **_model(model), **told})
+        return json_answer({**prediction, **_model(model), **explained})
 
     async def many(self, request: Request) -> Answer:
-        """``POST /classify/batch``: images → their classes in order, an error for each bad one."""
+        """Answer ``POST /classify/batch``: images → their classes in order, an error for each bad
+        image."""
         wanted = _wanted(request.query, ("model", "top_k"))
         model = self._models.get(wanted.model)
         body = await self._bodies.read(request)
@@ -113,18 +116,19 @@ class Classifier:
 
 
 def read_npy(body: bytes, most: int) -> NDArray[np.uint8]:
-    """The images in an ``.npy`` file: uint8 (N, 32, 32, 3), RGB, 1 ≤ N ≤ ``most``, not writable.
+    """Return the images in an ``.npy`` file: uint8 (N, 32, 32, 3), RGB, 1 ≤ N ≤ ``most``,
+    read-only.
 
-    Only the header is parsed; the pixels are the rest of ``body`` as it is, so that nothing is
-    unpickled and nothing is allocated for a claim that the body does not fulfil.
+    Only the header is parsed; the array is a view of the rest of ``body``. So nothing is unpickled,
+    and no memory is allocated for images that the header announces but the body lacks.
 
     Raises:
-        Problem: 400 for another shape, type, order or size than that, 413 for too many images.
+        Problem: 400 for any other shape, type, order or size; 413 for too many images.
     """
     stream = io.BytesIO(body)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a header written by Python 2
+            warnings.simplefilter("ignore")  # NumPy warns of headers written by Python 2
             version = np.lib.format.read_magic(stream)
             read = {
                 (1, 0): np.lib.format.read_array_header_1_0,
@@ -135,7 +139,7 @@ def read_npy(body: bytes, most: int) -> NDArray[np.uint8]:
         detail = "the body is not an .npy file of version 1 or 2; make it with numpy.save"
         raise malformed(detail) from error
     is_fit = len(shape) == 4 and shape[1:] == IMAGE_SHAPE
-    is_fit &= all(type(size) is int for size in shape)  # to numpy, True is a size too
+    is_fit &= all(type(size) is int for size in shape)  # NumPy accepts True as a size too
     if dtype != np.uint8 or fortran_order or not is_fit:
         order = ", Fortran order" if fortran_order else ""
         detail = f"expected uint8 (N, 32, 32, 3) in C order; got {dtype} {shape}{order}"[:256]

@@ -1,4 +1,4 @@
-"""What passes between the edge and those who answer: a request, an answer, a route, a query."""
+"""Types shared by the edge and the route handlers: request, answer, route, and query parsing."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ JSON: Final = b"application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete response. One may be given to many clients."""
+    """A complete response. Immutable, so one instance may answer many requests."""
 
     status: int
     body: bytes
@@ -38,31 +38,31 @@ class Request:
     headers: HeaderMap
     receive: Receive
     deadline: float
-    """On the event loop's clock."""
+    """Time on the event loop's clock by which the request must be answered."""
     client: str = ""
-    """Its address; empty where it is not known."""
+    """The client's address; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An address, its one method, and who answers."""
+    """An address, its one method and its handler."""
 
     template: str
-    """As it is named in the metrics and in openapi.json."""
+    """Path as it appears in the metrics and in openapi.json."""
     method: str
     answer: Callable[[Request], Awaitable[Answer]]
 
 
 def json_answer(document: dict[str, Any]) -> Answer:
-    """200 with ``document``."""
+    """Return a 200 answer with ``document`` as JSON."""
     return Answer(200, orjson.dumps(document))
 
 
 def query_parameters(query: bytes, allowed: tuple[str, ...] = ()) -> dict[str, str]:
-    """The query's parameters.
+    """Return the query's parameters.
 
     Raises:
-        Problem: 400 for one that is unknown or given twice, which is refused and not passed over.
+        Problem: 400 for a parameter that is unknown or given twice, rather than ignoring it.
     """
     if not query:
         return {}

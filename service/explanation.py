@@ -1,4 +1,4 @@
-"""What ``/classify?explain=true`` adds: the tile the model saw, and how long each stage took."""
+"""Explanation added by ``/classify?explain=true``: the model's input tile and each stage's time."""
 
 import io
 from base64 import b64encode
@@ -13,20 +13,20 @@ from service.batcher import Run
 
 
 class StageClock:
-    """Times one request, stage by stage, in ms."""
+    """Measures one request, stage by stage, in ms."""
 
     def __init__(self) -> None:
         self._started = self._last = perf_counter()
         self._stages: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """``stage`` has ended, and began when the one before it did."""
+        """Record the end of ``stage``, which began when the previous stage ended."""
         now = perf_counter()
         self._stages[stage] = (now - self._last) * 1e3
         self._last = now
 
     def read(self, run: Run) -> dict[str, float]:
-        """Every stage, those of ``run``, and the whole of it until now."""
+        """Return the time of every stage, including those of ``run``, and the total until now."""
         return {
             **self._stages,
             "queue": run.queue_seconds * 1e3,
@@ -36,16 +36,16 @@ class StageClock:
 
 
 def explanation(tile: NDArray[np.uint8], clock: StageClock, run: Run) -> dict[str, Any]:
-    """The answer's member ``explanation``.
+    """Return the answer's member ``explanation``.
 
     Args:
-        tile: what the model was given: uint8 (1, 32, 32, 3), RGB.
-        clock: of the request.
-        run: in which the model answered it.
+        tile: the model's input: uint8 (1, 32, 32, 3), RGB.
+        clock: the request's clock.
+        run: timing of the model's run that served the request.
     """
     timing = clock.read(run)
     buffer = io.BytesIO()
-    Image.fromarray(tile[0]).save(buffer, "PNG")  # lossless: the same pixels
+    Image.fromarray(tile[0]).save(buffer, "PNG")  # lossless, so the pixels are the model's
     return {
         "tile_png": b64encode(buffer.getvalue()).decode("ascii"),
         "timing_ms": timing,

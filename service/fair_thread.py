@@ -1,13 +1,14 @@
-"""One thread whose calls are admitted by what they will cost, and taken in turn between clients.
+"""A worker thread with a queue that is bounded by cost and fair between clients.
 
-A queue of requests counts an image of 46 bytes that takes a second like any other, and whoever
-sends most gets most. Here a call has a cost in seconds, known before it is queued:
+A plain request queue counts every image alike, although one of 46 bytes can take a second to
+decode, and it serves most the client that sends most. Here each call has an estimated cost in
+seconds, known before it is queued:
 
-- what waits for the thread is bounded in calls and in seconds;
-- the thread takes next a call of the client that has had least of it (start-time fair queueing,
-  Goyal et al. 1996), so that a client with one photo waits for one photo of each other client;
-- a call that does not fit takes the place of the newest of the client that has most waiting, if
-  that is more than its own client would have.
+- The queue is bounded both in calls and in seconds.
+- The thread takes its next call from the client that has used it least (start-time fair queueing,
+  Goyal et al. 1996). So a client with one photo waits for one photo of each other client.
+- A call that does not fit replaces the newest call of the client with the largest share of the
+  queue, if that share is larger than its own client's would be.
 """
 
 import asyncio
@@ -29,37 +30,41 @@ from service.problems import Kind, try_later
 T = TypeVar("T")
 
 _MOST_IDLE_CLIENTS: Final = 1_024
-"""Clients that wait for nothing and are remembered for what they have had."""
+"""Maximum number of idle clients whose past use of the thread is remembered."""
 
 
 @dataclass(eq=False, slots=True)
 class _Client:
+    """A client and its waiting calls."""
+
     name: Hashable
-    had: float
-    """Seconds of the thread that it has had, on the clock of :attr:`FairThread._now`."""
+    used: float
+    """Seconds of the thread that it has used, on the virtual clock :attr:`FairThread._now`."""
     waiting: "deque[_Call]" = field(default_factory=deque)
     seconds: float = 0.0
-    """Of what waits."""
+    """Total cost of the waiting calls."""
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
+    """A call of one client, waiting or running."""
+
     client: _Client
     seconds: float
     function: Callable[[], Any] | None
-    """None once it has been taken or given up."""
+    """The function to call; None once the call has started or been abandoned."""
     outcome: "Future[Any]"
 
 
 class FairThread:
-    """One thread, and the calls that wait for it.
+    """A single worker thread and its queue of calls.
 
     Args:
-        name: of the thread.
-        most_calls: the most that wait or run.
-        most_seconds: the most that those which wait may take together; where nothing waits, a call
-            is admitted whatever its cost.
-        niceness: how much less than the rest of the process it counts with the scheduler.
+        name: the thread's name.
+        most_calls: largest number of calls waiting or running.
+        most_seconds: largest total cost of the waiting calls. If none is waiting, a call is
+            admitted whatever its cost.
+        niceness: added to the thread's niceness, to lower its scheduling priority (Linux only).
     """
 
     def __init__(
@@ -68,12 +73,13 @@ class FairThread:
         self._most_calls = most_calls
         self._most_seconds = most_seconds
         self._executor = ThreadPoolExecutor(
-            1, thread_name_prefix=name, initializer=_give_way, initargs=(niceness,)
+            1, thread_name_prefix=name, initializer=_lower_priority, initargs=(niceness,)
         )
         self._lock = threading.Lock()
         self._clients: dict[Hashable, _Client] = {}
         self._now = 0.0
-        """What the client that was served last had had before: where a newcomer begins."""
+        """Virtual time: the use by the client served last, before that call. New clients start
+        here."""
         self._waiting = 0
         self._running = 0
         self._running_since: float | None = None
@@ -87,20 +93,20 @@ class FairThread:
         *arguments: Any,
         is_continued: bool = False,
     ) -> T:
-        """Return ``function(*arguments)``, called in the thread. What has not started by the
-        deadline never does.
+        """Return ``function(*arguments)``, called in the thread. A call that has not started by the
+        deadline is dropped.
 
         Args:
-            deadline: on the event loop's clock.
-            client: who asks; each gets the same share of the thread.
-            seconds: about what the call will take of it.
-            function: it and its arguments are forgotten when it has run.
-            *arguments: of the call.
-            is_continued: whether it goes on with work that was admitted before. Such a call is
-                never refused and goes before the other calls of its client.
+            deadline: time on the event loop's clock.
+            client: the client's identity; every client gets the same share of the thread.
+            seconds: estimated cost of the call.
+            function: the function to call; released with its arguments as soon as it has run.
+            *arguments: arguments of the call.
+            is_continued: whether the call continues work that was admitted before. Such a call is
+                never refused and goes ahead of its client's other calls.
 
         Raises:
-            Problem: 503, there is no place in the queue; 504, the deadline has passed.
+            Problem: 503 when the queue is full, 504 when the deadline has passed.
         """
         call = self._enter(client, seconds, partial(function, *arguments), is_continued)
         self._executor.submit(self._run_next)
@@ -111,17 +117,17 @@ class FairThread:
             raise past_deadline() from None
         finally:
             self._give_up(call)
-            # An exception knows this frame; were it to know the exception, neither would go, nor
-            # would the request's body, before the next full garbage collection.
+            # An exception refers to this frame. If the frame also referred to the exception, both,
+            # and the request's body, would stay in memory until the next full garbage collection.
             del call
 
     def busy_seconds(self) -> float:
-        """How long the call that is running now has been running; 0 where there is none."""
+        """Return how long the current call has been running; 0 if there is none."""
         since = self._running_since
         return 0.0 if since is None else monotonic() - since
 
     def stop(self) -> None:
-        """Drop what has not started, and let the thread end."""
+        """Drop the calls that have not started, and end the thread."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _enter(
@@ -140,7 +146,7 @@ class FairThread:
             is_admitted = is_continued or self._fits(seconds)
             if is_admitted:
                 if not client.waiting:
-                    client.had = max(client.had, self._now)
+                    client.used = max(client.used, self._now)
                     self._clients[name] = client
                 if is_continued:
                     client.waiting.appendleft(call)
@@ -148,8 +154,8 @@ class FairThread:
                     client.waiting.append(call)
                 client.seconds += seconds
                 self._waiting += 1
-            refusal = f"{self._waiting} requests, some {self._seconds():.1f} seconds of work, wait"
-        detail = f"{refusal} already; try again in a second"
+            queued = f"{self._waiting} requests (about {self._seconds():.1f} seconds of work)"
+        detail = f"{queued} are waiting already; try again in a second"
         for one in refused:
             one.outcome.set_exception(try_later(Kind.QUEUE_FULL, detail))
         if not is_admitted:
@@ -165,13 +171,14 @@ class FairThread:
         return sum(client.seconds for client in self._clients.values())
 
     def _share(self, client: _Client, more: _Call | None = None) -> float:
-        """The part of the queue that is a client's, in calls or in seconds, where it has more."""
+        """Return a client's share of the queue, in calls or in seconds, whichever is larger.
+        ``more`` is counted as if it were waiting too."""
         calls = len(client.waiting) + (1 if more else 0)
         seconds = client.seconds + (more.seconds if more else 0.0)
         return max(calls / self._most_calls, seconds / self._most_seconds)
 
     def _take_out(self, call: _Call) -> Callable[[], Any] | None:
-        """Take a call that waits out of the queue."""
+        """Remove a waiting call from the queue and return its function."""
         client, function = call.client, call.function
         client.waiting.remove(call)
         client.seconds = client.seconds - call.seconds if client.waiting else 0.0
@@ -187,31 +194,31 @@ class FairThread:
     def _run_next(self) -> None:
         with self._lock:
             waiting = [client for client in self._clients.values() if client.waiting]
-            if not waiting:  # whoever asked for this turn has given up
+            if not waiting:  # the call that scheduled this run was abandoned
                 self._clients.clear()
                 return
-            client = min(waiting, key=lambda one: one.had)
+            client = min(waiting, key=lambda one: one.used)
             call = client.waiting[0]
             seconds, outcome = call.seconds, call.outcome
             function = self._take_out(call)
-            self._now = client.had
+            self._now = client.used
             self._running = 1
             self._running_since = started = monotonic()
         if function is not None and outcome.set_running_or_notify_cancel():
             _call(function, outcome)
-        del function, outcome, call  # as in run
+        del function, outcome, call  # for the reason given in run
         with self._lock:
-            client.had += max(seconds, monotonic() - started)
+            client.used += max(seconds, monotonic() - started)
             self._running = 0
             self._running_since = None
-            self._forget()
+            self._forget_idle_clients()
 
-    def _forget(self) -> None:
-        """Forget clients that wait for nothing, and have had no more than a newcomer, or all where
-        they are many or nobody waits."""
+    def _forget_idle_clients(self) -> None:
+        """Forget idle clients that have used no more than a new client would start with. Forget all
+        idle clients if there are too many of them or no call is waiting."""
         all_idle = not self._waiting or len(self._clients) > _MOST_IDLE_CLIENTS
         for name, client in list(self._clients.items()):
-            if not client.waiting and (all_idle or client.had <= self._now):
+            if not client.waiting and (all_idle or client.used <= self._now):
                 del self._clients[name]
 
 
@@ -221,11 +228,12 @@ def _call(function: Callable[[], Any], outcome: "Future[Any]") -> None:
     except BaseException as error:
         outcome.set_exception(error)
     finally:
-        del outcome  # as in FairThread.run
+        del outcome  # for the reason given in FairThread.run
 
 
-def _give_way(niceness: int) -> None:
-    """Linux has a niceness for each thread, and names a thread as it does a process."""
+def _lower_priority(niceness: int) -> None:
+    """Add to this thread's niceness. On Linux each thread has its own and is addressed like a
+    process."""
     if niceness and sys.platform == "linux":
         thread = threading.get_native_id()
         now = os.getpriority(os.PRIO_PROCESS, thread)

@@ -1,10 +1,10 @@
-"""Image bytes → probabilities, without ever holding up the event loop for long.
+"""Decode images and run models without blocking the event loop for long.
 
-Short work (a small tile's decoding) is done where it stands. All else goes first to the preparing
-thread, which finds out what an image would cost before it is decoded and decodes what is cheap;
-photos and forms of many images go on to one thread each, where neither holds up what is shorter.
-Each is behind a queue that is bounded and fair between clients (:mod:`service.fair_thread`): what
-does not fit is refused at once. Prediction is the batcher's.
+Small tiles are decoded on the event loop. All other images go to the preparing thread first, which
+estimates the cost of decoding each image and decodes the cheap ones. Photos go on to a second
+thread and forms of many images to a third, so that neither delays shorter work. Each thread has a
+bounded queue that is fair between clients (:mod:`service.fair_thread`); a request that does not fit
+is refused at once. The batcher runs the predictions (:mod:`service.batcher`).
 """
 
 from collections.abc import Callable
@@ -35,26 +35,27 @@ T = TypeVar("T")
 INLINE_BYTES: Final = 16 * 1024
 INLINE_PIXELS: Final = 64 * 64
 INLINE_SECONDS: Final = 0.0005
-"""What is decoded on the event loop: about half a millisecond at most. Pixels and scans count too,
-because a few bytes of PNG can unpack to a large picture."""
+"""Limits of images decoded on the event loop; decoding takes about half a millisecond at most.
+Pixels and estimated time are limited too, because a few bytes of PNG can unpack to a large
+picture."""
 
 PHOTO_SECONDS: Final = 0.005
-"""An image that takes longer than this is a photo. In a photo's thread nearly all of the time is
-the decoder's, which leaves Python alone."""
+"""Decoding time above which an image counts as a photo. The photo thread spends nearly all its time
+in the decoder, which releases Python's lock."""
 
 FORM_TURN_SECONDS: Final = 0.05
-"""After so long a form of many images lets the forms of other clients take their turn."""
+"""Time after which a form of many images yields to the forms of other clients."""
 
 NICENESS: Final = 10
-"""The threads of photos and forms give way to the event loop, where both want one core (Linux
-only)."""
+"""Niceness of the photo and form threads, so that the event loop goes first when they compete for
+one core (Linux only)."""
 
 MAX_PREPARING: Final = 32
-"""Requests that wait for one of the threads or are in it. Each holds its body, which may be as
-large as is accepted, so this and not the queue of images bounds the memory that they take."""
+"""Maximum number of requests waiting for or running in one thread. Each holds its body, which may
+have the largest size accepted, so this limit, not the queue of images, bounds their memory."""
 
 _READING_SECONDS_PER_BYTE: Final = 20e-9
-"""What taking a body apart costs at most."""
+"""Upper bound of the time to extract the images of a body, per byte."""
 
 _Outcome = NDArray[np.uint8] | Problem
 
@@ -66,22 +67,23 @@ class Inference:
         self._settings = settings
         self._limits = settings.decode_limits
         self._metrics = metrics
-        # More than fits into the deadline would wait for a 504.
+        # A queue longer than the deadline would only produce 504s.
         most_seconds = settings.deadline_seconds
         self._preparing = FairThread("prepare", MAX_PREPARING, most_seconds)
         self._photos = FairThread("photos", MAX_PREPARING, most_seconds, NICENESS)
         self._forms = FairThread("forms", MAX_PREPARING, niceness=NICENESS)
         self._open_forms = 0
         self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
-        # A model that another has replaced goes, with its queue, when its last request is answered.
+        # A replaced model is freed, with its queue, once its last request is answered.
         self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
 
     async def decode(self, request: Request, body: bytes) -> NDArray[np.uint8]:
         """Decode the image in a request's body: uint8 (1, 32, 32, 3), RGB.
 
         Raises:
-            Problem: 400 a bad form, 415 not an image, 422 undecodable or too costly,
-                503 too many large images wait already, 504 the deadline has passed.
+            Problem: 400 for a bad form, 415 for content that is not an image, 422 for an image that
+                is undecodable or too costly, 503 when too many large images are waiting already,
+                504 when the deadline has passed.
         """
         content_type = request.headers.get(b"content-type", b"")
         if len(body) <= INLINE_BYTES:
@@ -99,11 +101,13 @@ class Inference:
         return await thread.run(request.deadline, client, found.seconds, self._decode, found)
 
     async def decode_form(self, request: Request, body: bytes) -> list[_Outcome]:
-        """Decode every image of a form, in order: its tile, uint8 (1, 32, 32, 3), or why there is
-        none.
+        """Decode every image of a form, in order.
+
+        Returns:
+            For each image its tile, uint8 (1, 32, 32, 3), or the problem that prevented decoding.
 
         Raises:
-            Problem: 400 a bad form, 413 too many images, 503 and 504 as :meth:`decode`.
+            Problem: 400 for a bad form, 413 for too many images, 503 and 504 as :meth:`decode`.
         """
         if self._open_forms >= MAX_PREPARING:
             detail = f"{self._open_forms} forms are waiting already; try again in a second"
@@ -133,16 +137,17 @@ class Inference:
     async def prepare(
         self, request: Request, seconds: float, function: Callable[..., T], *arguments: Any
     ) -> T:
-        """Return ``function(*arguments)``, which reads what a client sent, off the event loop.
+        """Return ``function(*arguments)``, called in the preparing thread. For parsing client data
+        off the event loop.
 
         Args:
-            request: whose deadline and client count.
-            seconds: about what it takes.
-            function: called in the preparing thread.
-            *arguments: of the call.
+            request: the request, for its deadline and its client.
+            seconds: estimated duration of the call.
+            function: the function to call.
+            *arguments: arguments of the call.
 
         Raises:
-            Problem: what ``function`` raises; 503 and 504 as :meth:`decode`.
+            Problem: any that ``function`` raises; 503 and 504 as :meth:`decode`.
         """
         client = client_of(request.client)
         return await self._preparing.run(request.deadline, client, seconds, function, *arguments)
@@ -152,23 +157,23 @@ class Inference:
         model: LoadedModel,
         images: NDArray[np.uint8],
         deadline: float,
-        told: Run | None = None,
+        timing: Run | None = None,
     ) -> NDArray[np.float32]:
-        """Class probabilities: uint8 (N, 32, 32, 3) → float32 (N, 10), rows summing to 1.
+        """Return class probabilities: uint8 (N, 32, 32, 3) → float32 (N, 10), rows summing to 1.
 
-        ``told``, where it is given, is filled with what is told of the model's run.
+        ``timing``, if given, is filled with the timing of the model's run.
 
         Raises:
-            Problem: 503, the queue is full; 504, the deadline has passed.
+            Problem: 503 when the queue is full, 504 when the deadline has passed.
         """
         batcher = self._batchers.get(model)
         if batcher is None:
             batcher = self._batchers[model] = self._batcher_of(model)
-        return await batcher.predict(images, deadline, told)
+        return await batcher.predict(images, deadline, timing)
 
     def stuck(self) -> str | None:
-        """Say which thread has been at one call for longer than any request may take; None where
-        all move on."""
+        """Return a message naming a thread whose current call has run for longer than any request
+        may take; None if there is none."""
         for name, thread in (
             ("images", self._preparing),
             ("photos", self._photos),
@@ -176,19 +181,19 @@ class Inference:
         ):
             seconds = thread.busy_seconds()
             if seconds > self._settings.deadline_seconds:
-                return f"the decoder of {name} has been at one request for {seconds:.0f} seconds"
+                return f"the {name} decoder has been busy with a request for {seconds:.0f} seconds"
         return None
 
     def warm_up_thread(self, model: LoadedModel) -> None:
-        """Let the thread that will run ``model`` do so before a request needs it: CUDA's libraries
-        keep handles for each thread, made at its first run. Not for that thread or the event loop.
-        """
+        """Run ``model`` once in the thread that will serve it. CUDA's libraries keep handles per
+        thread and create them at a thread's first run. Do not call this from that thread or from
+        the event loop: it waits."""
         if model.predictor.device == "cuda":
             sizes = batch_sizes(self._settings.max_batch)
             self._predicting.submit(model.predictor.warm_up, sizes).result()
 
     def _batcher_of(self, model: LoadedModel) -> Batcher:
-        # The event loop has better things to do than to wait for a GPU, however fast it is.
+        # A GPU's run always leaves the event loop, which would only wait for it.
         on_gpu = model.predictor.device == "cuda"
         return Batcher(
             model.predictor.predict,
@@ -207,7 +212,7 @@ class Inference:
         return extract_images(body, content_type, self._settings.max_images)
 
     def _decode_turn(self, images: list[bytes]) -> list[_Outcome]:
-        """Decode the first few images: at least one, and then as many as the turn has time for."""
+        """Decode the first of ``images``: at least one, then more until the turn's time is up."""
         until = perf_counter() + FORM_TURN_SECONDS
         outcomes: list[_Outcome] = []
         for image in images:
@@ -223,13 +228,14 @@ class Inference:
         except Problem as problem:
             if problem.kind is Kind.QUEUE_FULL:
                 raise
-            # A new one, without a traceback: that one leads to the frames that hold the images.
+            # A new exception: the old one's traceback refers to frames that hold the images.
             return Problem(problem.kind, problem.detail)
 
     def _tile_within(
         self, image: bytes, seconds: float, pixels: int
     ) -> NDArray[np.uint8] | ImageLayout:
-        """The tile; or, where decoding it takes longer or it has more pixels, its layout."""
+        """Return the decoded tile, or the image's layout if decoding it would exceed ``seconds`` or
+        it has more than ``pixels``."""
         started = perf_counter()
         try:
             tile = decode_plain_tile(image, self._limits)
@@ -256,7 +262,7 @@ class Inference:
         return tile[np.newaxis]
 
     def stop(self) -> None:
-        """End all threads; what has not started is dropped."""
+        """Stop all threads and drop calls that have not started."""
         self._preparing.stop()
         self._photos.stop()
         self._forms.stop()
@@ -265,7 +271,7 @@ class Inference:
 
 def _refusal(error: ImageError | MemoryError) -> Problem:
     if isinstance(error, MemoryError):
-        detail = "there is no memory left to decode the image; try again in a second"
+        detail = "not enough memory to decode the image; try again in a second"
         return try_later(Kind.QUEUE_FULL, detail)
     if isinstance(error, UnsupportedImageError):
         return Problem(Kind.UNSUPPORTED, str(error))

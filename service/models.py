@@ -1,8 +1,8 @@
-"""The models of this server, and whether each is fit to answer.
+"""Load the server's models and track whether each is ready to serve.
 
-A model is fit when its file has the digest on its card, it runs on the device asked for, it is
-warm, and it gives the golden answer. One that is not fit keeps the server unready; ``/readyz`` says
-why.
+A model is ready when its file has the digest on its card, it runs on the requested device, it is
+warmed up, and it gives the golden answer. A model that is not ready keeps the whole server unready;
+``/readyz`` gives the reason.
 """
 
 import gc
@@ -29,30 +29,30 @@ _TIMINGS: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model that is fit to answer. Equal only to itself: another may have the same card."""
+    """A model that is ready to serve. Compared by identity: two may have the same card."""
 
     card: ModelCard
     predictor: Predictor
     seconds_per_image: float
-    """Time for one image in the largest batch; decides in which thread the model runs."""
+    """Time per image in the largest batch; decides which thread runs the model."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The models to load, and the default: the one for requests that name none."""
+    """The models to load, and the default model for requests that name none."""
 
     names: tuple[str, ...]
     default: str
     aliases: dict[str, str] = field(default_factory=dict)
-    """Models by alias."""
+    """Alias → model name."""
 
 
 def choose(settings: Settings, store: ModelStore) -> Choice:
     """Return the models to load from ``store``.
 
     Raises:
-        ModelNotFoundError: the store is empty, or lacks a model that the settings name; says what
-            there is.
+        ModelNotFoundError: the store is empty or lacks a model that the settings name. The message
+            lists the models in the store.
     """
     there = store.names()
     if not there:
@@ -87,15 +87,16 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
 
 
 def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
-    """Whether the model is a variant of one that has been exported again since; logs a warning."""
+    """Whether the model is a variant of a source that has since been exported again; if so, log a
+    warning."""
     try:
         variant = store.card(name).variant
         if variant is None or store.card(variant.source).sha256 == variant.source_sha256:
             return False
-    except Cifar10Error:  # its loading will say why; or its source is not here to be compared
+    except Cifar10Error:  # loading will report it, or the source is not in this store
         return False
     logger.warning(
-        "%s was made of an older %s and is not the default; make it again: "
+        "%s was made from an older %s, so it is not the default; make it again: "
         "cifar10 export %s --%s",
         name, variant.source, variant.source, store.card(name).precision,
     )  # fmt: skip
@@ -103,18 +104,18 @@ def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
 
 
 def batch_sizes(max_batch: int) -> list[int]:
-    """Return the batch sizes that are run before a model is ready: the powers of two up to
-    ``max_batch``, and ``max_batch``.
+    """Return the batch sizes for warm-up: the powers of two up to ``max_batch``, and ``max_batch``.
 
-    Not every size: ONNX Runtime's CPU kernels are not compiled for a shape. What a first run costs
-    is memory for that much data, which the largest size has fetched for all below it. On CUDA these
-    fill every bucket there is (:func:`predictor_options`), and no other size is ever run."""
+    Not every size is needed: ONNX Runtime's CPU kernels are not compiled per shape. A first run is
+    slow because it allocates memory, and the largest size allocates enough for all smaller ones. On
+    CUDA these sizes cover every bucket (:func:`predictor_options`), and no other size is run."""
     sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power < max_batch]
     return [*sizes, max_batch]
 
 
 CUDA_BUCKETS: Final = (1, 8)
-"""On CUDA, the batch sizes below the largest. Few, because each has a copy of the model there."""
+"""Batch sizes below the largest on CUDA. Few, because each needs its own copy of the model
+there."""
 
 
 def predictor_options(settings: Settings) -> PredictorOptions:
@@ -131,18 +132,18 @@ def predictor_options(settings: Settings) -> PredictorOptions:
 def load_model(
     store: ModelStore, name: str, options: PredictorOptions, max_batch: int = 1
 ) -> LoadedModel:
-    """Load one model, prove it fit, and measure it.
+    """Load one model, check that it works, and measure its speed.
 
     Raises:
-        StoreError: no card, a bad one, or a file that is not the one it describes.
-        PredictorError: it does not run on the device, or answers something else than it should.
+        StoreError: the card is missing or invalid, or the file is not the one it describes.
+        PredictorError: the model does not run on the device, or gives wrong answers.
     """
     stored = store.load(name)
     predictor = Predictor(stored.onnx, options)
     predictor.warm_up(batch_sizes(max_batch))
     predictor.check_golden(stored.card.golden)
-    # The least of several: what else the machine does can only make it longer. And where all the
-    # work is this thread's, its own time: a worker that replaces another begins under full load.
+    # The minimum of several: other load on the machine can only lengthen a run. Where this thread
+    # does all the work, its own CPU time: a replacement worker starts under full load.
     alone = options.threads == 1 and predictor.device == "cpu"
     seconds = min(
         timeit.repeat(
@@ -156,7 +157,7 @@ def load_model(
 
 
 class ModelSet:
-    """Models of one worker process.
+    """The models of one worker process.
 
     ``load_all`` runs in a thread while the event loop already answers ``/livez`` and ``/readyz``.
 
@@ -171,14 +172,14 @@ class ModelSet:
         self.aliases = choice.aliases
         self.loaded: dict[str, LoadedModel] = {}
         self.unfit: dict[str, str] = dict.fromkeys(choice.names, _LOADING)
-        """Model → why it cannot answer. Empty when the server is ready."""
+        """Model → why it is not ready. Empty when all models are ready."""
         self._store = store
         self._options = predictor_options(settings)
         self._max_batch = settings.max_batch
 
     def load_all(self, on_loaded: Callable[[LoadedModel], None] = lambda _: None) -> None:
-        """Load every model. Failures are logged and kept in ``unfit``, not raised: the process
-        keeps running to say what is wrong, where raising would have it restarted for ever."""
+        """Load every model. Failures are logged and kept in ``unfit``, not raised, so that the
+        process keeps running and can report them; raising would restart it in an endless loop."""
         for name in self.names:
             try:
                 model = load_model(self._store, name, self._options, self._max_batch)
@@ -186,7 +187,7 @@ class ModelSet:
             except Cifar10Error as error:
                 self.unfit[name] = str(error)
                 logger.error("model %s cannot be served: %s", name, error)
-            except Exception as error:  # a defect of ours or of the runtime, no less unready
+            except Exception as error:  # a bug in our code or in the runtime
                 self.unfit[name] = f"{type(error).__name__} while loading; see the server's log"
                 logger.exception("model %s cannot be served", name)
             else:
@@ -199,12 +200,13 @@ class ModelSet:
                     model.predictor.provider,
                     model.seconds_per_image * 1e3,
                 )
-        # What is loaded stays for the life of the process: the collector need not look at it again.
+        # Loaded models live as long as the process, so the garbage collector can skip them.
         gc.collect()
         gc.freeze()
 
     def has_changed(self, name: str) -> bool:
-        """Whether the store's card of ``name`` is another than that of the model that answers.
+        """Return whether the store's card of ``name`` differs from the card of the model in
+        service.
 
         Raises:
             StoreError: the store's card cannot be read.
@@ -213,16 +215,16 @@ class ModelSet:
         return model is None or self._store.card(name) != model.card
 
     def load_again(self, name: str) -> LoadedModel:
-        """Load what the store has now under ``name`` and prove it fit; it does not answer yet.
+        """Load and check the store's current version of model ``name``, without serving it yet.
 
         Raises:
-            Cifar10Error: it is not fit. The model that answers is unchanged.
+            Cifar10Error: the new version cannot be served. The model in service is unchanged.
         """
         return load_model(self._store, name, self._options, self._max_batch)
 
     def swap(self, model: LoadedModel) -> LoadedModel | None:
-        """Let ``model`` answer from now on; return the model that answered under its name before,
-        which still answers the requests that have begun."""
+        """Serve ``model`` from now on. Return the model it replaces, if any, which still answers
+        the requests that have started."""
         name = model.card.name
         before = self.loaded.get(name)
         self.loaded[name] = model
@@ -233,7 +235,7 @@ class ModelSet:
         """Return the model ``name``, or the default.
 
         Raises:
-            Problem: 404 for a name that this server does not have, 503 for one not fit to answer.
+            Problem: 404 for an unknown name, 503 for a model that is not ready.
         """
         wanted = self.default if name is None else name
         model = self.loaded.get(wanted)
@@ -245,5 +247,5 @@ class ModelSet:
             return model
         if wanted not in self.names:
             raise no_such_model(wanted, (*self.names, *self.aliases))
-        detail = f"the model {wanted!r} cannot answer: {self.unfit.get(wanted, _LOADING)}"
+        detail = f"the model {wanted!r} is not ready: {self.unfit.get(wanted, _LOADING)}"
         raise try_later(Kind.NOT_READY, detail)

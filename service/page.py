@@ -1,4 +1,4 @@
-"""The page at ``/``: its files, and the efficiency table that it shows."""
+"""Routes of the web page at ``/``: its files and its efficiency table."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -34,10 +34,10 @@ _FILES: Final = {
 
 
 class Page:
-    """Answers the addresses of the page.
+    """Handles the routes of the page.
 
     Args:
-        efficiency: the file of the efficiency table; what it holds is read once, here.
+        efficiency: path of the efficiency table; read once, here.
     """
 
     def __init__(self, efficiency: Path | None) -> None:
@@ -53,7 +53,7 @@ class Page:
         )
 
     async def show_efficiency(self, request: Request) -> Answer:
-        """``GET /efficiency``: what ``cifar10 report`` wrote, as it is."""
+        """Answer ``GET /efficiency``: the file that ``cifar10 report`` wrote, unchanged."""
         query_parameters(request.query)
         return Answer(200, self._efficiency, JSON)
 
@@ -70,15 +70,16 @@ def _always(answer: Answer) -> Callable[[Request], Awaitable[Answer]]:
 
 
 def read_efficiency(path: Path) -> bytes:
-    """The efficiency table in ``path``; no machines where nothing was measured or it is no table.
+    """Return the efficiency table in ``path``; a table without machines if it is missing or
+    invalid.
 
-    A table is no part of answering: a bad one is logged, and does not keep a server from starting.
+    The server works without a table, so an invalid one is logged and does not stop startup.
     """
     try:
         text = path.read_bytes()
         document = orjson.loads(text)
         if not isinstance(document, dict) or not isinstance(document.get("machines"), list):
-            message = "it has no list of machines"
+            message = "it lacks the list 'machines'"
             raise ValueError(message)
     except FileNotFoundError:
         return NOT_MEASURED

@@ -1,6 +1,6 @@
-"""Refusals: RFC 9457 problem documents, each of a kind from one fixed table.
+"""Refusals of requests as RFC 9457 problem documents, each of a kind from one fixed table.
 
-The kind is the last part of the document's ``type`` and the label under which it is counted.
+The kind's name is the last part of the document's ``type`` and the metric label that counts it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,17 +16,17 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Kind(Enum):
-    """Every way in which a request is refused: (name, HTTP status, title)."""
+    """Every reason for refusing a request: (name, HTTP status, title)."""
 
     MALFORMED = ("malformed", 400, "The request is malformed")
-    UNAUTHORIZED = ("unauthorized", 401, "A token is needed")
+    UNAUTHORIZED = ("unauthorized", 401, "A token is required")
     FORBIDDEN = ("forbidden", 403, "This is not allowed here")
     NO_SUCH_MODEL = ("no-such-model", 404, "There is no such model")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
-    METHOD = ("method-not-allowed", 405, "This address does not answer this method")
+    METHOD = ("method-not-allowed", 405, "This address does not support this method")
     BODY_TIMEOUT = ("body-timeout", 408, "The body did not arrive in time")
     HEAD_TIMEOUT = ("head-timeout", 408, "The request did not arrive in time")
-    UNFIT_FILE = ("unfit-file", 409, "The new file is not fit to be served")
+    UNFIT_FILE = ("unfit-file", 409, "The new file cannot be served")
     TOO_LARGE = ("too-large", 413, "The request is too large")
     UNSUPPORTED = ("unsupported-type", 415, "The content is not an image of an accepted type")
     UNDECODABLE = ("undecodable", 422, "The image cannot be decoded")
@@ -46,14 +46,14 @@ class Kind(Enum):
 
 
 class Problem(Exception):  # noqa: N818 — RFC 9457's own word
-    """A refusal, raised where the reason is found and answered by the edge.
+    """A refused request: raised where the reason is found, turned into a response by the edge.
 
     Args:
-        kind: which refusal.
+        kind: the reason.
         detail: what was received, what was expected and what to do.
-        extras: further members of the document.
-        headers: further headers of the answer.
-        instance: the URI of this one occurrence.
+        extras: additional members of the document.
+        headers: additional headers of the response.
+        instance: the URI of this occurrence.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Problem(Exception):  # noqa: N818 — RFC 9457's own word
         self.instance = instance
 
     def document(self) -> dict[str, Any]:
-        """The problem document."""
+        """Return the problem document."""
         document: dict[str, Any] = {
             "type": f"urn:problem-type:cifar10:{self.kind.slug}",
             "title": self.kind.title,
@@ -86,40 +86,40 @@ class Problem(Exception):  # noqa: N818 — RFC 9457's own word
         return document
 
     def body(self) -> bytes:
-        """The problem document, as JSON."""
+        """Return the problem document as JSON."""
         return orjson.dumps(self.document())
 
 
 def malformed(detail: str) -> Problem:
-    """400: the request does not say what it must."""
+    """Return a 400 problem: the request is malformed."""
     return Problem(Kind.MALFORMED, detail)
 
 
 def no_such_model(name: str, there_are: Iterable[str]) -> Problem:
-    """404: names the models that there are."""
+    """Return a 404 problem that lists the available models."""
     models = sorted(there_are)
-    detail = f"no model {name[:64]!r} is loaded; there are: {', '.join(models)}"
+    detail = f"no model {name[:64]!r} is loaded; available: {', '.join(models)}"
     return Problem(Kind.NO_SUCH_MODEL, detail, extras={"models": models})
 
 
 def method_not_allowed(method: str, allowed: str) -> Problem:
-    """405, with the Allow header."""
-    detail = f"the address answers {allowed}, not {method[:16]}"
+    """Return a 405 problem with the Allow header."""
+    detail = f"this address supports {allowed}, not {method[:16]}"
     return Problem(Kind.METHOD, detail, headers=((b"allow", allowed.encode()),))
 
 
 def too_large(limit: int) -> Problem:
-    """413: more bytes than are read."""
+    """Return a 413 problem: the body has too many bytes."""
     detail = f"at most {limit:,} bytes are accepted; send a smaller copy, the model sees 32 × 32"
     return Problem(Kind.TOO_LARGE, detail, extras={"max_bytes": limit})
 
 
 def too_many_images(limit: int) -> Problem:
-    """413: more images than are taken at once."""
+    """Return a 413 problem: the request has too many images."""
     detail = f"at most {limit:,} images are accepted in one request; send the rest in another"
     return Problem(Kind.TOO_LARGE, detail, extras={"max_images": limit})
 
 
 def try_later(kind: Kind, detail: str) -> Problem:
-    """503, with Retry-After."""
+    """Return a 503 problem with Retry-After."""
     return Problem(kind, detail, headers=((b"retry-after", b"1"),))

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over REST, under ``/v2``: what the clients of Triton speak.
+"""Routes of the Open Inference Protocol v2 over REST, under ``/v2``, for Triton's clients.
 
 Sources: https://github.com/kserve/open-inference-protocol and, for the extensions,
 https://github.com/triton-inference-server/server/tree/main/docs/protocol
@@ -33,14 +33,14 @@ EXTENSIONS: Final = ("binary_tensor_data", "classification")
 
 _SERVER: Final = "cifar10-efficiency"
 _VERSION: Final = "1"
-"""Of every model: a store has one of each."""
+"""Version of every model: the store holds one version of each."""
 _READING_SECONDS: Final = 0.05
-"""What reading a body that is long or compressed takes at most."""
+"""Upper bound of the time to read a long or compressed body."""
 _MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
 
 
 class Protocol:
-    """Answers the addresses under ``/v2``."""
+    """Handles the routes under ``/v2``."""
 
     def __init__(
         self,
@@ -77,18 +77,18 @@ class Protocol:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """Every route of the protocol."""
+        """All routes of the protocol."""
         return *self._fixed.values(), *self._of_models.values()
 
     def find(self, path: str) -> Route | None:
-        """The route of a path under ``/v2``."""
+        """Return the route of a path under ``/v2``, or None."""
         match = _MODEL_PATH.fullmatch(path)
         if match is None:
             return self._fixed.get(path)
         return self._of_models[match[2] is not None, match[3] or ""]
 
     refuse: Final[Callable[[Problem], Answer]] = staticmethod(error_answer)
-    """How a refusal is written."""
+    """Turns a problem into the protocol's error response."""
 
     async def _describe_server(self, request: Request) -> Answer:
         query_parameters(request.query)
@@ -150,13 +150,14 @@ class Protocol:
             raise no_such_model(path, self._models.names)
         model = self._models.get(match[1])
         if match[2] not in (None, _VERSION):
-            detail = f"the model {match[1]!r} has one version, {_VERSION}; not {match[2][:16]!r}"
+            detail = f"the model {match[1]!r} has only version {_VERSION}, not {match[2][:16]!r}"
             raise Problem(Kind.NO_SUCH_MODEL, detail)
         return model
 
 
 def _has_long_json(body: bytes, json_length: bytes | None) -> bool:
-    """Whether reading it would hold up the event loop; binary tensors are taken as they are."""
+    """Whether parsing the body's JSON would block the event loop. Binary tensors need no
+    parsing."""
     length = len(body)
     if json_length is not None and json_length.isdigit() and len(json_length) < 18:
         length = min(length, int(json_length))
@@ -170,5 +171,5 @@ def _tensor(tensor: TensorSpec) -> dict[str, Any]:
 def _server_version() -> str:
     try:
         return version(_SERVER)
-    except PackageNotFoundError:  # run from its folder, or from a Bento
+    except PackageNotFoundError:  # running from the source folder or from a Bento
         return "unknown"

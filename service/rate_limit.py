@@ -1,11 +1,11 @@
-"""How often one address may ask: a bucket of one second's requests, over all workers together.
+"""Rate limit per client address: a bucket of one second's requests, shared by all workers.
 
-The buckets are in the memory that the workers share, so a client has one rate however many workers
-its connections reach, and their number is fixed, so no number of clients takes more memory. Two
-clients that share a bucket by chance share its rate; the chance is below one in thirty thousand,
-and nobody can choose it, because where an address goes depends on a key made at the start.
+The buckets are in shared memory, so a client has one rate however many workers its connections
+reach. Their number is fixed, so memory use does not grow with the number of clients. Two clients
+that happen to share a bucket share its rate. The chance is below one in thirty thousand, and an
+attacker cannot choose it: the bucket of an address depends on a key generated at startup.
 
-Source of the rule: ITU-T I.371's generic cell rate algorithm, "virtual scheduling".
+Source of the algorithm: ITU-T I.371's generic cell rate algorithm, "virtual scheduling".
 """
 
 import hashlib
@@ -19,15 +19,18 @@ from service.problems import Kind, Problem
 from service.workers.board import RATE_BUCKETS, Board
 
 _IPV6_NETWORK_BITS = 64
-"""What one customer of a provider has at least; so one client, and not 2⁶⁴."""
+"""Prefix length that counts as one client. Providers give each customer at least this network, with
+2⁶⁴ addresses."""
 
 
 class RateLimit:
-    """Args:
-    rate: requests per second and address.
-    board: has the buckets.
-    key: of the hash; the same in all workers.
-    clock: seconds, the same in all workers.
+    """Limits the request rate of each client address.
+
+    Args:
+        rate: requests per second from each address.
+        board: the shared memory that holds the buckets.
+        key: key of the address hash, the same in all workers.
+        clock: clock in seconds, the same in all workers.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class RateLimit:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._interval = 1.0 / rate
-        # At least one whole request must fit.
+        # The bucket must hold at least one whole request.
         self._burst = max(1.0, rate) * self._interval
         self._buckets = board.buckets
         self._key = key
@@ -48,7 +51,7 @@ class RateLimit:
         """Count one request of ``address``.
 
         Raises:
-            Problem: 429; says after how many seconds the next one is accepted.
+            Problem: 429 when the rate is exceeded; Retry-After gives the seconds to wait.
         """
         bucket = self._bucket_of(address)
         now = self._clock()
@@ -68,7 +71,7 @@ class RateLimit:
 
 
 def client_of(address: str) -> bytes:
-    """What stands for one client: an IPv4 address, or an IPv6 network."""
+    """Return the identity of a client: its IPv4 address or its IPv6 network."""
     if ":" not in address:
         return address.encode()
     try:
@@ -81,5 +84,5 @@ def client_of(address: str) -> bytes:
 
 
 def new_key() -> bytes:
-    """A key for one program's life."""
+    """Return a new hash key, for the life of one server process tree."""
     return os.urandom(16)

@@ -1,11 +1,11 @@
 """Replace a model's file without a restart: ``POST /models/{name}/reload``, or SIGHUP.
 
-The worker that is asked loads the store's file beside the model that answers and proves it fit.
-Only then does it replace that model, there and in every other worker, which each prove it too. A
-file that is not fit leaves the old model answering.
+The worker that receives the request loads the store's file alongside the model in service and
+checks it. Only then does it replace that model, and signal every other worker to do the same. If a
+file fails its checks, the old model keeps serving.
 
-A reload has a number and says on the board for which model it is, so that each worker does the
-same: what is wrong with one model neither delays nor fails the reload of another.
+Each reload has a number and is recorded on the board with its model, so that every worker reloads
+the same model. A fault in one model neither delays nor fails the reload of another.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ class Reloader:
     """Replaces models of one worker, one at a time.
 
     Args:
-        settings: has the administrator's token; without one nothing can be reloaded.
+        settings: the settings; without an administrator's token nothing can be reloaded.
         models: the models to change.
         place: this worker's place on the board.
-        metrics: records the change.
-        before_swap: called with a new model before it answers, in a thread.
+        metrics: metrics that record the change.
+        before_swap: called in a thread with a new model, before it is put into service.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Reloader:
     ) -> None:
         self._before_swap = before_swap
         self._token = settings.admin_token
-        # Workers that BentoML starts have a board each and cannot reach each other.
+        # Workers that BentoML starts have separate boards and cannot reach each other.
         self._cannot_reach_others = settings.workers > place.board.wanted
         self._models = models
         self._place = place
@@ -75,8 +75,9 @@ class Reloader:
         """Answer ``POST /models/{name}/reload``.
 
         Raises:
-            Problem: 401 and 403 not allowed, 404 no such model, 409 the new file is not fit, or
-                not in every worker; the detail says why, and which file answers.
+            Problem: 401 or 403 if not allowed, 404 for an unknown model, 409 if the new file
+                cannot be served, or not by every worker. The detail gives the reason and the
+                file in service.
         """
         query_parameters(request.query)
         if self._cannot_reach_others:
@@ -94,11 +95,11 @@ class Reloader:
             before, now = await self._change(name)
             number = self._place.board.next_reload(model_key(name))
             await self._catch_up()
-        took, failed = await self._tell_others(number)
+        took, failed = await self._signal_others(number)
         if failed:
             detail = (
-                f"{took} of {took + failed} workers serve {now.card.sha256}, the others could not "
-                "load it; their log says why. Reload again, or restart the server"
+                f"{took} of {took + failed} workers serve {now.card.sha256}; the others could not "
+                "load it, see their log. Reload again, or restart the server"
             )
             raise Problem(Kind.UNFIT_FILE, detail)
         return json_answer(
@@ -111,7 +112,7 @@ class Reloader:
         )
 
     def on_signal(self) -> None:
-        """Carry out the reloads that have been announced on the board."""
+        """Carry out the reloads announced on the board."""
         task = asyncio.get_running_loop().create_task(self._answer_signal())
         self._by_signal.add(task)
         task.add_done_callback(self._by_signal.discard)
@@ -121,11 +122,12 @@ class Reloader:
             await self._catch_up()
 
     async def _catch_up(self) -> None:
-        """Carry out every announced reload that this worker has not dealt with; under the lock."""
+        """Carry out every announced reload that this worker has not handled. The caller holds the
+        lock."""
         board = self._place.board
         done = board.get(self._place.row, Field.RELOADED)
         last = board.last_reload
-        forgotten = last - done > RELOADS  # the board does not remember each of them
+        forgotten = last - done > RELOADS  # the board no longer lists every missed one
         for number in range(max(done, last - RELOADS) + 1, last + 1):
             key = EVERY_MODEL if forgotten else board.reload_key(number)
             names = [name for name in self._models.names if key in (EVERY_MODEL, model_key(name))]
@@ -133,14 +135,14 @@ class Reloader:
             self._place.report_reload(number, bool(fit) and all(fit))
 
     async def _has_taken_over(self, name: str) -> bool:
-        """Whether the store's file of one model answers, after loading it if it has changed."""
+        """Load the store's file of one model if it has changed. Return whether it is in service."""
         try:
             if await asyncio.to_thread(self._models.has_changed, name):
                 await self._change(name)
         except (Problem, Cifar10Error) as error:
             logger.error("model %s is not reloaded: %s", name, error)
             return False
-        except Exception:  # a defect of this program: the other models are reloaded all the same
+        except Exception:  # a bug in this program; the other models must still be reloaded
             logger.exception("model %s is not reloaded", name)
             return False
         return True
@@ -153,30 +155,30 @@ class Reloader:
             await asyncio.to_thread(self._before_swap, model)
         except Cifar10Error as error:
             raise self._refusal(name, str(error)) from error
-        except Exception as error:  # the runtime raises any, for a file that it cannot load
-            logger.exception("model %s cannot be loaded anew", name)
+        except Exception as error:  # the runtime raises any type for a file that it cannot load
+            logger.exception("model %s cannot be reloaded", name)
             raise self._refusal(name, f"{type(error).__name__}; see the log") from error
         before = self._models.swap(model)
         if before is not None:
-            self._metrics.model_loaded(before, is_there=False)
+            self._metrics.model_loaded(before, is_loaded=False)
         self._metrics.model_loaded(model)
-        logger.info("model %s is reloaded: SHA-256 %s", name, model.card.sha256)
+        logger.info("model %s was reloaded: SHA-256 %s", name, model.card.sha256)
         return before, model
 
     def _refusal(self, name: str, reason: str) -> Problem:
         old = self._models.loaded.get(name)
-        answers = f"SHA-256 {old.card.sha256} answers on" if old else "nothing answers"
-        return Problem(Kind.UNFIT_FILE, f"{reason}. {answers}")
+        serving = f"SHA-256 {old.card.sha256} keeps serving" if old else "no model is in service"
+        return Problem(Kind.UNFIT_FILE, f"{reason}. {serving}")
 
-    async def _tell_others(self, number: int) -> tuple[int, int]:
-        """Signal the other workers and return how many workers serve the new file, this one among
-        them, and how many do not."""
+    async def _signal_others(self, number: int) -> tuple[int, int]:
+        """Signal the other workers and wait for them. Return the number of workers that serve the
+        new file, this one included, and the number that do not."""
         waited = []
         for row, process in self._place.others():
             try:
                 os.kill(process, signal.SIGHUP)
             except OSError:
-                continue  # it has ended; the next one reads the store
+                continue  # it has ended; its replacement reads the store
             waited.append((row, process))
         board = self._place.board
         until = asyncio.get_running_loop().time() + _OTHERS_SECONDS

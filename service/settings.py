@@ -1,13 +1,13 @@
 """The server's settings, read once from the environment.
 
-:class:`Settings` describes each; :mod:`service.settings_table` writes the table of them in the
-documentation.
+:class:`Settings` describes each setting. :mod:`service.settings_table` writes the documentation's
+table of settings.
 
-Cores are those that this process may use (:mod:`cifar10.machine`); where the models run on CUDA
-the default is one worker, which keeps one GPU busy, for each has its own copy of them there.
+Cores are those that this process may use (:mod:`cifar10.machine`). On CUDA the default is one
+worker: one keeps a GPU busy, and each worker holds its own copy of the models there.
 
-(Where the models are, `CIFAR10_MODELS`, and the page's efficiency table, `CIFAR10_RESULTS`, is the
-kernel's: see `cifar10/environment.py`.)
+The kernel reads `CIFAR10_MODELS` (the model store) and `CIFAR10_RESULTS` (the page's efficiency
+table): see `cifar10/environment.py`.
 """
 
 import ipaddress
@@ -48,8 +48,9 @@ _KUBERNETES_VARIABLES: Final = (
     (re.compile(r".+_PORT_[0-9]+_(TCP|UDP|SCTP)_PORT"), re.compile(r"[0-9]+")),
     (re.compile(r".+_PORT_[0-9]+_(TCP|UDP|SCTP)_ADDR"), re.compile(r"[0-9a-fA-F:.]+")),
 )
-"""(name, value) of what Kubernetes and ``docker --link`` set in every container for each Service of
-the namespace, such as ``CIFAR10_API_PORT=tcp://10.0.0.7:3000`` for one named ``cifar10-api``.
+"""(name, value) patterns of the variables that Kubernetes and ``docker --link`` set in every
+container for each Service of the namespace, such as ``CIFAR10_API_PORT=tcp://10.0.0.7:3000`` for a
+Service named ``cifar10-api``.
 
 Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """
@@ -59,7 +60,7 @@ _ORIGIN: Final = re.compile(r"https?://[^/?#\s]+")
 
 
 def default_workers(device: Device) -> int:
-    """Return the number of worker processes that fit this machine."""
+    """Return the default number of worker processes on this machine."""
     return 1 if likely_device(device) == "cuda" else min(usable_cores(), MOST_WORKERS)
 
 
@@ -84,14 +85,15 @@ class Settings(BaseSettings):
     default_model: str | None = _field(
         "model without `?model=`; on CUDA: `compact`", shown="`compact_int8`", default=None
     )
-    """None: the store's only model, or :data:`cifar10.released.RELEASED` for where it runs."""
+    """Name of the default model; None: the store's only model, or the device's first model in
+    :data:`cifar10.released.RELEASED`."""
     load: Annotated[tuple[str, ...], NoDecode] = _field(
         "models to load, separated by commas", shown="all in the store", default=()
     )
     aliases: Annotated[dict[str, str], NoDecode] = _field(
         "aliases of models: `best=compact,...`", shown="none", default_factory=dict
     )
-    """Models by alias."""
+    """Alias → model name."""
     workers: int = _field(
         "worker processes",
         shown="one per core",
@@ -103,7 +105,7 @@ class Settings(BaseSettings):
     cuda_memory_bytes: int = _field(
         "CUDA memory limit per model and batch size", default=2 << 30, ge=64 << 20
     )
-    """Bound of ONNX Runtime's arena; each model has one for each of its batch sizes."""
+    """Size limit of one ONNX Runtime memory arena; each model has an arena per batch size."""
     max_body_bytes: int = _field("largest request body", default=10 * 1024 * 1024, ge=1024)
     max_pixels: int = _field("most pixels of a JPEG", default=64_000_000, ge=1024)
     max_pixels_whole: int = _field(
@@ -136,11 +138,11 @@ class Settings(BaseSettings):
     rate_limit: float = _field(
         "requests per second from one address", shown="no limit", default=0.0, ge=0, le=1e6
     )
-    """Requests per second and client address; 0: no limit."""
+    """Requests per second from each client address; 0: no limit."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = _field(
         "proxies whose X-Forwarded-For is trusted: `10.0.0.7`", shown="none", default=()
     )
-    """Addresses and networks whose ``X-Forwarded-For`` names the client."""
+    """Addresses and networks whose ``X-Forwarded-For`` is trusted to name the client."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = _field(
         "allowed origins: `https://a.org,...` or `*`", shown="only our own", default=()
     )
@@ -170,14 +172,14 @@ class Settings(BaseSettings):
     @field_validator("token", "admin_token")
     @classmethod
     def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
-        """Refuse a token that no client could send: HTTP takes the spaces around a header's value
-        away, and allows no control characters in it."""
+        """Refuse a token that no client could send: HTTP strips spaces around a header's value and
+        allows no control characters in it."""
         text = value.get_secret_value() if value is not None else ""
         if text != text.strip() or any(
             ord(character) < 32 or ord(character) == 127 for character in text
         ):
             message = (
-                "expected a token without spaces or line ends around it and without control "
+                "expected a token without surrounding spaces or line ends and without control "
                 "characters, which no client can send; `printf %s TOKEN` writes no line end"
             )
             raise ValueError(message)
@@ -205,23 +207,23 @@ class Settings(BaseSettings):
 
     @property
     def decode_limits(self) -> DecodeLimits:
-        """Limits that are checked before an image is decoded."""
+        """Limits checked before an image is decoded."""
         return DecodeLimits(self.max_body_bytes, self.max_pixels, self.max_pixels_whole)
 
 
 def _is_of_a_service(name: str, value: str) -> bool:
-    """Whether Kubernetes set the variable, by the form of its name and of its value."""
+    """Whether Kubernetes set the variable, judging by the form of its name and value."""
     return any(
         names.fullmatch(name) and values.fullmatch(value) for names, values in _KUBERNETES_VARIABLES
     )
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings of this process's environment.
+    """Return the settings from this process's environment.
 
     Raises:
-        SettingsError: a value that is not allowed, or an unknown `CIFAR10_` variable, which would
-            otherwise be a setting that silently does nothing.
+        SettingsError: a value is not allowed, or a `CIFAR10_` variable is unknown, which would
+            otherwise be silently ignored.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name, value in environment.items():
@@ -229,8 +231,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             continue
         if not _is_of_a_service(name, value):
             near = did_you_mean(name, known | _KERNEL_VARIABLES)
-            hint = near or f" There are: {', '.join(sorted(known))}."
-            message = f"the environment sets {name}, which is no setting of this server.{hint}"
+            hint = near or f" Settings: {', '.join(sorted(known))}."
+            message = f"the environment sets {name}, which is not a setting of this server.{hint}"
             raise SettingsError(message)
     try:
         return Settings()

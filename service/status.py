@@ -20,7 +20,7 @@ MODEL_PREFIX: Final = "/models/"
 
 
 class Status:
-    """Answers the routes that change nothing."""
+    """Handles the read-only routes."""
 
     def __init__(
         self, models: ModelSet, metrics: Metrics, board: Board, inference: Inference
@@ -83,8 +83,8 @@ class Status:
         return json_answer({"status": "live"})
 
     async def ready(self, _: Request) -> Answer:
-        """Answer ``GET /readyz``: every model is fit and every worker runs, or which are not and
-        why."""
+        """Answer ``GET /readyz``: whether every model and every worker is ready; if not, say which
+        are not and why."""
         check_ready(self._models, self._board, self._inference)
         board = self._board
         workers = {"ready": min(board.ready, board.wanted), "of": board.wanted}
@@ -95,12 +95,12 @@ class Status:
         """Answer ``GET /metrics`` for all workers.
 
         Raises:
-            Problem: 503, the folder that the workers share is gone.
+            Problem: 503 if the workers' shared folder has been removed.
         """
         try:
             text = await asyncio.to_thread(self._metrics.render)
         except FileNotFoundError as error:
-            detail = f"{error.strerror}; the server must be restarted to count again"
+            detail = f"{error.strerror}; restart the server to restore metrics"
             raise try_later(Kind.NOT_READY, detail) from error
         return Answer(200, text, CONTENT_TYPE_LATEST.encode())
 
@@ -112,18 +112,18 @@ class Status:
 def check_ready(models: ModelSet, board: Board, inference: Inference) -> None:
     """Check that this worker and all the others can answer.
 
-    A server with a dead worker still answers, at a lower rate. It is not ready all the same, so
-    that a worker that does not come back is seen.
+    A server with a dead worker still answers, at a lower rate. It counts as not ready, so that a
+    worker that does not come back is noticed.
 
     Raises:
-        Problem: 503; the detail says what is missing.
+        Problem: 503 if one cannot; the detail says which and why.
     """
     unfit = dict(models.unfit)
     stuck = inference.stuck()
     ready, wanted = min(board.ready, board.wanted), board.wanted
     if not unfit and not stuck and ready == wanted:
         return
-    reasons = [f"not fit to answer: {', '.join(sorted(unfit))}"] if unfit else []
+    reasons = [f"models not ready: {', '.join(sorted(unfit))}"] if unfit else []
     if stuck:
         reasons.append(stuck)
     if ready < wanted:

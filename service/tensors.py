@@ -1,7 +1,7 @@
-"""The Open Inference Protocol's bodies: a request → images, probabilities → a response.
+"""Read and write bodies of the Open Inference Protocol: request → images, probabilities → response.
 
-A body is JSON, or JSON followed by the tensors' bytes (the binary tensor extension: the header
-``Inference-Header-Content-Length`` says how long the JSON is), and may be compressed.
+A body is JSON, or JSON followed by the tensors' bytes (the binary tensor extension; the header
+``Inference-Header-Content-Length`` gives the length of the JSON). It may be compressed.
 
 Sources: https://github.com/kserve/open-inference-protocol and, for the extensions,
 https://github.com/triton-inference-server/server/tree/main/docs/protocol
@@ -25,45 +25,48 @@ INFERENCE_HEADER: Final = b"inference-header-content-length"
 
 _WINDOW_BITS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 ENCODINGS: Final = tuple(_WINDOW_BITS)
-"""Content encodings of a request. (``deflate`` is zlib's format: RFC 9110, section 8.4.1.2.)"""
+"""Content encodings accepted for requests. (``deflate`` is zlib's format: RFC 9110, section
+8.4.1.2.)"""
 
 
 MAX_ID_CHARACTERS: Final = 1_024
-"""A request's id comes back in its answer."""
+"""Longest request id accepted; the id is repeated in the answer."""
 
 _JSON_PART: Final = 8
 _LEAST_JSON_BYTES: Final = 64 * 1024
 _LEAST_BYTES_A_LIST: Final = 7
-"""A pixel is one of three digits and five signs; rows and images are few beside pixels."""
+"""Least bytes of JSON per list. Nearly every list is a pixel, with at least three digits and five
+punctuation characters."""
 _MAX_OBJECTS: Final = 64
 _MAX_STRINGS: Final = 512
 _FEW: Final = 1_024
-"""Lists and values that are not of an image."""
+"""Allowance for lists and values that are not part of an image."""
 _MOST_NESTED_IMAGES: Final = 64
-"""Images as nested lists; parsing a list takes ten times as long as a number in a flat one."""
+"""Maximum number of images given as nested lists. Parsing a list takes ten times as long as parsing
+a number in a flat list."""
 _LISTS_AN_IMAGE: Final = 1 + IMAGE_SHAPE[0] * (1 + IMAGE_SHAPE[1])
 _VALUES_AN_IMAGE: Final = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2] + _LISTS_AN_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """What a request asks for."""
+    """A decoded inference request."""
 
     id: str | None
     images: NDArray[np.uint8]
     """uint8 (N, 32, 32, 3), RGB."""
     binary: bool
-    """Whether the probabilities are to follow the JSON as bytes."""
+    """Whether to send the probabilities as bytes after the JSON."""
     classes: int
-    """0: the probabilities themselves. Otherwise the best so many, each as
-    ``probability:class id:label``."""
+    """Number of top classes to return, each as ``probability:class id:label``; 0: return the
+    probabilities themselves."""
 
 
 def decompress(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     """Undo a request's Content-Encoding.
 
     Raises:
-        Problem: 400 for damaged data, 413 as soon as it is longer than ``max_bytes``.
+        Problem: 400 for damaged data, 413 as soon as the output exceeds ``max_bytes``.
     """
     window_bits = _WINDOW_BITS.get(encoding)
     if window_bits is None:
@@ -77,14 +80,14 @@ def decompress(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     if len(plain) > max_bytes:
         raise too_large(max_bytes)
     if not decompressor.eof or decompressor.unused_data:
-        detail = f"the {encoding.decode()} data ends early, or something follows it"
+        detail = f"the {encoding.decode()} data is truncated or has trailing bytes"
         raise malformed(detail)
     return plain
 
 
 def max_json_bytes(max_body_bytes: int) -> int:
-    """How long JSON may be where bodies may have ``max_body_bytes``. Python's lock is held while it
-    is parsed, and each byte of it costs more than a whole image in binary."""
+    """Return the maximum length of JSON in a body of at most ``max_body_bytes``. Parsing JSON holds
+    Python's lock, and costs far more per image than binary tensors do."""
     return min(max_body_bytes, max(max_body_bytes // _JSON_PART, _LEAST_JSON_BYTES))
 
 
@@ -94,19 +97,18 @@ def read_inference(
     """Read the body of an inference request.
 
     Args:
-        body: decompressed.
-        json_length: the header :data:`INFERENCE_HEADER`; None where there are no binary tensors.
-        most: the most images accepted.
-        max_json: the most bytes of JSON accepted.
+        body: the decompressed body.
+        json_length: value of the header :data:`INFERENCE_HEADER`; None without binary tensors.
+        most: maximum number of images.
+        max_json: maximum length of the JSON, in bytes.
 
     Raises:
-        Problem: 400 for anything that is not such a request, 413 for too many images or too much
-            JSON.
+        Problem: 400 for a malformed request, 413 for too many images or too much JSON.
     """
     length = len(body)
     if json_length is not None:
         if not json_length.isdigit() or len(json_length) > 18 or int(json_length) > length:
-            detail = "Inference-Header-Content-Length is not the length of a part of the body"
+            detail = "Inference-Header-Content-Length is not a number up to the body's length"
             raise malformed(detail)
         length = int(json_length)
     if length > max_json:
@@ -126,7 +128,7 @@ def read_inference(
         detail = "'id' is not a string"
         raise malformed(detail)
     if identifier is not None and len(identifier) > MAX_ID_CHARACTERS:
-        detail = f"'id' has {len(identifier):,} characters; at most {MAX_ID_CHARACTERS:,} are read"
+        detail = f"'id' has {len(identifier):,} characters; the limit is {MAX_ID_CHARACTERS:,}"
         raise malformed(detail)
     inputs = _objects(request, "inputs")
     if len(inputs) != 1 or inputs[0].get("name") != INPUT.name:
@@ -138,10 +140,10 @@ def read_inference(
 
 
 def _check_structure(document: bytes, most: int) -> None:
-    """Refuse JSON that no request of ``most`` images has the size or shape of, before a parser
-    makes objects of it: a megabyte of ``[],`` would be 20 of lists.
+    """Refuse JSON with more lists, objects, strings or values than a request with ``most`` images
+    can have, before a parser creates objects: a megabyte of ``[],`` would become 20 of lists.
 
-    Signs within strings count like any others.
+    Characters inside strings are counted too.
     """
     nested = min(most, _MOST_NESTED_IMAGES) * _LISTS_AN_IMAGE
     lists = min(nested, len(document) // _LEAST_BYTES_A_LIST) + _FEW
@@ -154,7 +156,7 @@ def _check_structure(document: bytes, most: int) -> None:
         found = document.count(sign)
         if found > accepted:
             detail = (
-                f"the JSON has {found:,} {name}; a request of its size has {accepted:,} at most. "
+                f"the JSON has {found:,} {name}; a request of its size has at most {accepted:,}. "
                 "Send images as binary tensors, or their values in one flat list."
             )
             raise malformed(detail)
@@ -186,7 +188,7 @@ def _images(tensor: dict[str, Any], rest: memoryview, most: int) -> NDArray[np.u
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         if len(rest):
-            detail = "bytes follow the JSON, and the input has no 'binary_data_size'"
+            detail = "bytes follow the JSON, but the input has no 'binary_data_size'"
             raise malformed(detail)
         flat = _from_json(tensor.get("data"), shape)
     elif type(size) is not int or size != len(rest):
@@ -195,13 +197,14 @@ def _images(tensor: dict[str, Any], rest: memoryview, most: int) -> NDArray[np.u
     else:
         flat = np.frombuffer(rest, np.uint8)
     if flat.size != int(np.prod(shape)):
-        detail = f"the shape has {int(np.prod(shape)):,} values, the input's data {flat.size:,}"
+        detail = f"the shape has {int(np.prod(shape)):,} values, but the data has {flat.size:,}"
         raise malformed(detail)
     return flat.reshape(shape)
 
 
 def _from_json(data: object, shape: list[int]) -> NDArray[np.uint8]:
-    """A list of numbers from 0 to 255, nested as ``shape`` says or not at all."""
+    """Return the values of a JSON list of numbers from 0 to 255, either flat or nested as ``shape``
+    says: uint8, flat."""
     if not isinstance(data, list):
         detail = "the input has neither a list 'data' nor a parameter 'binary_data_size'"
         raise malformed(detail)
@@ -212,7 +215,7 @@ def _from_json(data: object, shape: list[int]) -> NDArray[np.uint8]:
                 raise malformed(detail)
             data = list(chain.from_iterable(data))
     try:
-        # Not numpy, which makes of one long string among numbers an array of such strings.
+        # Not numpy.array, which turns numbers and one long string into an array of long strings.
         return np.frombuffer(bytes(data), np.uint8)
     except (TypeError, ValueError) as error:
         detail = "the input's 'data' are not whole numbers from 0 to 255"
@@ -220,20 +223,20 @@ def _from_json(data: object, shape: list[int]) -> NDArray[np.uint8]:
 
 
 def _wanted(request: dict[str, Any]) -> tuple[bool, int]:
-    """(binary, classes) of the response."""
+    """Return (binary, classes), the requested form of the response."""
     binary = _parameters(request).get("binary_data_output", False)
     classes: object = 0
     if request.get("outputs") is not None:
         outputs = _objects(request, "outputs")
         if len(outputs) > 1 or any(output.get("name") != OUTPUT.name for output in outputs):
-            detail = f"there is one output, {OUTPUT.name!r}"
+            detail = f"expected at most one output, named {OUTPUT.name!r}"
             raise malformed(detail)
         for output in outputs:
             parameters = _parameters(output)
             binary = parameters.get("binary_data", binary)
             classes = parameters.get("classification", 0)
     if not isinstance(binary, bool):
-        detail = "'binary_data' and 'binary_data_output' are true or false"
+        detail = "'binary_data' and 'binary_data_output' must be true or false"
         raise malformed(detail)
     if type(classes) is not int or classes < 0:
         detail = "'classification' is not a number of classes"
@@ -262,7 +265,7 @@ def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
 def write_inference(
     wanted: InferenceRequest, model: str, probabilities: NDArray[np.float32]
 ) -> Answer:
-    """The response to ``wanted``; ``probabilities`` is float32 (N, 10)."""
+    """Return the response to ``wanted``; ``probabilities`` is float32 (N, 10)."""
     output: dict[str, Any] = {"name": OUTPUT.name}
     content = b""
     if wanted.classes:
@@ -297,7 +300,7 @@ def _classification(row: list[float], count: int) -> list[str]:
 
 
 def error_answer(problem: Problem) -> Answer:
-    """A refusal as the protocol says it: ``{"error": "..."}``."""
+    """Return a problem as the protocol's error response: ``{"error": "..."}``."""
     text = f"{problem.kind.title.lower()}: {problem.detail}"
     if problem.kind is Kind.INTERNAL:
         text = f"{text} ({problem.instance})"

@@ -1,7 +1,7 @@
-"""The ``cifar10`` command line, and the commands that need nothing but the kernel.
+"""The ``cifar10`` command line, and the commands that need only the kernel.
 
-``main`` runs a command and turns every expected failure into one line; ``discovery`` finds the
-commands of all installed stages through entry points, without importing them; ``command`` has the
-classes of commands and groups; ``terminal`` prints; ``options`` holds the options that several
-stages share. ``predict`` and ``doctor`` are commands.
+``main`` runs a command and reports every expected failure in one line. ``discovery`` finds the
+commands of all installed stages through entry points, without importing them. ``command`` has the
+classes for commands and groups. ``terminal`` prints. ``options`` has the options shared by several
+stages. ``predict`` and ``doctor`` are commands.
 """

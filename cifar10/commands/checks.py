@@ -1,6 +1,6 @@
-"""What ``cifar10 doctor`` looks at: one function a subject, each giving findings with a remedy.
+"""Checks of ``cifar10 doctor``: one function per subject, each yielding findings with a remedy.
 
-A finding is ``ok``, ``missing`` (something optional is not there) or ``problem``.
+A finding is ``ok``, ``missing`` (something optional is absent) or ``problem``.
 """
 
 import importlib.metadata
@@ -30,23 +30,23 @@ _INT8_INSTRUCTIONS: Final = {
     "amx_int8": "AMX int8",
     "asimddp": "Arm dot product",
 }
-"""Flags of /proc/cpuinfo: instructions that int8 models gain most from."""
+"""Flag in /proc/cpuinfo → name of an instruction set that speeds up int8 models most."""
 _PIN: Final = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==([^\s;]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     subject: str
     state: State
     found: str
     remedy: str = ""
-    """What to do about it; empty when it is ok."""
+    """What to do about it; empty if nothing needs doing."""
 
 
 def python() -> Iterator[Finding]:
-    """The interpreter's version."""
+    """Check the interpreter's version."""
     version = platform.python_version()
     if sys.version_info >= OLDEST_PYTHON:
         yield Finding("Python", "ok", version)
@@ -56,11 +56,11 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """What is installed, against what is required and what constraints.txt pins."""
+    """Compare the installed packages with the requirements and the pins in constraints.txt."""
     pins = _pins(PROJECT_ROOT / "constraints.txt")
     by_extra: dict[str, dict[str, str | None]] = {}
     for name, extra in discovery.requirements():
-        if extra == "cuda":  # what it needs besides packages: see providers
+        if extra == "cuda":  # checked by providers
             continue
         by_extra.setdefault(extra, {})[name] = _installed(name)
     others: list[str] = []
@@ -76,30 +76,30 @@ def packages() -> Iterator[Finding]:
         subject = f"packages [{extra}]" if extra else "packages"
         if absent:
             state: State = "missing" if extra else "problem"
-            yield Finding(subject, state, f"without {', '.join(absent)}", _install(extra))
+            yield Finding(subject, state, f"not installed: {', '.join(absent)}", _install(extra))
         else:
             yield Finding(subject, "ok", f"all {len(versions)} installed")
     if not pins:
-        yield Finding("constraints", "missing", "no constraints.txt here to compare with")
+        yield Finding("constraints", "missing", "no constraints.txt to compare with")
     elif others:
         different = list(dict.fromkeys(others))
         yield Finding(
             "constraints",
             "missing",
-            f"other versions than tested: {', '.join(different)}",
+            f"versions differ from those tested: {', '.join(different)}",
             "pip install --constraint constraints.txt -e .",
         )
     else:
-        yield Finding("constraints", "ok", "the versions that constraints.txt pins")
+        yield Finding("constraints", "ok", "all versions match constraints.txt")
 
 
 def processor() -> Iterator[Finding]:
-    """The processor's instructions for int8 models."""
+    """Check whether the processor has instructions for int8 models."""
     flags, name = _cpu_flags()
     cores = usable_cores()
     found = [title for flag, title in _INT8_INSTRUCTIONS.items() if flag in flags]
     if not flags:
-        yield Finding("CPU", "missing", f"{name}, {cores} cores; its features cannot be read here")
+        yield Finding("CPU", "missing", f"{name}, {cores} cores; features cannot be read")
     elif found:
         yield Finding("CPU", "ok", f"{name}, {cores} cores; int8: {', '.join(found)}")
     else:
@@ -107,12 +107,12 @@ def processor() -> Iterator[Finding]:
             "CPU",
             "missing",
             f"{name}, {cores} cores; no VNNI: int8 models gain less than on newer processors",
-            "compare both here: cifar10 bench run compact compact_int8",
+            "compare both on this machine: cifar10 bench run compact compact_int8",
         )
 
 
 def models() -> Iterator[Finding]:
-    """Every model of the store, its file's digest checked against its card."""
+    """Check every model of the store: its card, and its file's digest."""
     from cifar10.store import ModelStore
 
     store = ModelStore(models_dir())
@@ -131,7 +131,7 @@ def models() -> Iterator[Finding]:
 
 
 def providers() -> Iterator[Finding]:
-    """Which execution providers really execute a model here."""
+    """Check which execution providers actually execute a model on this machine."""
     from cifar10.predictor import (
         CUDA_PROVIDER,
         Predictor,
@@ -146,7 +146,7 @@ def providers() -> Iterator[Finding]:
     names = store.names()
     name = default_model(names, "cpu") or (names[0] if names else None)
     if name is None:
-        yield Finding("providers", "missing", "there is no model to try them with")
+        yield Finding("providers", "missing", "no model to test them with")
         return
     try:
         stored = store.load(name)
@@ -163,7 +163,7 @@ def providers() -> Iterator[Finding]:
     there = [what for what, is_there in (("driver", driver), ("cuDNN", cudnn)) if is_there]
     state = f"{' and '.join(there) or 'neither an NVIDIA driver nor cuDNN'} found"
     if not driver:
-        yield Finding("CUDA", "missing", state, "none needed for serving on the CPU")
+        yield Finding("CUDA", "missing", state, "not needed for serving on the CPU")
         return
     if not listed:
         remedy = "pip install onnxruntime-gpu in place of onnxruntime"
@@ -179,7 +179,7 @@ def providers() -> Iterator[Finding]:
 
 
 def data() -> Iterator[Finding]:
-    """The dataset and the pretrained weights."""
+    """Check the dataset and the pretrained weights."""
     from cifar10.dataset import SYNTHETIC, is_cached
 
     source = data_source()
@@ -189,7 +189,7 @@ def data() -> Iterator[Finding]:
         remedy = "point CIFAR10_DATA to a copy, or unset it and run: cifar10 data"
         yield Finding("dataset", "problem", f"CIFAR10_DATA: nothing at {source}", remedy)
     elif is_cached(source):
-        yield Finding("dataset", "ok", f"{source or 'the official archive'}, checked and cached")
+        yield Finding("dataset", "ok", f"{source or 'the official archive'}, validated and cached")
     elif source is not None:
         yield Finding("dataset", "ok", f"{source}, not read yet")
     else:
@@ -207,7 +207,7 @@ def data() -> Iterator[Finding]:
 
 
 def browser() -> Iterator[Finding]:
-    """The browser that the tests of the page drive."""
+    """Check for the browser that the page's tests use."""
     names = ("chromium", "chromium-browser", "google-chrome")
     there = next((found for name in names if (found := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
@@ -219,7 +219,7 @@ def browser() -> Iterator[Finding]:
 
 
 def port() -> Iterator[Finding]:
-    """The server's default port."""
+    """Check whether the server's default port is free."""
     if is_free(None, PORT):
         yield Finding("port", "ok", f"{PORT} is free")
     else:
@@ -259,7 +259,7 @@ def _normal(name: str) -> str:
 
 
 def _cpu_flags() -> tuple[set[str], str]:
-    """Return the first processor's flags and its name; no flags where Linux's file is missing."""
+    """Return the first processor's flags and name; no flags without /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The classes of the command line: a command with examples, and a group that imports lazily."""
+"""Classes for the command line: a command with examples, and a group that imports lazily."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -13,22 +13,23 @@ OK: Final = 0
 ERROR: Final = 1
 WRONG_USAGE: Final = 2
 FAILED: Final = 3
-"""Part of the work failed; the rest was done."""
+"""Exit code when part of the work failed and the rest was done."""
 REGRESSION: Final = 4
 NOTHING_COMPARED: Final = 5
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
-"""Standard output was closed by its reader, as by ``head``."""
+"""Exit code when the reader of standard output closed it, such as ``head``."""
 
 _SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Command(click.Command):
-    """A command whose help ends with examples, and which suggests options that exist.
+    """A command whose help ends with examples, and which suggests the right name for a misspelt
+    option.
 
     Args:
-        examples: lines that can be typed as they are, each perhaps followed by two spaces and what
-            it does.
+        examples: lines that can be typed as they are, each optionally followed by two spaces and a
+            description.
         notes: paragraphs after the examples, such as exit codes.
     """
 
@@ -43,7 +44,7 @@ class Command(click.Command):
         return _parse(self, ctx, args, super().parse_args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples and the notes as they are, not wrapped."""
+        """Write the examples and the notes without wrapping them."""
         if self.examples:
             formatter.write("\nExamples:\n")
             for line in self.examples.splitlines():
@@ -55,11 +56,11 @@ class Command(click.Command):
 def command(
     module: str, documentation: str | None, examples: str, notes: str = ""
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Return a decorator that makes a function the command of its file.
+    """Return a decorator that turns a function into its module's command.
 
     Args:
-        module: the file's ``__name__``, whose last part is the command's name.
-        documentation: the file's ``__doc__``: its help, the first line its summary.
+        module: the module's ``__name__``; its last part is the command's name.
+        documentation: the module's ``__doc__``, used as help; its first line is the summary.
         examples: see :class:`Command`.
         notes: see :class:`Command`.
     """
@@ -68,11 +69,12 @@ def command(
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands' names and summaries, and imports only the one that runs.
+    """A group that finds names and summaries of its commands without importing them, and imports
+    only the command that runs.
 
     Args:
-        places: gives name → place (:mod:`cifar10.commands.discovery`) of those listed.
-        unlisted: gives more, which work and are neither listed nor suggested.
+        places: returns name → place (:mod:`cifar10.commands.discovery`) of the commands.
+        notes: paragraphs at the end of the help, such as exit codes.
     """
 
     def __init__(
@@ -96,11 +98,11 @@ class LazyGroup(click.Group):
         return self._found
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the help."""
+        """Return the names, in the order of the help."""
         return list(self.places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command of that name; None when there is none."""
+        """Import and return the command of that name; None if there is none."""
         place = self.places.get(cmd_name)
         if place is None:
             return None
@@ -112,11 +114,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with our suggestions for a misspelt command."""
+        """Resolve as click does, with our suggestions for a misspelt command."""
         name = args[0]
         if name not in self.places and not name.startswith("-") and not ctx.resilient_parsing:
-            there = did_you_mean(name, self.places) or f" There are: {', '.join(self.places)}."
-            message = f"No such command {name!r}.{there}"
+            hint = did_you_mean(name, self.places) or f" Commands: {', '.join(self.places)}."
+            message = f"No such command {name!r}.{hint}"
             raise click.UsageError(message, ctx)
         return super().resolve_command(ctx, args)
 
@@ -131,12 +133,12 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the notes as they are, not wrapped."""
+        """Write the notes without wrapping them."""
         if self._notes:
             formatter.write(f"\n{self._notes}\n")
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete a command's name, importing none; options as click does."""
+        """Complete command names without importing commands; complete options as click does."""
         if incomplete.startswith("-"):
             return click.Command.shell_complete(self, ctx, incomplete)
         return [
@@ -149,7 +151,7 @@ class LazyGroup(click.Group):
 def group_of(name: str, package: str) -> LazyGroup:
     """Return the group of the commands in the folder of ``package``.
 
-    A command that is also there without the group (``cifar10 report``) is left out.
+    Commands that are also top-level commands (``cifar10 report``) are left out.
     """
 
     def places() -> dict[str, str]:

@@ -1,12 +1,12 @@
-"""Find the commands: their names and one-line summaries, without importing any of them.
+"""Find the names and one-line summaries of all commands without importing them.
 
-The entry points of the group ``cifar10.commands`` name them. A value ``package.module:command`` is
-one command. A value ``package.room``, without a colon, is a group: each file of that folder that
-defines ``command`` is a command of the group, under the file's name, so that a new one is one new
-file. The first line of a module's docstring is its summary.
+Commands are registered as entry points in the group ``cifar10.commands``. A value
+``package.module:command`` is one command. A value ``package.room``, without a colon, is a group:
+each file of that folder that defines ``command`` is a command of the group, named after the file.
+So a new command needs only a new file. The first line of a module's docstring is its summary.
 
-In a checkout the entry points are read from ``pyproject.toml``, so that what an earlier ``pip
-install`` wrote down cannot be out of date.
+In a checkout the entry points are read from ``pyproject.toml``, because those recorded by an
+earlier ``pip install`` may be out of date.
 """
 
 import ast
@@ -27,7 +27,7 @@ _DEFINES_COMMAND: Final = re.compile(r"^(def command\(|command\b[^=\n]*= )", re.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _EXTRA: Final = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
 _MODULES_OF: Final = {"nvidia_ml_py": "pynvml", "opentelemetry_exporter_otlp_proto_http": ""}
-"""Distributions whose module has another name than they have."""
+"""Distribution → name of its module, where the two differ."""
 
 
 def top_level() -> dict[str, str]:
@@ -53,7 +53,7 @@ def room(package: str) -> dict[str, str]:
 
 
 def summary(place: str) -> str:
-    """Return the first line of the docstring of the module at ``place``, which stays unimported."""
+    """Return the first line of the docstring of the module at ``place``, without importing it."""
     try:
         tree = ast.parse(_source(place.partition(":")[0]).read_text(encoding="utf-8"))
     except (OSError, SyntaxError):
@@ -62,7 +62,7 @@ def summary(place: str) -> str:
 
 
 def load(place: str) -> Any:
-    """Import what ``package.module:attribute`` names."""
+    """Import and return the object that ``package.module:attribute`` names."""
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -79,7 +79,8 @@ def version() -> str:
 
 
 def install_command(module: str) -> str | None:
-    """Return the ``pip install`` that brings the missing ``module``; None: it is not ours."""
+    """Return the ``pip install`` command for the missing ``module``; None if it is not one of our
+    dependencies."""
     extra = _extra_with(module.partition(".")[0].lower())
     if extra is None:
         return None
@@ -100,7 +101,7 @@ def checkout() -> dict[str, Any]:
 
 
 def requirements() -> list[tuple[str, str]]:
-    """Return (distribution, extra) of every requirement; the extra of the base install is empty."""
+    """Return (distribution, extra) of every requirement; the base install's extra is empty."""
     own = checkout()
     if own:
         extras: dict[str, list[str]] = {"": own.get("dependencies", [])}
@@ -124,7 +125,7 @@ def _extra_with(module: str) -> str | None:
 
 
 def _source(module: str) -> Path:
-    """Return the file of ``module``, or of the package's ``__init__``; imports nothing."""
+    """Return the source file of ``module`` (``__init__.py`` for a package) without importing it."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None or not spec.submodule_search_locations:

@@ -1,8 +1,8 @@
 """Check this machine and say what to do about each problem.
 
-Looks at packages, processor, execution providers, models, data, browser and port.
+Checks packages, processor, execution providers, models, data, browser and port.
 
-Something optional that is missing is no problem: the exit code is 1 only when there is one.
+The exit code is 1 only if there is a problem. A missing optional component is not a problem.
 """
 
 from dataclasses import asdict
@@ -27,8 +27,8 @@ cifar10 doctor --json
 """,
     """\
 Exit codes:
-  0    nothing is wrong; what is optional may be missing
-  1    there is a problem; each is printed with its remedy
+  0    no problem; optional components may be missing
+  1    at least one problem; each is printed with its remedy
 """,
 )
 @options.as_json

@@ -1,4 +1,4 @@
-"""Run the command line: whatever ends a command early ends in one line, never in a traceback."""
+"""Run the command line and report every expected failure in one line, without a traceback."""
 
 import contextlib
 import errno
@@ -26,17 +26,17 @@ ORDER: Final = (
     "data", "list", "train", "study", "export", "predict", "serve", "bench", "report", "table",
     "compare", "ls", "show", "doctor",
 )  # fmt: skip
-"""How the help lists the commands; any other follows."""
+"""Order of the commands in the help; any others follow."""
 
 _NOTES: Final = """\
 Exit codes:
   0    done
   1    an error, in one line on standard error
   2    wrong usage
-  3    part of the work failed: what failed says why, the rest was done
+  3    part of the work failed, with the reason printed; the rest was done
   4    compare: something became worse than the tolerance allows
   5    compare: nothing could be compared
-  130  interrupted with Ctrl-C: what was done is kept
+  130  interrupted with Ctrl-C; finished work is kept
 
 Completion for bash (or zsh, fish), in the shell's start file:
   eval "$(_CIFAR10_COMPLETE=bash_source cifar10)"\
@@ -47,7 +47,7 @@ class _Root(LazyGroup):
     """The group of all commands."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a failure of ours or of the system becomes one line."""
+        """Run the command. Report a failure of ours or of the system in one line."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -59,7 +59,7 @@ class _Root(LazyGroup):
             if install is None:
                 raise
             say_error(
-                f"`{_spelled(ctx)}` needs the Python package {error.name}, which is not "
+                f"`{_command_line(ctx)}` needs the Python package {error.name}, which is not "
                 f"installed: {install}"
             )
             return ERROR
@@ -76,10 +76,10 @@ class _Root(LazyGroup):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code.
+    """Run one command and return its exit code.
 
     Args:
-        arguments: what follows the program's name; None: this process's own.
+        arguments: the arguments after the program's name; None: this process's own.
     """
     forget_consoles()
     logging.basicConfig(level=logging.WARNING, handlers=[WarningLines()])
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except OSError as error:  # `--help` into a pipe that nobody reads
+    except OSError as error:  # such as `--help` into a closed pipe
         return _system_error(error)
     return result if isinstance(result, int) else 0
 
@@ -115,7 +115,7 @@ def root_group() -> LazyGroup:
                 expose_value=False,
                 is_eager=True,
                 callback=_print_version,
-                help="Print the version and stop.",
+                help="Print the version and exit.",
             )
         ],
     )
@@ -133,7 +133,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
-def _spelled(ctx: click.Context) -> str:
+def _command_line(ctx: click.Context) -> str:
     return " ".join([PROGRAM, *([ctx.invoked_subcommand] if ctx.invoked_subcommand else [])])
 
 
@@ -152,7 +152,7 @@ def _system_error(error: OSError) -> int:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered nowhere, so that the interpreter's end does not try again."""
+    """Discard buffered output, so that the interpreter does not try to write it again at exit."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         return

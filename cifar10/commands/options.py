@@ -1,4 +1,4 @@
-"""Options and arguments that commands of several stages share."""
+"""Options and arguments shared by the commands of several stages."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ DATA_HELP: Final = (
     "(default: CIFAR10_DATA, else the official archive that `cifar10 data` fetched)."
 )
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 data = click.option("--data", metavar="PATH", help=DATA_HELP)
 
@@ -22,7 +22,7 @@ device = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where models run; cuda that would not really execute is an error.",
+    help="Device to run on; an error if cuda is requested but would not actually be used.",
 )
 
 store = click.option(
@@ -33,18 +33,18 @@ store = click.option(
 
 
 class ModelName(click.ParamType[str]):
-    """The name of a model; completed from those in the store."""
+    """Parameter type for a model's name, completed from the names in the store."""
 
     name = "model"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Any name passes: the store says which there are."""
+        """Accept any name; the store checks whether it exists."""
         return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The models of the store that begin so."""
+        """Return the names in the store that start with ``incomplete``."""
         from cifar10.store import ModelStore
 
         names = ModelStore(models_dir()).names()

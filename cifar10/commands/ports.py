@@ -1,4 +1,4 @@
-"""Whether a port can be listened on, and who has it otherwise."""
+"""Check whether a server can listen on a port, and suggest another."""
 
 import contextlib
 import socket
@@ -8,10 +8,10 @@ _PROC: Final = "/proc"
 
 
 def is_free(host: str | None, port: int) -> bool:
-    """Return whether a server could listen on ``port`` of ``host`` (None: of all addresses)."""
+    """Return whether a server could listen on ``port`` of ``host`` (None: on all addresses)."""
     family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # A connection that has just ended does not hinder a server, nor this.
+        # Recently closed connections do not prevent a server from listening, so ignore them too.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host or "", port))
@@ -22,16 +22,16 @@ def is_free(host: str | None, port: int) -> bool:
 
 
 def free_port_after(port: int) -> int | None:
-    """Return the next port that is free; None: none of the next hundred is."""
+    """Return the next free port; None if none of the next hundred is free."""
     others = range(port + 1, min(port + 101, 65536))
     return next((one for one in others if is_free(None, one)), None)
 
 
 def busy_message(host: str | None, port: int) -> str:
-    """Return one line: the port is taken, and what to do."""
+    """Return a one-line message that the port is taken, with the remedy."""
     where = f"{host}:{port}" if host else f"port {port}"
     other = free_port_after(port)
-    remedy = f"stop what listens there, or choose another: cifar10 serve --port {other or 'PORT'}"
+    remedy = f"stop that program, or choose another port: cifar10 serve --port {other or 'PORT'}"
     with contextlib.suppress(OSError), socket.create_connection((host or "localhost", port), 1):
         return f"{where} is in use; {remedy}"
     return f"cannot listen on {where}; {remedy}"

@@ -1,8 +1,8 @@
 """Classify images without a server.
 
-Takes JPEG, PNG and WebP files, and folders, which are searched for such files. An image that cannot
-be read is reported, the others are classified, and the exit code is then 3. The model is --model,
-else the one that the server would answer with.
+Accepts JPEG, PNG and WebP files, and folders, which are searched for such files. An image that
+cannot be read is reported, the others are classified, and the exit code is then 3. Without --model,
+the server's default model is used.
 """
 
 import csv
@@ -29,15 +29,16 @@ if TYPE_CHECKING:
     from cifar10.store import ModelStore
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
-"""Which files of a folder are taken, whatever their case; a file that is named is always tried."""
+"""Suffixes of the files read from a folder, in upper or lower case. A file given by name is always
+read."""
 _BATCH: Final = 32
 _MANY: Final = 20
-"""From this many images on a progress bar is drawn, on a terminal."""
+"""Number of images from which a progress bar is shown on a terminal."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One image's class, or why it has none."""
+    """One image's class, or the reason why it has none."""
 
     image: str
     label: str | None
@@ -65,7 +66,7 @@ Exit codes:
 @click.argument(
     "images", nargs=-1, required=True, metavar="IMAGE|FOLDER...", type=click.Path(path_type=Path)
 )
-@click.option("--model", type=options.ModelName(), help="Which model (default: the server's own).")
+@click.option("--model", type=options.ModelName(), help="Model to use (default: the server's).")
 @options.store
 @options.device
 @options.as_json
@@ -80,7 +81,7 @@ def command(
 ) -> int:
     """Classify the images and print their classes."""
     if as_json and as_csv:
-        message = "--json and --csv exclude each other"
+        message = "--json and --csv cannot be used together"
         raise click.UsageError(message)
     paths = list(_image_files(images))
     if not paths:
@@ -184,7 +185,7 @@ def _classify_batch(
 
 
 def _read(path: Path) -> "NDArray[np.uint8] | str":
-    """Return the image as the model takes it, or why it cannot be had."""
+    """Return the image as the model's input, uint8 (32, 32, 3), or why it cannot be read."""
     from cifar10.images import DEFAULT_LIMITS, decode_image
 
     try:

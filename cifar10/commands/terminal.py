@@ -1,7 +1,7 @@
-"""What the commands print: results on standard output, everything else on standard error.
+"""Print the output of commands: results to standard output, everything else to standard error.
 
-On a terminal a table is a table. Into a file or a pipe it is one plain line a row, whole, whatever
-the width; ``NO_COLOR`` is honoured (by rich, and here).
+On a terminal, tables are formatted to its width. In a file or a pipe, each row is one plain line,
+never shortened. ``NO_COLOR`` is honoured, by rich and by this module.
 """
 
 import json
@@ -21,15 +21,15 @@ _PIPE_WIDTH: Final = 10_000
 
 @cache
 def errors() -> "Console":
-    """Return the console of standard error: progress, warnings and failures."""
-    from rich.console import Console  # a tenth of a second, which `--help` need not pay
+    """Return the console of standard error, for progress, warnings and failures."""
+    from rich.console import Console  # takes a tenth of a second, which `--help` need not spend
 
     return Console(stderr=True, highlight=False)
 
 
 @cache
 def output() -> "Console":
-    """Return the console of standard output; into a pipe it cuts and wraps nothing."""
+    """Return the console of standard output. In a pipe it neither truncates nor wraps."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -37,28 +37,28 @@ def output() -> "Console":
 
 
 def forget_consoles() -> None:
-    """Make new consoles when they are asked for: the streams or the environment have changed."""
+    """Discard the cached consoles, because the streams or the environment have changed."""
     errors.cache_clear()
     output.cache_clear()
 
 
 def say_error(message: str) -> None:
-    """Print one error to standard error, beginning with ``error:``."""
+    """Print an error to standard error, prefixed with ``error:``."""
     click.echo(f"{colour('error:', 'red')} {message}", err=True)
 
 
 def colour(text: str, shade: str) -> str:
-    """Return ``text`` in a colour, unless NO_COLOR is set; into a pipe click leaves it out."""
+    """Return ``text`` coloured, unless NO_COLOR is set. In a pipe, click removes the colour."""
     return text if os.environ.get("NO_COLOR") else click.style(text, fg=shade)
 
 
 def as_json(value: Any) -> str:
-    """Return one document, keys in their own order, ending in no newline."""
+    """Return ``value`` as indented JSON, with keys in their order and without a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def print_json(value: Any) -> None:
-    """Print one document to standard output."""
+    """Print ``value`` as indented JSON to standard output."""
     click.echo(as_json(value))
 
 
@@ -68,9 +68,9 @@ def print_table(
     """Print a table to standard output.
 
     Args:
-        header: the columns' names; the first column is never shortened or wrapped.
-        rows: plain text, one string a column.
-        right: the names of the columns of numbers.
+        header: names of the columns; the first column is never shortened or wrapped.
+        rows: plain text, one string per column.
+        right: names of the columns to align right, such as numbers.
     """
     console = output()
     if not console.is_terminal:
@@ -103,7 +103,7 @@ def _print_plain(
 
 
 class WarningLines(logging.Handler):
-    """Logged warnings as lines on standard error, in the way of no progress bar."""
+    """Logging handler that prints warnings to standard error without disturbing a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""

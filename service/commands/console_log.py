@@ -1,4 +1,4 @@
-"""The server's log as a person at a terminal reads it."""
+"""Print the server's log in a readable form on a terminal."""
 
 import json
 import os
@@ -16,9 +16,10 @@ _KNOWN: Final = {"time", "level", "logger", "message", "process", "exception"}
 
 
 class ConsoleLog:
-    """Writes the server's JSON lines as text; lines that are not JSON, as they are.
+    """Writes the server's JSON log lines as readable text, and other lines unchanged.
 
-    Until the server is ready, what every worker says is shown of the first worker only.
+    Until the server is ready, information is shown from the first worker only, because every worker
+    logs the same.
     """
 
     def __init__(self, output: TextIO) -> None:
@@ -69,7 +70,8 @@ def _text(event: dict[str, Any]) -> str:
 def wait_until_ready(
     line: str, log: ConsoleLog, address: str, has_ended: Callable[[], bool]
 ) -> None:
-    """Write ``line`` once the server at ``address`` is ready; return then, or when it has ended."""
+    """Wait until the server at ``address`` is ready, then write ``line``. Return without writing if
+    the server ends first."""
     while not has_ended():
         if _is_ready(address):
             log.ready(line)
@@ -78,8 +80,9 @@ def wait_until_ready(
 
 
 def _is_ready(address: str) -> bool:
-    # The certificate is our own server's and need not be for this name.
-    trusting = ssl._create_unverified_context() if address.startswith("https:") else None  # noqa: S323
+    # Our own server's certificate need not match this name.
+    is_https = address.startswith("https:")
+    trusting = ssl._create_unverified_context() if is_https else None  # noqa: S323
     try:
         with urllib.request.urlopen(  # noqa: S310 - our own server
             f"{address}/readyz", timeout=5, context=trusting

@@ -1,8 +1,8 @@
 """Start the server: `bentoml serve` with checks before it and a readable log.
 
 The settings, the models and the port are checked before anything starts. On a terminal the log is
-for reading, and ends with one line that says where the server is; into a file or a pipe it is JSON,
-one object a line. What follows `--` goes to `bentoml serve` as it is.
+readable text, and a final line gives the server's address. In a file or a pipe the log is JSON, one
+object per line. Arguments after `--` are passed to `bentoml serve` unchanged.
 """
 
 import os
@@ -50,7 +50,7 @@ cifar10 serve -- --ssl-certfile cert.pem --ssl-keyfile key.pem
 @click.option("--host", help="The address to listen on (default: all).")
 @click.argument("bentoml", nargs=-1, metavar="[-- BENTOML OPTIONS]", type=click.UNPROCESSED)
 def command(port: int, host: str | None, bentoml: tuple[str, ...]) -> int:
-    """Check, then start the server; returns when it has ended."""
+    """Check the configuration, then run the server until it ends."""
     settings = read_settings()
     models = choose(settings, ModelStore(models_dir())).names
     if not is_free(host, port):
@@ -60,7 +60,7 @@ def command(port: int, host: str | None, bentoml: tuple[str, ...]) -> int:
     command += ["--working-dir", str(PROJECT_ROOT)]
     command += [*(["--host", host] if host else []), *bentoml]
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    # The server's working folder is another than this one, and these may be relative to this one.
+    # The server has another working folder, and these paths may be relative to this one.
     os.environ["CIFAR10_MODELS"] = str(models_dir().absolute())
     os.environ["CIFAR10_RESULTS"] = str(results_dir().absolute())
     if not sys.stdout.isatty():
@@ -71,7 +71,8 @@ def command(port: int, host: str | None, bentoml: tuple[str, ...]) -> int:
 
 
 def ready_line(settings: Settings, models: Sequence[str], address: str) -> str:
-    """Return what is printed last: where the server is and what it has."""
+    """Return the final line of the startup log: the server's address, models, workers and
+    device."""
     where = likely_device(settings.device).upper()
     what = f"{_count(len(models), 'model')}, {_count(settings.workers, 'worker')}, {where}"
     return f"Ready: {address} ({what})"
@@ -93,7 +94,7 @@ def _on_terminal(command: Sequence[str], ready: str, address: str) -> int:
     ) as server:
         for number in _FORWARDED:
             signal.signal(number, lambda which, _: server.send_signal(which))
-        # Ctrl-C reaches the server by itself: it is in the same process group.
+        # Ctrl-C reaches the server directly, because it is in the same process group.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(
             target=wait_until_ready,

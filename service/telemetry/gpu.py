@@ -1,7 +1,7 @@
-"""Metrics of NVIDIA GPUs, memory and utilization, read whenever metrics are asked for.
+"""Metrics of NVIDIA GPUs: memory and utilization, read at every request for metrics.
 
-Read through NVML, the driver's own library, by the package ``nvidia-ml-py``. Where that, the
-driver or the GPU is missing, there are no such metrics.
+The package ``nvidia-ml-py`` reads them through NVML, the driver's library. Without the package, the
+driver or a GPU, these metrics are absent.
 """
 
 import logging
@@ -15,21 +15,21 @@ logger = logging.getLogger(__name__)
 
 
 class GpuCollector:
-    """A Prometheus collector of all GPUs that NVML sees, whichever of them this server uses.
+    """Prometheus collector of all GPUs that NVML reports, including those this server does not use.
 
     Args:
-        nvml: the module ``pynvml``, initialised.
+        nvml: the initialised module ``pynvml``.
     """
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Return the families without values, so that registering asks no GPU."""
+        """Return the metric families without values, so that registering queries no GPU."""
         return list(_families())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the families; a GPU that does not answer is left out."""
+        """Yield the metric families; a GPU that cannot be read is left out."""
         used, total, busy = families = _families()
         for number in range(self._count()):
             try:
@@ -56,9 +56,9 @@ class GpuCollector:
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
     return (
         GaugeMetricFamily(
-            "cifar10_gpu_memory_used_bytes", "GPU memory in use, by anybody.", labels=("gpu",)
+            "cifar10_gpu_memory_used_bytes", "GPU memory in use by all processes.", labels=("gpu",)
         ),
-        GaugeMetricFamily("cifar10_gpu_memory_total_bytes", "GPU memory.", labels=("gpu",)),
+        GaugeMetricFamily("cifar10_gpu_memory_total_bytes", "Total GPU memory.", labels=("gpu",)),
         GaugeMetricFamily(
             "cifar10_gpu_utilization_ratio",
             "Share of NVML's last sample period in which a kernel ran.",
@@ -68,7 +68,7 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily
 
 
 def find_gpus() -> GpuCollector | None:
-    """Return a collector; None without NVML."""
+    """Return a GPU collector, or None without NVML."""
     try:
         import pynvml  # type: ignore[import-untyped]
     except ImportError:
@@ -81,6 +81,6 @@ def find_gpus() -> GpuCollector | None:
 
 
 def register_gpus(registry: CollectorRegistry, gpus: GpuCollector | None) -> None:
-    """Add the collector to ``registry``, if there is one."""
+    """Register the collector with ``registry``, if there is one."""
     if gpus is not None:
         registry.register(gpus)

@@ -1,9 +1,9 @@
-"""Writes log lines in a thread of their own, so that no log can stop the service.
+"""Write log lines in a separate thread, so that a blocked log cannot stop the service.
 
-A log is a pipe or a file that others own: its reader may stop reading, die, or fill the disk. A
-write then blocks or fails. Here that happens to one thread per process; the others leave their
-lines in a bounded queue. What does not fit in the queue, or cannot be written, is dropped and
-counted, and the count is written when lines go through again.
+A log is a pipe or a file outside our control: its reader may stop reading or die, and its disk may
+fill up. A write then blocks or fails. Only one thread per process writes; all others put their
+lines into a bounded queue. Lines that do not fit in the queue, or cannot be written, are dropped
+and counted. The count is logged once writing works again.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Final
 QUEUE_BYTES: Final = 1 << 20
 
 _PIPE_BUFFER_BYTES: Final = 4096
-"""Writes of at most this are not interleaved with those of other processes to the same pipe."""
+"""Largest write that is atomic: not interleaved with other processes' writes to the same pipe."""
 
 FLUSH_SECONDS: Final = 1.0
 REST_SECONDS: Final = 0.1
@@ -27,9 +27,9 @@ class LineWriter:
     """A bounded queue of lines and the thread that writes them.
 
     Args:
-        descriptor: where to write.
-        drop_notice: makes the line that tells how many were dropped.
-        queue_bytes: bound of the queue.
+        descriptor: file descriptor to write to.
+        drop_notice: returns the line that reports a number of dropped lines.
+        queue_bytes: maximum size of the queue.
     """
 
     def __init__(
@@ -42,30 +42,31 @@ class LineWriter:
         self._drop_notice = drop_notice
         self._queue_bytes = queue_bytes
         self.on_dropped: Callable[[int], None] = lambda count: None
-        """Called with each number of lines dropped, in the thread that notices."""
+        """Called with the number of lines just dropped, in the thread that dropped them."""
         self._reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        """Begin with an empty queue and no thread; a forked child has neither its parent's thread
-        nor any business with its parent's lines."""
+        """Start with an empty queue and no thread. Also called in a forked child, which lacks its
+        parent's thread and must not write its parent's lines."""
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._is_writing = False
-        self._untold = 0
+        self._unreported = 0
+        """Number of lines dropped since the last drop notice was written."""
         self._is_blocked = False
-        """Whether a flush has waited in vain since the last line was written."""
+        """Whether a flush has timed out since the last line was written."""
         self._thread: threading.Thread | None = None
         self._should_rest = False
         """Whether the thread ends once it has written what there is."""
 
     def put(self, line: bytes) -> None:
-        """Queue one line, with its line end; never wait."""
+        """Queue one line, which includes its line end. Never blocks."""
         with self._changed:
             if self._waiting_bytes + len(line) > self._queue_bytes:
-                self._untold += 1
+                self._unreported += 1
             else:
                 self._lines.append(line)
                 self._waiting_bytes += len(line)
@@ -74,11 +75,11 @@ class LineWriter:
                     self._thread.start()
                 self._changed.notify_all()
                 return
-        self._tell_dropped(1)  # not under the lock, which the callback's own log lines would take
+        self._report_dropped(1)  # without the lock, because the callback may log lines itself
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until all lines are written, for at most ``seconds``, and not again while the log is
-        blocked."""
+        """Wait until all lines are written, for at most ``seconds``. After a timeout, do not wait
+        again until a line has been written."""
         until = monotonic() + seconds
         with self._changed:
             while (self._lines or self._is_writing) and not self._is_blocked:
@@ -106,23 +107,24 @@ class LineWriter:
                         self._thread, self._should_rest = None, False
                         return
                     self._changed.wait()
-                untold, self._untold = self._untold, 0
+                unreported, self._unreported = self._unreported, 0
                 lines = self._take()
                 self._is_writing = True
-            if untold and not self._write(self._drop_notice(untold)):
+            if unreported and not self._write(self._drop_notice(unreported)):
                 with self._changed:
-                    self._untold += untold
+                    self._unreported += unreported
             if not self._write(b"".join(lines)):
                 with self._changed:
-                    self._untold += len(lines)
-                self._tell_dropped(len(lines))
+                    self._unreported += len(lines)
+                self._report_dropped(len(lines))
 
-    def _tell_dropped(self, count: int) -> None:
-        with suppress(Exception):  # a callback that fails must not end the log
+    def _report_dropped(self, count: int) -> None:
+        with suppress(Exception):  # a failing callback must not stop the log
             self.on_dropped(count)
 
     def _take(self) -> list[bytes]:
-        """Take whole lines for one write: at least one, and more while the pipe buffer has room."""
+        """Take the lines of the next write: at least one, and more while they fit in one atomic
+        write."""
         lines: list[bytes] = []
         size = 0
         while self._lines and (not lines or size + len(self._lines[0]) <= _PIPE_BUFFER_BYTES):

@@ -1,7 +1,8 @@
-"""The log: one JSON object on one line for each event, without the content of any image.
+"""Logging: one line with a JSON object per event, never the content of an image.
 
-Every line of the process goes through one :class:`~service.telemetry.line_writer.LineWriter`,
-BentoML's own too, so that a log that is blocked, dead or full stops nothing.
+Every log line of the process, BentoML's included, goes through one
+:class:`~service.telemetry.line_writer.LineWriter`, so that a blocked, closed or full log does not
+stop the service.
 """
 
 import logging
@@ -18,7 +19,7 @@ from service.telemetry.line_writer import LineWriter
 STANDARD_OUTPUT: Final = 1
 
 _BENTOML_LOGGERS: Final = ("", "bentoml", "circus")
-"""Loggers for which BentoML sets handlers; "" is the root."""
+"""Loggers whose handlers BentoML sets; "" is the root."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -41,12 +42,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class Journal:
-    """The access log: a line for a random share of the requests.
+    """The access log: one line for each of a random share of the requests.
 
-    Only the address and the method are the client's own text; the route is one of ours.
+    Only the address and the method come from the client; the route is one of a fixed set.
 
     Args:
-        share: 0 to 1.
+        share: share of the requests to log, 0 to 1.
     """
 
     def __init__(self, share: float) -> None:
@@ -56,8 +57,8 @@ class Journal:
     def note(
         self, method: str, route: str, status: int, seconds: float, client: str, trace: str | None
     ) -> None:
-        """Log one answered request, or not, by chance."""
-        if random.random() >= self._share:  # noqa: S311 - nothing depends on who is chosen
+        """Log an answered request with probability ``share``."""
+        if random.random() >= self._share:  # noqa: S311 - not security-relevant
             return
         context = {
             "method": method[:16],
@@ -72,22 +73,22 @@ class Journal:
 
 
 class QueueingHandler(logging.Handler):
-    """Formats a record and leaves it to the writer's thread."""
+    """Formats records and queues them for the writer's thread."""
 
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the record's line; never wait and never raise."""
+        """Queue the record's line. Never blocks and never raises."""
         try:
             line = self.format(record)
-        except Exception as error:  # its arguments do not fit its message, or cannot be shown
+        except Exception as error:  # arguments that do not fit the message or cannot be formatted
             line = f"a log record of {record.name} cannot be formatted: {type(error).__name__}"
         self._writer.put(line.encode(errors="backslashreplace") + b"\n")
 
     def flush(self) -> None:
-        """Wait for the writer, within its bound; the standard library calls this at exit."""
+        """Wait for the writer, up to its time limit. The standard library calls this at exit."""
         self._writer.flush()
 
 
@@ -101,12 +102,12 @@ _writer: Final = LineWriter(STANDARD_OUTPUT, _drop_notice)
 
 
 def on_dropped_lines(callback: Callable[[int], None]) -> None:
-    """Call ``callback`` with each number of log lines that this process drops."""
+    """Register a callback that is called with the number of log lines dropped, each time."""
     _writer.on_dropped = callback
 
 
 def flush_log() -> None:
-    """Wait until this process's log is written, for at most a second."""
+    """Wait until this process's log lines are written, for at most a second."""
     _writer.flush()
 
 
@@ -116,8 +117,8 @@ def rest_log() -> None:
 
 
 def configure_logging() -> None:
-    """Send the log of the service, the kernel, uvicorn and BentoML to standard output, through a
-    thread. Ours is JSON, BentoML's stays as it is."""
+    """Send the logs of the service, the kernel, uvicorn and BentoML to standard output through a
+    thread. Our lines and uvicorn's are JSON; BentoML's keep their format."""
     handler = QueueingHandler(_writer)
     handler.setFormatter(JsonFormatter())
     for name in ("service", "cifar10"):
@@ -125,12 +126,12 @@ def configure_logging() -> None:
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
         logger.propagate = False
-    # Below errors, it logs each request that is no HTTP, as often as anybody sends one.
+    # Below the level of errors it logs every request that is not HTTP, so clients could flood it.
     uvicorn = logging.getLogger("uvicorn.error")
     uvicorn.handlers = [handler]
     uvicorn.setLevel(logging.ERROR)
     uvicorn.propagate = False
-    # It warns of every malformed form; the answer and the metrics say so already.
+    # It warns of every malformed form, which the answer and the metrics already report.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     for name in _BENTOML_LOGGERS:
         logger = logging.getLogger(name)
@@ -138,7 +139,8 @@ def configure_logging() -> None:
 
 
 def _queueing(handler: logging.Handler) -> logging.Handler:
-    """Return a queueing handler in the place of one that writes to standard output or error."""
+    """Return a queueing replacement for a handler that writes to standard output or error; any
+    other handler unchanged."""
     if not isinstance(handler, logging.StreamHandler) or handler.stream not in (
         sys.stdout,
         sys.stderr,

@@ -1,9 +1,9 @@
-"""Files in which workers share their metrics, with room that is really allocated.
+"""Memory-mapped files in which workers share metrics, with disk space allocated in advance.
 
-``prometheus_client`` maps sparse files into memory. Where the disk is full, the first write to a
-page that has no room yet ends the process with SIGBUS, and so each worker that replaces it. Here
-room is allocated before it is written to, where ``ENOSPC`` can be caught: a worker without room
-keeps its numbers to itself and answers.
+``prometheus_client`` maps sparse files into memory. On a full disk, the first write to an
+unallocated page kills the process with SIGBUS, and so every replacement worker. Here disk space is
+allocated before it is written to, so that ``ENOSPC`` can be caught: a worker without space keeps
+its metrics private and keeps serving.
 """
 
 import logging
@@ -19,17 +19,18 @@ from prometheus_client.mmap_dict import MmapedDict
 logger = logging.getLogger(__name__)
 
 INITIAL_BYTES: Final = 4096
-"""A worker that ends leaves its files for the sums: most have few numbers, so they begin small."""
+"""Initial file size. Small, because most files hold few numbers, and ended workers leave theirs for
+the sums."""
 
 _LENGTH_BYTES: Final = 4
 _NUMBERS_BYTES: Final = 16
 
 
 class AllocatedDict(MmapedDict):
-    """A ``prometheus_client`` file of numbers that never grows beyond what is allocated.
+    """A ``prometheus_client`` metric file that never grows beyond its allocated disk space.
 
-    Without room, its numbers go to private memory: they are missing from the sums over all workers,
-    and nothing else changes.
+    Without disk space, the numbers go to private memory. They are then missing from the sums over
+    all workers; nothing else changes.
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
@@ -50,7 +51,7 @@ class AllocatedDict(MmapedDict):
             self._leave_the_sums(error)
 
     def _init_value(self, key: str) -> None:
-        """Add a number, after making room for it."""
+        """Add a number, after allocating space for it."""
         padded = len(key.encode()) + 8  # at most; the key is padded to a multiple of 8 bytes
         needed = self._used + _LENGTH_BYTES + padded + _NUMBERS_BYTES
         if needed > self._capacity:
@@ -77,15 +78,16 @@ class AllocatedDict(MmapedDict):
         self._capacity = capacity
 
     def _leave_the_sums(self, error: Exception) -> None:
-        # Counters stay as they were last written: were they gone, Prometheus would take the lower
-        # sum for a restart and add up everything again. A gauge must not stand still.
+        # Keep the file of a counter with its last values: without it, Prometheus would take the
+        # lower sum for a restart and count everything again. Delete a gauge's, which would be
+        # stale.
         name = Path(self._fname)
         if name.name.startswith("gauge"):
             name.unlink(missing_ok=True)
         message = "metrics of this worker are missing from the sums: %s: %s"
         arguments = (message, name.name, error)
-        # In a thread: prometheus_client's lock is held here, and counting a log line that is
-        # dropped takes it too.
+        # In a thread: prometheus_client's lock is held here, and counting a dropped log line needs
+        # it too.
         threading.Thread(target=logger.error, args=arguments, daemon=True).start()
 
     def close(self) -> None:
@@ -97,23 +99,23 @@ class AllocatedDict(MmapedDict):
 
 
 def _allocate(filename: str) -> None:
-    """Make the file, with room for its first numbers.
+    """Create the file with space for its first numbers.
 
     Raises:
-        OSError: no room, or no folder.
+        OSError: the disk is full or the folder is missing.
     """
     descriptor = os.open(filename, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(descriptor).st_size == 0:
             os.posix_fallocate(descriptor, 0, INITIAL_BYTES)
     except OSError:
-        os.unlink(filename)  # noqa: PTH108 — an empty file would be read as one that is damaged
+        os.unlink(filename)  # noqa: PTH108 — an empty file would be read as damaged
         raise
     finally:
         os.close(descriptor)
 
 
 def allocate_metric_files() -> None:
-    """Let ``prometheus_client`` allocate the files that it maps. Before the first metric."""
+    """Make ``prometheus_client`` use :class:`AllocatedDict`. Call it before creating a metric."""
     if hasattr(os, "posix_fallocate"):
         setattr(prometheus_client.values, "MmapedDict", AllocatedDict)  # noqa: B010 — not exported

@@ -1,7 +1,8 @@
-"""Metrics for Prometheus. Every label has a fixed set of values: none comes from a request.
+"""Metrics for Prometheus. Every label has a fixed set of values; none comes from a request.
 
-With several workers each writes its own files into ``PROMETHEUS_MULTIPROC_DIR``, this server's
-private folder (:mod:`service.workers.private_folder`); whichever worker is asked adds them up.
+With several workers, each writes its own files into ``PROMETHEUS_MULTIPROC_DIR``, this server's
+private folder (:mod:`service.workers.private_folder`). The worker that answers ``/metrics`` adds
+them up.
 """
 
 import errno
@@ -43,8 +44,8 @@ class ModelMetrics:
 class Metrics:
     """Collectors of one worker process.
 
-    A labelled collector takes a few microseconds to look a child up; the children that every
-    request needs are kept here.
+    Looking up a labelled child takes a few microseconds, so this class caches the children that
+    every request needs.
     """
 
     def __init__(self) -> None:
@@ -52,8 +53,9 @@ class Metrics:
         registry = CollectorRegistry()
         self._registry = registry
         self._gpus: GpuCollector | None = None
-        self._asked_for_gpus = False
-        """GPUs are looked for when metrics are first asked for: NVML does not survive a fork."""
+        self._searched_gpus = False
+        """Whether GPUs have been searched for. Done at the first request for metrics, because NVML
+        does not survive a fork."""
         self._answers: dict[tuple[str, int], Counter] = {}
         self._times: dict[str, Histogram] = {}
         self._models: dict[str, ModelMetrics] = {}
@@ -65,7 +67,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "cifar10_request_seconds",
-            "From a request's headers to its answer.",
+            "Time from a request's headers to its answer.",
             ("route",),
             buckets=_SECONDS,
             registry=registry,
@@ -84,18 +86,18 @@ class Metrics:
         )
         self.decode_seconds = Histogram(
             "cifar10_decode_seconds",
-            "From an image's bytes to its 32 × 32 tile.",
+            "Time to decode an image to its 32 × 32 tile.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.image_bytes = Counter(
             "cifar10_image_bytes",
-            "Bytes of the images that were decoded; cifar10_decode_seconds has their number.",
+            "Bytes of the images decoded; cifar10_decode_seconds counts the images.",
             registry=registry,
         )
         self._inference_seconds = Histogram(
             "cifar10_inference_seconds",
-            "One run of a model.",
+            "Time of one run of a model.",
             ("model",),
             buckets=_SECONDS,
             registry=registry,
@@ -109,21 +111,21 @@ class Metrics:
         )
         self._queue_images = Gauge(
             "cifar10_queue_images",
-            "Images that wait for a run of their model.",
+            "Images waiting for a run of their model.",
             ("model",),
             registry=registry,
             multiprocess_mode="livesum",
         )
         self._queue_seconds = Histogram(
             "cifar10_queue_seconds",
-            "From a request's images being decoded to the start of their run.",
+            "Time from decoding a request's images to the start of their run.",
             ("model",),
             buckets=_SECONDS,
             registry=registry,
         )
         self.rejected = Counter(
             "cifar10_rejected",
-            "Requests refused, by the kind of the problem document.",
+            "Requests refused, by kind of problem.",
             ("reason",),
             registry=registry,
         )
@@ -135,7 +137,7 @@ class Metrics:
         on_dropped_lines(log_lines_dropped.inc)
         self.model_info = Gauge(
             "cifar10_model_info",
-            "Models that are loaded, and the execution provider that really runs them.",
+            "Loaded models and the execution provider that actually runs each.",
             ("model", "sha256", "device", "provider"),
             registry=registry,
             multiprocess_mode="livemax",
@@ -169,31 +171,31 @@ class Metrics:
             )
         return found
 
-    def model_loaded(self, model: LoadedModel, is_there: bool = True) -> None:
-        """Record which model runs where, or that it no longer does."""
+    def model_loaded(self, model: LoadedModel, is_loaded: bool = True) -> None:
+        """Record that a model is in service, and where it runs; or that it no longer is."""
         predictor = model.predictor
         self.model_info.labels(
             model.card.name, model.card.sha256, predictor.device, predictor.provider
-        ).set(is_there)
+        ).set(is_loaded)
 
     def render(self) -> bytes:
         """Return the metrics of all workers in the text exposition format.
 
         Raises:
-            FileNotFoundError: the folder that they share has been removed.
+            FileNotFoundError: the workers' shared folder has been removed.
         """
-        if not self._asked_for_gpus:
-            self._asked_for_gpus = True
+        if not self._searched_gpus:
+            self._searched_gpus = True
             self._gpus = find_gpus()
             register_gpus(self._registry, self._gpus)
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if folder is None:
             return generate_latest(self._registry)
         if not Path(folder).is_dir():
-            raise FileNotFoundError(errno.ENOENT, "the folder of metrics has been removed", folder)
+            raise FileNotFoundError(errno.ENOENT, "the metrics folder has been removed", folder)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        register_gpus(registry, self._gpus)  # the same for all workers, so not added up
+        register_gpus(registry, self._gpus)  # identical in all workers, so not summed
         if os.name != "posix":
             return generate_latest(registry)
         with whole_files(Path(folder)):
@@ -201,29 +203,29 @@ class Metrics:
 
 
 def forget_dead_workers() -> bool:
-    """Remove the live gauges of workers that were killed before they could do it themselves, and
-    add their counters up.
+    """Remove the live gauges of workers that were killed before they could remove their own, and
+    add up their counters.
 
     Returns:
-        Whether all of it is done; where not, it is worth another try.
+        Whether everything was done; if not, try again later.
     """
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory is None or os.name != "posix":  # elsewhere, signal 0 is not a question
+    if directory is None or os.name != "posix":  # elsewhere, signal 0 does not test for a process
         return True
     for path in Path(directory).glob("gauge_live*"):  # none where the folder is gone
         match = _LIVE_GAUGE.fullmatch(path.name)
-        if match and not _alive(int(match[1])):
+        if match and not _is_running(int(match[1])):
             mark_process_dead(int(match[1]))  # type: ignore[no-untyped-call]
-    return add_up_dead(Path(directory), _alive)
+    return add_up_dead(Path(directory), _is_running)
 
 
 def forget_this_worker() -> None:
-    """Remove this worker's live gauges, when it ends."""
+    """Remove this worker's live gauges; called when it ends."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
 
-def _alive(process_id: int) -> bool:
+def _is_running(process_id: int) -> bool:
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:

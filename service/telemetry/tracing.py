@@ -1,8 +1,8 @@
-"""The trace that a request belongs to (W3C Trace Context), and a span for it where they are sent.
+"""Tracing: W3C Trace Context for every request, and OpenTelemetry spans if configured.
 
-Spans are sent when the environment says where, in OpenTelemetry's own variables
-(``OTEL_EXPORTER_OTLP_ENDPOINT`` and its kind); otherwise its SDK is not imported. A ``traceparent``
-that is sent comes back with this request's own span in it, and is in its log lines, either way.
+Spans are exported when OpenTelemetry's own variables (``OTEL_EXPORTER_OTLP_ENDPOINT`` and the like)
+name an endpoint; otherwise its SDK is not imported. In both cases a request's ``traceparent`` is
+returned with the request's own span in it, and its trace id appears in the log.
 
 Source: https://www.w3.org/TR/trace-context/
 """
@@ -41,7 +41,7 @@ class Parent:
 
     @classmethod
     def of(cls, value: bytes | None) -> "Parent | None":
-        """The span that a ``traceparent`` names; None for one that is not well-formed."""
+        """Return the span that a ``traceparent`` names; None if it is missing or malformed."""
         if not value:
             return None
         context = _propagator.extract({"traceparent": value.decode("latin-1")})
@@ -49,16 +49,16 @@ class Parent:
         return _parent(span) if span.is_valid else None
 
     def child(self) -> "Parent":
-        """A span of ours below it, when none is collected."""
+        """Return a new child span, for use when spans are not exported."""
         return Parent(self.trace, f"{_random.getrandbits(64) or 1:016x}", self.flags)
 
     def header(self) -> bytes:
-        """As a ``traceparent``."""
+        """Return this span as a ``traceparent`` header."""
         return f"00-{self.trace}-{self.span}-{self.flags:02x}".encode()
 
 
 def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether spans are to be sent anywhere."""
+    """Whether the environment configures an endpoint for spans."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     if environment.get("OTEL_TRACES_EXPORTER", "").lower() == "none":
@@ -67,7 +67,7 @@ def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def check_exporter() -> None:
-    """Refuse to start where spans are asked for and cannot be sent.
+    """Check that spans can be exported. Call it only where an endpoint is configured.
 
     Raises:
         SettingsError: the exporter's package is missing.
@@ -80,11 +80,11 @@ def check_exporter() -> None:
 
 
 class Spans:
-    """Sends one span for each request, in the background. Made after a worker is forked, because
-    it has a thread.
+    """Exports one span per request, in the background. Create it after a worker is forked, because
+    it starts a thread.
 
     Args:
-        processor: where spans go; None: over OTLP, as the environment says.
+        processor: span processor; None: one that exports over OTLP, configured by the environment.
     """
 
     def __init__(self, processor: Any = None) -> None:
@@ -101,7 +101,7 @@ class Spans:
     def record(
         self, parent: Parent | None, method: str, route: str, status: int, seconds: float
     ) -> Parent:
-        """Record a request that has been answered; its own span."""
+        """Record an answered request and return its span."""
         context = None
         if parent is not None:
             above = trace.SpanContext(
@@ -126,7 +126,7 @@ class Spans:
         return _parent(span.get_span_context())
 
     def stop(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans and stop."""
         self._provider.shutdown()
 
 

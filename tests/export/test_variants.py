@@ -141,7 +141,7 @@ def test_what_loses_too_much_is_refused_with_a_reason(
     assert store.names() == ["outlier"]  # the one that was kept before is gone
     assert [path.name for path in store.folder("outlier_int8").iterdir()] == ["refused.json"]
     assert store.refused() == [refused]
-    with pytest.raises(ModelNotFoundError, match=f"refused, for it loses {lost}"):
+    with pytest.raises(ModelNotFoundError, match=f"refused because it loses {lost}"):
         store.load("outlier_int8")
 
     make_variant("outlier", "int8", store, dataset, VariantLimits(1.0, 0.0))

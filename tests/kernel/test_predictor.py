@@ -132,7 +132,7 @@ def test_cuda_is_believed_only_from_the_session(monkeypatch, reported, accepted)
     if accepted:
         assert Predictor(linear_onnx(0), PredictorOptions(device="cuda")).device == "cuda"
     else:
-        with pytest.raises(ProviderUnavailableError, match="not what would execute"):
+        with pytest.raises(ProviderUnavailableError, match="would not run on CUDA"):
             Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
     ((providers, cpu_fallback),) = asked
     assert providers == [(CUDA_PROVIDER, cuda_options(PredictorOptions(device="cuda")))]

@@ -100,7 +100,7 @@ def test_a_refusal_is_no_model_and_says_why(store):
     write_atomic(path, to_json(RefusedVariant("loses 2 points", card)))
     assert store.refused() == [RefusedVariant("loses 2 points", card)]
     assert store.names() == ["one"]
-    with pytest.raises(ModelNotFoundError, match="it was refused, for it loses 2 points"):
+    with pytest.raises(ModelNotFoundError, match="it was refused because it loses 2 points"):
         store.card("one_int8")
     older = json.loads(path.read_text())
     del older["card"]["early_exit"]

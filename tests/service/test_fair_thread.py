@@ -84,7 +84,7 @@ def test_seconds_that_wait_are_bounded():
     assert kinds(outcomes) == [None, None, Kind.QUEUE_FULL, None]
     problem = outcomes[2]
     assert isinstance(problem, Problem)
-    assert "some 6.0 seconds of work" in problem.detail
+    assert "about 6.0 seconds of work" in problem.detail
     assert problem.headers == ((b"retry-after", b"1"),)
 
 

@@ -325,7 +325,7 @@ def test_a_decoder_that_is_stuck_is_not_ready(tiny_store, decoders):
     late, stuck, v2, live = asyncio.run(main())
     assert late.status_code == 504
     assert_refused(Case("", 503, "not-ready"), stuck)
-    assert "the decoder of photos has been at one request" in stuck.json()["detail"]
+    assert "the photos decoder has been busy with a request" in stuck.json()["detail"]
     assert (v2.status_code, live.status_code) == (503, 200)
 
 

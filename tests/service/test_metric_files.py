@@ -149,4 +149,4 @@ def test_metrics_whose_folder_is_gone_are_a_503(tiny_store, tmp_path, monkeypatc
 
     answer = asyncio.run(main())
     assert answer.status_code == 503
-    assert "the folder of metrics has been removed" in answer.json()["detail"]
+    assert "the metrics folder has been removed" in answer.json()["detail"]

@@ -37,7 +37,7 @@ def test_a_port_in_use_is_one_line_and_nothing_starts(
         port = taken.getsockname()[1]
         assert main(["serve", "--port", str(port)]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"error: port {port} is in use; stop what listens there, or choose")
+    assert said.startswith(f"error: port {port} is in use; stop that program, or choose another")
     assert said.count("\n") == 1
 
 
