@@ -1,7 +1,7 @@
-"""The HTTP face: which address is whose, and how an answer or a refusal is written.
+"""The HTTP edge: finds the route of a request and writes its answer or refusal.
 
-A plain ASGI application in front of BentoML's, which gets only what is not ours: its own few
-addresses and the start and end of the process.
+A plain ASGI application in front of BentoML's, which receives only requests for its own few paths
+and the lifespan events.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from service.workers.board import Place
 logger = logging.getLogger(__name__)
 
 BENTOML_PATHS: Final = frozenset(("/healthz", "/schema.json", "/docs.json"))
-"""What BentoML's application still answers."""
+"""Paths that BentoML's application answers."""
 
 
 class Edge:
@@ -44,11 +44,11 @@ class Edge:
 
     Args:
         behind: BentoML's application.
-        settings: limits and deadlines.
-        models: what to load; loading starts with the lifespan.
-        efficiency: the file of the efficiency table, which need not be there.
-        place: this worker's among the workers.
-        rate_key: of the rate limit, the same in all workers.
+        settings: the server's settings.
+        models: the models to load; loading starts with the lifespan.
+        efficiency: path of the efficiency table, which may be missing.
+        place: this worker's place on the board.
+        rate_key: key of the rate limit's address hash, the same in all workers.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Edge:
             settings, models, place, self._metrics, self._inference.warm_up_thread
         )
         self._reload_route = Route(ADMINISTRATION, "POST", self._reloader.answer)
-        # What is off costs a request nothing but to see that it is.
+        # None where a feature is off, so that it costs a request only this check.
         access = Access(settings, place.board, rate_key)
         self._access = None if access.is_open else access
         self._journal = Journal(settings.access_log) if settings.access_log else None
@@ -94,21 +94,21 @@ class Edge:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """Every route there is."""
+        """All routes."""
         models = self._model_route, self._reload_route
         return *self._routes.values(), *models, *self._protocol.routes
 
     @property
     def reload(self) -> Callable[[], None] | None:
-        """What SIGHUP does; None where nothing may be reloaded."""
+        """Handler of SIGHUP, which reloads models; None if reloading is disabled."""
         return self._reloader.on_signal if self._reloader.is_on else None
 
     def is_fit(self) -> bool:
-        """Whether every model can answer, and no decoder is stuck."""
+        """Return whether every model is ready and no decoder is stuck."""
         return not self._models.unfit and self._inference.stuck() is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on to BentoML's application."""
+        """Answer a request, or pass it on to BentoML's application."""
         if scope["type"] == "http" and (
             scope["path"] not in BENTOML_PATHS
             or (self._access is not None and scope["path"] not in ALWAYS_OPEN)
@@ -132,7 +132,7 @@ class Edge:
             self._inference.stop()
             forget_this_worker()
             if self._spans is not None:
-                # Not in a thread: the event loop ends as soon as this task waits for anything.
+                # Not in a thread: the event loop ends as soon as this task awaits anything.
                 self._spans.stop()
 
     def _load(self) -> None:
@@ -144,7 +144,7 @@ class Edge:
         self._place.set_ready(self.is_fit())
 
     def _catch_up(self, _: object) -> None:
-        """A reload while this worker was loading may have come too late for it."""
+        """Carry out reloads that were announced while this worker was loading."""
         if self._place.missed_reload:
             self._reloader.on_signal()
 
@@ -168,14 +168,14 @@ class Edge:
             headers = (*headers, *self._access.headers(scope))
         parent = _traceparent(scope["headers"])
         if parent is not None or self._spans is not None or self._journal is not None:
-            traced = self._tell(scope, template, answer.status, seconds, Parent.of(parent))
+            traced = self._record(scope, template, answer.status, seconds, Parent.of(parent))
             headers = (*headers, *traced)
         await _send(send, answer, headers)
 
-    def _tell(
+    def _record(
         self, scope: Scope, template: str, status: int, seconds: float, parent: Parent | None
     ) -> Headers:
-        """Put an answer into its trace and into the access log; the headers that it gets."""
+        """Record an answer in its trace and in the access log. Return its tracing headers."""
         method = scope["method"]
         own = None
         if self._spans is not None:
@@ -203,7 +203,7 @@ class Edge:
                 if early is not None:
                     return early
             if route is None:
-                detail = "nothing is here; /openapi.json lists what there is"
+                detail = "no such address; /openapi.json lists all of them"
                 raise Problem(Kind.NOT_FOUND, detail)
             method = scope["method"]
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
@@ -224,7 +224,7 @@ class Edge:
             raise
         except Problem as problem:
             return self._refuse(problem, scope["path"])
-        except Exception:  # the last resort: nothing but a problem document leaves this server
+        except Exception:  # last resort, so that every failure is answered by a problem document
             occurrence = uuid4().urn
             place = route.template if route else "other"
             context = {"instance": occurrence, "route": place}
@@ -232,11 +232,11 @@ class Edge:
             if parent is not None:
                 context["trace_id"] = parent.trace
             logger.exception("a request failed", extra={"context": context})
-            detail = "an error that is the server's; its log has it under this instance"
+            detail = "an internal error; the server's log describes it under this instance"
             return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence), scope["path"])
 
     def count_refusal(self, kind: Kind) -> None:
-        """Count a request that was refused; those that never came as far as here, too."""
+        """Count a refused request. Also called for requests refused before they reach the edge."""
         self._metrics.rejected.labels(kind.slug).inc()
 
     def _refuse(self, problem: Problem, path: str) -> Answer:

@@ -1,9 +1,9 @@
-"""The body of a request → the bytes of its images.
+"""Read a request's body and extract the bytes of its images.
 
 A body is either the image itself or ``multipart/form-data`` with parts named ``image``: exactly one
-where one image is classified. What an image is, is for its magic bytes to say and not for a header:
-``curl --data-binary`` labels its body as a form, a URL in a text part is just bytes that are no
-image, and nothing is ever fetched.
+part for a route that classifies one image. The type of an image is determined by its magic bytes,
+never by a header, because ``curl --data-binary`` labels its body as a form. A URL in a part is not
+fetched; it is refused as bytes that are not an image.
 """
 
 import asyncio
@@ -30,33 +30,35 @@ from service.problems import (
 IMAGE_PART: Final = "image"
 
 MAX_ARRIVING_BYTES: Final = 256 * 1024 * 1024
-"""Of one worker. A body that comes in one piece, as any small one does, is not counted."""
+"""Maximum bytes of all arriving bodies of one worker. A body that arrives in one piece, like any
+small one, is not counted."""
 
 _LARGE_PART: Final = 16
-"""Above this part of the largest body that is accepted, one may be refused for what others hold."""
+"""Divisor of the size limit that gives the size of a large body. Only large bodies are refused when
+all arriving bodies together hold too much memory."""
 
 MAX_PART_HEADERS: Final = 8
 MAX_PART_HEADER_BYTES: Final = DEFAULT_MAX_HEADER_SIZE
-"""4,224: a file name of 255 Chinese characters takes 2,295 percent-encoded, and may stand there in
-two ways."""
+"""Largest part header: 4,224 bytes. A file name of 255 Chinese characters takes 2,295 bytes
+percent-encoded, and a header may contain it in two forms."""
 MAX_CONTENT_TYPE_BYTES: Final = 512
 
 
 class ClientDisconnectedError(Exception):
-    """The client went away before its body was complete; nobody is left to answer."""
+    """The client disconnected before its body was complete, so there is nobody to answer."""
 
 
 class BodyReader:
-    """Reads bodies under a cap on their size, on the time they take, and on what those that are
-    still arriving take together: else a thousand clients could each leave ten megabytes here.
+    """Reads bodies with limits on their size, their time to arrive, and their total memory while
+    arriving. Without the last limit, a thousand clients could each occupy ten megabytes.
 
-    All reads have the same time, so they run out in the order in which they began, and one timer
-    serves them all: a timer for each costs a request more than reading its body does.
+    All reads have the same time limit, so they expire in the order in which they began, and one
+    timer serves them all. A timer per request would cost more than reading its body does.
 
     Args:
-        max_bytes: the largest body accepted.
-        seconds: the time that a body has to arrive.
-        max_arriving_bytes: the most that all unfinished bodies may hold.
+        max_bytes: size limit of a body.
+        seconds: time limit for a body to arrive.
+        max_arriving_bytes: limit on the total size of all unfinished bodies.
     """
 
     def __init__(
@@ -67,27 +69,27 @@ class BodyReader:
         self._max_arriving_bytes = max(max_arriving_bytes, max_bytes)
         self._arriving_bytes = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
-        """Who reads, in order of its deadline (on the event loop's clock)."""
+        """Reading task → its deadline on the event loop's clock, earliest first."""
         self._late: set[asyncio.Task[Any]] = set()
         self._timer_is_set = False
 
     async def read(self, request: Request, *, encodings: tuple[bytes, ...] = ()) -> bytes:
-        """The request's body, as it was sent.
+        """Return the request's body as it was sent.
 
         Args:
-            request: whose body it is.
-            encodings: content encodings that the caller undoes; any other is refused.
+            request: the request.
+            encodings: content encodings that the caller decodes; any other is refused.
 
         Raises:
-            Problem: 400 for an empty body, 408 when it does not arrive in time, 413 as soon as it
-                is known to be larger than accepted (from its Content-Length, before anything is
-                read), 415 for a compressed one, 503 while others fill the memory for bodies.
-            ClientDisconnectedError: the body will never be complete.
+            Problem: 400 for an empty body, 408 if it does not arrive in time, 413 as soon as it is
+                known to be too large (from its Content-Length, before anything is read), 415 for a
+                content encoding that is not accepted, 503 while other bodies fill the memory.
+            ClientDisconnectedError: the client disconnected before the body was complete.
         """
         encoding = request.headers.get(b"content-encoding")
         if encoding is not None and encoding.strip().lower() not in (b"identity", b"", *encodings):
             accepted = b", ".join((b"identity", *encodings))
-            detail = f"the Content-Encoding is not accepted here; accepted: {accepted.decode()}"
+            detail = f"this Content-Encoding is not accepted; accepted: {accepted.decode()}"
             raise Problem(Kind.UNSUPPORTED, detail, headers=((b"accept-encoding", accepted),))
         body = await self._read_in_time(request)
         if not body:
@@ -111,7 +113,7 @@ class BodyReader:
             if task not in self._late:
                 raise
             task.uncancel()
-            detail = f"it was not complete after {self._seconds:g} seconds"
+            detail = f"the body was not complete after {self._seconds:g} seconds"
             headers = ((b"connection", b"close"),)
             raise Problem(Kind.BODY_TIMEOUT, detail, headers=headers) from None
         finally:
@@ -133,7 +135,7 @@ class BodyReader:
             if len(whole) > max_bytes:
                 raise too_large(max_bytes)
             return whole
-        # Not a list: a body of one-byte chunks would fill the memory with objects.
+        # Not a list of chunks: a body of one-byte chunks would fill the memory with objects.
         body = bytearray()
         try:
             while True:
@@ -167,13 +169,13 @@ class BodyReader:
 
 
 def extract_image(body: bytes, content_type: bytes) -> bytes:
-    """The bytes of the one image in ``body``, which is a form or the image itself.
+    """Return the bytes of the single image in ``body``, which is a form or the image itself.
 
-    Whether they are an image is not looked at here.
+    Does not check that they are an image.
 
     Raises:
-        Problem: 400 for a form that is broken or does not hold exactly one part ``image``, 415 for
-            another multipart type.
+        Problem: 400 for a form that is malformed or does not contain exactly one part ``image``,
+            415 for another multipart type.
     """
     if content_type[:10].lower() != b"multipart/":
         return body
@@ -189,11 +191,11 @@ def extract_image(body: bytes, content_type: bytes) -> bytes:
 
 
 def extract_images(body: bytes, content_type: bytes, most: int) -> list[bytes]:
-    """The bytes of every part of a form, all of which must be named ``image``, in order.
+    """Return the bytes of every part of a form, in order. All parts must be named ``image``.
 
     Raises:
-        Problem: 400 for a form that is broken, empty or has another part, 413 for more than
-            ``most`` parts, 415 where it is no form.
+        Problem: 400 for a form that is malformed, empty or contains other parts, 413 for more than
+            ``most`` parts, 415 for a body that is not a form.
     """
     if content_type[:10].lower() != b"multipart/":
         detail = "expected multipart/form-data with parts 'image', or application/x-npy"
@@ -218,11 +220,11 @@ def _boundary(content_type: bytes) -> bytes:
         raise malformed(detail)
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
-        detail = "of the multipart types, only multipart/form-data is accepted"
+        detail = "the only multipart type accepted is multipart/form-data"
         raise Problem(Kind.UNSUPPORTED, detail)
     boundary = options.get(b"boundary")
     if not boundary:
-        detail = "the Content-Type is multipart/form-data without a boundary"
+        detail = "the Content-Type multipart/form-data has no boundary"
         raise malformed(detail)
     return boundary
 
@@ -234,7 +236,7 @@ class _Part:
 
 
 class _Collector:
-    """Callbacks for the parser: collects the parts."""
+    """Collects the parts of a form through the parser's callbacks."""
 
     def __init__(self) -> None:
         self.parts: list[_Part] = []
@@ -268,8 +270,8 @@ class _Collector:
 
 
 def _parse(body: bytes, boundary: bytes, most: int) -> list[_Part]:
-    # A form of N parts has N delimiters after a line break, or one more where a line break comes
-    # first. Counting is fast; the parser takes a microsecond for each that looks like one.
+    # A form of N parts has N delimiters after a line break, or N + 1 if it starts with a line
+    # break. Counting them is fast; the parser takes a microsecond for each apparent delimiter.
     if body.count(b"\r\n--" + boundary) > most + 1:
         raise _expected_one_image(["several"]) if most == 1 else too_many_images(most)
     collector = _Collector()

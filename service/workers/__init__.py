@@ -1,1 +1,1 @@
-"""Worker processes: their supervisor, their server, the board they share."""
+"""Worker processes: their supervisor, their server and connections, and the board they share."""

@@ -1,13 +1,14 @@
-"""Changes to the BentoML process that starts this service, before it starts anything.
+"""Override three of BentoML's defaults before it starts any process.
 
-BentoML makes three choices that a service on a shared machine cannot live with, and offers no
-setting for two of them. Each is changed at the one place where BentoML looks it up:
+These defaults are unacceptable on a shared machine, and BentoML has no setting for two of them.
+Each is changed at the one place where BentoML looks it up:
 
-- Circus, its process manager, takes commands on a TCP port of 127.0.0.1 from anybody, without
-  authentication: any user of the machine, or any container of the pod, could read the environment
-  and run programs as this user. Here it listens on sockets in a folder that only this user enters.
-- All servers of a user share one folder of metrics, which each empties when it starts.
-- Usage is reported to BentoML's makers.
+- Circus, its process manager, accepts commands without authentication on a TCP port of 127.0.0.1.
+  Any user of the machine, or any container of the pod, could read the environment and run programs
+  as this user. Here it listens on sockets in a folder that only this user can enter.
+- All servers of a user share one metrics folder, which each server empties when it starts. Here
+  each server has its own.
+- Usage is reported to BentoML's makers. Here it is not.
 """
 
 import os
@@ -19,13 +20,13 @@ from bentoml._internal.utils import circus
 from bentoml._internal.utils.analytics import usage_stats
 
 _CHECK_SECONDS: Final = 10
-"""Between two looks of Circus after its processes; as BentoML has it."""
+"""Interval at which Circus checks its processes; BentoML's default."""
 
 
 def prepare_bentoml() -> None:
-    """Change this process's BentoML; again has no effect."""
+    """Override BentoML's defaults in this process. Idempotent."""
     stop_tracking()
-    if sys.platform == "win32":  # has no sockets in folders
+    if sys.platform == "win32":  # no Unix sockets
         return
     # Its set() takes the folder itself, and this is called before a build, too, which needs none.
     setattr(BentoMLContainer.prometheus_multiproc_dir, "_provide", _metrics_folder)  # noqa: B010
@@ -33,9 +34,9 @@ def prepare_bentoml() -> None:
 
 
 def stop_tracking() -> None:
-    """Report no usage unless the environment asks for it with ``BENTOML_DO_NOT_TRACK=False``."""
+    """Disable usage reports unless the environment sets ``BENTOML_DO_NOT_TRACK=False``."""
     os.environ.setdefault(usage_stats.BENTOML_DO_NOT_TRACK, "True")
-    usage_stats.do_not_track.cache_clear()  # its command line has asked already
+    usage_stats.do_not_track.cache_clear()  # BentoML's command line has cached the default
 
 
 def create_private_arbiter(
@@ -43,7 +44,7 @@ def create_private_arbiter(
 ) -> circus.Arbiter:
     """Create BentoML's process manager, as its ``create_standalone_arbiter`` does, with control
     sockets that only this user can reach."""
-    from service.workers.private_folder import private_folder  # what it imports is not everywhere
+    from service.workers.private_folder import private_folder  # its imports need a Unix system
 
     folder = private_folder()
     kind = circus.ThreadedArbiter if threaded else circus.Arbiter

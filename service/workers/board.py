@@ -1,9 +1,9 @@
-"""The board: numbers that the worker processes share, such as how many connections each has.
+"""The board: shared memory with the state of all worker processes, such as their connections.
 
-Its memory is made by BentoML's process before any of them starts, and is inherited as a file
+BentoML's process creates the memory before any worker starts, and the workers inherit it as a file
 descriptor. So it outlives every worker and their supervisor, and a new supervisor finds the workers
-that are still running. A number is eight aligned bytes, which no reader sees half-written, and has
-one writer; only :meth:`Board.next_reload` has several, which take turns.
+that are still running. A number has eight aligned bytes, so no reader sees it half-written, and one
+writer. Only :meth:`Board.next_reload` has several writers, which use a lock.
 """
 
 import hashlib
@@ -17,37 +17,37 @@ from enum import IntEnum
 from typing import Final
 
 BOARD_VARIABLE: Final = "_CIFAR10_BOARD_FD"
-"""Environment variable that tells child processes the board's descriptor."""
+"""Environment variable that passes the board's descriptor to child processes."""
 
 SPARE: Final = 2
-"""Rows for each worker: one that ends may still be serving when its successor starts."""
+"""Number of rows per worker: a worker that is ending may still serve when its successor starts."""
 
 RATE_BUCKETS: Final = 1 << 15
 
 RELOADS: Final = 8
-"""How many of the newest reloads the board remembers."""
+"""Number of recent reloads that the board stores."""
 
 EVERY_MODEL: Final = 0
-"""Key of a reload that is for each model that has changed."""
+"""Key of a reload of every model that has changed."""
 
 STALE_MS: Final = 5_000
-"""A worker beats ten times a second; one that has not for this long is stuck. Its supervisor gives
-it more time before it is killed."""
+"""Age of the last heartbeat above which a worker counts as stuck; heartbeats come ten times a
+second. The supervisor waits longer before it kills the worker."""
 
 
 class Field(IntEnum):
     """Numbers in the row of one worker."""
 
     PROCESS = 0
-    """Its process id; 0 in a free row."""
+    """Process id; 0 in a free row."""
     READY = 1
-    """1 once all its models are fit to answer."""
+    """1 once all models of the worker are ready."""
     CONNECTIONS = 2
-    """Its open connections."""
+    """Number of open connections."""
     BEAT = 3
-    """When its event loop last turned, in ms on the clock that processes share."""
+    """Time of the event loop's last heartbeat, in ms on the clock that processes share."""
     RELOADED = 4
-    """Number of the last reload that it has dealt with."""
+    """Number of the last reload that the worker has handled."""
 
 
 class _Head(IntEnum):
@@ -57,18 +57,19 @@ class _Head(IntEnum):
 
 
 _ROWS_START: Final = len(_Head) + RELOADS
-"""Head, then the model of each of the newest reloads, then the rows."""
+"""Offset of the rows: they follow the head and the keys of the recent reloads."""
 
 _ROW_LENGTH: Final = len(Field) + RELOADS
-"""Fields, then the outcome of each of the newest reloads: twice its number, plus 1 if it failed."""
+"""Length of a row: the fields, then the outcome of each recent reload (twice its number, plus 1 if
+it failed)."""
 
 
 class Board:
-    """The rows of all workers.
+    """Shared memory with a row for each worker.
 
     Args:
-        workers: how many there should be.
-        descriptor: file of the memory; None for private memory, of a worker that is alone.
+        workers: number of workers that should run.
+        descriptor: file descriptor of the memory; None: private memory, for a single worker.
     """
 
     def __init__(self, workers: int, descriptor: int | None = None) -> None:
@@ -79,7 +80,7 @@ class Board:
         end = 8 * (_ROWS_START + self.size * _ROW_LENGTH)
         self._numbers = view[:end].cast("q")
         self.buckets = view[end : end + 16 * RATE_BUCKETS].cast("d")
-        """Two numbers for each bucket of :mod:`service.rate_limit`."""
+        """Buckets of :mod:`service.rate_limit`, two numbers each."""
         self._numbers[_Head.WANTED] = workers
 
     def get(self, row: int, field: int) -> int:
@@ -97,8 +98,8 @@ class Board:
 
     @property
     def ready(self) -> int:
-        """Number of workers that can answer now: ready, and with an event loop that has turned
-        within :data:`STALE_MS`. One without a beat, as where there is no supervisor, counts."""
+        """Number of workers that can answer now: ready, and with a heartbeat within
+        :data:`STALE_MS`. Workers without heartbeats, which have no supervisor, are counted too."""
         stale = shared_clock_ms() - STALE_MS
         return sum(
             self.get(row, Field.READY)
@@ -108,14 +109,14 @@ class Board:
 
     @property
     def was_ready(self) -> bool:
-        """Whether any worker has been ready since the program began."""
+        """Whether any worker has been ready since the server started."""
         return bool(self._numbers[_Head.WAS_READY])
 
     def next_reload(self, key: int) -> int:
         """Announce a reload to all workers and return its number.
 
         Args:
-            key: of :func:`model_key`, or :data:`EVERY_MODEL`.
+            key: a result of :func:`model_key`, or :data:`EVERY_MODEL`.
         """
         with self._turn():
             number = self.last_reload + 1
@@ -128,7 +129,7 @@ class Board:
         if self._descriptor is None:
             yield
             return
-        import fcntl  # not everywhere
+        import fcntl  # not on Windows
 
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)  # a lock of the process, not of the file
         try:
@@ -138,23 +139,24 @@ class Board:
 
     @property
     def last_reload(self) -> int:
-        """Number of the newest reload; 0 when there was none."""
+        """Number of the newest reload; 0 if there was none."""
         return self._numbers[_Head.RELOAD]
 
     def reload_key(self, number: int) -> int:
-        """Return the key of one of the :data:`RELOADS` newest reloads."""
+        """Return the key of one of the :data:`RELOADS` most recent reloads."""
         return self._numbers[len(_Head) + number % RELOADS]
 
     def reload_outcome(self, row: int, number: int) -> bool | None:
-        """Return whether a worker has carried out one of the newest reloads; None: not yet."""
+        """Return whether a recent reload succeeded in a worker; None if it is not finished."""
         doubled, failed = divmod(self.get(row, len(Field) + number % RELOADS), 2)
         return None if doubled != number else not failed
 
     def take_row(self, process: int) -> int:
-        """Reserve a free row for a new worker and return it. Called by the process that starts it.
+        """Reserve a free row for a new worker and return it. Called by the process that starts the
+        worker.
 
         Raises:
-            RuntimeError: more workers than rows, which is a defect of this program.
+            RuntimeError: there are more workers than rows, which is a bug in this program.
         """
         for row in range(self.size):
             if not self.get(row, Field.PROCESS):
@@ -168,16 +170,16 @@ class Board:
 
     def free_row(self, row: int) -> None:
         """Free the row of a worker that has ended."""
-        for field in reversed(range(_ROW_LENGTH)):  # the process last: only then is it free
+        for field in reversed(range(_ROW_LENGTH)):  # the process id last: it marks a free row
             self.put(row, field, 0)
 
     def rows(self) -> Iterator[int]:
-        """Yield the rows of the workers that run."""
+        """Return the rows of the running workers."""
         return (row for row in range(self.size) if self.get(row, Field.PROCESS))
 
 
 class Place:
-    """One worker's view of the board: its own row, and questions about the others."""
+    """One worker's view of the board: its own row, and queries about the other workers."""
 
     def __init__(self, board: Board, row: int) -> None:
         self.board = board
@@ -185,7 +187,8 @@ class Place:
 
     @classmethod
     def alone(cls) -> "Place":
-        """Return the place of a worker without our supervisor: BentoML's own, or a test's."""
+        """Return the place of a worker without our supervisor, such as BentoML's own or a
+        test's."""
         board = Board(1)
         return cls(board, board.take_row(os.getpid()))
 
@@ -201,20 +204,20 @@ class Place:
 
     @property
     def missed_reload(self) -> bool:
-        """Whether a reload was announced that this worker has not dealt with."""
+        """Whether a reload was announced that this worker has not handled."""
         return self.board.get(self.row, Field.RELOADED) < self.board.last_reload
 
     def report_reload(self, number: int, done: bool) -> None:
-        """Record that this worker has dealt with a reload, and whether it serves what it should."""
+        """Record that this worker has handled a reload, and whether it succeeded."""
         self.put(len(Field) + number % RELOADS, 2 * number + (not done))
         self.put(Field.RELOADED, number)
 
     def beat(self) -> None:
-        """Record that this worker's event loop turns."""
+        """Record a heartbeat of this worker's event loop."""
         self.put(Field.BEAT, shared_clock_ms())
 
     def fewest_connections_of_others(self) -> int | None:
-        """Return the fewest connections of any other ready worker; None without another."""
+        """Return the smallest number of connections of any other ready worker; None without one."""
         return min(
             (
                 self.board.get(row, Field.CONNECTIONS)
@@ -239,7 +242,7 @@ def board_bytes(workers: int) -> int:
 
 
 def model_key(name: str) -> int:
-    """Return a number that stands for a model's name, the same in all processes; never
+    """Return the number that identifies a model's name in all processes; never
     :data:`EVERY_MODEL`."""
     return 1 + int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
 
@@ -250,8 +253,7 @@ def shared_clock_ms() -> int:
 
 
 def leave_board(workers: int) -> None:
-    """Make a board that every process started from this one inherits. Linux only; a second call
-    has no effect."""
+    """Create a board that all child processes inherit. Linux only; a second call has no effect."""
     if sys.platform != "linux" or BOARD_VARIABLE in os.environ:
         return
     descriptor = os.memfd_create("cifar10-board", 0)
@@ -261,13 +263,13 @@ def leave_board(workers: int) -> None:
 
 
 def inherited_board(workers: int) -> Board:
-    """Return the board that :func:`leave_board` made, or a new one where there is none."""
+    """Return the board that :func:`leave_board` created, or a new one if there is none."""
     text = os.environ.get(BOARD_VARIABLE, "")
     if text.isdigit():
         try:
             size = board_bytes(workers)
             if os.fstat(int(text)).st_size == size:
                 return Board(workers, int(text))
-        except OSError:  # not inherited: the variable is from an earlier program
+        except OSError:  # not inherited; the variable is left from another program
             pass
     return Board(workers)

@@ -1,12 +1,13 @@
-"""One client's connection: its requests are read one at a time, and every wait has a bound.
+"""One client's connection: reads requests one at a time, and limits the duration of every wait.
 
-uvicorn's protocol class parses at once all that a client sends, loses the body of a request with an
-Upgrade field, takes trailers for headers, waits for ever on a client that does not read, and closes
-on a body that it has not read, which resets the connection and may cost the client its answer.
-Here, bytes go to the parser in pieces: a head, its body, or a part of a chunked one. While a whole
-request waits for its answer, the rest is held unparsed and nothing more is read. A connection that
-ends while its client may still be sending first says so, then discards a bounded amount for a
-bounded time (RFC 9112, section 9.6).
+uvicorn's protocol class parses everything a client sends at once, loses the body of a request with
+an Upgrade field, takes trailers for headers, and waits for ever for a client that does not read. It
+closes a connection with an unread body, which resets it, so that the client may lose its answer.
+
+Here the parser receives bytes in pieces: a head, its body, or part of a chunked body. While a whole
+request waits for its answer, later bytes are held unparsed and nothing more is read. A connection
+that ends while its client may still be sending closes its own side first, then discards a limited
+number of bytes for a limited time (RFC 9112, section 9.6).
 """
 
 import asyncio
@@ -33,57 +34,57 @@ from service.workers.heads import (
 from service.workers.progress import WriteProgress, reset
 
 MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
-"""What a connection that ends still reads."""
+"""Maximum number of bytes that an ending connection reads and discards."""
 
 _CHUNKED_PIECE_BYTES: Final = 16 * 1024
-"""Where a chunked body ends is known only once it is parsed: other requests may be in the piece."""
+"""Size of the pieces of a chunked body to parse; a piece may contain further requests."""
 _MOST_BEHIND: Final = 16
-"""Such requests, at most."""
+"""Maximum number of such further requests."""
 
 _MAPPED: Final = "::ffff:"
-"""How an IPv4 address begins on a listener for both IPv4 and IPv6."""
+"""Prefix of an IPv4 address on a listener for both IPv4 and IPv6."""
 
 _NO_FIELDS: Final = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))
-"""Stands for the headers once they are complete: the trailers of a chunked body are dropped, for
-no check of the headers has seen them."""
+"""Replaces the list of headers once they are complete, and drops the trailers of a chunked body,
+because the checks of headers do not cover them."""
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of one worker; :meth:`check` is called for each once a second."""
+    """A connection of one worker. The worker calls :meth:`check` once a second."""
 
     place: Place
-    """This worker's row on the board, set by :func:`service.workers.server.run_worker`."""
+    """This worker's place on the board, set by :func:`service.workers.server.run_worker`."""
     count: Callable[[Kind], None]
-    """Called with each refusal that no application sees, set in the same place."""
+    """Callback for refusals that the application does not see, set there too."""
 
     cycle: Cycle
     waits_since: float | None = None
-    """Since when the rest of a head, or of a body that was refused, is awaited; on the event
-    loop's clock. None while a request is answered or the connection is idle."""
-    leaves = False
+    """Time, on the event loop's clock, since which the rest of a head or of a refused body has been
+    awaited. None while a request is answered or the connection is idle."""
+    is_last = False
     """Whether the next answer is the last on this connection."""
 
     _answering: Cycle | None = None
     """The oldest request without a complete answer; ``cycle`` is the newest."""
     _held: bytes = b""
-    """What was received while a whole request waited for its answer, from ``_held_from`` on."""
+    """Bytes received while a whole request waited for its answer, valid from ``_held_from`` on."""
     _held_from = 0
     _in_head = True
     _head_bytes = 0
     _upgrade: tuple[bytes, str] | None = None
-    """Method and HTTP version of a request that asks for another protocol."""
-    _is_deaf = False
-    """Whether what the client sends is dropped."""
+    """Method and HTTP version of a request with an Upgrade field."""
+    _is_discarding = False
+    """Whether received bytes are discarded."""
     _ends_since: float | None = None
-    """Since when the connection only discards."""
+    """Time since which the connection has been ending, with nothing more to send."""
     _discarded_bytes = 0
     _sent_all = False
     """Whether the client has closed its side and waits for its answers."""
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client that connects and says nothing has the time of a head."""
+        """Start the time limit for the first request's head."""
         super().connection_made(transport)
         self.flow: Flow = Flow(transport)
         self._output = cast("asyncio.Transport", Output(transport, self.end))
@@ -96,7 +97,7 @@ class Connection(HttpToolsProtocol):
         self.place.put(Field.CONNECTIONS, len(self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for any of the answers."""
+        """Abandon all requests, because no client waits for the answers."""
         self._held = b""
         self._unset_keepalive_if_required()
         self._abandon_all()
@@ -104,10 +105,10 @@ class Connection(HttpToolsProtocol):
         self.place.put(Field.CONNECTIONS, len(self.connections))
 
     def data_received(self, data: bytes) -> None:
-        """Parse what may be parsed now."""
+        """Parse the bytes, or hold them while a request waits for its answer."""
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self._is_deaf:
+        if self._is_discarding:
             self._discard(len(data))
         elif self._held:
             self._hold(self._held[self._held_from :] + data, 0)
@@ -115,26 +116,26 @@ class Connection(HttpToolsProtocol):
             self._parse(data, 0)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Stay open for the answers that a client which has sent all of its requests waits for."""
+        """Keep the connection open for a client that sends no more but waits for answers."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or cycle.more_body or self._is_deaf:
+        if cycle is None or cycle.response_complete or cycle.more_body or self._is_discarding:
             return False
         self._sent_all = True
         if not self._held:
             cycle.keep_alive = False
         return self.scheme == "http"  # asyncio's TLS transports cannot be half open
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Start the time limit of a request's head, at its first byte."""
         super().on_message_begin()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self.waits_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Start the application; from here on, the request has its own deadline."""
+        """Start the application. From here on, the request's own deadline applies."""
         parser, scope = self.parser, self.scope
         method, version = parser.get_method(), parser.get_http_version()
         if parser.should_upgrade():
@@ -162,7 +163,7 @@ class Connection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=not self.leaves and version != "1.0" and parser.should_keep_alive(),
+            keep_alive=not self.is_last and version != "1.0" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
         cycle.body_left = self.body_left
@@ -177,7 +178,7 @@ class Connection(HttpToolsProtocol):
             raise httptools.HttpParserError(message)
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body's content."""
+        """Add a part of the body's content."""
         cycle = self.cycle
         self._framing.content += len(body)
         if cycle.response_complete:
@@ -188,7 +189,7 @@ class Connection(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """The end of a request."""
+        """Note the end of a request's body."""
         if self._upgrade is not None:
             return  # the body is not parsed yet
         cycle = self.cycle
@@ -201,10 +202,10 @@ class Connection(HttpToolsProtocol):
         else:
             cycle.message_event.set()
 
-    # What a cycle calls.
+    # Called by a cycle.
 
     def on_response_complete(self) -> None:
-        """Go on with what the client has sent meanwhile."""
+        """Continue with the client's next request."""
         self.server_state.total_requests += 1
         if self.transport.is_closing() or self._ends_since is not None:
             return
@@ -224,24 +225,24 @@ class Connection(HttpToolsProtocol):
                 self._await_next_request()
 
     def body_left(self) -> int | None:
-        """Bytes of the newest request's body that have not arrived; None: nobody knows."""
+        """Return the bytes of the newest request's body still to arrive; None if unknown."""
         for name, value in self.cycle.scope["headers"]:
             if name == b"content-length":
                 return int(value) - self._framing.content
         return None
 
-    # How a connection ends.
+    # Ending a connection.
 
     def end(self) -> None:
-        """Close as soon as what is written has been sent and the client sends no more."""
+        """Close the connection once all output has been sent and the client stops sending."""
         if self.transport.is_closing() or self._ends_since is not None:
             return
         self.waits_since = None
         is_between = self._in_head and not self._head_bytes and not self._held
-        if self._sent_all or (is_between and not self._is_deaf):
+        if self._sent_all or (is_between and not self._is_discarding):
             self.transport.close()
             return
-        self._is_deaf = True
+        self._is_discarding = True
         self._held, self.flow.holds = b"", False
         self._ends_since = self.loop.time()
         if self.transport.can_write_eof():
@@ -249,12 +250,12 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def refuse(self, kind: Kind, detail: str) -> None:
-        """Answer what is no whole request, and end the connection.
+        """Answer an incomplete or invalid request, and end the connection.
 
-        Whole requests before it are answered first; then there is no room for this answer.
+        If earlier requests are still unanswered, they are answered instead.
         """
         self.waits_since = None
-        if self.transport.is_closing() or self._is_deaf:
+        if self.transport.is_closing() or self._is_discarding:
             return
         self.count(kind)
         cycle = self.cycle
@@ -264,7 +265,7 @@ class Connection(HttpToolsProtocol):
                 self.pipeline.popleft()
                 before = self.pipeline[0][0] if self.pipeline else self._answering
                 self.cycle = cycle = cast("Cycle", before)
-        self._is_deaf = True
+        self._is_discarding = True
         if cycle is None or cycle.disconnected or cycle.response_complete:
             if cycle is None or cycle.disconnected or not cycle.more_body:
                 date = self.server_state.default_headers
@@ -278,19 +279,19 @@ class Connection(HttpToolsProtocol):
         self.refuse(Kind.MALFORMED, detail)
 
     def shutdown(self) -> None:
-        """End after the present answer, or now where there is none."""
+        """End the connection after the current answer, or now if there is none."""
         if self._ends_since is not None:
             self.transport.close()
         else:
             super().shutdown()
 
     def check(self, now: float, patience: float) -> None:
-        """End what has taken longer than ``patience``: a head, the rest of a refused body, or a
-        step of an answer; ``now`` is on the event loop's clock, and both are in seconds."""
+        """End the connection if a head, the rest of a refused body, or a step of an answer has
+        taken over ``patience`` seconds. ``now`` is on the event loop's clock, in seconds."""
         if self.waits_since is not None and now > self.waits_since + patience:
-            detail = f"no request was complete up to its body after {patience:g} seconds"
+            detail = f"the request's head was not complete after {patience:g} seconds"
             self.refuse(Kind.HEAD_TIMEOUT, detail)
-            if self._ends_since is not None:  # it was silent for long enough already
+            if self._ends_since is not None:  # the client has had its time
                 self.transport.close()
         elif self._ends_since is not None and now > self._ends_since + patience:
             self.transport.close()
@@ -304,7 +305,7 @@ class Connection(HttpToolsProtocol):
                 cast("Cycle", cycle).abandon()
         self.pipeline.clear()
 
-    # How bytes are parsed.
+    # Parsing.
 
     def _parse(self, data: bytes, position: int) -> None:
         """Parse ``data`` from ``position`` on, up to the end of the first whole request."""
@@ -319,11 +320,11 @@ class Connection(HttpToolsProtocol):
                 position = head_ends = self._head_end.find(data, begins)
                 self._head_bytes += head_ends - begins
                 if self._head_bytes > MAX_HEAD_BYTES:
-                    detail = f"at most {MAX_HEAD_BYTES:,} bytes are read of a request's head"
+                    detail = f"a request's head may have at most {MAX_HEAD_BYTES:,} bytes"
                     self.refuse(Kind.HEAD_TOO_LARGE, detail)
                     return
                 if len(data) - head_ends <= content_length(data, begins, head_ends):
-                    position = len(data)  # with what there is of its body: mostly, all
+                    position = len(data)  # include the body received so far, usually all of it
             else:
                 left = self.body_left()
                 piece = _CHUNKED_PIECE_BYTES if left is None else max(left, 1)
@@ -334,14 +335,14 @@ class Connection(HttpToolsProtocol):
                 if left is None:
                     self._head_end.note(data[max(0, position - 3) : position])
                     if self._framing.is_excessive(position - begins) and not self._in_head:
-                        detail = "the chunks of the body are too small, or its trailers too long"
+                        detail = "the body's chunks are too small or its trailers are too long"
                         self.refuse(Kind.TOO_LARGE, detail)
             except httptools.HttpParserUpgrade as pause:
                 position = begins + pause.args[0]
                 self._begin_without_upgrade()
             except httptools.HttpParserError as error:
                 self._refuse_unparsable(error)
-            if self._is_deaf:
+            if self._is_discarding:
                 return
         if (
             self._in_head
@@ -349,7 +350,7 @@ class Connection(HttpToolsProtocol):
             and self.timeout_keep_alive_task is None
             and (self.cycle is None or self.cycle.response_complete)
         ):
-            self.waits_since = self.loop.time()  # data that is no request: empty lines
+            self.waits_since = self.loop.time()  # empty lines only
 
     def _hold(self, data: bytes, position: int) -> None:
         self._held, self._held_from = data, position
@@ -358,7 +359,7 @@ class Connection(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         data, self._held, self.flow.holds = self._held, b"", False
-        if self._is_deaf or self.transport.is_closing():
+        if self._is_discarding or self.transport.is_closing():
             return
         self._parse(data, self._held_from)
         if self._held or self.transport.is_closing():
@@ -370,10 +371,10 @@ class Connection(HttpToolsProtocol):
 
     def _begin_without_upgrade(self) -> None:
         """Parse a head again without its Upgrade field, which a server may ignore (RFC 9110, 7.8).
-        The parser takes what follows such a head for another protocol's."""
+        With the field, the parser takes the bytes after the head for another protocol."""
         (method, version), self._upgrade = self._upgrade or (b"CONNECT", ""), None
         if method == b"CONNECT":
-            detail = "CONNECT is for proxies, and this server is none"
+            detail = "CONNECT is for proxies, and this server is not a proxy"
             self.refuse(Kind.MALFORMED, detail)
             return
         self.parser = httptools.HttpRequestParser(self)

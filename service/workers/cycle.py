@@ -1,4 +1,4 @@
-"""A request with its answer, as uvicorn drives an application through it."""
+"""One request-response cycle of uvicorn, with flow control and early answers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -10,23 +10,24 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from service.problems import MEDIA_TYPE, Problem
 
 KEPT_BODY_BYTES: Final = 256 * 1024
-"""A request may be refused before its body has arrived. Up to this much of it is read to keep the
-connection; for more, the connection ends."""
+"""Largest unread body of a refused request that is read to keep the connection open. With a larger
+one the connection ends."""
 
 
 class Flow(FlowControl):
-    """Reads no more while requests that have been read wait for their turn."""
+    """Flow control that does not resume reading while held requests wait."""
 
     holds = False
 
     def resume_reading(self) -> None:
-        """Read on, where nothing waits. A cycle asks for it whenever it wants its body."""
+        """Resume reading unless requests are held. A cycle calls this whenever it wants its
+        body."""
         if self.read_paused and not self.holds:
             super().resume_reading()
 
 
 class Output:
-    """What a cycle takes for the transport: it writes there, and ends the connection in our way."""
+    """Stands in for a cycle's transport: passes writes on, and closes the connection our way."""
 
     __slots__ = ("close", "is_closing", "write")
 
@@ -37,13 +38,13 @@ class Output:
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer, which may come before the request's body has."""
+    """A request and its answer, which may be sent before the request's body has arrived."""
 
     body_left: Callable[[], int | None]
-    """Tells how many bytes of the body have not arrived; None: nobody knows."""
+    """Returns the number of bytes of the body still to arrive; None if unknown."""
 
     def send(self, message: Any) -> Coroutine[Any, Any, None]:
-        """Send a part of the answer; with its first, decide whether the connection goes on."""
+        """Send a part of the answer. With the first part, decide whether to keep the connection."""
         if self.more_body and not self.response_started:
             # A client that waits for "100 Continue" may or may not send the body now.
             left = self.body_left()
@@ -52,14 +53,14 @@ class Cycle(RequestResponseCycle):
         return super().send(message)
 
     def abandon(self) -> None:
-        """Tell the application that nobody waits for the answer."""
+        """Tell the application that the client no longer waits for the answer."""
         self.disconnected = True
         self.waiting_for_100_continue = False
         self.message_event.set()
 
 
 def last_answer(problem: Problem, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """The bytes of an answer after which the connection ends."""
+    """Return the bytes of a problem's answer, after which the connection ends."""
     body = problem.body()
     headers = (
         (b"content-type", MEDIA_TYPE),

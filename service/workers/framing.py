@@ -1,26 +1,27 @@
-"""How much of a chunked body is not content: sizes of chunks, extensions, trailers."""
+"""Limit the overhead of a chunked body: chunk sizes, extensions and trailers."""
 
 from typing import Final
 
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Bytes of a body that are not content, at most, ..."""
+"""Overhead allowed for every body, in bytes."""
 FRAMING_SHARE: Final = 8
-"""... and this part of the content on top: each chunk costs time, however small it is."""
+"""Divisor of the content's size that gives the additional overhead allowed. Overhead is limited
+because every chunk takes time, however small it is."""
 
 
 class Framing:
-    """Counts the bytes of one body."""
+    """Counts the content and overhead of one body."""
 
     def __init__(self) -> None:
         self.content = 0
-        """Bytes of its content so far."""
+        """Bytes of content so far."""
         self._received = 0
 
     def begin(self) -> None:
-        """Count those of another body."""
+        """Start counting a new body."""
         self.content = self._received = 0
 
     def is_excessive(self, received: int) -> bool:
-        """Take note of ``received`` more bytes; whether too many so far are not content."""
+        """Count ``received`` more bytes and return whether the overhead so far is too large."""
         self._received += received
         return self._received - self.content > MAX_FRAMING_BYTES + self.content // FRAMING_SHARE

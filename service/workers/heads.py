@@ -1,4 +1,4 @@
-"""The head of a request as bytes: where it ends, how it is written again, why it was refused."""
+"""Handle the head of a request as bytes: find its end, rewrite it, explain parser errors."""
 
 import logging
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class HeadEnd:
 
     def find(self, data: bytes, position: int) -> int:
         """Return the index after the head's end in ``data`` from ``position`` on, or the length
-        of ``data`` where it does not end there."""
+        of ``data`` if the head does not end there."""
         tail = self._tail
         if tail:
             found = (tail + data[position : position + 3]).find(END_OF_HEAD)
@@ -37,20 +37,20 @@ class HeadEnd:
         return len(data)
 
     def note(self, read: bytes) -> None:
-        """Take note of the last bytes that were read: the end may be split between two packets."""
+        """Remember the last bytes read, because the end may be split between two packets."""
         self._tail = read[-3:]
 
 
 def content_length(data: bytes, begins: int, ends: int) -> int:
-    """Return the Content-Length in a head that the parser has not read yet; 0 where there is none.
+    """Return the Content-Length in a head that the parser has not read yet; 0 if there is none.
 
-    It only tells whether the parser can get head and body at once. How long the body is, the parser
-    says.
+    It only decides whether the parser can be given head and body at once. The parser itself
+    determines the body's length.
     """
     if ends == len(data):
         return 0
     found = data.find(_CONTENT_LENGTH, begins, ends)
-    if found < 0:  # as other clients write it
+    if found < 0:  # other clients use another case
         found = data[begins:ends].lower().find(_CONTENT_LENGTH.lower())
         if found < 0:
             return 0
@@ -71,11 +71,11 @@ def without_upgrade(
 
 
 def why_unparsable(error: httptools.HttpParserError) -> str:
-    """Return why the parser gave up, for the client; log it where the fault may be ours."""
+    """Return a parser error's reason, for the client. Log it if the fault may be ours."""
     if not isinstance(error, httptools.HttpParserCallbackError):
         reason = str(error)
-        return "HTTP/2 was sent without asking" if "PRI" in reason else reason
+        return "HTTP/2 is not supported" if "PRI" in reason else reason
     cause = error.__context__
     if not isinstance(cause, (httptools.HttpParserError, ValueError)):
-        logger.error("a request could not be begun", exc_info=cause)
+        logger.error("a request could not be started", exc_info=cause)
     return "its address cannot be parsed"

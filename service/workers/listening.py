@@ -1,4 +1,4 @@
-"""The addresses that the server listens on unless it is told others."""
+"""Default address that the server listens on."""
 
 import socket
 from typing import Final
@@ -8,11 +8,11 @@ EVERY_ADDRESS: Final = "::"
 
 
 def default_host() -> str:
-    """Return ``::`` where one socket listens for IPv6 and IPv4 both, otherwise ``0.0.0.0``.
+    """Return ``::`` if one socket can listen for both IPv6 and IPv4, otherwise ``0.0.0.0``.
 
-    BentoML listens on one address, by default an IPv4 one, while ``localhost`` is ``::1`` first for
-    Node, Java and browsers. One socket for both needs a kernel with IPv6 (a container may have
-    none) that does not keep the two apart (the sysctl ``net.ipv6.bindv6only``).
+    BentoML listens on one address, by default an IPv4 address, but Node, Java and browsers try
+    ``::1`` first for ``localhost``. One socket can serve both only if the kernel supports IPv6,
+    which a container may lack, and does not separate the two (the sysctl ``net.ipv6.bindv6only``).
     """
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
@@ -20,7 +20,7 @@ def default_host() -> str:
                 return EVERY_IPV4
             probe.bind((EVERY_ADDRESS, 0))
             probe.listen(1)
-            # Bound is not reached: without IPv6 routes or addresses the kernel still binds.
+            # Binding proves nothing: the kernel also binds without IPv6 routes or addresses.
             with socket.create_connection(("127.0.0.1", probe.getsockname()[1]), timeout=1):
                 return EVERY_ADDRESS
     except OSError:

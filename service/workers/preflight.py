@@ -1,9 +1,9 @@
 """Checks made once before any worker starts, so that a server that cannot work does not start.
 
-A worker that fails is restarted for ever, at growing intervals. So everything that can be known
-before is checked before: the settings, the choice of models, every card and digest, and, where CUDA
-is demanded, that it really executes. A fault that only a worker can find (a golden answer that
-differs) leaves that worker running and unready, with the reason at ``/readyz`` and in the log.
+A failing worker is restarted for ever, at growing intervals. So everything that can be checked
+beforehand is: the settings, the choice of models, every card and digest, and, if CUDA is required,
+that models actually execute on it. A fault that only a worker can find, such as a wrong golden
+answer, leaves that worker running but not ready, with the reason at ``/readyz`` and in the log.
 """
 
 import subprocess
@@ -21,9 +21,9 @@ def check_before_start(settings: Settings, store: ModelStore) -> None:
     """Refuse settings or a store with which no worker could become ready.
 
     Raises:
-        SettingsError: spans are to be sent and cannot be.
-        StoreError: a model is missing, or not the one that its card describes.
-        ProviderUnavailableError: CUDA is demanded and is not what executes.
+        SettingsError: tracing is configured but its exporter is missing.
+        StoreError: a model is missing or is not the one that its card describes.
+        ProviderUnavailableError: CUDA is required but models do not execute on it.
     """
     if is_configured():
         check_exporter()
@@ -45,7 +45,8 @@ def _try_in_another_process() -> None:
 
 
 def main() -> None:
-    """Load the default model exactly as a worker would; one line and exit 1 where that fails."""
+    """Load the default model exactly as a worker does. On failure print one line and exit with
+    1."""
     settings = read_settings()
     store = ModelStore(models_dir())
     try:

@@ -1,9 +1,9 @@
-"""A folder of this server alone, for what its processes share as files: metrics, control sockets.
+"""This server's private folder, for files that its processes share: metrics and control sockets.
 
-It is in shared memory where there is some, so that a full disk takes nothing from it, and only its
-owner may enter it. Every process of the server inherits the folder's lock, and the kernel releases
-a lock with the last process that has it: so a later server can tell which folders are left over
-from servers that were killed, and removes those.
+The folder is in shared memory if available, so that a full disk does not affect it. Only its owner
+may enter it. Every process of the server inherits the folder's lock, and the kernel releases the
+lock when the last of them ends. So a later server can tell which folders were left by killed
+servers, and removes them.
 """
 
 import atexit
@@ -23,26 +23,26 @@ _LOCK_FILE: Final = "lock"
 
 @cache
 def private_folder() -> Path:
-    """Return this server's folder, made at the first call and removed when this process ends.
+    """Return this server's folder, created at the first call and removed when this process ends.
 
     Raises:
-        OSError: no folder can be made, in shared memory or among the temporary files.
+        OSError: no folder can be created, in shared memory or in the temporary directory.
     """
     try:
         return _make_folder(SHARED_MEMORY)
-    except OSError:  # there is none, or it is full or closed to this user
+    except OSError:  # it does not exist, is full, or is not writable
         return _make_folder(Path(tempfile.gettempdir()))
 
 
 def remove_leftovers(base: Path) -> None:
-    """Remove the folders in ``base`` whose server, and each of its processes, has ended."""
+    """Remove the folders in ``base`` of servers of which no process is left."""
     for lock in base.glob(f"{PREFIX}*/{_LOCK_FILE}"):
         try:
             with lock.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(lock.parent)
         except OSError:
-            continue  # its server runs, or it is another user's
+            continue  # its server is running, or it belongs to another user
 
 
 def _make_folder(base: Path) -> Path:
@@ -54,9 +54,9 @@ def _make_folder(base: Path) -> Path:
 
 
 def _lock(folder: Path) -> None:
-    # Locked before it has the name that others look for.
+    # Lock the file before giving it the name that other servers look for.
     unnamed = folder / f".{_LOCK_FILE}"
     descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.set_inheritable(descriptor, True)  # and never closed: it is the lock
+    os.set_inheritable(descriptor, True)  # never closed, because closing it would release the lock
     unnamed.rename(folder / _LOCK_FILE)

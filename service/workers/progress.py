@@ -1,4 +1,4 @@
-"""Whether a client takes what is written to it."""
+"""Detect clients that do not read their answers."""
 
 import asyncio
 import fcntl
@@ -9,29 +9,30 @@ from contextlib import suppress
 from typing import Final
 
 SLOWEST_BYTES_PER_SECOND: Final = 1024
-"""A client that takes its answer more slowly than this is given up."""
+"""Minimum rate at which a client must read; slower connections are reset."""
 
 
 class WriteProgress:
-    """Watches what one connection has written and its client has not taken."""
+    """Tracks the output of one connection that its client has not yet received."""
 
     def __init__(self) -> None:
         self._began = 0.0
         self._unsent = 0
 
     def is_stalled(self, transport: asyncio.Transport, now: float, patience: float) -> bool:
-        """Whether too little was taken in the last ``patience`` seconds; asked now and then.
+        """Return whether the client has read too little in the last ``patience`` seconds. Call it
+        periodically.
 
         Args:
-            transport: the connection's.
-            now: seconds on any clock.
+            transport: the connection's transport.
+            now: current time in seconds, on any clock.
             patience: seconds over which progress is measured.
         """
         buffered = transport.get_write_buffer_size()
         if not buffered:
             self._unsent = 0
             return False
-        # The transport's buffer alone shrinks in steps of megabytes, as the kernel's does.
+        # Count the kernel's buffer too: the transport's alone shrinks in steps of megabytes.
         unsent = buffered + _unsent_by_kernel(transport)
         if not self._unsent:
             self._began, self._unsent = now, unsent
@@ -45,8 +46,8 @@ class WriteProgress:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End a connection without what is unsent. Merely closed, the kernel would keep it, its client
-    and megabytes of answers until the client reads or leaves."""
+    """Reset a connection and discard unsent output. If it were only closed, the kernel would keep
+    the connection and megabytes of answers until the client reads or disconnects."""
     connection = transport.get_extra_info("socket")
     with suppress(OSError, AttributeError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -54,7 +55,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 def _unsent_by_kernel(transport: asyncio.Transport) -> int:
-    """Bytes that the kernel has taken and the client has not acknowledged; 0: it does not tell."""
+    """Return the bytes in the kernel that the client has not acknowledged; 0 if unknown."""
     connection = transport.get_extra_info("socket")
     try:
         answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)

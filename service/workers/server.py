@@ -1,8 +1,9 @@
-"""One worker's server: uvicorn, with connections shared out evenly and bounded.
+"""One worker's server: uvicorn, with connections limited and spread evenly over the workers.
 
-Several workers accept from one socket, and each takes one connection at a time, after any that has
-fewer: otherwise the first to wake up takes nearly all. A worker has a bound on its connections, and
-each connection bounds itself (:mod:`service.workers.connection`).
+All workers accept from one socket. Each accepts one connection at a time, and lets workers with
+fewer connections go first; otherwise the first worker to wake up would take nearly all. The number
+of a worker's connections is limited, and each connection has its own limits
+(:mod:`service.workers.connection`).
 """
 
 import asyncio
@@ -29,41 +30,42 @@ from service.workers.heads import MAX_HEAD_BYTES
 
 logger = logging.getLogger(__name__)
 
-_GIVE_WAY_SECONDS: Final = 0.001
+_YIELD_SECONDS: Final = 0.001
 _NO_MORE_FILES_SECONDS: Final = 0.1
-_FAREWELL_SECONDS: Final = 1.0
+_LAST_ANSWER_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 1.0
-_TURN_AWAY_SECONDS: Final = 1.0
-_MOST_TURNED_AWAY: Final = 64
-"""Connections above the bound that wait, for :data:`_TURN_AWAY_SECONDS`, until their client has
-read why."""
+_REFUSED_SECONDS: Final = 1.0
+_MOST_REFUSED: Final = 64
+"""Maximum number of refused connections that stay open, for :data:`_REFUSED_SECONDS`, so that their
+clients can read the reason."""
 
 _LATE_START_SECONDS: Final = 5.0
-"""A worker that is not ready after this lets people in, if only to tell them why."""
+"""Time after which a worker that is not ready accepts connections anyway, to report the reason."""
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than proxies keep an unused connection to a server (nginx and Envoy 60 s, AWS's load
-balancers 60 s): a server that closes first may do it while a request is on its way, and the proxy
-answers 502."""
+"""Time that an idle connection stays open. Longer than in proxies (nginx and Envoy 60 s, AWS's load
+balancers 60 s): a server that closes first may do so while a request is on its way, and the proxy
+then answers 502."""
 
 CIPHERS: Final = "ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
-"""What CPython's :mod:`ssl` allows by default."""
+"""Default ciphers of CPython's :mod:`ssl`."""
 _BENTOML_CIPHERS: Final = "TLSv1"
-"""BentoML's default. Modern TLS 1.2 clients share no cipher with it."""
+"""BentoML's default ciphers, none of which modern TLS 1.2 clients support."""
 
 _ORPHAN_SECONDS: Final = 60.0
-"""BentoML takes about ten to replace a killed supervisor of ours."""
+"""Time that a worker keeps serving without a supervisor. BentoML replaces a killed supervisor
+within about ten seconds."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What BentoML told this process on its command line."""
+    """Options from BentoML's command line for this process."""
 
     descriptor: int
-    """Of the listening socket."""
+    """File descriptor of the listening socket."""
     keep_alive_seconds: int
     drain_seconds: float
-    """Its own ``--timeout-graceful-shutdown`` where that was given, else the setting."""
+    """Value of BentoML's ``--timeout-graceful-shutdown`` if given, else of our setting."""
     ssl: Mapping[str, Any]
 
     @classmethod
@@ -71,8 +73,8 @@ class Launch:
         """Read the options of BentoML's worker command.
 
         Args:
-            options: those that stand on the command line; its defaults are not ours.
-            settings: for what is not there.
+            options: options given on the command line, without BentoML's defaults.
+            settings: our settings, used for options that were not given.
         """
         given = {name: value for name, value in options.items() if value is not None}
         ssl = {name: value for name, value in given.items() if name.startswith("ssl_")}
@@ -87,14 +89,16 @@ class Launch:
 
 
 class WorkerServer(uvicorn.Server):
-    """Args:
-    config: uvicorn's.
-    listener: what all workers accept from.
-    settings: limits.
-    place: this worker's, on the board.
-    is_fit: whether all models can answer.
-    lifeline: ends when the supervisor does.
-    reload: what SIGHUP does; None: nothing.
+    """The uvicorn server of one worker.
+
+    Args:
+        config: uvicorn's configuration.
+        listener: the socket from which all workers accept connections.
+        settings: the server's settings, for limits.
+        place: this worker's place on the board.
+        is_fit: returns whether all models are ready.
+        lifeline: descriptor that reads end of file when the supervisor is gone.
+        reload: handler of SIGHUP; None: the signal has no effect.
     """
 
     def __init__(
@@ -117,13 +121,13 @@ class WorkerServer(uvicorn.Server):
         self._grandparent = _parent_of(os.getppid())
         self._orphaned: float | None = None
         self._accepting = False
-        self._gave_way = False
+        self._has_yielded = False
         self._opening: set[asyncio.Task[Any]] = set()
-        self._turned_away: set[socket.socket] = set()
+        self._refused: set[socket.socket] = set()
         self._began = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application; connections are let in by :meth:`on_tick`."""
+        """Start the application. :meth:`on_tick` starts accepting connections."""
         await super().startup(sockets=[])
         loop = asyncio.get_running_loop()
         self._began = loop.time()
@@ -135,22 +139,22 @@ class WorkerServer(uvicorn.Server):
                 self._reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let nobody in any more; finish what has been accepted."""
+        """Stop accepting connections and finish the accepted requests."""
         self._stop_accepting()
         self._place.set_ready(False)
-        # A client that keeps its connection may be sending at this moment: closed under it, that
-        # request would be lost. So each is told with its next answer, and has a moment to ask.
+        # A client with an open connection may be sending a request, which closing would lose. So
+        # the next answer on each connection announces its end, and clients get a moment to send.
         loop = asyncio.get_running_loop()
-        until = loop.time() + min(_FAREWELL_SECONDS, self.config.timeout_graceful_shutdown or 0)
+        until = loop.time() + min(_LAST_ANSWER_SECONDS, self.config.timeout_graceful_shutdown or 0)
         while self.server_state.connections and loop.time() < until and not self.force_exit:
             for connection in self.server_state.connections:
                 if isinstance(connection, Connection):
-                    connection.leaves = True
+                    connection.is_last = True
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: tell how this worker is, and what follows from it."""
+        """Report this worker's state on the board, and act on it. Called ten times a second."""
         self._place.beat()
         fit = self._is_fit()
         self._place.set_ready(fit and not self.should_exit)
@@ -158,14 +162,15 @@ class WorkerServer(uvicorn.Server):
         if not self._accepting and self._should_accept(now, fit):
             self._start_accepting()
         if counter % 10 == 0:
-            self._share_out()
+            self._rebalance()
             if self._orphaned is not None:
-                self._end_if_forgotten(now)
+                self._end_if_orphaned(now)
         return await super().on_tick(counter)
 
     def _should_accept(self, now: float, fit: bool) -> bool:
-        """A worker that replaces another waits until it can answer: until then the others do, or
-        the kernel keeps the connections. The first of all says from the start how far it is."""
+        """Return whether to accept connections now. A replacement worker waits until it is ready;
+        until then other workers serve, or the kernel queues the connections. The first workers
+        accept at once, to report their progress."""
         if fit:
             return True
         if self._place.board.ready:
@@ -190,15 +195,15 @@ class WorkerServer(uvicorn.Server):
             self._start_accepting()
 
     def _accept(self) -> None:
-        """Take one connection, unless a worker with fewer is there to do it."""
+        """Accept one connection, unless a worker with fewer connections can accept it."""
         mine = len(self.server_state.connections) + len(self._opening)
-        if not self._gave_way:
+        if not self._has_yielded:
             fewest = self._place.fewest_connections_of_others()
             if fewest is not None and mine > fewest:
-                self._gave_way = True  # once: the other may be busy
-                self._pause_accepting(_GIVE_WAY_SECONDS)
+                self._has_yielded = True  # only once, because the other may be busy
+                self._pause_accepting(_YIELD_SECONDS)
                 return
-        self._gave_way = False
+        self._has_yielded = False
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -209,7 +214,7 @@ class WorkerServer(uvicorn.Server):
             return
         connection.setblocking(False)
         if mine >= self._settings.max_connections and not self._close_idle_connection():
-            self._turn_away(connection)
+            self._refuse(connection)
             return
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
@@ -226,10 +231,10 @@ class WorkerServer(uvicorn.Server):
 
     def _opened(self, task: "asyncio.Task[Any]") -> None:
         self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:  # a TLS handshake that failed
-            logger.info("a connection was not made: %s", type(task.exception()).__name__)
+        if not task.cancelled() and task.exception() is not None:  # a failed TLS handshake
+            logger.info("a connection failed: %s", type(task.exception()).__name__)
 
-    def _turn_away(self, connection: socket.socket) -> None:
+    def _refuse(self, connection: socket.socket) -> None:
         Connection.count(Kind.TOO_MANY_CONNECTIONS)
         detail = f"{self._settings.max_connections} connections are open; try again in a second"
         problem = Problem(Kind.TOO_MANY_CONNECTIONS, detail, headers=((b"retry-after", b"1"),))
@@ -238,22 +243,22 @@ class WorkerServer(uvicorn.Server):
                 connection.send(last_answer(problem))
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            connection.close()  # the client has gone already
+            connection.close()  # the client has disconnected already
             return
-        # Closed at once, with the request unread, it would be reset, and the answer lost.
-        if len(self._turned_away) >= _MOST_TURNED_AWAY or self.config.ssl is not None:
+        # Closing now, with the request unread, would reset the connection and lose the answer.
+        if len(self._refused) >= _MOST_REFUSED or self.config.ssl is not None:
             connection.close()
             return
-        self._turned_away.add(connection)
-        asyncio.get_running_loop().call_later(_TURN_AWAY_SECONDS, self._drop, connection)
+        self._refused.add(connection)
+        asyncio.get_running_loop().call_later(_REFUSED_SECONDS, self._drop, connection)
 
     def _drop(self, connection: socket.socket) -> None:
-        self._turned_away.discard(connection)
+        self._refused.discard(connection)
         with connection, suppress(OSError):
             connection.recv(MAX_HEAD_BYTES)
 
     def _close_idle_connection(self) -> bool:
-        """Make room by closing the connection that has been unused for longest, if there is one."""
+        """Close the connection that has been idle longest. Return whether there was one."""
         idle = [
             (connection.timeout_keep_alive_task.when(), connection)
             for connection in self.server_state.connections
@@ -270,7 +275,7 @@ class WorkerServer(uvicorn.Server):
         )
 
     def _check_connections(self) -> None:
-        """Once a second, also while the worker ends, when there are no more ticks."""
+        """Check every connection once a second, even during shutdown, when ticks have stopped."""
         loop = asyncio.get_running_loop()
         loop.call_later(_CHECK_SECONDS, self._check_connections)
         now, patience = loop.time(), self._settings.header_seconds
@@ -278,9 +283,9 @@ class WorkerServer(uvicorn.Server):
             if isinstance(connection, Connection):
                 connection.check(now, patience)
 
-    def _share_out(self) -> None:
-        """Send some clients elsewhere when this worker has more than its share, as after the
-        death of another: each is told with its next answer, so that none loses a request."""
+    def _rebalance(self) -> None:
+        """Close surplus connections if this worker has more than its share, for example after
+        another worker died. Each closes after its next answer, so that no request is lost."""
         board = self._place.board
         ready = max(1, board.ready)
         everyone = sum(board.get(row, Field.CONNECTIONS) for row in board.rows())
@@ -290,15 +295,15 @@ class WorkerServer(uvicorn.Server):
             return
         for connection in mine[: len(mine) - share]:
             if isinstance(connection, Connection):
-                connection.leaves = True
+                connection.is_last = True
 
     def _on_supervisor_exit(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._lifeline)
         self._orphaned = loop.time()
-        logger.error("the supervisor of this worker is gone; it answers until a new one is there")
+        logger.error("this worker's supervisor is gone; it serves until a new one replaces it")
 
-    def _end_if_forgotten(self, now: float) -> None:
+    def _end_if_orphaned(self, now: float) -> None:
         long = self._orphaned is not None and now > self._orphaned + _ORPHAN_SECONDS
         if long or _parent_of(self._grandparent) is None:
             self.should_exit = True
@@ -314,22 +319,22 @@ def run_worker(
     reload: Callable[[], None] | None = None,
     count: Callable[[Kind], None] = lambda kind: None,
 ) -> None:
-    """Serve ``application`` until told to end.
+    """Serve ``application`` until the worker is stopped.
 
     Args:
-        application: what answers.
-        launch: what BentoML told.
-        settings: limits.
-        place: of this worker, on the board.
-        is_fit: whether all models can answer.
-        lifeline: ends when the supervisor does.
-        reload: what SIGHUP does; None: nothing.
-        count: told of each refusal that the application does not see.
+        application: the ASGI application.
+        launch: BentoML's options for this process.
+        settings: the server's settings, for limits.
+        place: this worker's place on the board.
+        is_fit: returns whether all models are ready.
+        lifeline: descriptor that reads end of file when the supervisor is gone.
+        reload: handler of SIGHUP; None: the signal has no effect.
+        count: callback for refusals that the application does not see.
     """
     _allow_connections(settings.max_connections)
     Connection.place = place
     Connection.count = staticmethod(count)
-    # BentoML's own choices for its workers, but for what is said here.
+    # As BentoML configures its workers, except for the options given here.
     config = uvicorn.Config(
         application,
         http=Connection,
@@ -350,7 +355,8 @@ def run_worker(
 
 
 def _allow_connections(count: int) -> None:
-    """Raise this process's limit of open files, which is often 1,024, as far as it may."""
+    """Raise this process's limit of open files, often 1,024, to what ``count`` connections need,
+    or as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + 256
     if soft < wanted:
@@ -359,11 +365,11 @@ def _allow_connections(count: int) -> None:
 
 
 def _parent_of(process: int | None) -> int | None:
-    """The parent's id; None for a process that has ended."""
+    """Return a process's parent id; None if the process has ended."""
     if process is None:
         return None
     try:
-        with open(f"/proc/{process}/stat") as file:  # noqa: PTH123 — no need of a Path here
+        with open(f"/proc/{process}/stat") as file:  # noqa: PTH123 — a Path is not needed
             fields = file.read().rpartition(") ")[2].split()
     except OSError:
         return None

@@ -1,14 +1,15 @@
-"""The supervisor: one process that forks the workers and replaces each worker that ends.
+"""The supervisor: a process that forks the workers and replaces each worker that ends.
 
 BentoML's own supervisor looks for dead workers every ten seconds and starts a new interpreter for
-each. BentoML starts this one in the place of a worker. It has everything imported already and
-hears of a death from the kernel, so a new worker answers well within a second. Linux only;
-elsewhere BentoML's workers serve by themselves.
+each. BentoML starts this process in place of a worker. It has already imported everything, and the
+kernel notifies it when a worker dies, so a new worker serves well within a second. Linux only; on
+other systems BentoML's workers serve requests themselves.
 
-When this process is killed, its workers keep serving; BentoML starts another supervisor, which
-ends them once its own workers are ready. When BentoML's process is gone, all end.
+If this process is killed, its workers keep serving. BentoML starts another supervisor, which ends
+them once its own workers are ready. If BentoML's process is gone, all processes end.
 
-Nothing here waits for the log: it may be blocked, dead or full (:mod:`service.telemetry.logs`).
+Nothing here waits for the log, which may be blocked, closed or full
+(:mod:`service.telemetry.logs`).
 """
 
 import gc
@@ -34,31 +35,32 @@ CAN_FORK: Final = sys.platform == "linux"
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 30.0
-"""Longest pause between two starts of a worker that does not become ready; it doubles each time."""
+"""Longest pause between two starts of a worker that does not become ready. The pause doubles with
+each start."""
 
 STEADY_SECONDS: Final = 10.0
-"""A worker that was ready and lived for this long is replaced at once. One that died sooner is
-replaced after :data:`FIRST_PAUSE_SECONDS`, so that a fault that kills each of them does not also
-take a core."""
+"""Lifetime after which a worker that was ready is replaced at once when it dies. One that dies
+sooner is replaced after :data:`FIRST_PAUSE_SECONDS`, so that a fault that kills every worker does
+not also use up a core."""
 
 STUCK_SECONDS: Final = 30.0
-"""A worker whose event loop has not turned for this long is killed and replaced."""
+"""Time without a heartbeat after which a worker is killed and replaced."""
 
 _LOOK_SECONDS: Final = 0.5
 _END_LOOK_SECONDS: Final = 0.1
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 PARENT_VARIABLE: Final = "_CIFAR10_BENTOML_PROCESS"
-"""Environment variable that tells the supervisor the id of BentoML's process."""
+"""Environment variable that passes the id of BentoML's process to the supervisor."""
 
 RunWorker = Callable[[Place, int], None]
-"""Serves until told to end. Arguments: the worker's place on the board, and a descriptor that reads
-end of file when the supervisor is gone."""
+"""Function that serves until the worker is stopped. Arguments: the worker's place on the board, and
+a descriptor that reads end of file when the supervisor is gone."""
 
 
 @dataclass
 class _Seat:
-    """One of the workers that should run."""
+    """State of one of the workers that should run."""
 
     process: int = 0
     row: int = 0
@@ -68,12 +70,12 @@ class _Seat:
 
 
 class Supervisor:
-    """Starts, watches, replaces and ends the workers.
+    """Starts, monitors, replaces and ends the workers.
 
     Args:
-        board: shared with the workers.
-        run_worker: serves, in the worker's own process.
-        drain_seconds: time that a worker has to finish the requests it has accepted.
+        board: the board shared with the workers.
+        run_worker: function that serves, called in the worker's process.
+        drain_seconds: time limit for a worker to finish its accepted requests.
     """
 
     def __init__(self, board: Board, run_worker: RunWorker, drain_seconds: float) -> None:
@@ -88,14 +90,14 @@ class Supervisor:
         self._inherited: list[tuple[int, int]] = []
         """(row, process) of workers whose own supervisor was killed."""
         self._arrived: set[int] = set()
-        """Signals that have arrived, noted by their handler."""
+        """Signals that have arrived, recorded by their handler."""
         self._has_metrics_of_dead = True
-        """Whether there may be metrics of workers that have ended, here or under a predecessor."""
+        """Whether there may be metric files of ended workers, including a predecessor's."""
 
     def run(self) -> NoReturn:
-        """Start the workers and keep them running; end with the process."""
-        # Only a signal that a handler has noted is acted on. What sigtimedwait() returns cannot be
-        # trusted: interrupted, as by SIGSTOP and SIGCONT, it may return a signal that never came.
+        """Start the workers and keep them running until this process ends."""
+        # Act only on signals that a handler has recorded. sigtimedwait() cannot be trusted: when it
+        # is interrupted, as by SIGSTOP and SIGCONT, it may return a signal that was never sent.
         for end in self._wakeup:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
@@ -103,10 +105,10 @@ class Supervisor:
             signal.signal(number, self._note)
         self._adopt()
         gc.collect()
-        gc.freeze()  # so that a worker's collector does not copy what all of them share
+        gc.freeze()  # so that a worker's garbage collector does not copy shared pages
         while True:
             if os.getppid() != self._parent:
-                self._end("the process that started this one is gone; ending")
+                self._end("the parent process is gone; ending")
             self._start_missing()
             arrived = self._wait(self._patience())
             if arrived - {signal.SIGHUP, signal.SIGCHLD}:
@@ -121,12 +123,12 @@ class Supervisor:
                 self._has_metrics_of_dead = not forget_dead_workers()
 
     def _wait(self, seconds: float) -> set[int]:
-        """Return the signals that have arrived, once there is one or ``seconds`` have passed."""
+        """Wait for a signal, for at most ``seconds``. Return the signals that have arrived."""
         select.select([self._wakeup[0]], [], [], seconds)
         with suppress(BlockingIOError):
             while os.read(self._wakeup[0], 4096):
                 pass
-        # A handler may run between any two steps: each signal is taken out before it is acted on.
+        # Remove each signal before acting on it, because a handler may run between any two steps.
         return {number for number in _SIGNALS if self._take(number)}
 
     def _take(self, number: int) -> bool:
@@ -138,13 +140,13 @@ class Supervisor:
         self._arrived.add(number)
 
     def _patience(self) -> float:
-        """Return the seconds until something may be due."""
+        """Return the seconds until the next action may be due."""
         now = time.monotonic()
         starts = [seat.start_at - now for seat in self._seats if not seat.process]
         return max(0.0, min(_LOOK_SECONDS, *starts)) if starts else _LOOK_SECONDS
 
     def _adopt(self) -> None:
-        """Find the workers that a killed supervisor has left."""
+        """Find the running workers of a killed supervisor."""
         for row in self._board.rows():
             process = self._board.get(row, Field.PROCESS)
             if _alive(process):
@@ -190,7 +192,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            # An exception, so that what the worker has begun is ended in order.
+            # Raise an exception, so that the worker shuts down in order.
             signal.signal(signal.SIGTERM, _leave)
             signal.signal(signal.SIGINT, _leave)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -210,7 +212,7 @@ class Supervisor:
             os._exit(code)
 
     def _reap(self) -> None:
-        """Free what workers that have ended held, and schedule their replacement."""
+        """Release the resources of ended workers and schedule their replacement."""
         for seat in self._seats:
             if not seat.process:
                 continue
@@ -250,14 +252,14 @@ class Supervisor:
             os.kill(process, number)
 
     def _end(self, reason: str = "") -> NoReturn:
-        """Let the workers finish the requests they have accepted, within a bound."""
+        """Let the workers finish their accepted requests, within a time limit; then exit."""
         self._signal_all(signal.SIGTERM)
         for _, process in self._inherited:
             if _alive(process):
                 os.kill(process, signal.SIGTERM)
         if reason:
             logger.error("%s", reason)
-        # A little more than a worker takes, which also logs the requests it gives up.
+        # A little longer than a worker's own limit, so that it can log the requests it abandons.
         until = time.monotonic() + self._drain_seconds + 2.0
         left = [seat for seat in self._seats if seat.process]
         while left:
@@ -283,7 +285,7 @@ def _leave(number: int, _: object) -> NoReturn:
 
 
 def _alive(process: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return whether the process is running; a zombie is not."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2]
     except OSError:
