@@ -1,10 +1,11 @@
-"""Sums of what dead workers counted: one file of each kind, in the place of theirs.
+"""Merge the metric files of dead workers into one file of sums per kind of metric.
 
 A counter must not go down when a worker ends: Prometheus would take that for a restart. So
-``prometheus_client`` keeps the files of every process that ever counted, and in a crash loop they
-fill the memory they are in. Here they are added up into one file and removed.
+``prometheus_client`` keeps the files of every process that ever counted, and in a crash loop these
+fill the shared memory. Here they are added up into one file and removed.
 
-A lock on their folder keeps readers out meanwhile, who would count a worker twice or not at all.
+Meanwhile a lock on the folder keeps readers out, which would otherwise count a worker twice or not
+at all.
 """
 
 import os
@@ -20,7 +21,7 @@ from typing import Final
 from prometheus_client.mmap_dict import MmapedDict
 
 READ_SECONDS: Final = 5.0
-"""How long a reader waits while files are added up, which takes some milliseconds."""
+"""Longest time that a reader waits while files are added up, which takes some milliseconds."""
 
 _OF_A_PROCESS: Final = re.compile(r"(counter|histogram|summary)_(\d+)\.db")
 _LOOK_SECONDS: Final = 0.005
@@ -28,10 +29,10 @@ _LOOK_SECONDS: Final = 0.005
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[None]:
-    """Keep the files of ``folder`` from being added up while they are read.
+    """Prevent the files of ``folder`` from being added up while they are read.
 
     Raises:
-        OSError: there is no such folder, or it was locked for :data:`READ_SECONDS`.
+        OSError: the folder does not exist, or was locked for :data:`READ_SECONDS`.
     """
     until = time.monotonic() + READ_SECONDS
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -47,10 +48,10 @@ def whole_files(folder: Path) -> Iterator[None]:
 
 
 def add_up_dead(folder: Path, is_alive: Callable[[int], bool]) -> bool:
-    """Add the counters of dead processes to the sums and remove their files; never wait.
+    """Add the counters of dead processes to the sums and remove their files. Never blocks.
 
     Returns:
-        Whether it is done; False where somebody reads, or where there is no room.
+        Whether it was done; False if the files are being read or the disk is full.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -74,7 +75,7 @@ def add_up_dead(folder: Path, is_alive: Callable[[int], bool]) -> bool:
 
 
 def _lock(descriptor: int, exclusive: bool = False) -> bool:
-    import fcntl  # not everywhere
+    import fcntl  # not on Windows
 
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
@@ -91,7 +92,7 @@ def _add_up(sums: Path, dead: list[Path]) -> None:
         try:
             numbers = list(_numbers_in(path))
         except (RuntimeError, ValueError, struct.error):
-            continue  # damaged: it stays as it is
+            continue  # damaged; left unchanged
         for key, value in numbers:
             totals[key] += value
         if path != sums:
@@ -104,19 +105,19 @@ def _add_up(sums: Path, dead: list[Path]) -> None:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         raise
-    # A process killed here leaves numbers that are counted twice: too many, but never fewer.
+    # If the process is killed here, numbers are counted twice, but counters never go down.
     for path in read:
         path.unlink(missing_ok=True)
 
 
 def _numbers_in(path: Path) -> Iterator[tuple[str, float]]:
-    if path.exists() and path.stat().st_size:  # empty: its process died before it had room
+    if path.exists() and path.stat().st_size:  # empty if its process died before allocating it
         for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
             yield key, value
 
 
 def _write(path: Path, numbers: dict[str, float]) -> None:
-    """Write a file of numbers as ``prometheus_client`` lays it out, into allocated room."""
+    """Write a file of numbers in ``prometheus_client``'s format, with its space allocated."""
     entries = []
     for key, value in numbers.items():
         text = key.encode()
