@@ -1,4 +1,4 @@
-"""Images made to cost more than they seem to, and the tools to make them."""
+"""Build images that cost more to decode than their size suggests."""
 
 import io
 import struct
@@ -17,22 +17,22 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A PNG chunk."""
+    """Return a PNG chunk."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def with_chunks(png: bytes, *chunks: bytes) -> bytes:
-    """``png`` with chunks after its header."""
+    """Return ``png`` with chunks inserted after its header."""
     return png[:33] + b"".join(chunks) + png[33:]
 
 
 def segment(marker: int, content: bytes = b"") -> bytes:
-    """A JPEG marker segment."""
+    """Return a JPEG marker segment."""
     return bytes((0xFF, marker)) + (len(content) + 2).to_bytes(2, "big") + content
 
 
 def scan_bomb(side: int, scans: int) -> bytes:
-    """A progressive JPEG, ``side`` pixels square, whose scans say nothing and visit every block.
+    """Return a progressive JPEG, ``side`` pixels square, with empty scans that visit every block.
 
     Each is a copy of one for AC coefficients of the first component, with end-of-band runs only.
     """
@@ -44,7 +44,7 @@ def scan_bomb(side: int, scans: int) -> bytes:
 
 
 def several_scans(image: Image.Image) -> bytes:
-    """A baseline JPEG with one scan for each component: the scans of three grey ones."""
+    """Return a baseline JPEG with one scan per component, made from three grey JPEGs."""
     parts = [saved(band, "JPEG", quality=75) for band in image.convert("YCbCr").split()]
     first = parts[0]
     frame = first.index(b"\xff\xc0")
@@ -60,17 +60,18 @@ def several_scans(image: Image.Image) -> bytes:
 
 
 def multi_picture(image: Image.Image, **options: object) -> bytes:
-    """An MPO file, as iPhones and some cameras write: two JPEGs, the first of them the picture."""
+    """Return an MPO file, as iPhones and some cameras write it: two JPEGs, of which the first is
+    the picture."""
     return saved(image, "MPO", save_all=True, append_images=[image.resize((16, 16))], **options)
 
 
 def sparse_webp(side: int) -> bytes:
-    """A WebP of one colour in some 50 bytes."""
+    """Return a single-colour WebP of some 50 bytes."""
     return saved(Image.new("RGB", (side, side)), "WEBP", lossless=True, quality=0, method=0)
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture that is neither smooth nor noise."""
+    """Return a picture that is neither smooth nor pure noise."""
     chance = np.random.default_rng(seed)
     coarse = Image.fromarray(chance.integers(0, 256, (24, 32, 3), np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)

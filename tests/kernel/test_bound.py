@@ -1,4 +1,4 @@
-"""Batches of a few fixed sizes, on the CPU: all but the device is what CUDA gets."""
+"""Tests of batches of fixed sizes, on the CPU. The code is the same as on CUDA."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,7 +25,7 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (70, 32, 32, 3), dtype=np.uin
         (70, [(32, 32), (32, 32), (6, 8)]),
     ],
 )
-def test_batches_are_filled_up_or_split(count, runs):
+def test_batches_are_padded_or_split(count, runs):
     assert runs_of(count, (1, 8, 32)) == runs
 
 
@@ -37,7 +37,7 @@ def bucketed() -> BucketedRuns:
     return BucketedRuns(open_session, (1, 8, 32), "cpu")
 
 
-def test_answers_are_those_of_the_plain_run(bucketed):
+def test_bucketed_answers_equal_those_of_a_plain_run(bucketed):
     plain = Predictor(linear_onnx(0), PredictorOptions("cpu"))
     for count in (70, 1, 2, 8, 31, 33):  # what is left in the memory of a larger run is nobody's
         found = bucketed.run(IMAGES[:count])
@@ -45,14 +45,14 @@ def test_answers_are_those_of_the_plain_run(bucketed):
         assert np.allclose(found, plain.predict(IMAGES[:count]), atol=1e-6)
 
 
-def test_an_answer_is_the_caller_s_own(bucketed):
+def test_an_answer_is_a_copy(bucketed):
     first = bucketed.run(IMAGES[:1])
     kept = first.copy()
     bucketed.run(IMAGES[1:2])
     assert np.array_equal(first, kept)
 
 
-def test_threads_do_not_mix_their_images(bucketed):
+def test_concurrent_threads_do_not_mix_images(bucketed):
     plain = Predictor(linear_onnx(0), PredictorOptions("cpu"))
     with ThreadPoolExecutor(4) as threads:
         found = list(

@@ -1,4 +1,4 @@
-"""Sources, checks, the split and the cache."""
+"""Tests of the dataset: sources, validation, split and cache."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ PER_CLASS = {"train": 10, "test": 3}
 
 @pytest.fixture(autouse=True)
 def _small_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complete copy has 100 + 30 images here, so that a test can make one."""
+    """Reduce a complete copy to 100 + 30 images, so that tests can create one."""
     monkeypatch.setattr(dataset_module, "TRAIN_COUNT", 100)
     monkeypatch.setattr(dataset_module, "TEST_COUNT", 30)
 
@@ -69,7 +69,7 @@ def write_npz(raw: RawArrays, target: Path, **changes: np.ndarray) -> Path:
 
 
 def write_batches(raw: RawArrays, target: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The official layout, as Python 2 pickled it, with checksums that say it is genuine."""
+    """Write the official layout, pickled as by Python 2, with matching checksums."""
     target.mkdir(parents=True)
     parts = [raw.x_train[i::5] for i in range(5)], [raw.y_train[i::5] for i in range(5)]
     files = {
@@ -95,7 +95,7 @@ def same(a: Dataset, b: Dataset) -> bool:
     )
 
 
-def test_every_form_gives_the_same_dataset(raw, folder, tmp_path, monkeypatch):
+def test_every_source_form_gives_the_same_dataset(raw, folder, tmp_path, monkeypatch):
     forms = [
         folder,
         pack_tar(folder, tmp_path / "a.tar", "w"),
@@ -145,7 +145,7 @@ def test_one_changed_pixel_changes_the_fingerprint(raw):
     assert first != second
 
 
-def test_the_second_load_decodes_nothing(folder, monkeypatch):
+def test_the_second_load_uses_the_cache(folder, monkeypatch):
     first = load_dataset(str(folder))
 
     def refuse(*_: object) -> None:
@@ -162,7 +162,7 @@ def test_a_changed_folder_is_read_again(folder):
     assert load_dataset(str(folder)).record.fingerprint != before
 
 
-def test_a_damaged_cache_is_rebuilt_not_trusted(folder, tmp_path, monkeypatch):
+def test_a_damaged_cache_is_rebuilt(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "own-cache"))
     first = load_dataset(str(folder))
     (cached,) = (tmp_path / "own-cache").rglob("test_images.npy")
@@ -172,13 +172,13 @@ def test_a_damaged_cache_is_rebuilt_not_trusted(folder, tmp_path, monkeypatch):
     assert same(load_dataset(str(folder)), first)
 
 
-def test_a_missing_image_is_missed(folder):
+def test_a_missing_image_is_an_error(folder):
     next((folder / "train" / "dog").iterdir()).unlink()
     with pytest.raises(DataError, match=r"train set has 99 images, expected 100.*dog 9"):
         load_dataset(str(folder))
 
 
-def test_an_unknown_class_folder(folder):
+def test_an_unknown_class_folder_is_an_error(folder):
     (folder / "train" / "dog").rename(folder / "train" / "wolf")
     with pytest.raises(DataError, match=r"unknown class folder 'wolf'.*airplane"):
         load_dataset(str(folder))
@@ -199,7 +199,7 @@ def test_an_image_of_another_size_is_refused(folder):
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
-def test_a_truncated_archive(folder, tmp_path, share):
+def test_a_truncated_archive_is_an_error(folder, tmp_path, share):
     whole = pack_tar(folder, tmp_path / "a.tar.xz", "w:xz").read_bytes()
     cut = tmp_path / "cut.tar.xz"
     cut.write_bytes(whole[: int(len(whole) * share)])
@@ -207,7 +207,7 @@ def test_a_truncated_archive(folder, tmp_path, share):
         load_dataset(str(cut))
 
 
-def test_a_corrupted_zip(folder, tmp_path):
+def test_a_corrupted_zip_is_an_error(folder, tmp_path):
     path = pack_zip(folder, tmp_path / "a.zip")
     data = bytearray(path.read_bytes())
     data[200:260] = b"\0" * 60
@@ -216,7 +216,7 @@ def test_a_corrupted_zip(folder, tmp_path):
         load_dataset(str(path))
 
 
-def test_not_a_dataset_at_all(tmp_path):
+def test_a_file_that_is_not_a_dataset_is_an_error(tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("hello")
     with pytest.raises(DataError, match="not a dataset: expected a folder, a tar, a zip"):
@@ -240,19 +240,19 @@ def test_not_a_dataset_at_all(tmp_path):
         ({"x_test": np.array([{}], object)}, "pickle"),
     ],
 )
-def test_arrays_that_are_not_the_dataset(raw, tmp_path, changes, message):
+def test_invalid_arrays_are_errors(raw, tmp_path, changes, message):
     path = write_npz(raw, tmp_path / "a.npz", **changes)
     with pytest.raises(DataError, match=message):
         load_dataset(str(path))
 
 
-def test_an_npz_that_lacks_an_array(tmp_path):
+def test_an_npz_without_one_of_its_arrays_is_an_error(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=np.zeros(1))
     with pytest.raises(DataError, match="lacks y_train, x_test, y_test"):
         load_dataset(str(tmp_path / "a.npz"))
 
 
-def test_a_changed_official_batch(raw, tmp_path, monkeypatch):
+def test_a_changed_official_batch_is_an_error(raw, tmp_path, monkeypatch):
     root = write_batches(raw, tmp_path / "cifar-10-batches-py", monkeypatch)
     data = bytearray((root / "data_batch_3").read_bytes())
     data[-100] ^= 1
@@ -261,14 +261,14 @@ def test_a_changed_official_batch(raw, tmp_path, monkeypatch):
         load_dataset(str(root))
 
 
-def test_a_missing_official_batch(raw, tmp_path, monkeypatch):
+def test_a_missing_official_batch_is_an_error(raw, tmp_path, monkeypatch):
     root = write_batches(raw, tmp_path / "cifar-10-batches-py", monkeypatch)
     (root / "test_batch").unlink()
     with pytest.raises(DataError, match="lacks the batch files test_batch"):
         load_dataset(str(root))
 
 
-def test_a_pickle_that_wants_more_than_arrays_is_not_run(tmp_path, monkeypatch):
+def test_a_pickle_that_imports_more_than_arrays_is_refused(tmp_path, monkeypatch):
     marker = tmp_path / "executed"
 
     class Malicious:
@@ -302,7 +302,7 @@ def test_without_a_source_the_official_archive_is_downloaded_once(raw, tmp_path,
     assert calls == [1]
 
 
-def test_without_a_source_or_a_download_the_remedy_is_named(tmp_path, monkeypatch):
+def test_without_source_or_download_the_error_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "own-cache"))
     with pytest.raises(DatasetNotFoundError, match=r"cifar10 data.*CIFAR10_DATA"):
         load_dataset()
@@ -314,7 +314,7 @@ def test_progress_counts_images(folder):
     assert [done for done, _ in seen] == list(range(1, 131))
 
 
-def test_a_gzip_that_is_no_tar(tmp_path):
+def test_a_gzip_that_is_not_a_tar_is_an_error(tmp_path):
     path = tmp_path / "a.gz"
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="w") as file:
@@ -324,13 +324,13 @@ def test_a_gzip_that_is_no_tar(tmp_path):
         load_dataset(str(path))
 
 
-def test_a_link_to_nothing_is_named(folder):
+def test_the_error_names_a_broken_link(folder):
     (folder / "train" / "dog" / "gone.png").symlink_to(folder / "nowhere.png")
     with pytest.raises(DataError, match=r"gone\.png is a broken link"):
         load_dataset(str(folder))
 
 
-def test_a_class_folder_may_be_a_link_and_links_may_go_in_circles(folder, tmp_path):
+def test_class_folders_may_be_links_and_links_may_be_circular(folder, tmp_path):
     expected = load_dataset(str(folder))
     (folder / "train" / "dog").rename(tmp_path / "dogs elsewhere")
     (folder / "train" / "dog").symlink_to(tmp_path / "dogs elsewhere")
@@ -348,7 +348,7 @@ def test_one_folder_may_be_linked_twice(folder, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses such names")
-def test_file_names_that_are_not_utf_8(folder):
+def test_file_names_may_be_other_than_utf_8(folder):
     files = sorted((folder / "train" / "cat").iterdir())
     odd = Path(os.fsdecode(os.fsencode(files[0].parent) + b"/k\xe4tzchen.png"))
     files[0].rename(odd)
@@ -362,7 +362,7 @@ def test_file_names_that_are_not_utf_8(folder):
 SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "Icon\r", ".DS_Store", "@eaDir/0001.png/SYNO@.jpg")
 
 
-def test_what_systems_leave_in_folders_is_passed_over(folder, tmp_path, caplog):
+def test_files_left_by_operating_systems_are_ignored(folder, tmp_path, caplog):
     expected = load_dataset(str(folder))
     for place in (folder, folder / "train", folder / "train" / "cat"):
         for name in SYSTEM_FILES:
@@ -374,7 +374,7 @@ def test_what_systems_leave_in_folders_is_passed_over(folder, tmp_path, caplog):
     assert not caplog.records
 
 
-def test_other_files_are_passed_over_and_told(folder, caplog):
+def test_other_files_are_skipped_with_a_warning(folder, caplog):
     expected = load_dataset(str(folder))
     for place in (folder / "train", folder / "train" / "cat"):
         (place / "labels.txt").write_text("cat\n")
@@ -382,7 +382,7 @@ def test_other_files_are_passed_over_and_told(folder, caplog):
     assert "train/cat/labels.txt" in caplog.text
 
 
-def test_a_picture_of_another_type_is_not_passed_over(folder):
+def test_a_picture_of_another_type_is_an_error(folder):
     (folder / "train" / "cat" / "a.gif").write_bytes(b"GIF89a")
     with pytest.raises(DataError, match=r"a\.gif: expected a JPEG, PNG or WebP"):
         load_dataset(str(folder))
@@ -400,19 +400,19 @@ def change_zip(path: Path, offset: int, value: bytes) -> Path:
     return path
 
 
-def test_a_zip_packed_with_deflate64(folder, tmp_path):
+def test_a_zip_with_deflate64_is_an_error(folder, tmp_path):
     path = change_zip(pack_zip(folder, tmp_path / "a.zip"), 8, b"\x09\0")
-    with pytest.raises(DataError, match=r"\.png is packed with method 9.*Deflate64"):
+    with pytest.raises(DataError, match=r"\.png uses compression method 9.*Deflate64"):
         load_dataset(str(path))
 
 
-def test_an_encrypted_zip(folder, tmp_path):
+def test_an_encrypted_zip_is_an_error(folder, tmp_path):
     path = change_zip(pack_zip(folder, tmp_path / "a.zip"), 6, b"\x01\0")
     with pytest.raises(DataError, match=r"\.png is encrypted.*without a password"):
         load_dataset(str(path))
 
 
-def test_a_zip_with_backslashes(folder, tmp_path):
+def test_a_zip_with_backslashes_is_read(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for file in folder.rglob("*"):
             name = str(file.relative_to(folder)).replace("/", "\\")
@@ -421,6 +421,6 @@ def test_a_zip_with_backslashes(folder, tmp_path):
     assert same(load_dataset(str(tmp_path / "a.zip")), load_dataset(str(folder)))
 
 
-def test_the_suffix_may_be_in_capitals(raw, tmp_path):
+def test_the_suffix_may_be_in_upper_case(raw, tmp_path):
     path = write_npz(raw, tmp_path / "a.npz").rename(tmp_path / "DATA.NPZ")
     assert np.array_equal(read_source(path).x_test, raw.x_test)

@@ -1,4 +1,4 @@
-"""What an image costs is known, and bounded, before it is decoded."""
+"""Tests that the cost of decoding an image is known, and limited, beforehand."""
 
 import io
 import struct
@@ -37,7 +37,7 @@ PNG = encode(TILE)
 WEBP = encode(TILE, "WEBP", lossless=True)
 
 
-def test_scans_are_counted_and_bounded():
+def test_the_number_of_scans_is_limited():
     assert len(read_markers(JPEG).scans) == 1
     assert len(read_markers(PROGRESSIVE).scans) == 10
     few = scan_bomb(64, 20)
@@ -49,14 +49,14 @@ def test_scans_are_counted_and_bounded():
         decode_image(scan_bomb(64, 900))
 
 
-def test_pixels_in_all_scans_are_bounded():
-    """Each scan visits every block: fewer of them are accepted for a larger picture."""
+def test_pixels_times_scans_are_limited():
+    """Each scan visits every block, so a larger picture may have fewer scans."""
     bomb = scan_bomb(2_000, 99)
     with pytest.raises(ImageTooLargeError, match=r"100 scans of 4,000,000 pixels"):
         decode_image(bomb)
 
 
-def test_scans_of_a_thumbnail_do_not_count():
+def test_scans_of_an_embedded_thumbnail_do_not_count():
     exif = Image.Exif()
     exif[0x010E] = "\xff\xda" * 2_000
     photo_with_thumbnail = saved(photo(64, 64), "JPEG", comment=b"\xff\xda\0\4" * 5_000, exif=exif)
@@ -65,7 +65,7 @@ def test_scans_of_a_thumbnail_do_not_count():
 
 
 @pytest.mark.parametrize("make", [several_scans, lambda image: saved(image, "JPEG", progressive=1)])
-def test_what_is_held_whole_has_the_lower_bound(make):
+def test_images_held_whole_have_the_lower_limit(make):
     limits = DecodeLimits(max_pixels=100 * 100, max_pixels_whole=50 * 50)
     picture = photo(80, 80)
     assert decode_image(saved(picture, "JPEG"), limits).shape == (32, 32, 3)
@@ -73,13 +73,13 @@ def test_what_is_held_whole_has_the_lower_bound(make):
         decode_image(make(picture), limits)
 
 
-def test_several_scans_are_the_same_picture():
+def test_a_jpeg_in_several_scans_decodes_to_the_same_picture():
     picture = photo(64, 64)
     found = decode_image(several_scans(picture)).astype(int)
     assert np.abs(found - decode_image(saved(picture, "PNG"))).mean() < 4
 
 
-def test_a_multi_picture_file_is_its_first_picture_decoded_as_a_jpeg():
+def test_the_first_picture_of_an_mpo_file_is_decoded_as_a_jpeg():
     picture = photo(1_200, 900)
     single = decode_image(saved(picture, "JPEG", quality=75))
     double = multi_picture(picture, quality=75)
@@ -88,7 +88,7 @@ def test_a_multi_picture_file_is_its_first_picture_decoded_as_a_jpeg():
     assert np.array_equal(decode_image(double), single)
 
 
-def test_a_multi_picture_file_is_never_held_whole():
+def test_an_mpo_file_is_never_decoded_whole():
     double = multi_picture(photo(2_000, 1_500))
     decode_image(double)  # what is loaded at the first use
     tracemalloc.start()
@@ -100,7 +100,7 @@ def test_a_multi_picture_file_is_never_held_whole():
     assert decode_image(double, limits).shape == (32, 32, 3)
 
 
-def test_few_bytes_may_not_be_many_pixels():
+def test_many_pixels_in_few_bytes_are_refused():
     small = sparse_webp(900)
     assert len(small) < 100
     assert (decode_image(small) == 0).all()
@@ -110,7 +110,7 @@ def test_few_bytes_may_not_be_many_pixels():
     assert (decode_image(flat) == 0).all()
 
 
-def test_a_large_canvas_is_not_made_before_it_is_refused(monkeypatch):
+def test_a_large_canvas_is_refused_before_it_is_allocated(monkeypatch):
     def fail(*_: object) -> None:
         pytest.fail("the decoder was asked")
 
@@ -144,8 +144,8 @@ def test_many_chunks_are_refused_or_joined():
         decode_image(with_chunks(PNG, empty * (MAX_CHUNKS + 1)))
 
 
-def test_a_decoder_sees_no_metadata():
-    """Neither Pillow's EXIF parser, nor its text unpacker, nor its list of every segment."""
+def test_decoders_receive_no_metadata():
+    """Neither Pillow's EXIF parser nor its text decompressor nor its list of segments gets any."""
     exif = Image.Exif()
     exif[0x0112] = 6
     jpeg = saved(photo(64, 64), "JPEG", exif=exif, icc_profile=b"x" * 200_000, comment=b"c" * 999)
@@ -157,7 +157,7 @@ def test_a_decoder_sees_no_metadata():
     assert len(inspect_image(png).content) == len(PNG)
 
 
-def test_seconds_rise_with_pixels_scans_and_bytes():
+def test_estimated_seconds_grow_with_pixels_scans_and_bytes():
     def seconds(image: bytes) -> float:
         return inspect_image(image).seconds
 
@@ -169,7 +169,7 @@ def test_seconds_rise_with_pixels_scans_and_bytes():
     assert seconds(saved(large, "JPEG")[:-2]) > seconds(saved(large, "JPEG"))
 
 
-# The readers: nothing raises, nothing takes more than linear time.
+# The readers never raise and take linear time.
 
 JPEG_PARTS = st.one_of(
     st.binary(max_size=40),
@@ -185,7 +185,7 @@ JPEG_PARTS = st.one_of(
 
 
 class CountingPattern:
-    """Stands for the pattern of a marker, and counts the bytes that it looks at."""
+    """Stands in for the marker pattern and counts the bytes it searches."""
 
     def __init__(self) -> None:
         self.pattern = jpeg_markers._MARKER
@@ -211,7 +211,7 @@ def count_steps(data: bytes) -> CountingPattern:
 
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.lists(JPEG_PARTS, max_size=30).map(b"".join), st.binary(max_size=3))
-def test_the_marker_walk_never_raises_and_is_linear(content, cut):
+def test_reading_markers_never_raises_and_takes_linear_time(content, cut):
     count_steps(b"\xff\xd8\xff" + content + cut)
     count_steps(b"\xff\xd8" + content)
 
@@ -221,7 +221,7 @@ def test_the_marker_walk_never_raises_and_is_linear(content, cut):
     [b"\0", b"\xff", b"\xff\0", b"\xff\xd0", b"\xff\xff\0", b"\xff\xfe\0\0", b"\xff\xda\0\2"],
     ids=bytes.hex,
 )
-def test_the_marker_walk_is_linear_in_long_files(unit, monkeypatch):
+def test_reading_markers_of_long_files_takes_linear_time(unit, monkeypatch):
     monkeypatch.setattr(jpeg_markers, "_WINDOW", 1_000)
     count_steps(b"\xff\xd8" + unit * (300_000 // len(unit)))
 
@@ -248,7 +248,7 @@ def chunks(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.lists(chunks(), max_size=12).map(b"".join), st.integers(0, 20))
-def test_the_chunk_readers_never_raise(content, cut):
+def test_chunk_readers_never_raise(content, cut):
     for data in (with_chunks(PNG, content), PNG[:33] + content, PNG[:8] + content):
         layout = png_layout(data[: len(data) - cut])
         assert layout is None or len(layout.content) <= len(data) + 24
@@ -258,7 +258,7 @@ def test_the_chunk_readers_never_raise(content, cut):
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.lists(chunks(), max_size=8).map(b"".join), st.lists(JPEG_PARTS, max_size=8).map(b"".join))
-def test_hostile_images_are_refused_in_words(png, jpeg):
+def test_refusals_of_hostile_images_give_a_reason(png, jpeg):
     for data in (with_chunks(PNG, png), b"\xff\xd8\xff" + jpeg, JPEG[:20] + jpeg + JPEG[20:]):
         told = "decoded, and so nothing is told"
         try:

@@ -1,4 +1,4 @@
-"""Bytes to pixels."""
+"""Tests of decoding and resizing images."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ TILE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture without sharp edges, which survives resizing: red falls, green rises."""
+    """Return a picture without sharp edges, which survives resizing: red falls, green rises."""
     rows = np.linspace(0, 255, height)[:, None]
     columns = np.linspace(0, 255, width)[None, :]
     channels = np.broadcast_arrays(255 - rows, columns, (rows + columns) / 2)
@@ -58,7 +58,7 @@ def test_a_jpeg_tile_is_what_pillow_decodes():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("shape", [(8, 8), (31, 33), (300, 200), (1200, 1600)])
-def test_any_size_becomes_a_tile_of_the_same_picture(kind, shape):
+def test_images_of_any_size_are_resized_to_the_same_picture(kind, shape):
     tile = decode_image(encode(smooth(*shape), kind))
     assert (tile.shape, tile.dtype) == ((32, 32, 3), np.uint8)
     assert tile.flags.c_contiguous
@@ -67,7 +67,7 @@ def test_any_size_becomes_a_tile_of_the_same_picture(kind, shape):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_undone(orientation):
-    """The eight cases of EXIF 2.32: what a camera stored, shown upright."""
+    """Test the eight cases of EXIF 2.32."""
     upright = smooth(64, 64)
     stored = {
         1: upright,
@@ -85,12 +85,12 @@ def test_orientation_is_undone(orientation):
     assert np.abs(decode_image(data).astype(int) - smooth(32, 32)).max() < 12
 
 
-def test_damaged_exif_does_not_refuse_a_sound_picture():
+def test_an_intact_picture_with_damaged_exif_is_decoded():
     data = saved(Image.fromarray(TILE), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
     assert np.array_equal(decode_image(data), TILE)
 
 
-def test_greyscale_and_bilevel_and_palette():
+def test_greyscale_bilevel_and_palette_images():
     grey = Image.fromarray(TILE[:, :, 0])
     assert np.array_equal(decode_image(saved(grey, "PNG"))[:, :, 2], TILE[:, :, 0])
     bilevel = decode_image(saved(grey.convert("1"), "PNG"))
@@ -105,7 +105,7 @@ def test_sixteen_bit_greyscale_is_scaled_not_clipped():
     assert np.abs(tile[:, :, 0].astype(float) - values / 257.0).max() <= 0.5
 
 
-def test_transparency_lies_over_white():
+def test_transparency_is_composited_over_white():
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[:, 16:, 3] = 255  # the left half is clear, the right half black
     tile = decode_image(saved(Image.fromarray(pixels), "PNG"))
@@ -113,7 +113,7 @@ def test_transparency_lies_over_white():
     assert (tile[:, 16:] == 0).all()
 
 
-def test_transparent_palette_and_grey_alpha():
+def test_transparent_palette_and_greyscale_with_alpha():
     palette = Image.new("P", (32, 32), 0)
     palette.putpalette([10, 20, 30] + [0] * 765)
     assert (decode_image(saved(palette, "PNG", transparency=0)) == 255).all()
@@ -127,7 +127,7 @@ def test_cmyk_jpeg():
     assert red[0] > 200 > 60 > red[1]
 
 
-def test_first_frame_of_an_animation():
+def test_the_first_frame_of_an_animation_is_used():
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     for kind in ("WEBP", "PNG"):
         data = saved(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
@@ -152,7 +152,7 @@ def test_other_content_is_unsupported(content):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_truncated_is_undecodable(kind):
+def test_truncated_images_are_undecodable(kind):
     data = encode(smooth(100, 100), kind)
     with pytest.raises(UndecodableImageError, match=kind):
         decode_image(data[: len(data) // 2])
@@ -164,7 +164,7 @@ def test_too_many_pixels_are_refused_by_the_header(side):
         decode_image(png_claiming(side, side))
 
 
-def test_progressive_jpeg_is_bound_like_a_png():
+def test_a_progressive_jpeg_has_the_limit_of_a_png():
     limits = DecodeLimits(max_pixels=100 * 100, max_pixels_whole=50 * 50)
     picture = smooth(80, 80)
     assert decode_image(encode(picture, "JPEG"), limits).shape == (32, 32, 3)
@@ -191,7 +191,7 @@ def test_a_tile_is_never_resized():
     edits=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=8),
     cut=st.integers(0, 200),
 )
-def test_damage_never_raises_anything_else(kind, edits, cut):
+def test_damaged_images_raise_only_image_errors(kind, edits, cut):
     data = bytearray(encode(TILE, kind))
     for position, value in edits:
         data[position % len(data)] = value
@@ -202,8 +202,8 @@ def test_damage_never_raises_anything_else(kind, edits, cut):
     assert tile.shape == (32, 32, 3)
 
 
-def test_no_image_makes_pillow_load_all_the_types_it_knows(tmp_path):
-    """Some 40 modules, at the first WebP: tens of milliseconds of some client's request."""
+def test_no_image_makes_pillow_import_all_its_plugins(tmp_path):
+    """Pillow would import some 40 modules at the first WebP, which takes tens of milliseconds."""
     for kind in ("PNG", "JPEG", "WEBP"):
         (tmp_path / kind).write_bytes(saved(Image.fromarray(TILE), kind))
     program = (
@@ -218,8 +218,8 @@ def test_no_image_makes_pillow_load_all_the_types_it_knows(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 5, 9])
-def test_reduced_scale_keeps_the_edges(scale):
-    """The last row and column of reduced pixels lie partly outside of the picture."""
+def test_decoding_at_reduced_scale_keeps_the_edges(scale):
+    """The last row and column of reduced pixels lie partly outside the picture."""
     side = 64 * scale + 1
     columns = np.zeros((side, side, 3), np.uint8)
     columns[:, side // 2 :] = 255
@@ -239,7 +239,7 @@ def test_a_jpeg_that_lacks_its_end_marker_is_decoded(options, missing):
     assert np.array_equal(decode_image(data[:-missing]), decode_image(data))
 
 
-def test_a_jpeg_that_lacks_a_byte_more_is_decoded():
+def test_a_jpeg_that_lacks_one_more_byte_is_decoded():
     data = encode(PHOTO, "JPEG")
     difference = np.abs(decode_image(data[:-3]).astype(int) - decode_image(data))
     assert difference[:-1].max() == 0
@@ -248,13 +248,13 @@ def test_a_jpeg_that_lacks_a_byte_more_is_decoded():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.98])
-def test_real_truncation_is_refused_in_words(kind, share):
+def test_a_truncated_image_is_refused_with_the_reason(kind, share):
     data = encode(PHOTO, kind)
     with pytest.raises(UndecodableImageError, match="it is truncated"):
         decode_image(data[: int(len(data) * share)])
 
 
-def test_a_progressive_jpeg_cut_between_two_scans_is_cut_short():
+def test_a_progressive_jpeg_cut_between_two_scans_counts_as_truncated():
     data = encode(PHOTO, "JPEG", progressive=True)
     starts = [at for at in range(len(data)) if data[at : at + 2] in (b"\xff\xda", b"\xff\xc4")]
     for start in starts[3:]:
@@ -275,7 +275,7 @@ METADATA = {
 
 
 @pytest.mark.parametrize("extra", METADATA.values(), ids=METADATA)
-def test_a_png_is_not_refused_for_its_metadata(extra):
+def test_a_png_with_bad_metadata_is_decoded(extra):
     assert np.array_equal(decode_image(with_chunks(encode(TILE), extra)), TILE)
     after = encode(TILE)[:-12] + extra + encode(TILE)[-12:]
     assert np.array_equal(decode_image(after), TILE)
@@ -309,7 +309,7 @@ NOTED = {
 
 @pytest.mark.parametrize("noted", NOTED.values(), ids=NOTED)
 @pytest.mark.parametrize("is_after", [False, True])
-def test_orientation_is_found_wherever_a_png_has_it(noted, is_after):
+def test_orientation_is_found_anywhere_in_a_png(noted, is_after):
     png = encode(TILE)
     data = png[:-12] + noted + png[-12:] if is_after else with_chunks(png, noted)
     assert np.array_equal(decode_image(data), np.rot90(TILE, -1))
@@ -317,7 +317,7 @@ def test_orientation_is_found_wherever_a_png_has_it(noted, is_after):
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("noted", ["exif", "xmp"])
-def test_orientation_is_found_in_other_types(kind, noted):
+def test_orientation_is_found_in_jpeg_and_webp(kind, noted):
     picture = Image.fromarray(smooth(64, 64))
     data = saved(picture, kind, **{noted: b"Exif\0\0" + tiff(6) if noted == "exif" else XMP})
     expected = np.rot90(decode_image(saved(picture, kind)), -1)
@@ -340,7 +340,7 @@ def png_of(depth: int, colour: int, rows: bytes, transparent: bytes) -> bytes:
         (8, 2, b"\0\x01\0\x02\0\x03", b"\0\x01\0\x02\0\x04"),
     ],
 )
-def test_one_transparent_colour_in_every_depth(depth, colour, clear, other):
+def test_a_transparent_colour_is_honoured_at_every_bit_depth(depth, colour, clear, other):
     def sample(colour: bytes) -> bytes:
         return colour if depth == 16 else colour[1::2]
 
@@ -353,14 +353,14 @@ def test_one_transparent_colour_in_every_depth(depth, colour, clear, other):
 @pytest.mark.parametrize(
     ("depth", "row"), [(2, b"\x55" * 4 + b"\0" * 4), (4, b"\x55" * 8 + b"\0" * 8)]
 )
-def test_one_transparent_grey_of_few_bits(depth, row):
+def test_a_transparent_grey_of_few_bits_is_honoured(depth, row):
     clear = {2: b"\0\1", 4: b"\0\5"}[depth]
     tile = decode_image(png_of(depth, 0, (b"\0" + row) * 32, clear))
     assert (tile[:, :16] == 255).all()
     assert (tile[:, 16:] == 0).all()
 
 
-def test_no_memory_is_not_the_image_s_fault(monkeypatch):
+def test_lack_of_memory_is_not_reported_as_a_bad_image(monkeypatch):
     def fail(*_: object) -> None:
         raise MemoryError
 

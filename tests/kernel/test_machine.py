@@ -1,4 +1,4 @@
-"""Cores by affinity and control-group quota, the CPU's name, memory: one definition for all."""
+"""Tests of hardware detection: cores by affinity and control-group quota, CPU name, memory."""
 
 import os
 from math import inf
@@ -12,7 +12,8 @@ from cifar10.machine import cpu_name, cpu_quota, rounded_memory_gib, usable_core
 
 
 def cgroups(folder: Path, membership: str, **limits: str) -> tuple[Path, Path]:
-    """A made-up ``/proc/self/cgroup`` and the groups' files: ``{path with __ for /: content}``."""
+    """Create a fake ``/proc/self/cgroup`` and the groups' files: ``{path with __ for /:
+    content}``."""
     mount = folder / "mount"
     for name, content in limits.items():
         file = mount / name.replace("__", "/").replace("_DOT_", ".")
@@ -52,11 +53,11 @@ def cgroups(folder: Path, membership: str, **limits: str) -> tuple[Path, Path]:
     ],
     ids=["v2", "v2 without", "v2 above", "v2 least", "v2 elsewhere", "bad", "v1", "v1 -1", "none"],
 )
-def test_the_quota_of_control_groups(tmp_path, membership, limits, expected):
+def test_the_cpu_quota_of_control_groups(tmp_path, membership, limits, expected):
     assert cpu_quota(*cgroups(tmp_path, membership, **limits)) == expected
 
 
-def test_no_control_groups_at_all(tmp_path):
+def test_no_quota_without_control_groups(tmp_path):
     assert cpu_quota(tmp_path / "nothing", tmp_path) == inf
 
 
@@ -70,7 +71,7 @@ def test_cores_are_whole_and_at_least_one(monkeypatch, quota, cores):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux's affinity")
-def test_affinity_counts():
+def test_affinity_limits_the_cores():
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
@@ -79,13 +80,13 @@ def test_affinity_counts():
         os.sched_setaffinity(0, before)
 
 
-def test_measuring_counts_cores_as_serving_does(monkeypatch):
+def test_measuring_and_serving_count_cores_alike(monkeypatch):
     monkeypatch.setattr(machine, "cpu_quota", lambda: 1.5)
     monkeypatch.setattr(machine, "usable_cpus", lambda: tuple(range(8)))
     assert bench.rows.machine.read_machine().logical_cores == 1
 
 
-def test_the_cpu_s_name(tmp_path, monkeypatch):
+def test_the_name_of_the_cpu(tmp_path, monkeypatch):
     information = tmp_path / "cpuinfo"
     information.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n")
     monkeypatch.setattr(machine, "CPU_INFORMATION", information)
@@ -94,6 +95,6 @@ def test_the_cpu_s_name(tmp_path, monkeypatch):
     assert cpu_name()
 
 
-def test_memory_that_a_new_kernel_reserves_does_not_change_the_machine():
+def test_memory_reserved_by_a_kernel_update_does_not_change_the_machine():
     assert rounded_memory_gib(25_200_000_000) == rounded_memory_gib(25_190_000_000) == 23
     assert usable_cpus() == tuple(sorted(usable_cpus()))

@@ -1,4 +1,4 @@
-"""Running a model, on the device it says."""
+"""Tests of the predictor and of the device it reports."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ IMAGES = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3), dtype=np.uint
 
 
 class FakeSession:
-    """Stands where ONNX Runtime's session is, reporting the providers it is told to."""
+    """Stands in for ONNX Runtime's session and reports the given providers."""
 
     def __init__(self, providers: list[str]) -> None:
         self.real = ort.InferenceSession(linear_onnx(0), providers=[CPU_PROVIDER])
@@ -53,7 +53,7 @@ def test_probabilities(on_cpu):
     assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_an_image_has_the_same_answer_in_any_batch(on_cpu):
+def test_an_image_gets_the_same_answer_in_any_batch(on_cpu):
     alone = np.concatenate([on_cpu.predict(IMAGES[i : i + 1]) for i in range(5)])
     assert np.allclose(on_cpu.predict(IMAGES), alone, atol=1e-6)
 
@@ -86,14 +86,14 @@ def test_golden(tiny_store):
 
 
 def test_the_golden_images_never_change():
-    """Their answers are on every card: another picture would make every model unready."""
+    """Every card stores their answers, so a changed picture would make every model unready."""
     images = golden_images()
     assert (images.shape, images.dtype) == ((4, 32, 32, 3), np.uint8)
     assert int(images.astype(np.uint64).sum()) == 1_590_272
     assert images[1, 5, 7].tolist() == [99, 26, 226]
 
 
-def test_cpu_says_cpu(on_cpu):
+def test_a_predictor_on_the_cpu_reports_cpu(on_cpu):
     assert (on_cpu.device, on_cpu.provider, on_cpu.providers) == (
         "cpu",
         CPU_PROVIDER,
@@ -113,13 +113,13 @@ def test_auto_without_a_driver_is_cpu_and_is_logged(monkeypatch, caplog):
     reason="this machine may really have CUDA",
 )
 def test_cuda_that_cannot_execute_is_an_error():
-    """The real library on a machine without a GPU: it lists CUDA all the same."""
+    """Uses the real library on a machine without a GPU, where it still lists CUDA."""
     with pytest.raises(ProviderUnavailableError, match="cuda"):
         Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
 
 
 @pytest.mark.parametrize(("reported", "accepted"), [(CUDA_PROVIDER, True), (CPU_PROVIDER, False)])
-def test_cuda_is_believed_only_from_the_session(monkeypatch, reported, accepted):
+def test_only_the_session_decides_whether_cuda_is_used(monkeypatch, reported, accepted):
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
     monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
     asked = []
@@ -139,7 +139,7 @@ def test_cuda_is_believed_only_from_the_session(monkeypatch, reported, accepted)
     assert not cpu_fallback
 
 
-def test_what_cuda_is_told():
+def test_the_options_of_the_cuda_provider():
     told = cuda_options(PredictorOptions("cuda", cuda_device_id=1, cuda_memory_bytes=1 << 30))
     assert told["device_id"] == "1"
     assert told["gpu_mem_limit"] == str(1 << 30)
@@ -154,8 +154,8 @@ def bind_memory_of_the_cpu(monkeypatch):
     )
 
 
-def test_on_cuda_each_bucket_has_a_session_that_sees_no_other_size(monkeypatch):
-    """Sessions that say CUDA and are the CPU's: all but the device is the real path."""
+def test_on_cuda_each_bucket_has_a_session_for_its_size_only(monkeypatch):
+    """Uses CPU sessions that report CUDA; all other code is real."""
     plain = Predictor(linear_onnx(0), PredictorOptions("cpu"))
     sizes = {}
 
@@ -184,7 +184,7 @@ def test_on_cuda_each_bucket_has_a_session_that_sees_no_other_size(monkeypatch):
     assert sorted(sizes.values()) == [[1, 1], [4, 4, 4]]
 
 
-def test_a_second_session_elsewhere_is_an_error(monkeypatch):
+def test_a_second_session_on_another_provider_is_an_error(monkeypatch):
     monkeypatch.setattr(predictor_module, "nvidia_driver_present", lambda: True)
     monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
     sessions = iter([FakeSession([CUDA_PROVIDER]), FakeSession([CPU_PROVIDER])])
@@ -194,18 +194,18 @@ def test_a_second_session_elsewhere_is_an_error(monkeypatch):
         Predictor(linear_onnx(0), PredictorOptions("auto", cuda_buckets=(1, 4)))
 
 
-def test_on_the_cpu_batches_run_as_they_come():
+def test_on_the_cpu_batches_keep_their_size():
     predictor = Predictor(linear_onnx(0), PredictorOptions("cpu", cuda_buckets=(1, 4)))
     assert predictor._bucketed is None
 
 
-def test_cuda_that_was_not_built_in(monkeypatch):
+def test_cuda_without_a_cuda_build_is_an_error(monkeypatch):
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU_PROVIDER])
     with pytest.raises(ProviderUnavailableError, match="built without CUDA"):
         Predictor(linear_onnx(0), PredictorOptions(device="cuda"))
 
 
-def test_not_a_model():
+def test_bytes_that_are_not_a_model_are_refused():
     with pytest.raises(InvalidGraphError, match="cannot load"):
         Predictor(b"not a model")
 
@@ -237,7 +237,7 @@ def graph(input_type: int, input_shape: list[object], width: int) -> bytes:
         graph(TensorProto.UINT8, ["n", 32, 32, 3], 100),
     ],
 )
-def test_a_graph_that_breaks_the_contract(data):
+def test_a_graph_that_violates_the_contract_is_refused(data):
     with pytest.raises(InvalidGraphError, match="the contract is"):
         Predictor(data)
 
@@ -254,7 +254,7 @@ def test_weights_in_other_files_are_refused(tmp_path):
     "overlong", [b"\x0a\x88\x00", b"\x8a\x80\x00\x08", b"\x8a\x00\x88\x80\x80\x00"]
 )
 def test_external_data_behind_overlong_varints_is_refused(overlong):
-    """Protobuf reads a field's number and length with needless zero bytes at their end."""
+    """Protobuf accepts a field's number and length with redundant trailing zero bytes."""
     spoiled = _with_external_data(linear_onnx(0), overlong)
     plain = _with_external_data(linear_onnx(0), b"\x0a\x08")
     assert onnx.load_from_string(spoiled) == onnx.load_from_string(plain)
@@ -263,7 +263,8 @@ def test_external_data_behind_overlong_varints_is_refused(overlong):
 
 
 def _with_external_data(data: bytes, before: bytes) -> bytes:
-    """``data`` with one more constant that is kept in a file, and ``before`` before "location"."""
+    """Return ``data`` with another constant, stored in a file, and with ``before`` in front of
+    "location"."""
 
     def field(number: int, content: bytes) -> bytes:
         return bytes([number << 3 | 2, len(content)]) + content
@@ -273,7 +274,7 @@ def _with_external_data(data: bytes, before: bytes) -> bytes:
     return data + field(7, field(5, tensor))  # a second graph field is merged into the first
 
 
-def test_a_value_named_location_is_no_external_data():
+def test_a_value_named_location_is_not_taken_for_external_data():
     model = onnx.load_from_string(linear_onnx(0))
     model.graph.doc_string = "the location of it\nlocation"
     model.graph.node[0].name = "location"

@@ -1,4 +1,4 @@
-"""What an import writes to standard error is kept back, unless the import fails."""
+"""Tests that an import's output to standard error is hidden unless the import fails."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from cifar10.environment import PROJECT_ROOT
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_an_import_writes_is_shown_only_if_it_fails(tmp_path: Path, *, fails: bool) -> None:
+def test_output_of_an_import_is_shown_only_if_it_fails(tmp_path: Path, *, fails: bool) -> None:
     module = tmp_path / "noisy.py"
     module.write_text(
         "import os, sys\nos.write(2, b'from C\\n')\nprint('from Python', file=sys.stderr)\n"

@@ -1,4 +1,4 @@
-"""Cards, records, the store, digests."""
+"""Tests of the model store: cards, records and digests."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def change_card(store: ModelStore, **changes: object) -> None:
 
 @contextmanager
 def without_privilege() -> Iterator[None]:
-    """Act as a user whom permissions bind."""
+    """Run as a user without root's privileges."""
     if os.geteuid():
         yield
         return
@@ -51,10 +51,10 @@ def without_privilege() -> Iterator[None]:
         os.seteuid(0)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 @pytest.mark.parametrize("closed", ["", "one"])
-def test_a_store_that_may_not_be_read_is_an_error_with_its_remedy(closed):
-    with tempfile.TemporaryDirectory() as name:  # whose parents everybody may enter
+def test_an_unreadable_store_is_an_error_with_a_remedy(closed):
+    with tempfile.TemporaryDirectory() as name:  # its parents are accessible to all users
         root = Path(name)
         add_model(root, "one", linear_onnx(1))
         root.chmod(0o755)
@@ -69,19 +69,19 @@ def test_a_store_that_may_not_be_read_is_an_error_with_its_remedy(closed):
     assert "\n" not in str(caught.value)
 
 
-def test_a_card_survives_the_round_trip(store):
+def test_a_card_survives_a_round_trip(store):
     card = store.card("one")
     assert read_card(to_json(card)) == card
 
 
-def test_a_card_from_before_variants_is_of_none(store):
+def test_an_older_card_without_variant_is_read(store):
     document = json.loads(to_json(store.card("one")))
     assert document.pop("variant") is None
     (store.folder("one") / "card.json").write_text(json.dumps(document))
     assert store.card("one").variant is None
 
 
-def test_a_variant_is_wholly_described(store):
+def test_a_variant_s_card_has_all_its_fields(store):
     validation = mcnemar(np.arange(100) < 70, np.arange(100) < 69)
     record = VariantRecord("one", "0" * 64, "static int8", 1_000, validation)
     card = dataclasses.replace(store.card("one"), precision="int8", variant=record)
@@ -94,7 +94,7 @@ def test_a_variant_is_wholly_described(store):
             read_card(wrong)
 
 
-def test_a_refusal_is_no_model_and_says_why(store):
+def test_a_refused_variant_is_not_a_model_and_gives_the_reason(store):
     card = dataclasses.replace(store.card("one"), name="one_int8")
     path = store.folder("one_int8") / "refused.json"
     write_atomic(path, to_json(RefusedVariant("loses 2 points", card)))
@@ -119,7 +119,7 @@ def test_a_card_is_plain_json_with_tuples_as_lists(store):
     assert document["input"] == {"name": "image", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}
 
 
-def test_load_gives_the_bytes_that_were_checked(store):
+def test_load_returns_the_bytes_that_were_checked(store):
     loaded = store.load("one")
     assert loaded.onnx == (store.folder("one") / "model.onnx").read_bytes()
     assert loaded.card.name == "one"
@@ -142,7 +142,7 @@ def test_a_folder_without_a_card_is_not_a_model(store):
         store.load("one")
 
 
-def test_a_missing_model_lists_those_there_are(store):
+def test_the_error_for_a_missing_model_lists_the_models(store):
     with pytest.raises(ModelNotFoundError, match="there are: one"):
         store.load("two")
 
@@ -168,7 +168,7 @@ def test_names_cannot_leave_the_store(store, name):
         ({"input": {"name": "x", "datatype": "UINT8", "shape": [-1]}}, "the contract is"),
     ],
 )
-def test_a_wrong_card_names_what_is_wrong(store, changes, message):
+def test_the_error_for_a_wrong_card_names_the_fault(store, changes, message):
     change_card(store, **changes)
     with pytest.raises(InvalidCardError, match=message):
         store.card("one")
@@ -183,13 +183,13 @@ def test_a_missing_field_is_named(store):
         store.card("one")
 
 
-def test_not_json(store):
+def test_a_card_that_is_not_json_is_an_error(store):
     (store.folder("one") / "card.json").write_text("{")
     with pytest.raises(InvalidCardError, match="not JSON"):
         store.card("one")
 
 
-def test_a_model_of_random_weights_has_no_accuracy(store):
+def test_a_model_with_random_weights_has_no_accuracy(store):
     change_card(store, accuracy=None)
     assert store.card("one").accuracy is None
 
@@ -201,7 +201,7 @@ class Nested:
     maybe: int | None
 
 
-def test_records_read_back_what_they_wrote():
+def test_records_survive_a_round_trip():
     record = Nested(((1, 2.5), (3, 4.0)), {"a": 0.5}, None)
     assert from_json(Nested, to_json(record)) == record
 
@@ -217,12 +217,12 @@ def test_records_read_back_what_they_wrote():
         ("[]", "expected an object"),
     ],
 )
-def test_records_say_where_they_are_wrong(text, where):
+def test_record_errors_name_the_field(text, where):
     with pytest.raises(RecordError, match=where):
         from_json(Nested, text)
 
 
-def test_readers_never_see_half_a_file(tmp_path):
+def test_readers_never_see_a_partial_file(tmp_path):
     path = tmp_path / "file"
     contents = [letter * 200_000 for letter in ("a", "b")]
     write_atomic(path, contents[0])
@@ -243,7 +243,7 @@ def test_readers_never_see_half_a_file(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_file(tmp_path):
     path = tmp_path / "file"
     write_atomic(path, "old")
     with pytest.raises(TypeError):
@@ -252,7 +252,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_released_model_is_what_its_card_says():
+def test_the_released_model_matches_its_card():
     store = ModelStore(Path(__file__).parents[2] / "models")
     card: ModelCard = store.load("simple_cnn").card
     assert card.parameters.total == 2_122_186
@@ -273,8 +273,8 @@ def golden_with(store: ModelStore, **changes: object) -> dict[str, object]:
         ("macs", "-1", "macs is -1, expected 0 or more"),
         ("commit", r'"\ud800"', "ModelCard.commit: expected text, got .* lone surrogate"),
         ("recipe_fields", r'{"\ud800": 1}', "ModelCard.recipe_fields: expected text"),
-        ("recipe_fields", '{"a": NaN}', "NaN is not a number"),
-        ("recipe_fields", '{"a": [-Infinity]}', "Infinity is not a number"),
+        ("recipe_fields", '{"a": NaN}', "NaN is not a JSON number"),
+        ("recipe_fields", '{"a": [-Infinity]}', "Infinity is not a JSON number"),
         ("recipe_fields", '{"a": 1e999}', "recipe_fields.a: expected a finite number, got inf"),
         ("recipe_fields", '{"a": ' + 100 * "[" + 100 * "]" + "}", "nested more than 32 deep"),
         ("recipe_fields", '{"a": ' + 10**5 * "[" + 10**5 * "]" + "}", "nested more than 32 deep"),
@@ -283,7 +283,7 @@ def golden_with(store: ModelStore, **changes: object) -> dict[str, object]:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_card_holds_only_what_json_and_a_page_can_show(store, field, raw, message):
+def test_a_card_holds_only_values_that_json_can_represent(store, field, raw, message):
     path = store.folder("one") / "card.json"
     document = json.loads(path.read_text())
     document[field] = "HERE"
@@ -302,7 +302,7 @@ def test_a_card_holds_only_what_json_and_a_page_can_show(store, field, raw, mess
         ({"probabilities": [[2.0] * 10]}, "golden.probabilities"),
     ],
 )
-def test_no_card_switches_its_golden_check_off(store, changes, message):
+def test_no_card_can_disable_its_golden_check(store, changes, message):
     change_card(store, **golden_with(store, **changes))
     with pytest.raises(InvalidCardError, match=re.escape(message)):
         store.card("one")
@@ -311,7 +311,7 @@ def test_no_card_switches_its_golden_check_off(store, changes, message):
 def test_an_infinite_tolerance_is_refused(store):
     path = store.folder("one") / "card.json"
     path.write_text(path.read_text().replace('"tolerance": 0.001', '"tolerance": Infinity'))
-    with pytest.raises(InvalidCardError, match="Infinity is not a number"):
+    with pytest.raises(InvalidCardError, match="Infinity is not a JSON number"):
         store.card("one")
 
 
@@ -323,7 +323,7 @@ def test_an_infinite_tolerance_is_refused(store):
         ("model.onnx", ModelNotFoundError),
     ],
 )
-def test_a_fifo_in_the_store_is_an_error_and_never_waited_for(store, name, error):
+def test_a_fifo_in_the_store_is_an_error_and_does_not_block(store, name, error):
     path = store.folder("one") / name
     path.unlink()
     os.mkfifo(path)
@@ -331,7 +331,7 @@ def test_a_fifo_in_the_store_is_an_error_and_never_waited_for(store, name, error
         store.load("one")
 
 
-def test_another_variant_s_bad_refusal_does_not_hide_a_missing_model(store):
+def test_an_invalid_refusal_of_another_variant_does_not_hide_a_missing_model(store):
     folder = store.folder("bad")
     folder.mkdir()
     (folder / "refused.json").write_text("{")

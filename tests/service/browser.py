@@ -1,4 +1,4 @@
-"""A headless Chromium, its address bar at a running server's page."""
+"""Drive a headless Chromium that shows the page of a running server."""
 
 import base64
 import io
@@ -30,7 +30,7 @@ return idle && element("result").checkVisibility() ? element("said").innerText.t
 
 
 def start_browser() -> webdriver.Chrome:
-    """A browser with a camera that is not there. Skips the test where there is no browser."""
+    """Start a browser with a simulated camera. Skips the test if no browser is installed."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     driver = shutil.which("chromedriver")
     if browser is None or driver is None:
@@ -54,14 +54,14 @@ def start_browser() -> webdriver.Chrome:
 
 
 class Page:
-    """The page as someone sees it who uses it."""
+    """The page from a user's point of view."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver = driver
         self.url = url
 
     def tell(self, command: str, **arguments: Any) -> Any:
-        """A command of the DevTools protocol."""
+        """Send a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(command, arguments)
 
     def open(self, size: tuple[int, int] = WIDE, **media: str) -> None:
@@ -97,7 +97,7 @@ class Page:
         Select(self.id("model")).select_by_visible_text(name)
 
     def answer(self, after: str | None = None) -> str:
-        """What it says, once it does and that is not ``after``."""
+        """Wait for an answer other than ``after`` and return its text."""
 
         def said() -> str | None:
             text = self.run(_SAID)
@@ -109,12 +109,12 @@ class Page:
         return str(self.wait_for(lambda: self.id("problem").text))
 
     def bars(self) -> dict[str, str]:
-        """Label → percentage, as they are read."""
+        """Return label → percentage, as displayed."""
         lines = self.id("bars").find_elements(By.TAG_NAME, "li")
         return dict(line.text.split("\n") for line in lines)
 
     def tile(self) -> NDArray[np.uint8]:
-        """The pixels of what the model sees: uint8 (32, 32, 3)."""
+        """Return the pixels of the displayed tile: uint8 (32, 32, 3)."""
         source = self.id("tile").get_attribute("src") or ""
         with Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2]))) as picture:
             return np.asarray(picture)
@@ -123,12 +123,13 @@ class Page:
         return str(self.run("return document.activeElement.id"))
 
     def overflows(self) -> bool:
-        """Whether it scrolls sideways. (A phone's ``innerWidth`` grows with what overflows.)"""
+        """Return whether the page scrolls sideways. (A phone's ``innerWidth`` grows on
+        overflow.)"""
         root = "document.documentElement"
         return bool(self.run(f"return {root}.scrollWidth > {root}.clientWidth"))
 
     def messages(self) -> list[str]:
-        """What stands in the console, but for the browser's line on each refusal by /classify."""
+        """Return the console's messages, except the browser's line per refusal by /classify."""
         return [
             entry["message"]
             for entry in self.driver.get_log("browser")
@@ -136,7 +137,7 @@ class Page:
         ]
 
     def requests(self) -> list[str]:
-        """The addresses asked for since this was last asked."""
+        """Return the addresses requested since the last call."""
         events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
         return [
             event["params"]["request"]["url"]

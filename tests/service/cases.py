@@ -1,4 +1,4 @@
-"""Hostile and mistaken requests, and what each must get: the same list for both kinds of test."""
+"""Hostile and mistaken requests with the refusal each must get, shared by several test modules."""
 
 import io
 import pickle
@@ -22,7 +22,7 @@ WEBP = encode(PIXELS, "WEBP", lossless=True)
 
 @dataclass(frozen=True)
 class Case:
-    """A request, and the status and kind of its problem document."""
+    """A request with the status and kind of its problem document."""
 
     name: str
     status: int
@@ -72,7 +72,7 @@ def _gif() -> bytes:
 
 
 def form(*parts: bytes, end: bytes = b"--b--\r\n") -> dict[str, Any]:
-    """A hand-made multipart body with the boundary ``b``."""
+    """Return a hand-made multipart body with the boundary ``b``."""
     content = b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + end
     return _raw(content, "multipart/form-data; boundary=b")
 
@@ -151,7 +151,7 @@ CASES = (
 
 
 def assert_refused(case: Case, response: httpx.Response) -> None:
-    """The answer is the problem document that ``case`` names."""
+    """Assert that the answer is the problem document that ``case`` expects."""
     assert response.status_code == case.status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document = response.json()

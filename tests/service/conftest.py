@@ -1,4 +1,4 @@
-"""An edge with real models, in this process."""
+"""Fixtures: an edge with real models, in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,7 +18,7 @@ Behaviour = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
 
 
 async def nothing_behind(scope: Any, receive: Any, send: Any) -> None:
-    """Stands where BentoML's application is: answers the lifespan, and 418 to all else."""
+    """Stands in for BentoML's application: answers the lifespan, and 418 to all requests."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -31,7 +31,8 @@ async def nothing_behind(scope: Any, receive: Any, send: Any) -> None:
 
 @asynccontextmanager
 async def running(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
-    """``edge`` through its lifespan, and a client for it once its models are loaded or unfit."""
+    """Run ``edge`` through its lifespan. Yield a client once its models are loaded or have
+    failed."""
     messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     started = asyncio.Event()
 
@@ -52,19 +53,19 @@ async def running(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def is_loading(client: httpx.AsyncClient) -> bool:
-    """Whether it is not ready and nothing is wrong."""
+    """Return whether the edge is still loading, so not ready without an error."""
     answer = await client.get("/readyz")
     if answer.status_code == 200:
         return False
     problem = answer.json()
     reasons = problem["models"].values()
-    if not reasons:  # a worker is missing: this one, which is about to tell, or another
+    if not reasons:  # a worker is missing: this one, which has not reported yet, or another
         return bool(problem["workers"]["ready"] == 0)
     return all(reason == "being loaded" for reason in reasons)
 
 
 def make_edge(store: Path, **settings: Any) -> Edge:
-    """An edge over ``store``, on the CPU, of a server with one worker."""
+    """Return an edge for the models of ``store``, on the CPU, with one worker."""
     chosen = Settings(**{"device": "cpu", "workers": 1, "default_model": "tiny_a", **settings})
     return Edge(nothing_behind, chosen, ModelSet(chosen, ModelStore(store)))
 

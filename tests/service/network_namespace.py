@@ -1,6 +1,8 @@
-"""Run ``bentoml serve`` in a network and mount namespace of its own and print, as JSON, each name
-that it looks up and each file that it leaves in its user's home. Started as root through
-``unshare --net --mount``; the one argument is a folder for its files."""
+"""Run ``bentoml serve`` in its own network and mount namespace. Print as JSON every name that it
+looks up and every file that it leaves in its user's home.
+
+Run as root through ``unshare --net --mount``; the only argument is a folder for its files.
+"""
 
 import fcntl
 import json
@@ -28,7 +30,7 @@ def bring_up_loopback() -> None:
 
 
 def be_the_name_server(folder: Path, names: list[str]) -> None:
-    """Note every question, and answer that there is no such name."""
+    """Record every query and answer that the name does not exist."""
     configuration = folder / "resolv.conf"
     configuration.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     real = os.path.realpath("/etc/resolv.conf")

@@ -1,4 +1,4 @@
-"""Tokens, the rate limit, other pages, traces and the access log."""
+"""Tests of tokens, rate limit, CORS, tracing and access log."""
 
 import asyncio
 import gzip
@@ -57,7 +57,7 @@ def ask(store: Path, behaviour: Behaviour, change: Any = None, **settings: Any) 
         ({"authorization": "Bearer administrator"}, 200),
     ],
 )
-def test_a_token_is_asked_for_where_one_is_set(tiny_store, sent, status):
+def test_a_token_is_required_if_one_is_set(tiny_store, sent, status):
     response = ask(
         tiny_store,
         lambda client: client.post("/classify", content=PNG, headers=sent),
@@ -71,7 +71,7 @@ def test_a_token_is_asked_for_where_one_is_set(tiny_store, sent, status):
         assert "secret" not in response.text
 
 
-def test_every_address_but_health_asks_for_the_token(tiny_store):
+def test_every_address_except_health_checks_requires_the_token(tiny_store):
     async def all_of_them(client: httpx.AsyncClient) -> dict[str, int]:
         paths = (await client.get("/openapi.json", headers={"authorization": "Bearer t"})).json()
         found = {}
@@ -90,7 +90,7 @@ def test_every_address_but_health_asks_for_the_token(tiny_store):
     assert found["/models/{name}/reload"] == 403
 
 
-def test_settings_show_no_token(monkeypatch):
+def test_settings_never_show_a_token(monkeypatch):
     monkeypatch.setenv("CIFAR10_TOKEN", "hunter2")
     assert "hunter2" not in repr(read_settings())
     monkeypatch.setenv("CIFAR10_TOKEN", "")
@@ -117,18 +117,18 @@ def accepted(limit: RateLimit, address: str, requests: int) -> int:
     return requests - len(refusals)
 
 
-def test_an_address_gets_its_rate_and_no_more():
+def test_an_address_gets_exactly_its_rate():
     clock = Clock()
     limit = RateLimit(5, Board(1), b"key", clock)
     assert accepted(limit, "192.0.2.1", 20) == 5
-    assert accepted(limit, "192.0.2.2", 20) == 5  # another's is untouched
+    assert accepted(limit, "192.0.2.2", 20) == 5  # another client's rate is unaffected
     clock.now += 0.4
     assert accepted(limit, "192.0.2.1", 20) == 2
     clock.now += 1000
-    assert accepted(limit, "192.0.2.1", 20) == 5  # nothing is saved up beyond a second
+    assert accepted(limit, "192.0.2.1", 20) == 5  # at most one second's requests accumulate
 
 
-def test_a_rate_below_one_lets_one_through():
+def test_a_rate_below_one_admits_one_request():
     clock = Clock()
     limit = RateLimit(0.1, Board(1), b"key", clock)
     assert accepted(limit, "192.0.2.1", 3) == 1
@@ -136,7 +136,7 @@ def test_a_rate_below_one_lets_one_through():
     assert accepted(limit, "192.0.2.1", 3) == 1
 
 
-def test_the_rate_is_one_over_all_workers_and_a_network_is_one_client():
+def test_workers_share_the_rate_and_a_network_counts_as_one_client():
     board, clock = Board(2), Clock()
     workers = [RateLimit(4, board, b"key", clock) for _ in range(2)]
     total = sum(accepted(one, address, 1) for one in workers for address in ["2001:db8::1"] * 5)
@@ -166,7 +166,7 @@ def test_too_many_requests_are_refused_and_health_is_not(tiny_store):
         (("*",), "https://b.org", "*"),
     ],
 )
-def test_whose_pages_may_ask(tiny_store, origins, origin, allowed):
+def test_cors_origins(tiny_store, origins, origin, allowed):
     async def both(client: httpx.AsyncClient) -> Any:
         question = {"origin": origin, "access-control-request-method": "POST"}
         return (
@@ -188,7 +188,7 @@ def test_whose_pages_may_ask(tiny_store, origins, origin, allowed):
 
 
 @pytest.mark.parametrize("text", ["a.org", "https://a.org/path", "https://a.org,nonsense"])
-def test_what_is_no_origin_is_refused(monkeypatch, text):
+def test_an_invalid_origin_is_refused(monkeypatch, text):
     monkeypatch.setenv("CIFAR10_CORS_ORIGINS", text)
     with pytest.raises(SettingsError, match="CIFAR10_CORS_ORIGINS"):
         read_settings()
@@ -211,7 +211,7 @@ def test_an_alias_answers_for_its_model(tiny_store):
 
 
 @pytest.mark.parametrize("aliases", [{"best": "none"}, {"tiny_b": "tiny_a"}])
-def test_an_alias_of_nothing_or_of_a_model_s_name_is_refused(tiny_store, aliases):
+def test_an_invalid_alias_is_refused(tiny_store, aliases):
     settings = Settings(device="cpu", default_model="tiny_a", aliases=aliases)
     with pytest.raises(ModelNotFoundError, match="CIFAR10_ALIASES"):
         choose(settings, ModelStore(tiny_store))
@@ -228,7 +228,7 @@ def test_aliases_come_from_the_environment(monkeypatch, tiny_store):
         read_settings()
 
 
-def test_a_trace_comes_back_with_a_span_of_ours(tiny_store):
+def test_the_answer_returns_the_trace_with_our_span(tiny_store):
     response = ask(
         tiny_store,
         lambda client: client.post("/classify", content=PNG, headers={"traceparent": PARENT}),
@@ -251,11 +251,11 @@ def test_a_trace_comes_back_with_a_span_of_ours(tiny_store):
         PARENT[:36] + "0" * 16 + PARENT[52:],
     ],
 )
-def test_what_is_no_trace_is_passed_over(value):
+def test_an_invalid_trace_is_ignored(value):
     assert Parent.of(value.encode()) is None
 
 
-def test_a_span_is_collected_under_the_callers_and_nothing_of_the_image(tiny_store):
+def test_a_span_is_a_child_of_the_caller_s_and_contains_no_image_data(tiny_store):
     exporter = InMemorySpanExporter()
 
     def collect(edge: Any) -> None:
@@ -277,7 +277,7 @@ def test_a_span_is_collected_under_the_callers_and_nothing_of_the_image(tiny_sto
     assert "secret" not in str(other.to_json())
 
 
-def test_spans_without_the_exporter_s_package_are_refused_at_the_start(monkeypatch, tiny_store):
+def test_tracing_without_the_exporter_s_package_stops_startup(monkeypatch, tiny_store):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr("service.telemetry.tracing._EXPORTER", "no-such-package")
     settings = Settings(device="cpu", default_model="tiny_a")
@@ -286,7 +286,7 @@ def test_spans_without_the_exporter_s_package_are_refused_at_the_start(monkeypat
 
 
 @pytest.mark.parametrize(("share", "lines"), [(1.0, 3), (0.0, 0)])
-def test_the_access_log_is_off_or_one_json_line_a_request(tiny_store, caplog, share, lines):
+def test_the_access_log_is_off_or_has_one_json_line_per_request(tiny_store, caplog, share, lines):
     async def three(client: httpx.AsyncClient) -> None:
         await client.post("/classify", content=PNG, headers={"traceparent": PARENT})
         await client.post("/classify?model=secret", content=PNG)
@@ -312,7 +312,7 @@ def test_the_access_log_is_off_or_one_json_line_a_request(tiny_store, caplog, sh
 
 
 def test_spans_reach_a_collector(tmp_path, tiny_store):
-    """A real server, OpenTelemetry's own exporter, and a collector that listens over HTTP."""
+    """Uses a real server, OpenTelemetry's own exporter, and a collector over HTTP."""
     received: list[tuple[str, bytes]] = []
 
     class Collector(BaseHTTPRequestHandler):

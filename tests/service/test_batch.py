@@ -1,4 +1,4 @@
-"""Many images in one request."""
+"""Tests of many images in one request."""
 
 import asyncio
 import io
@@ -30,7 +30,7 @@ def npy(array: np.ndarray, **options: bool) -> bytes:
 
 
 def claiming(description: str) -> bytes:
-    """An .npy file whose header is ``description``."""
+    """Return an .npy file whose header is ``description``."""
     header = description.encode().ljust(118 - 1) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 
@@ -52,19 +52,19 @@ def check(response, expected):
     assert {len(entry["top_k"]) for entry in document["predictions"]} == {2}
 
 
-def test_many_parts(run, expected):
+def test_a_form_with_many_images(run, expected):
     parts = [("image", (f"{k}.png", encode(picture))) for k, picture in enumerate(PICTURES)]
     response = run(lambda client: client.post("/classify/batch?model=tiny_b&top_k=2", files=parts))
     check(response, expected)
 
 
-def test_an_npy_array(run, expected):
+def test_an_npy_array_of_images(run, expected):
     url = "/classify/batch?model=tiny_b&top_k=2"
     response = run(lambda client: client.post(url, content=npy(PICTURES), headers=NPY_TYPE))
     check(response, expected)
 
 
-def test_each_bad_image_gets_its_own_refusal(run):
+def test_each_bad_image_gets_its_own_error(run):
     bad = [(PNG[:40], "undecodable", 422), (b"a cat", "unsupported-type", 415)]
     bad += [(png_claiming(60_000, 60_000), "too-many-pixels", 422), (b"", "unsupported-type", 415)]
     bodies = [JPEG, *[body for body, _, _ in bad], PNG]
@@ -80,7 +80,7 @@ def test_each_bad_image_gets_its_own_refusal(run):
         assert refusal["error"]["status"] == status
 
 
-def test_all_bad_is_still_an_answer(run):
+def test_a_batch_of_only_bad_images_is_answered(run):
     files = [("image", ("a", b"a cat"))]
     response = run(lambda client: client.post("/classify/batch", files=files))
     assert response.status_code == 200

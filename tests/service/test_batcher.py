@@ -1,4 +1,4 @@
-"""What is run together, what is refused, and what never runs."""
+"""Tests of the batcher: which requests share a run, are refused, or never run."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ def images(*values: int) -> np.ndarray:
 
 
 class Model:
-    """Answers each image with its own first pixel, and remembers the batches."""
+    """Model that answers each image with its first pixel and records the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -78,7 +78,7 @@ def answers(results) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
-def test_each_gets_its_own_answer_in_one_run(run, model, seconds_per_image):
+def test_each_request_of_a_shared_run_gets_its_own_answer(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         asks = [batcher.predict(images(*values), deadline) for values in ((1,), (2, 3), (4,))]
         return await asyncio.gather(*asks)
@@ -98,7 +98,7 @@ def test_a_fast_model_runs_on_the_loop_and_a_slow_one_does_not(run, model):
 
 
 @pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
-def test_who_asks_is_told_of_the_run(run, model, seconds_per_image):
+def test_a_request_can_get_the_timing_of_its_run(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         told = Run()
         asks = [batcher.predict(images(1, 2), deadline), batcher.predict(images(3), deadline, told)]
@@ -121,7 +121,7 @@ def test_a_run_has_no_more_than_max_batch_images(run, model):
 
 
 @pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
-def test_a_large_request_is_split_and_lets_others_in_between(run, model, seconds_per_image):
+def test_a_large_request_is_split_and_others_run_in_between(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         large = asyncio.create_task(batcher.predict(images(*range(1, 11)), deadline))
         await asyncio.sleep(0)
@@ -135,7 +135,7 @@ def test_a_large_request_is_split_and_lets_others_in_between(run, model, seconds
 
 
 @pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
-def test_one_bad_request_does_not_fail_its_neighbours(run, seconds_per_image):
+def test_one_bad_request_does_not_fail_the_others_in_its_batch(run, seconds_per_image):
     async def behaviour(batcher, deadline):
         asks = [batcher.predict(images(value), deadline) for value in (1, POISON, 3)]
         return await asyncio.gather(*asks, return_exceptions=True)
@@ -162,7 +162,7 @@ def test_the_queue_is_bounded_in_images(run):
 
 
 @pytest.mark.parametrize("seconds_per_image", [FAST, SLOW])
-def test_what_is_past_its_deadline_does_not_run(run, model, seconds_per_image):
+def test_a_request_past_its_deadline_does_not_run(run, model, seconds_per_image):
     async def behaviour(batcher, deadline):
         late = batcher.predict(images(1), asyncio.get_running_loop().time() - 1)
         return await asyncio.gather(
@@ -176,7 +176,7 @@ def test_what_is_past_its_deadline_does_not_run(run, model, seconds_per_image):
     assert model.batches == [[2]]
 
 
-def test_what_waits_behind_a_slow_run_leaves_the_queue_at_its_deadline(run, model, metrics):
+def test_a_request_behind_a_slow_run_leaves_the_queue_at_its_deadline(run, model, metrics):
     model.gate.clear()
 
     async def behaviour(batcher, deadline):
@@ -199,7 +199,7 @@ def test_what_waits_behind_a_slow_run_leaves_the_queue_at_its_deadline(run, mode
     assert model.batches == [[1], [3]]
 
 
-def test_one_who_leaves_is_not_run_and_the_others_are(run, model):
+def test_an_abandoned_request_is_not_run_and_the_others_are(run, model):
     model.gate.clear()
 
     async def behaviour(batcher, deadline):
@@ -218,7 +218,7 @@ def test_one_who_leaves_is_not_run_and_the_others_are(run, model):
     assert model.batches == [[1], [3]]
 
 
-def test_sizes_are_observed(run, metrics):
+def test_batch_sizes_are_recorded_in_the_metrics(run, metrics):
     async def behaviour(batcher, deadline):
         await asyncio.gather(*[batcher.predict(images(value), deadline) for value in (1, 2, 3)])
 
@@ -232,5 +232,5 @@ def test_sizes_are_observed(run, metrics):
 @pytest.mark.parametrize(
     ("most", "sizes"), [(1, [1]), (2, [1, 2]), (24, [1, 2, 4, 8, 16, 24]), (4, [1, 2, 4])]
 )
-def test_the_sizes_that_are_warmed(most, sizes):
+def test_the_batch_sizes_for_warm_up(most, sizes):
     assert batch_sizes(most) == sizes

@@ -1,5 +1,5 @@
-"""The Bento installs what the project does, at the versions that were tested, and make says where
-nothing can be installed."""
+"""Tests that the Bento installs the project's packages at the tested versions, and that make
+explains where nothing can be installed."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ PINNED = {
 
 
 def split(requirement: str) -> tuple[str, str, str]:
-    """(name, versions, marker)"""
+    """Split a requirement into (name, versions, marker)."""
     what, _, marker = requirement.partition(";")
     name = re.match(r"[A-Za-z0-9_.-]+", what).group()
     return name, what.removeprefix(name).strip(), marker.strip()
@@ -43,7 +43,7 @@ def test_the_bento_has_the_versions_of_the_constraints() -> None:
 
 
 @pytest.mark.parametrize("name", ["bentoml", "uvicorn"])
-def test_what_is_overridden_has_an_upper_bound(name: str) -> None:
+def test_packages_whose_internals_are_overridden_have_an_upper_bound(name: str) -> None:
     (versions,) = [found for one, found, _ in map(split, PROJECT["dependencies"]) if one == name]
     assert re.search(r"<\d", versions), versions
 
@@ -57,7 +57,7 @@ def test_the_bento_and_make_report_no_usage():
 
 
 def python_that_says(folder: Path, version: str, machine: str) -> Path:
-    """A stand-in for another machine's Python: it answers the Makefile's questions, no more."""
+    """Create a stand-in for another machine's Python that only answers the Makefile's checks."""
     answers = folder / "answers.py"
     answers.write_text(
         "import platform, sys\n"
@@ -83,7 +83,7 @@ def python_that_says(folder: Path, version: str, machine: str) -> Path:
         ("(3, 11, 0)", "Linux x86_64", None),
     ],
 )
-def test_make_says_where_it_cannot_install(tmp_path, version, machine, says):
+def test_make_explains_where_it_cannot_install(tmp_path, version, machine, says):
     python = python_that_says(tmp_path, version, machine)
     target = tmp_path / "venv"
     done = subprocess.run(

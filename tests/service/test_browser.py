@@ -1,4 +1,4 @@
-"""The page in a real browser, against a real server."""
+"""Tests of the page in a real browser, with a real server."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ OTHER = encode(255 - PIXELS, "PNG")
 
 
 def row(model: str, **known: object) -> dict[str, object]:
-    """A line of the efficiency table; None for what is not given."""
+    """Return a row of the efficiency table; None for fields not given."""
     names = (
         "digest accuracy accuracy_low accuracy_high test_images latency_p50_ms latency_p99_ms "
         "latency_typical_ms http_requests_per_second size_bytes macs parameters_total "
@@ -89,7 +89,7 @@ def driver():
 
 @pytest.fixture
 def page(driver, server: Server) -> Iterator[Page]:
-    """Open; and at the end, nothing was said in its console and nobody else was asked."""
+    """Open the page. At the end, check that its console is empty and it contacted no other host."""
     page = Page(driver, server.url)
     page.messages(), page.requests()
     page.open()
@@ -111,7 +111,7 @@ def file(tmp_path: Path):
 
 
 def expected(server: Server, image: bytes, model: str = "tiny_a") -> dict[str, str]:
-    """What the bars must say."""
+    """Return the bars that the page must show."""
     url = f"{server.url}/classify?top_k=10&model={model}"
     found = httpx.post(url, content=image).json()["top_k"]
     return {entry["label"]: f"{100 * entry['probability']:.1f} %" for entry in found}
@@ -127,7 +127,7 @@ def assert_shows(page: Page, server: Server, image: bytes, model: str = "tiny_a"
 
 
 @pytest.mark.parametrize("image", [JPEG, PNG, WEBP, PHOTO], ids=["jpeg", "png", "webp", "photo"])
-def test_an_upload_is_answered_and_what_the_model_saw_is_shown(page, server, file, image):
+def test_an_upload_shows_its_class_and_the_model_s_input(page, server, file, image):
     page.choose(file(image))
     assert_shows(page, server, image)
     np.testing.assert_array_equal(page.tile(), decode_image(image))
@@ -154,7 +154,7 @@ def test_a_dropped_file_is_classified(page, server, file):
 
 @pytest.mark.parametrize("way", ["keys", "button"])
 def test_a_pasted_picture_is_classified(page, way):
-    """The browser encodes what it puts on the clipboard anew, but as a PNG: the same pixels."""
+    """The browser re-encodes the picture for the clipboard, but as a PNG with the same pixels."""
     permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
     page.tell("Browser.grantPermissions", permissions=permissions, origin=page.url)
     page.driver.execute_async_script(
@@ -175,7 +175,7 @@ def test_a_pasted_picture_is_classified(page, way):
     np.testing.assert_array_equal(page.tile(), PIXELS)
 
 
-def test_pasted_text_is_no_picture(page, server, file):
+def test_pasted_text_is_refused(page, server, file):
     page.choose(file(PNG))
     answer = page.answer()
     page.run(
@@ -191,7 +191,7 @@ def test_pasted_text_is_no_picture(page, server, file):
     assert page.answer() == answer  # it is still true
 
 
-def test_another_model_answers_when_it_is_chosen(page, server, file):
+def test_choosing_another_model_classifies_with_it(page, server, file):
     assert page.id("model").get_attribute("value") == "tiny_a"
     page.choose(file(PNG))
     assert_shows(page, server, PNG)
@@ -203,7 +203,7 @@ def test_another_model_answers_when_it_is_chosen(page, server, file):
     assert_shows(page, server, OTHER, "tiny_b")
 
 
-def test_the_command_that_is_copied_does_the_same(page, server, file):
+def test_the_copied_command_gives_the_same_answer(page, server, file):
     file(PHOTO, "photo.jpg")
     page.choose_model("tiny_b")
     page.tell("Browser.grantPermissions", permissions=["clipboardReadWrite"], origin=page.url)
@@ -231,7 +231,7 @@ def test_the_command_that_is_copied_does_the_same(page, server, file):
     ],
     ids=["text", "cut", "large"],
 )
-def test_a_refusal_is_told_in_plain_words_and_forgotten(page, server, file, content, words):
+def test_a_refusal_is_shown_in_plain_words_and_then_cleared(page, server, file, content, words):
     page.choose(file(content))
     first, detail = page.problem().split("\n")
     assert first == words
@@ -243,7 +243,7 @@ def test_a_refusal_is_told_in_plain_words_and_forgotten(page, server, file, cont
     assert_shows(page, server, PNG)
 
 
-def test_a_server_that_is_gone_can_be_asked_again(page, server, file):
+def test_a_request_can_be_retried_when_the_server_is_down(page, server, file):
     limits = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     page.tell("Network.enable")
     page.tell("Network.emulateNetworkConditions", offline=True, **limits)
@@ -263,7 +263,7 @@ def test_a_server_that_is_gone_can_be_asked_again(page, server, file):
         (502, "A proxy in front of the server answered with status 502.", True),
     ],
 )
-def test_a_proxy_s_own_answer_is_told_as_such(page, server, file, status, words, again):
+def test_a_proxy_s_own_answer_is_recognised(page, server, file, status, words, again):
     html = f"new Response('<html>nginx</html>', {{status: {status}}})"
     page.run(f"window.itsFetch = window.fetch; window.fetch = async () => {html};")
     page.choose(file(PNG))
@@ -274,8 +274,8 @@ def test_a_proxy_s_own_answer_is_told_as_such(page, server, file, status, words,
     assert_shows(page, server, OTHER)
 
 
-def test_the_keyboard_is_enough(page):
-    """Tab, Enter and arrows; and what has the focus shows it."""
+def test_the_page_works_with_the_keyboard_alone(page):
+    """Uses Tab, Enter and arrow keys, and checks that the focus is visible."""
     keys = ActionChains(page.driver)
     reached = []
     while "copy" not in reached:
@@ -339,8 +339,8 @@ def test_the_efficiency_table_and_its_front(page):
 
 
 @pytest.mark.parametrize("size", [WIDE, (390, 844)])
-def test_names_in_the_chart_are_whole_and_touch_nothing(driver, tmp_path, tiny_store, size):
-    """Of all that this project has measured."""
+def test_names_in_the_chart_are_complete_and_do_not_overlap(driver, tmp_path, tiny_store, size):
+    """Uses all models that this project has measured."""
     server = Server(tmp_path, tiny_store, CIFAR10_RESULTS=str(PROJECT_ROOT / "results"))
     try:
         server.wait_until_ready()
@@ -378,7 +378,7 @@ def test_names_in_the_chart_are_whole_and_touch_nothing(driver, tmp_path, tiny_s
                 assert apart > -2
 
 
-def test_a_table_that_cannot_be_read_is_not_measured_yet(driver, tmp_path, tiny_store):
+def test_an_unreadable_table_is_shown_as_not_measured(driver, tmp_path, tiny_store):
     (tmp_path / EFFICIENCY_FILE).write_text("{")
     server = Server(tmp_path, tiny_store, CIFAR10_RESULTS=str(tmp_path))
     try:
@@ -394,7 +394,7 @@ def test_a_table_that_cannot_be_read_is_not_measured_yet(driver, tmp_path, tiny_
 
 
 @pytest.mark.parametrize("width", [320, 360, 800, 1200])
-def test_no_width_scrolls_sideways(page, file, width):
+def test_the_page_never_scrolls_sideways(page, file, width):
     page.open((width, 740))
     assert not page.overflows()
     page.choose(file(PHOTO))
@@ -408,8 +408,8 @@ def test_no_width_scrolls_sideways(page, file, width):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-def test_axe_finds_no_barrier(page, file, scheme, size):
-    """Roles, names, contrast and more: https://github.com/dequelabs/axe-core"""
+def test_axe_finds_no_accessibility_barrier(page, file, scheme, size):
+    """Checks roles, names, contrast and more: https://github.com/dequelabs/axe-core"""
     page.open(size, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
     luminance = page.run("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0]")
     assert (int(luminance) < 128) == (scheme == "dark")
@@ -433,7 +433,7 @@ def test_axe_finds_no_barrier(page, file, scheme, size):
     assert_no_barrier()
 
 
-def test_what_is_said_is_announced(page, file):
+def test_results_are_announced_to_screen_readers(page, file):
     roles = {name: page.id(name).get_attribute("role") for name in ("said", "problem", "copied")}
     assert roles == {"said": "status", "problem": "alert", "copied": "status"}
     page.choose(file(PNG))
@@ -447,7 +447,7 @@ def test_what_is_said_is_announced(page, file):
 
 
 @pytest.mark.parametrize(("preference", "seconds"), [("no-preference", "0.25s"), ("reduce", "0s")])
-def test_nothing_moves_for_who_asks_for_that(page, file, preference, seconds):
+def test_reduced_motion_is_respected(page, file, preference, seconds):
     page.open(prefers_reduced_motion=preference)
     page.choose(file(PNG))
     page.answer()

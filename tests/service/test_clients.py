@@ -1,4 +1,6 @@
-"""Clients and proxies that are in wide use, with their defaults: curl, Java, Node and nginx."""
+"""Tests with widely used clients and proxies in their default configuration: curl, Java, Node,
+nginx.
+"""
 
 import os
 import shutil
@@ -37,7 +39,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def program(name: str) -> str:
-    """Where it is."""
+    """Return the path of a program."""
     # nginx is not on the path of those who are not root.
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
@@ -46,20 +48,20 @@ def program(name: str) -> str:
 
 
 def run(*command: str) -> str:
-    """What it prints; it must succeed."""
+    """Run a command, which must succeed, and return its output."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def curl(*arguments: str) -> str:
-    """The status, and what made it end."""
+    """Run curl and return the status and its exit code."""
     shown = "%{http_code} %{http_version} %{errormsg}"
     return run(program("curl"), "-sS", "-o", os.devnull, "-w", shown, *arguments).strip()
 
 
 @pytest.mark.parametrize("how", [("-F", "image=@{}"), ("--data-binary", "@{}")])
-def test_curl_that_would_rather_speak_http_2(server: Server, image: Path, how: tuple[str, str]):
+def test_curl_that_prefers_http_2(server: Server, image: Path, how: tuple[str, str]):
     for host in ("127.0.0.1", "localhost"):
         url = f"http://{host}:{port_of(server)}/classify"
         assert curl("--http2", how[0], how[1].format(image), url) == "200 1.1"
@@ -166,7 +168,8 @@ http {{
 
 @pytest.fixture
 def nginx(server: Server, tmp_path: Path) -> Iterator[str]:
-    """The address of one in front of the server: its defaults, and three other usual ways."""
+    """Yield the address of an nginx in front of the server, with its defaults and three common
+    configurations."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -190,7 +193,7 @@ def nginx(server: Server, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("way", ["", "/streamed", "/websockets", "/kept"])
-def test_nginx_in_front(nginx: str, way: str):
+def test_nginx_as_a_reverse_proxy(nginx: str, way: str):
     with httpx.Client(timeout=60) as client:
         for _ in range(10):
             answer = client.post(f"{nginx}{way}/classify", files={"image": PNG})
@@ -200,7 +203,7 @@ def test_nginx_in_front(nginx: str, way: str):
             assert refused.headers["content-type"] == "application/problem+json"
 
 
-def test_nginx_that_streams_uploads_passes_on_who_refused_them(nginx: str):
+def test_nginx_that_streams_uploads_passes_refusals_on(nginx: str):
     with httpx.Client(timeout=60) as client:
         for _ in range(10):
             answer = client.post(f"{nginx}/streamed/classify", content=b"x" * 30_000_000)

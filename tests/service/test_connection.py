@@ -1,4 +1,5 @@
-"""One connection's bytes, parsed in process: what reaches the application, and what is held."""
+"""Tests of one connection's parsing, in process: which requests reach the application or are
+held."""
 
 import asyncio
 import itertools
@@ -22,7 +23,7 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written, and says whether more is read."""
+    """Transport that records writes and whether reading is paused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,11 +65,11 @@ class Transport(asyncio.Transport):
 
 
 class Client:
-    """Sends to a connection whose application answers when it is told to."""
+    """Client of a connection whose application answers on command."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, Any], bytes]] = []
-        """(scope, body) of each that has reached the application."""
+        """(scope, body) of each request that reached the application."""
         self.gone = 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -104,7 +105,7 @@ class Client:
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def send(self, *packets: bytes) -> None:
-        """Send as one that keeps to flow control, and let everything happen that can."""
+        """Send packets with respect to flow control, then let all pending work finish."""
         for packet in packets:
             while not self.transport.reads:
                 await asyncio.sleep(0)
@@ -141,7 +142,7 @@ def talk() -> Iterator[Callable[[Scenario], Client]]:
     return run
 
 
-def test_one_request_at_a_time_is_parsed_and_the_rest_not_read(talk):
+def test_only_one_request_at_a_time_is_parsed(talk):
     async def scenario(client: Client) -> None:
         client.may_answer.clear()
         await client.send(GET * 8_000)
@@ -157,7 +158,7 @@ def test_one_request_at_a_time_is_parsed_and_the_rest_not_read(talk):
     assert talk(scenario).statuses == [200] * 8_000
 
 
-def test_few_requests_are_parsed_behind_a_chunked_body(talk):
+def test_the_number_of_requests_parsed_behind_a_chunked_body_is_limited(talk):
     async def scenario(client: Client) -> None:
         client.may_answer.clear()
         await client.send(CHUNKED + b"0\r\n\r\n" + GET * 3)
@@ -172,8 +173,8 @@ def test_few_requests_are_parsed_behind_a_chunked_body(talk):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100_000])
-def test_packets_may_be_cut_anywhere(talk, size):
-    """Two pipelined requests with bodies, one chunked, look the same however they arrive."""
+def test_requests_may_be_split_into_packets_anywhere(talk, size):
+    """Two pipelined requests with bodies, one chunked, are parsed alike however they arrive."""
     whole = (
         b"POST /a HTTP/1.1\r\nHost: a\r\ncontent-length: 9\r\n\r\n\r\n\r\nGET /"
         + CHUNKED
@@ -190,7 +191,7 @@ def test_packets_may_be_cut_anywhere(talk, size):
     assert client.statuses == [200] * 3
 
 
-def test_trailers_are_no_headers(talk):
+def test_trailers_are_not_taken_for_headers(talk):
     async def scenario(client: Client) -> None:
         await client.send(CHUNKED + b"1\r\nx\r\n0\r\nAuthorization: Bearer secret\r\n\r\n" + GET)
 
@@ -252,7 +253,7 @@ def test_a_chunked_body_after_an_upgrade_is_read(talk):
     assert [body for _, body in talk(scenario).requests] == [b"abc"]
 
 
-def test_a_head_is_bounded_exactly(talk):
+def test_the_size_limit_of_a_head_is_exact(talk):
     def head(size: int) -> bytes:
         start = b"GET /a HTTP/1.1\r\nX: "
         return start + b"y" * (size - len(start) - 4) + END_OF_HEAD
@@ -272,7 +273,7 @@ def test_a_head_is_bounded_exactly(talk):
     assert talk(behind_a_body).statuses == [200, 200]
 
 
-def test_where_a_head_ends_is_found_however_it_is_cut():
+def test_the_end_of_a_head_is_found_however_it_is_split():
     head, more = GET, b"\r\n\r\nbody\r\n\r\n"
     for first in range(len(head)):
         for second in range(first, len(head)):
@@ -283,7 +284,7 @@ def test_where_a_head_ends_is_found_however_it_is_cut():
             assert ends.find(rest, 0) == len(head) - second
 
 
-def test_a_client_that_has_sent_all_gets_its_answer(talk):
+def test_a_client_that_has_closed_its_side_gets_its_answer(talk):
     async def scenario(client: Client) -> None:
         client.may_answer.clear()
         await client.send(GET + GET)
@@ -295,7 +296,7 @@ def test_a_client_that_has_sent_all_gets_its_answer(talk):
     assert talk(scenario).statuses == [200, 200]
 
 
-def test_a_client_that_leaves_in_a_body_is_let_go(talk):
+def test_a_connection_closed_within_a_body_ends(talk):
     async def scenario(client: Client) -> None:
         await client.send(CHUNKED)
         assert not client.connection.eof_received()
@@ -305,7 +306,7 @@ def test_a_client_that_leaves_in_a_body_is_let_go(talk):
     assert talk(scenario).gone == 1
 
 
-def test_pipelined_requests_of_a_client_that_has_gone_are_dropped(talk):
+def test_pipelined_requests_of_a_disconnected_client_are_dropped(talk):
     async def scenario(client: Client) -> None:
         client.may_answer.clear()
         await client.send(CHUNKED + b"0\r\n\r\n" + GET * 3)
@@ -334,7 +335,7 @@ def test_an_early_answer_keeps_the_connection_for_a_small_body(talk):
 
 
 @pytest.mark.parametrize("expects", [True, False])
-def test_an_early_answer_ends_the_connection_but_reads_on_for_a_while(talk, expects):
+def test_an_early_answer_ends_the_connection_after_reading_on_for_a_while(talk, expects):
     head = POST_UNREAD % (1_000 if expects else 100_000_000)
     if expects:
         head = head.replace(b"Host", b"Expect: 100-continue\r\nHost")
@@ -355,7 +356,7 @@ def test_an_early_answer_ends_the_connection_but_reads_on_for_a_while(talk, expe
     assert b"connection: close" in client.transport.written
 
 
-def test_what_is_discarded_has_a_bound(talk):
+def test_the_number_of_discarded_bytes_is_limited(talk):
     async def scenario(client: Client) -> None:
         await client.send(POST_UNREAD % 10_000_000_000)
         for _ in range(64):
@@ -376,7 +377,7 @@ def test_a_refused_body_that_never_ends_gets_no_second_answer(talk):
     assert talk(scenario).statuses == [200]
 
 
-def test_garbage_behind_a_whole_request_does_not_cost_its_answer(talk):
+def test_a_request_followed_by_garbage_gets_its_answer(talk):
     async def scenario(client: Client) -> None:
         client.may_answer.clear()
         await client.send(CHUNKED + b"0\r\n\r\n" + b"garbage\r\n\r\n")
@@ -400,7 +401,7 @@ def test_garbage_behind_a_whole_request_does_not_cost_its_answer(talk):
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     ],
 )
-def test_what_cannot_be_parsed_is_a_counted_problem(talk, sent):
+def test_unparsable_requests_are_answered_and_counted(talk, sent):
     async def scenario(client: Client) -> None:
         await client.send(sent)
 
@@ -410,7 +411,7 @@ def test_what_cannot_be_parsed_is_a_counted_problem(talk, sent):
     assert b"content-type: application/problem+json" in client.transport.written
 
 
-def test_an_ipv4_client_on_the_common_listener_has_its_ipv4_address(talk):
+def test_an_ipv4_client_on_the_dual_stack_listener_has_its_ipv4_address(talk):
     async def scenario(client: Client) -> None:
         await client.send(GET)
 
@@ -418,7 +419,7 @@ def test_an_ipv4_client_on_the_common_listener_has_its_ipv4_address(talk):
     assert scope["client"] == ("192.0.2.1", 5)
 
 
-def test_a_client_that_takes_nothing_is_given_up(talk):
+def test_a_client_that_reads_nothing_is_disconnected(talk):
     async def scenario(client: Client) -> None:
         await client.send(GET)
         client.transport.unsent = 100_000
@@ -432,7 +433,7 @@ def test_a_client_that_takes_nothing_is_given_up(talk):
     talk(scenario)
 
 
-def test_a_slow_client_that_takes_its_answer_is_not():
+def test_a_slow_client_that_reads_its_answer_is_not_disconnected():
     transport, progress = Transport(), WriteProgress()
     transport.unsent = 100 * SLOWEST_BYTES_PER_SECOND
     for second in range(60):
@@ -462,7 +463,7 @@ SEGMENTS = (
 
 
 def exchange(packets: list[bytes]) -> tuple[list[tuple[str, bytes]], list[int]]:
-    """(what reached the application, statuses of the answers)"""
+    """Return (requests that reached the application, statuses of the answers)."""
 
     async def main() -> Client:
         client = Client()
@@ -485,13 +486,13 @@ def exchange(packets: list[bytes]) -> tuple[list[tuple[str, bytes]], list[int]]:
     st.lists(st.sampled_from(SEGMENTS) | st.binary(max_size=4), min_size=1, max_size=6),
     st.lists(st.integers(0, 400), max_size=8),
 )
-def test_what_is_answered_does_not_depend_on_packets(segments, cuts):
+def test_answers_do_not_depend_on_packets(segments, cuts):
     whole = b"".join(segments)
     edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
     packets = [whole[a:b] for a, b in itertools.pairwise(edges)]
     at_once, in_parts = exchange([whole]), exchange(packets)
-    # Where something unparsable follows a whole request, whether that is refused as well is for
-    # the packets to say; never what reaches the application.
+    # If unparsable bytes follow a whole request, the packets decide whether those are refused too,
+    # but never what reaches the application.
     assert at_once[0] == in_parts[0]
     assert [one for one in at_once[1] if one == 200] == [one for one in in_parts[1] if one == 200]
     assert len(at_once[1]) <= len(segments) + 1

@@ -1,4 +1,5 @@
-"""Plain JPEG tiles are decoded by libjpeg-turbo directly, and nobody can tell."""
+"""Tests that plain JPEG tiles, decoded by libjpeg-turbo directly, give the same result as
+Pillow."""
 
 import io
 
@@ -52,7 +53,7 @@ NOT_PLAIN = {
 
 @pytest.fixture
 def direct(monkeypatch):
-    """How many images were decoded without Pillow."""
+    """Count the images decoded without Pillow."""
     calls = []
     decode = images_module.simplejpeg.decode_jpeg
 
@@ -71,7 +72,7 @@ def by_pillow(data: bytes) -> np.ndarray | type[ImageError]:
 
 
 def either(data: bytes) -> np.ndarray | type[ImageError]:
-    """The tile, or the class of the refusal."""
+    """Return the tile, or the class of the error."""
     try:
         return decode_image(data)
     except ImageError as error:
@@ -95,12 +96,12 @@ def test_plain_tiles_are_decoded_directly_to_the_same_pixels(data, direct):
 
 
 @pytest.mark.parametrize("data", NOT_PLAIN.values(), ids=NOT_PLAIN)
-def test_whatever_says_more_is_left_to_pillow(data, direct):
+def test_jpegs_with_metadata_are_decoded_by_pillow(data, direct):
     assert_the_same(data)
     assert direct == []
 
 
-def test_a_limit_on_pixels_holds_for_tiles_too():
+def test_the_pixel_limit_applies_to_tiles_too():
     with pytest.raises(ImageError, match="32 × 32"):
         decode_image(JPEG, DecodeLimits(max_pixels=1023))
 

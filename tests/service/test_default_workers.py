@@ -1,4 +1,4 @@
-"""How many workers there are where nobody says: what the machine lets this process use."""
+"""Tests of the default number of workers."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_workers_fit_the_device(monkeypatch, device, cuda_is_there, workers):
     assert read_settings().workers == 3
 
 
-def test_a_gpu_that_this_onnx_runtime_cannot_use_is_none(monkeypatch):
+def test_a_gpu_that_onnx_runtime_cannot_use_does_not_count(monkeypatch):
     monkeypatch.delenv("CIFAR10_WORKERS", raising=False)
     monkeypatch.setattr(settings, "usable_cores", lambda: 6)
     only_cpu = ["CPUExecutionProvider"]
@@ -36,9 +36,9 @@ def test_a_gpu_that_this_onnx_runtime_cannot_use_is_none(monkeypatch):
     assert read_settings().workers == 6
 
 
-def test_a_driver_without_cuda_s_libraries_is_no_gpu(monkeypatch, caplog):
-    """ONNX Runtime lists its CUDA provider all the same, and then computes on the CPU: with a
-    worker for each core, and a warning."""
+def test_a_driver_without_cuda_s_libraries_does_not_count_as_a_gpu(monkeypatch, caplog):
+    """ONNX Runtime still lists its CUDA provider, then runs on the CPU: with one worker per core
+    and a warning."""
     monkeypatch.delenv("CIFAR10_WORKERS", raising=False)
     monkeypatch.setattr(settings, "usable_cores", lambda: 6)
     predictor = "cifar10.predictor"
@@ -57,10 +57,10 @@ def test_a_driver_without_cuda_s_libraries_is_no_gpu(monkeypatch, caplog):
     monkeypatch.setattr(predictor_module, "_preload_cuda", lambda: None)
     with caplog.at_level("WARNING"):
         Predictor(linear_onnx(0), PredictorOptions("auto"))
-    assert "executes on CPUExecutionProvider" in caplog.text
+    assert "runs on CPUExecutionProvider" in caplog.text
 
 
-def test_a_bad_device_is_still_what_is_named(monkeypatch):
+def test_the_error_names_an_invalid_device(monkeypatch):
     monkeypatch.setenv("CIFAR10_DEVICE", "gpu")
     with pytest.raises(settings.SettingsError, match="CIFAR10_DEVICE"):
         read_settings()

@@ -1,4 +1,4 @@
-"""The service's answers and refusals, in process."""
+"""Tests of the service's answers and refusals, in process."""
 
 import json
 
@@ -44,13 +44,13 @@ def test_an_image_gets_the_answer_of_the_predictor(run, tiny_store, image, name)
         assert answer["top_k"][0]["label"] == LABELS[best]
 
 
-def test_curl_data_binary_which_calls_its_body_a_form(run):
+def test_curl_data_binary_which_labels_its_body_a_form(run):
     headers = {"content-type": "application/x-www-form-urlencoded"}
     response = run(lambda client: client.post("/classify", content=JPEG, headers=headers))
     assert response.status_code == 200
 
 
-def test_the_bytes_decide_the_type_and_not_the_header(run):
+def test_the_bytes_and_not_the_header_decide_the_type(run):
     headers = {"content-type": "image/png"}
     response = run(lambda client: client.post("/classify", content=JPEG, headers=headers))
     assert response.status_code == 200
@@ -92,7 +92,7 @@ def test_405_says_what_is_allowed(run):
     assert models.headers["allow"] == "GET, HEAD"
 
 
-def test_a_defect_is_a_500_problem_and_a_log_line_without_the_image(run, monkeypatch, caplog):
+def test_a_bug_gives_a_500_problem_and_a_log_line_without_the_image(run, monkeypatch, caplog):
     def fail(*_):
         message = "defect"
         raise RuntimeError(message)
@@ -134,7 +134,7 @@ def test_openapi_names_every_address_and_no_other(edge, run):
     assert run(lambda client: client.get("/openapi.json")).json()["paths"] == paths
 
 
-def test_what_is_bentoml_s_goes_to_bentoml(run):
+def test_bentoml_s_paths_are_passed_to_bentoml(run):
     async def ask(client):
         return [await client.get(path) for path in ("/healthz", "/docs.json", "/nowhere")]
 
@@ -143,7 +143,7 @@ def test_what_is_bentoml_s_goes_to_bentoml(run):
     assert_refused(Case("", 404, "not-found"), nowhere)
 
 
-def test_the_labels_of_the_metrics_do_not_grow_with_what_is_asked(run):
+def test_requests_do_not_add_labels_to_the_metrics(run):
     async def ask(client):
         async def series() -> set[str]:
             text = (await client.get("/metrics")).text
@@ -180,7 +180,7 @@ def test_head_is_answered_like_get(run):
     assert run(lambda client: client.head("/livez")).status_code == 200
 
 
-def test_form_order_of_part_headers_does_not_matter(run):
+def test_the_order_of_part_headers_in_a_form_does_not_matter(run):
     part = (
         b"Content-Type: image/png\r\n"
         b"CONTENT-DISPOSITION: form-data; filename=x; name=image\r\n\r\n" + PNG
@@ -190,6 +190,6 @@ def test_form_order_of_part_headers_does_not_matter(run):
     assert response.status_code == 200, response.text
 
 
-def test_httpx_is_not_told_more_than_the_answer(run):
+def test_answers_have_no_unexpected_headers(run):
     response: httpx.Response = run(lambda client: client.post("/classify", content=PNG))
     assert response.headers["x-content-type-options"] == "nosniff"

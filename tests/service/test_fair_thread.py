@@ -1,4 +1,4 @@
-"""One thread, its bounded queue, and whose turn it is."""
+"""Tests of the fair thread: its bounded queue and the order of its calls."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from service.problems import Kind, Problem
 
 
 class Held:
-    """A fair thread whose first call waits until it is released."""
+    """Fair thread whose first call blocks until it is released."""
 
     def __init__(self, thread: FairThread) -> None:
         self.thread = thread
@@ -45,7 +45,7 @@ class Held:
 
 
 def run_held(thread: FairThread, calls: list[tuple[str, float]]) -> tuple[list[str], list[object]]:
-    """(the order in which queued calls ran, what came of each as it was queued)."""
+    """Return (order in which the queued calls ran, outcome of each in the order of queueing)."""
 
     async def main() -> tuple[list[str], list[object]]:
         held = Held(thread)
@@ -66,7 +66,7 @@ def kinds(outcomes: list[object]) -> list[Kind | None]:
     return [one.kind if isinstance(one, Problem) else None for one in outcomes]
 
 
-def test_clients_take_turns_by_what_they_have_had():
+def test_clients_take_turns_by_their_use_of_the_thread():
     calls = [("many", 1.0)] * 5 + [("one", 1.0), ("cheap", 0.25), ("cheap", 0.25)]
     order, _ = run_held(FairThread("test", 32), calls)
     assert order == ["many", "one", "cheap", "cheap", "many", "many", "many", "many"]
@@ -78,7 +78,7 @@ def test_one_client_s_calls_keep_their_order():
     assert kinds(outcomes) == [None] * 3
 
 
-def test_seconds_that_wait_are_bounded():
+def test_the_cost_of_waiting_calls_is_limited():
     calls = [("a", 3.0), ("a", 3.0), ("a", 5.0), ("a", 4.0)]
     _, outcomes = run_held(FairThread("test", 32, most_seconds=10.0), calls)
     assert kinds(outcomes) == [None, None, Kind.QUEUE_FULL, None]
@@ -88,25 +88,25 @@ def test_seconds_that_wait_are_bounded():
     assert problem.headers == ((b"retry-after", b"1"),)
 
 
-def test_any_call_is_admitted_where_none_waits():
+def test_any_call_is_admitted_if_none_is_waiting():
     _, outcomes = run_held(FairThread("test", 32, most_seconds=1.0), [("a", 50.0), ("a", 0.1)])
     assert kinds(outcomes) == [None, Kind.QUEUE_FULL]
 
 
-def test_who_fills_the_queue_makes_room_for_others():
+def test_a_client_that_fills_the_queue_loses_calls_to_others():
     calls = [("many", 3.0)] * 3 + [("other", 3.0), ("third", 3.0)]
     order, outcomes = run_held(FairThread("test", 32, most_seconds=10.0), calls)
     assert kinds(outcomes) == [None, Kind.QUEUE_FULL, Kind.QUEUE_FULL, None, None]
     assert sorted(order) == ["many", "other", "third"]
 
 
-def test_calls_are_bounded_and_shared_too():
+def test_the_number_of_calls_is_limited_and_shared_too():
     calls = [("many", 0.01)] * 4 + [("other", 1.0), ("other", 0.01)]
     _, outcomes = run_held(FairThread("test", 4), calls)  # one of the four is running
     assert kinds(outcomes) == [None, None, Kind.QUEUE_FULL, Kind.QUEUE_FULL, None, Kind.QUEUE_FULL]
 
 
-def test_work_that_goes_on_is_never_refused_and_goes_first():
+def test_continued_work_is_never_refused_and_goes_first():
     thread = FairThread("test", 2)
 
     async def main() -> list[str]:
@@ -125,7 +125,7 @@ def test_work_that_goes_on_is_never_refused_and_goes_first():
     thread.stop()
 
 
-def test_what_is_given_up_leaves_its_place_and_never_runs():
+def test_an_abandoned_call_leaves_the_queue_and_never_runs():
     thread = FairThread("test", 2)
 
     async def main() -> tuple[list[str], list[object]]:
@@ -146,7 +146,7 @@ def test_what_is_given_up_leaves_its_place_and_never_runs():
     assert (order, kinds(rest)) == (["b"], [None, Kind.QUEUE_FULL])
 
 
-def test_the_deadline_is_that_of_the_whole_wait():
+def test_the_deadline_covers_the_whole_wait():
     thread = FairThread("test", 4)
 
     async def main() -> list[str]:
@@ -164,13 +164,13 @@ def test_the_deadline_is_that_of_the_whole_wait():
     thread.stop()
 
 
-def test_clients_are_forgotten():
+def test_idle_clients_are_forgotten():
     thread = FairThread("test", 64)
     run_held(thread, [(str(number), 1.0) for number in range(40)])
     assert len(thread._clients) == 0
 
 
-def test_it_knows_how_long_it_has_been_busy():
+def test_busy_seconds_measures_the_current_call():
     thread = FairThread("test", 2)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""What would be different on a GPU, as far as it can be seen without one."""
+"""Tests of GPU-specific behaviour that can be tested without a GPU."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from service.telemetry.metrics import Metrics
 
 
 class Nvml:
-    """NVML with two GPUs, of which the second has fallen off the bus."""
+    """Fake NVML with two GPUs, of which the second does not respond."""
 
     class NVMLError(Exception):
         pass
@@ -58,7 +58,7 @@ def test_gpus_are_in_the_metrics(monkeypatch, tmp_path, several_workers):
 
 
 @pytest.mark.parametrize("missing", ["package", "driver"])
-def test_without_a_gpu_there_are_no_such_metrics(monkeypatch, missing):
+def test_without_a_gpu_there_are_no_gpu_metrics(monkeypatch, missing):
     if missing == "package":
         monkeypatch.setitem(sys.modules, "pynvml", None)
     else:
@@ -73,7 +73,7 @@ def test_without_a_gpu_there_are_no_such_metrics(monkeypatch, missing):
     assert b"cifar10_gpu" not in Metrics().render()
 
 
-def test_nvml_that_fails_later_is_no_failed_scrape(monkeypatch):
+def test_a_later_failure_of_nvml_does_not_fail_the_scrape(monkeypatch):
     nvml = Nvml()
 
     def fail() -> int:
@@ -93,7 +93,7 @@ def test_the_buckets_end_with_the_largest_batch(max_batch, buckets):
 
 
 class Predictor:
-    """Notes the threads that it is run in."""
+    """Predictor that records the threads it runs in."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -111,8 +111,8 @@ class Predictor:
 @pytest.mark.parametrize(
     ("device", "warm_up", "request_runs_in"), [("cuda", 6, "predict"), ("cpu", 0, "MainThread")]
 )
-def test_a_gpu_is_used_in_one_thread_that_is_used_to_it(device, warm_up, request_runs_in):
-    """However fast the model: the event loop does not wait for the device."""
+def test_a_gpu_is_used_from_one_warmed_up_thread(device, warm_up, request_runs_in):
+    """The event loop does not wait for the device, however fast the model is."""
     predictor = Predictor(device)
     card = SimpleNamespace(name="tiny")
     model = cast(LoadedModel, LoadedModel(cast(Any, card), cast(Any, predictor), 0.0))

@@ -1,4 +1,4 @@
-"""What a server keeps from others on its machine, and from the world: control sockets, metrics,
+"""Tests of a server's isolation from other users and the internet: control sockets, metrics and
 usage reports."""
 
 import fcntl
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path):
 
 
 def folder_of(server: Server) -> Path:
-    """The private folder, by BentoML's open lock."""
+    """Return the private folder, found through the lock file that BentoML's process holds open."""
     for file in Path(f"/proc/{server.process.pid}/fd").iterdir():
         target = file.readlink()
         if target.name == "lock" and target.parent.name.startswith("cifar10-"):
@@ -57,7 +57,7 @@ def test_no_control_port_is_open(server: Server):
     assert listening == {int(server.url.rpartition(":")[2])}
 
 
-def test_the_control_socket_is_its_owner_s_alone(server: Server):
+def test_only_its_owner_can_use_the_control_socket(server: Server):
     folder = folder_of(server)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert folder.stat().st_uid == os.geteuid()
@@ -90,8 +90,8 @@ def images_classified(server: Server) -> str:
     return next((line for line in lines if line.startswith("cifar10_images_classified_total")), "")
 
 
-def test_a_second_server_takes_nothing_from_the_first(server: Server, tiny_store: Path):
-    """Even one that cannot start, because its port is taken."""
+def test_a_second_server_leaves_the_first_one_s_metrics_alone(server: Server, tiny_store: Path):
+    """Also if the second one cannot start because its port is taken."""
     for _ in range(3):
         assert httpx.post(f"{server.url}/classify", content=PNG).status_code == 200
     before = images_classified(server)
@@ -114,7 +114,7 @@ def test_a_second_server_takes_nothing_from_the_first(server: Server, tiny_store
     assert images_classified(server) == before
 
 
-def test_folders_of_killed_servers_are_removed_and_those_of_others_left(tmp_path: Path):
+def test_only_folders_of_killed_servers_are_removed(tmp_path: Path):
     dead, alive, foreign = (tmp_path / f"cifar10-{name}" for name in ("dead", "alive", "foreign"))
     for folder in (dead, alive, foreign):
         folder.mkdir()
@@ -126,7 +126,7 @@ def test_folders_of_killed_servers_are_removed_and_those_of_others_left(tmp_path
     assert [folder.exists() for folder in (dead, alive, foreign)] == [False, True, True]
 
 
-def test_without_shared_memory_the_folder_is_a_temporary_one(tmp_path, monkeypatch):
+def test_without_shared_memory_the_folder_is_in_the_temporary_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(private_folder_module, "SHARED_MEMORY", tmp_path / "nothing")
     monkeypatch.setattr(private_folder_module.tempfile, "gettempdir", lambda: str(tmp_path))
     private_folder.cache_clear()
@@ -145,8 +145,8 @@ def can_unshare() -> bool:
 
 
 @pytest.mark.skipif(not can_unshare(), reason="needs namespaces, which only root may make here")
-def test_a_plain_serve_looks_nothing_up_and_leaves_nothing_behind(tmp_path: Path, tiny_store: Path):
-    """In a network of its own, with a name server that notes what it is asked."""
+def test_serving_makes_no_name_lookups_and_leaves_no_files(tmp_path: Path, tiny_store: Path):
+    """Uses a separate network with a name server that records its queries."""
     command = [
         "unshare",
         "--net",

@@ -1,4 +1,4 @@
-"""What a request may take: bytes, time, places in a queue, a thread. In process."""
+"""Tests of a request's limits, in process: bytes, time, queue places and threads."""
 
 import asyncio
 import gc
@@ -26,12 +26,12 @@ from tests.service.conftest import make_edge, running
 
 
 async def never():
-    """A body that does not arrive."""
+    """Yield a body that never arrives."""
     await asyncio.Event().wait()
     yield b""
 
 
-def test_a_body_without_a_length_is_capped_while_it_streams(tiny_store):
+def test_the_size_of_a_streamed_body_is_limited(tiny_store):
     sent = 0
 
     async def endless():
@@ -60,7 +60,7 @@ def _scope(**headers: str) -> dict[str, object]:
     }
 
 
-def test_a_length_too_large_is_refused_before_anything_is_read(edge):
+def test_a_too_large_content_length_is_refused_before_reading(edge):
     async def receive():
         pytest.fail("the body was read")
 
@@ -77,7 +77,7 @@ def test_a_length_too_large_is_refused_before_anything_is_read(edge):
     assert answers[0]["status"] == 413
 
 
-def test_a_client_that_leaves_in_mid_body_gets_nothing(edge):
+def test_a_client_that_disconnects_within_its_body_gets_no_answer(edge):
     messages = [
         {"type": "http.request", "body": PNG[:100], "more_body": True},
         {"type": "http.disconnect"},
@@ -126,7 +126,7 @@ def test_every_late_body_is_408_and_no_other(tiny_store):
         assert_refused(Case("", 408, "body-timeout"), response)
 
 
-def test_bodies_that_arrive_together_have_a_bound_and_small_ones_none():
+def test_total_memory_of_arriving_bodies_is_limited_except_for_small_ones():
     reader = BodyReader(max_bytes=1_000, seconds=30, max_arriving_bytes=1_500)
 
     async def main():
@@ -152,7 +152,7 @@ def test_bodies_that_arrive_together_have_a_bound_and_small_ones_none():
         return second.exception(), whole, await first, await begin()
 
     async def beside():
-        """A small body is read, whatever others hold."""
+        """Read a small body, which must work whatever other bodies hold."""
         reader._arriving_bytes = 10_000
         parts = [b"d" * 50, b"e"]
 
@@ -174,7 +174,7 @@ def test_bodies_that_arrive_together_have_a_bound_and_small_ones_none():
 
 @pytest.fixture
 def stuck(monkeypatch):
-    """Every model run waits for the event that this gives."""
+    """Yield an event for which every run of a model waits."""
     release = threading.Event()
     predict = Predictor.predict
 
@@ -222,7 +222,7 @@ def test_a_full_queue_is_503_with_retry_after(tiny_store, stuck):
 
 @pytest.fixture
 def decoders(monkeypatch):
-    """Where each image was decoded, by its bytes: (thread, niceness); a photo waits for release."""
+    """Record (thread, niceness) of each image's decoding, by its bytes. Photos wait for release."""
     decode, release = inference_module.decode_layout, threading.Event()
     found: dict[bytes, tuple[str, int]] = {}
 
@@ -266,7 +266,9 @@ def test_too_many_large_photos_are_503(tiny_store, monkeypatch, decoders):
     assert sorted(statuses) == [200, 200, 503]
 
 
-def test_a_photo_holds_up_no_smaller_image_and_its_thread_gives_way(tiny_store, decoders):
+def test_a_photo_does_not_delay_smaller_images_and_its_thread_has_low_priority(
+    tiny_store, decoders
+):
     async def main():
         async with running(make_edge(tiny_store)) as client:
             large = asyncio.create_task(client.post("/classify", content=PHOTO))
@@ -285,8 +287,8 @@ def test_a_photo_holds_up_no_smaller_image_and_its_thread_gives_way(tiny_store, 
         assert decoders.threads[PHOTO][1] == min(own + inference_module.NICENESS, 19)
 
 
-def test_many_pixels_and_many_images_hold_up_no_smaller_image(tiny_store, decoders):
-    """A few kilobytes may be millions of pixels, and a form may hold hundreds of images."""
+def test_many_pixels_or_images_do_not_delay_smaller_images(tiny_store, decoders):
+    """A few kilobytes may contain millions of pixels, and a form hundreds of images."""
     decoders.release.set()
     flat = encode(np.zeros((1_200, 1_200, 3), np.uint8), "PNG")
     part = encode(NOISE[:200, :200], "PNG")
@@ -309,7 +311,7 @@ def test_many_pixels_and_many_images_hold_up_no_smaller_image(tiny_store, decode
         assert decoders.threads[part][1] == min(own + inference_module.NICENESS, 19)
 
 
-def test_a_decoder_that_is_stuck_is_not_ready(tiny_store, decoders):
+def test_a_server_with_a_stuck_decoder_is_not_ready(tiny_store, decoders):
     async def main():
         async with running(make_edge(tiny_store, deadline_seconds=0.05)) as client:
             late = await client.post("/classify", content=PHOTO)
@@ -329,7 +331,7 @@ def test_a_decoder_that_is_stuck_is_not_ready(tiny_store, decoders):
     assert (v2.status_code, live.status_code) == (503, 200)
 
 
-def test_no_memory_for_an_image_is_503(run, monkeypatch):
+def test_lack_of_memory_for_an_image_is_503(run, monkeypatch):
     def fail(_: object) -> None:
         raise MemoryError
 
@@ -345,9 +347,8 @@ def test_no_memory_for_an_image_is_503(run, monkeypatch):
     assert_refused(Case("", 503, "queue-full"), form)
 
 
-def test_a_form_has_one_deadline_and_not_one_in_each_thread(tiny_store, monkeypatch):
-    """What it waits for its thread is a part of its time; and a form whose client has its answer
-    decodes no further."""
+def test_a_form_has_one_deadline_for_all_threads(tiny_store, monkeypatch):
+    """Time spent waiting for a thread counts, and decoding stops once the form is answered."""
     decoded = []
     release = threading.Event()
 
@@ -372,7 +373,7 @@ def test_a_form_has_one_deadline_and_not_one_in_each_thread(tiny_store, monkeypa
     assert len(decoded) <= 1
 
 
-def test_forms_of_others_take_turns_with_a_long_one(tiny_store, monkeypatch):
+def test_a_long_form_takes_turns_with_the_forms_of_other_clients(tiny_store, monkeypatch):
     monkeypatch.setattr(inference_module, "FORM_TURN_SECONDS", 0.0)
     monkeypatch.setattr(inference_module, "client_of", str)
     order = []
@@ -420,7 +421,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("url", "arguments"), REFUSED.values(), ids=REFUSED)
 def test_a_refused_request_leaves_nothing_for_the_garbage_collector(run, url, arguments):
-    """An exception knows the frames that it has passed, and they the request's body."""
+    """An exception refers to the frames it passed, and they refer to the request's body."""
 
     async def ask(client):
         await client.post(url, **arguments)

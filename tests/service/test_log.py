@@ -1,4 +1,5 @@
-"""A log that is blocked, dead or full stops nothing: lines are dropped and counted."""
+"""Tests that a blocked, dead or full log does not stop the service: lines are dropped and
+counted."""
 
 import contextlib
 import json
@@ -53,7 +54,7 @@ def test_lines_come_out_in_order(pipe):
     assert read_until(reader, b"99\n") == b"".join(b"%d\n" % number for number in range(100))
 
 
-def test_a_blocked_pipe_costs_lines_and_nobody_waits(pipe):
+def test_a_blocked_pipe_drops_lines_and_blocks_nobody(pipe):
     reader, writer = pipe
     lines = LineWriter(writer, notice, queue_bytes=10_000)
     dropped: list[int] = []
@@ -71,7 +72,7 @@ def test_a_blocked_pipe_costs_lines_and_nobody_waits(pipe):
 
 
 @pytest.mark.parametrize("spoil", ["no reader", "closed"])
-def test_a_dead_log_is_counted(pipe, spoil):
+def test_lines_for_a_dead_log_are_counted(pipe, spoil):
     reader, writer = pipe
     lines = LineWriter(writer, notice)
     dropped: list[int] = []
@@ -89,7 +90,7 @@ def test_a_dead_log_is_counted(pipe, spoil):
     assert counted.wait(START_SECONDS)
 
 
-def test_a_full_disk_s_log_goes_on_when_there_is_room(pipe):
+def test_logging_resumes_when_a_full_disk_has_space_again(pipe):
     reader, writer = pipe
     full = os.open("/dev/full", os.O_WRONLY)
     lines = LineWriter(full, notice)
@@ -120,12 +121,12 @@ lines.flush()
 """
 
 
-def test_a_forked_process_has_a_thread_of_its_own():
+def test_a_forked_process_has_its_own_log_thread():
     done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("parent\nchild\nparent again\n", "")
 
 
-def test_a_record_that_cannot_be_formatted_is_told_of(pipe):
+def test_a_record_that_cannot_be_formatted_is_reported(pipe):
     reader, writer = pipe
     handler = QueueingHandler(LineWriter(writer, notice))
     handler.setFormatter(JsonFormatter())
@@ -167,7 +168,7 @@ def test_a_blocked_log_delays_neither_requests_nor_the_end(logged_to_a_pipe):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
-def test_a_worker_is_replaced_though_the_log_is_dead(logged_to_a_pipe):
+def test_a_worker_is_replaced_even_if_the_log_is_dead(logged_to_a_pipe):
     server, reader = logged_to_a_pipe
     supervisor, (worker,) = supervisor_of(server), workers_of(server)
     os.close(reader)

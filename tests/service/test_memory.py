@@ -1,4 +1,4 @@
-"""Memory that one large image took goes back."""
+"""Tests that the memory of a large image is returned to the operating system."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(not return_freed_memory(), reason="needs Linux with glibc")
-def test_pixels_of_a_large_image_do_not_stay():
+def test_the_memory_of_a_large_image_is_returned():
     def grown(is_on: bool) -> int:
         command = [sys.executable, "-c", PROGRAM, str(is_on)]
         found = subprocess.run(

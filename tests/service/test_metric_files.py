@@ -1,4 +1,4 @@
-"""Metrics without room: a worker keeps its numbers to itself, and no signal ends it."""
+"""Tests of metric files on a full disk: a worker keeps its metrics private and is not killed."""
 
 import asyncio
 import errno
@@ -53,7 +53,7 @@ def no_room(monkeypatch):
     return lambda: monkeypatch.setattr(metric_files.os, "posix_fallocate", refuse)
 
 
-def test_without_room_for_a_file_the_numbers_are_kept_in_memory(tmp_path, no_room):
+def test_without_space_for_a_file_metrics_stay_in_memory(tmp_path, no_room):
     no_room()
     numbers = AllocatedDict(str(tmp_path / "counter_1.db"))
     fill(numbers, 1_000)
@@ -63,7 +63,9 @@ def test_without_room_for_a_file_the_numbers_are_kept_in_memory(tmp_path, no_roo
 
 
 @pytest.mark.parametrize(("name", "stays"), [("counter_1.db", True), ("gauge_livesum_1.db", False)])
-def test_without_room_to_grow_counters_stand_still_and_gauges_go(tmp_path, no_room, name, stays):
+def test_without_space_to_grow_counters_are_frozen_and_gauges_removed(
+    tmp_path, no_room, name, stays
+):
     path = tmp_path / name
     numbers = AllocatedDict(str(path))
     expected = fill(numbers, 10)
@@ -112,8 +114,8 @@ for number in range(10_000):
 """
 
 
-def test_a_full_disk_ends_no_process(small_disk):
-    """As sparse files they got SIGBUS here."""
+def test_a_full_disk_kills_no_process(small_disk):
+    """With sparse files the process would get SIGBUS here."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(small_disk)}
     for _ in range(2):  # while the disk fills, and when it is full
         done = subprocess.run(
@@ -123,7 +125,7 @@ def test_a_full_disk_ends_no_process(small_disk):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
-def test_a_full_disk_takes_no_worker_and_no_metrics(small_disk, tiny_store):
+def test_a_full_disk_costs_neither_workers_nor_metrics(small_disk, tiny_store):
     server = Server(small_disk, tiny_store)
     try:
         server.wait_until_ready()
@@ -139,8 +141,8 @@ def test_a_full_disk_takes_no_worker_and_no_metrics(small_disk, tiny_store):
         server.kill()
 
 
-def test_metrics_whose_folder_is_gone_are_a_503(tiny_store, tmp_path, monkeypatch):
-    """As systemd removes it when a user who started a server logs out."""
+def test_metrics_without_their_folder_are_503(tiny_store, tmp_path, monkeypatch):
+    """systemd removes the folder when the user who started the server logs out."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "nothing"))
 
     async def main() -> httpx.Response:

@@ -1,4 +1,4 @@
-"""What the page is made of: its files, its policy, its table, and what the model saw."""
+"""Tests of the page's files, security policy and efficiency table, and of explanations."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ NAME_OF_SVG = "http://www.w3.org/2000/svg"
 """A name, which nobody fetches."""
 
 
-def test_the_page_asks_nobody_else_and_runs_nothing_inline(run):
+def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(run):
     async def ask(client):
         page = await client.get("/")
         linked = re.findall(r'(?:src|href)="(static/[^"]+)"', page.text)
@@ -50,8 +50,8 @@ def test_the_page_asks_nobody_else_and_runs_nothing_inline(run):
         assert "https://" not in text
 
 
-def test_a_page_that_is_given_often_is_given_as_the_first_time(run):
-    """Headers of one client's trace are no other's."""
+def test_repeated_answers_of_a_page_are_identical(run):
+    """Trace headers of one client must not appear in another's answers."""
     trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
 
     async def ask(client):
@@ -75,7 +75,7 @@ def test_every_file_of_the_page_is_served(run):
     assert run(ask) == {name: (STATIC / name).read_bytes() for name in files}
 
 
-def test_an_efficiency_table_is_given_as_it_was_written(tmp_path):
+def test_the_efficiency_table_is_served_unchanged(tmp_path):
     path = tmp_path / "efficiency.json"
     assert read_efficiency(path) == NOT_MEASURED
     written = b'{"machines": [{"name": "m", "conditions": "c", "models": []}]}\n'
@@ -84,7 +84,7 @@ def test_an_efficiency_table_is_given_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"machines": 1}', b"\xff"])
-def test_what_is_no_efficiency_table_is_logged_and_not_given(tmp_path, caplog, text):
+def test_an_invalid_efficiency_table_is_logged_and_not_served(tmp_path, caplog, text):
     path = tmp_path / "efficiency.json"
     path.write_bytes(text)
     with caplog.at_level(logging.ERROR):
@@ -106,7 +106,7 @@ async def _both(one, other):
 
 @pytest.mark.parametrize("image", [PNG, JPEG, PHOTO], ids=["png", "jpeg", "photo"])
 @pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
-def test_an_explanation_has_the_very_tile_and_every_stage(run, image, form):
+def test_an_explanation_has_the_exact_tile_and_every_stage(run, image, form):
     body = {"files": {"image": image}} if form else {"content": image}
 
     async def ask(client):
@@ -131,13 +131,13 @@ def test_an_explanation_has_the_very_tile_and_every_stage(run, image, form):
     assert explanation["batch_images"] == 1
 
 
-def test_only_one_image_is_explained(run):
+def test_batches_are_not_explained(run):
     response = run(lambda client: client.post("/classify/batch?explain=true", files={"image": PNG}))
     assert_refused(Case("", 400, "malformed"), response)
 
 
-def test_the_committed_table_is_what_bench_makes_of_the_rows():
-    """The one file that ``bench`` hands to ``service``."""
+def test_the_committed_table_matches_the_rows():
+    """The efficiency table is the only file that ``bench`` passes to ``service``."""
     results = PROJECT_ROOT / "results"
     table = json.loads(read_efficiency(results / EFFICIENCY_FILE))
     assert table == json.loads(

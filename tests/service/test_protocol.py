@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, body by body."""
+"""Tests of the Open Inference Protocol v2."""
 
 import asyncio
 import gzip
@@ -71,7 +71,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("arguments", REQUESTS.values(), ids=REQUESTS)
 @pytest.mark.parametrize("version", ["", "/versions/1"])
-def test_infer(run, expected, arguments, version):
+def test_inference(run, expected, arguments, version):
     url = f"/v2/models/tiny_b{version}/infer"
     response = run(lambda client: client.post(url, **arguments))
     assert response.status_code == 200, response.text
@@ -205,7 +205,7 @@ def test_bad_requests(tiny_store, status, arguments):
     assert_refused(asyncio.run(main()), status)
 
 
-def test_gzip_cut_short_or_with_more(run):
+def test_truncated_gzip_and_gzip_with_trailing_data_are_refused(run):
     whole = compressed(ask(), "gzip")
 
     async def post(client):
@@ -219,7 +219,7 @@ def test_gzip_cut_short_or_with_more(run):
         assert_refused(response, 400)
 
 
-def test_what_is_not_there(run):
+def test_unknown_models_versions_and_addresses(run):
     async def get(client):
         paths = ("/models/none", "/models/none/ready", "/models/tiny_a/versions/2", "/nothing")
         missing = [await client.get(f"/v2{path}") for path in paths]

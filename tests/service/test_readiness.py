@@ -1,4 +1,4 @@
-"""Ready means that every model is loaded, warm, and gives its golden answer."""
+"""Tests of readiness: every model is loaded, warmed up, and gives its golden answer."""
 
 import asyncio
 import dataclasses
@@ -33,7 +33,7 @@ def store(tmp_path):
 
 
 def spoil_golden(store):
-    """Make ``tiny_b``'s card expect another answer."""
+    """Make ``tiny_b``'s card expect a different answer."""
     path = store / "tiny_b" / "card.json"
     card = ModelStore(store).card("tiny_b")
     wrong = Golden(tuple(row[::-1] for row in card.golden.probabilities), card.golden.tolerance)
@@ -71,7 +71,7 @@ def test_ready_names_the_models(tiny_store):
 @pytest.mark.parametrize(
     ("spoil", "reason"), [(spoil_golden, "golden images"), (spoil_digest, "SHA-256")]
 )
-def test_one_unfit_model_keeps_the_server_unready(store, spoil, reason):
+def test_one_bad_model_keeps_the_server_unready(store, spoil, reason):
     spoil(store)
     ready, live, unfit, fit = ask(make_edge(store))
     assert ready.status_code == 503
@@ -164,7 +164,7 @@ def test_settings_come_from_the_environment(monkeypatch):
         ("CIFAR10_ADMIN_TOKEN", "se\tcret", "control characters"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch, name, value, says):
+def test_the_error_names_a_wrong_setting(monkeypatch, name, value, says):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=says) as caught:
         read_settings()
@@ -174,7 +174,7 @@ def test_a_wrong_setting_is_named(monkeypatch, name, value, says):
 @pytest.mark.parametrize(
     "service", ["CIFAR10", "CIFAR10_EFFICIENCY", "CIFAR10_API", "CIFAR10_TOKEN"]
 )
-def test_what_kubernetes_sets_for_a_service_is_no_setting(monkeypatch, service):
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored(monkeypatch, service):
     for name, value in {
         "SERVICE_HOST": "10.0.0.1",
         "SERVICE_PORT": "3000",
@@ -196,7 +196,7 @@ def test_a_refused_token_is_not_shown(monkeypatch):
     assert "secret" not in str(caught.value)
 
 
-def test_importing_the_service_loads_no_training_framework():
+def test_importing_the_service_imports_no_training_framework():
     code = (
         "import json, sys, service.app; "
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
@@ -208,7 +208,7 @@ def test_importing_the_service_loads_no_training_framework():
     assert not loaded & {"tensorflow", "keras", "tf2onnx", "torch"}
 
 
-def test_the_readme_lists_every_setting_as_the_settings_do():
+def test_the_readme_and_the_settings_list_the_same_settings():
     table = [line for line in (settings_module.__doc__ or "").splitlines() if line[:1] == "|"]
     named = {line.split("`")[1] for line in table[2:]}
     assert named == {settings_module.PREFIX + name.upper() for name in Settings.model_fields}

@@ -1,4 +1,4 @@
-"""A new file takes the old one's place without a failed request, or not at all."""
+"""Tests of reloading: a new file replaces the old one without a failed request, or not at all."""
 
 import asyncio
 import concurrent.futures
@@ -37,13 +37,13 @@ def store(tmp_path: Path) -> Path:
 
 
 def put_new(store: Path, seed: int = 7) -> str:
-    """Another ``tiny_b``; its digest."""
+    """Replace ``tiny_b`` by another model and return its digest."""
     shutil.rmtree(store / "tiny_b")
     return add_model(store, "tiny_b", linear_onnx(seed)).sha256
 
 
 def spoil_graph(store: Path) -> None:
-    """A card that is true of a file that is no model."""
+    """Replace ``tiny_b`` by a file that matches its card but is not a model."""
     card = ModelStore(store).card("tiny_b")
     junk = b"not ONNX"
     (store / "tiny_b" / "model.onnx").write_bytes(junk)
@@ -60,7 +60,7 @@ def classify(client):
     return client.post("/classify?model=tiny_b", content=PNG)
 
 
-def test_a_new_file_answers_and_the_old_one_finishes_what_it_began(store):
+def test_the_new_model_answers_and_the_old_one_finishes_its_requests(store):
     async def main():
         async with running(make_edge(store, admin_token="administrator")) as client:
             before = await classify(client)
@@ -94,7 +94,7 @@ def test_a_new_file_answers_and_the_old_one_finishes_what_it_began(store):
         (remove, "tiny_b"),
     ],
 )
-def test_a_bad_file_leaves_the_old_one_answering(store, spoil, reason):
+def test_after_a_bad_file_the_old_model_keeps_serving(store, spoil, reason):
     async def main():
         async with running(make_edge(store, admin_token="administrator")) as client:
             before = await classify(client)
@@ -121,7 +121,7 @@ def test_a_bad_file_leaves_the_old_one_answering(store, spoil, reason):
         ("administrator", ADMINISTRATOR, ADDRESS + "?force=1", 400),
     ],
 )
-def test_who_may_reload_what(tiny_store, token, sent, address, status):
+def test_authorisation_of_reloads(tiny_store, token, sent, address, status):
     async def main():
         settings = {"admin_token": token} if token else {}
         async with running(make_edge(tiny_store, token="public", **settings)) as client:
@@ -131,25 +131,25 @@ def test_who_may_reload_what(tiny_store, token, sent, address, status):
 
 
 def make_unreadable(store: Path) -> None:
-    """``tiny_a``'s card is no text."""
+    """Replace ``tiny_a``'s card by bytes that are not text."""
     (store / "tiny_a" / "card.json").write_bytes(b"\xff\xfe")
 
 
 def make_fifo(store: Path) -> None:
-    """``tiny_a``'s card would have to be waited for."""
+    """Replace ``tiny_a``'s card by a FIFO, which would block a reader."""
     card = store / "tiny_a" / "card.json"
     card.unlink()
     os.mkfifo(card)
 
 
 def make_deep(store: Path) -> None:
-    """``tiny_a``'s card has no end of lists."""
+    """Replace ``tiny_a``'s card by deeply nested lists."""
     (store / "tiny_a" / "card.json").write_text(100_000 * "[")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
 @pytest.mark.parametrize("spoil", [make_unreadable, make_fifo, make_deep])
-def test_one_model_s_bad_card_does_not_touch_another_s_reload(server: Server, store, spoil):
+def test_a_bad_card_does_not_affect_the_reload_of_another_model(server: Server, store, spoil):
     spoil(store)
     digest = put_new(store)
     reload = httpx.post(f"{server.url}{ADDRESS}", headers=ADMINISTRATOR, timeout=90)
@@ -162,7 +162,7 @@ def test_one_model_s_bad_card_does_not_touch_another_s_reload(server: Server, st
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
-def test_a_reload_changes_the_model_it_names_and_no_other(server: Server, store: Path):
+def test_a_reload_changes_only_the_named_model(server: Server, store: Path):
     before = digest_from(server)
     put_new(store)
     reload = httpx.post(f"{server.url}/models/tiny_a/reload", headers=ADMINISTRATOR, timeout=90)
@@ -170,7 +170,7 @@ def test_a_reload_changes_the_model_it_names_and_no_other(server: Server, store:
     assert {digest_from(server) for _ in range(20)} == {before}
 
 
-def test_the_board_tells_which_model_each_reload_is_for():
+def test_the_board_records_the_model_of_each_reload():
     board = Board(2)
     here, there = (Place(board, board.take_row(process)) for process in (1, 2))
     first, second = board.next_reload(model_key("a")), board.next_reload(EVERY_MODEL)
@@ -202,14 +202,14 @@ def server(tmp_path: Path, store: Path):
 
 
 def digest_from(server: Server) -> str:
-    """As one worker says it: every connection is a new one."""
+    """Return the digest that one worker reports. Every call opens a new connection."""
     answer = httpx.post(f"{server.url}/classify?model=tiny_b", content=PNG, timeout=30)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["digest"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
-def test_every_worker_takes_the_new_file_and_no_request_fails(server: Server, store: Path):
+def test_every_worker_loads_the_new_file_and_no_request_fails(server: Server, store: Path):
     digest = put_new(store)
     with concurrent.futures.ThreadPoolExecutor(4) as callers:
         meanwhile = [callers.submit(digest_from, server) for _ in range(100)]
@@ -220,12 +220,12 @@ def test_every_worker_takes_the_new_file_and_no_request_fails(server: Server, st
     assert seen <= {reload.json()["previous"], digest}
     assert {digest_from(server) for _ in range(20)} == {digest}
 
-    # And by a signal, to the process that BentoML started.
+    # Also by a signal to the process that BentoML started.
     digest = put_new(store, 8)
     os.kill(supervisor_of(server).pid, signal.SIGHUP)
     wait_for(lambda: {digest_from(server) for _ in range(20)} == {digest}, "both have the new file")
 
-    # What is not fit changes nothing, in either.
+    # A bad file changes nothing in any worker.
     spoil_golden(store)
     os.kill(supervisor_of(server).pid, signal.SIGHUP)
     wait_for(lambda: server.log.read_text().count("is not reloaded") == 2, "both have refused it")

@@ -1,4 +1,4 @@
-"""``bentoml serve`` as a user starts it: real processes, a real socket."""
+"""Tests of ``bentoml serve`` as a user starts it, with real processes and a real socket."""
 
 import os
 import re
@@ -34,9 +34,9 @@ def _free_port() -> int:
 
 
 class Server:
-    """A running ``bentoml serve``, on ``host`` or, where that is None, where it listens by itself.
+    """A running ``bentoml serve``, on ``host`` or, if that is None, on its default address.
 
-    ``options`` are more of its command line, ``settings`` of its environment.
+    ``options`` are added to its command line and ``settings`` to its environment.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ def test_triton_s_client_gets_classes(triton_client: triton.InferenceServerClien
         assert LABELS[int(index)] == label
 
 
-def test_triton_s_client_is_told_what_is_wrong(triton_client: triton.InferenceServerClient):
+def test_triton_s_client_gets_the_error_message(triton_client: triton.InferenceServerClient):
     image = triton.InferInput("image", [1, 3, 32, 32], "UINT8")
     image.set_data_from_numpy(np.zeros((1, 3, 32, 32), np.uint8))
     with pytest.raises(InferenceServerException, match=r"\[N, 32, 32, 3\]") as caught:
@@ -176,7 +176,7 @@ def test_triton_s_client_is_told_what_is_wrong(triton_client: triton.InferenceSe
     assert "400" in str(caught.value.status())
 
 
-def test_it_answers_refuses_counts_and_ends(server: Server):
+def test_a_server_answers_refuses_counts_and_stops(server: Server):
     with httpx.Client(base_url=server.url, timeout=30) as client:
         answer = client.post("/classify", files={"image": ("a.jpg", JPEG)})
         assert answer.status_code == 200
@@ -186,7 +186,7 @@ def test_it_answers_refuses_counts_and_ends(server: Server):
             assert_refused(case, client.request(**case.send_arguments()))
             assert client.post("/classify", content=PNG).status_code == 200
 
-        # New connections reach both workers; whichever is asked, the sum is whole.
+        # New connections reach both workers; the sum must be complete from either.
         for _ in range(20):
             assert httpx.post(f"{server.url}/classify", content=PNG).status_code == 200
         counted = re.compile(r'^cifar10_requests_total\{code="200",route="/classify"\} (.*)$', re.M)
@@ -204,7 +204,7 @@ def test_it_answers_refuses_counts_and_ends(server: Server):
         httpx.get(f"{server.url}/livez")
 
 
-def test_a_store_that_cannot_be_served_ends_the_program_with_one_line(tmp_path: Path):
+def test_a_bad_store_stops_startup_with_one_line(tmp_path: Path):
     server = Server(tmp_path, tmp_path / "nothing")
     try:
         assert server.process.wait(START_SECONDS) != 0

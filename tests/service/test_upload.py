@@ -1,4 +1,4 @@
-"""Whatever the bytes: an image, or a refusal; never another error."""
+"""Tests that any bytes give an image or a refusal, never another error."""
 
 import contextlib
 
@@ -21,7 +21,7 @@ DECODER = Inference(Settings(device="cpu"), Metrics())
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """``whole`` with a few bytes replaced, removed or put in."""
+    """Draw ``whole`` with a few bytes replaced, removed or inserted."""
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(data)))

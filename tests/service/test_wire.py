@@ -1,4 +1,4 @@
-"""Raw sockets against a running server: what clients and proxies see of a connection."""
+"""Tests of a running server's connections over raw sockets, as clients and proxies see them."""
 
 import errno
 import shutil
@@ -52,7 +52,7 @@ def statuses(answers: bytes) -> list[int]:
     return [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]]
 
 
-def test_an_upload_that_asks_for_http_2_is_answered_in_http_1(server: Server):
+def test_an_upload_that_requests_http_2_is_answered_in_http_1(server: Server):
     with connect(server) as client:
         client.sendall(post(len(PNG), "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c") + PNG)
         client.sendall(LAST)
@@ -66,8 +66,8 @@ def test_pipelined_requests_are_all_answered(server: Server):
 
 
 @pytest.mark.parametrize("path", ["/classify", "/nothing", "/v2/models/none/infer"])
-def test_a_refusal_is_not_lost_with_the_body_that_nobody_reads(server: Server, path: str):
-    """As nginx asks, with its default HTTP/1.0: it closes when the answer is complete."""
+def test_a_refusal_is_not_lost_with_the_unread_body(server: Server, path: str):
+    """Sends HTTP/1.0, nginx's default; the connection closes when the answer is complete."""
     size = 12_000_000
     for _ in range(5):
         with connect(server) as client:
@@ -98,7 +98,7 @@ def test_half_closed_clients_get_their_answer(server: Server):
             assert statuses(read_all(client)) == [200]
 
 
-def test_a_client_that_never_reads_is_given_up(server: Server):
+def test_a_client_that_never_reads_is_disconnected(server: Server):
     wait_for(lambda: connections_of(server).total() == 0, "others have gone")
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -117,8 +117,8 @@ def test_a_client_that_never_reads_is_given_up(server: Server):
     wait_for(lambda: connections_of(server).total() == 0, "its place is free")
 
 
-def test_a_client_that_never_reads_is_told_that_it_was_given_up(server: Server):
-    """It has sent all that it wants: only a reset tells it, and frees what the kernel holds."""
+def test_a_client_that_never_reads_gets_a_reset(server: Server):
+    """Only a reset tells such a client, and frees the kernel's memory."""
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", port_of(server)))
@@ -152,7 +152,7 @@ def test_refusals_of_the_parser_are_counted(server: Server):
     assert refusals(server, "malformed") == before + 1
 
 
-def test_disconnects_in_a_pipeline_are_not_the_server_s_fault(server: Server):
+def test_disconnects_in_a_pipeline_do_not_count_as_server_errors(server: Server):
     for _ in range(5):
         with connect(server) as client:
             client.sendall((post(len(PNG)) + PNG) * 3)
@@ -161,7 +161,7 @@ def test_disconnects_in_a_pipeline_are_not_the_server_s_fault(server: Server):
 
 
 def test_a_long_file_name_is_accepted(server: Server):
-    """255 Chinese characters, in both of the ways that browsers and clients send."""
+    """Sends a name of 255 Chinese characters in both forms that browsers and clients use."""
     name = "图" * 255
     encoded = "".join(f"%{byte:02X}" for byte in name.encode())
     part = (
@@ -186,7 +186,7 @@ def test_an_answer_does_not_grow_with_the_id_of_its_request(server: Server):
 
 
 @pytest.mark.parametrize(("trusted", "refused"), [("", 3), ("127.0.0.0/8", 0)])
-def test_who_a_client_is_says_only_a_trusted_proxy(
+def test_only_a_trusted_proxy_may_name_the_client(
     tmp_path: Path, tiny_store: Path, trusted: str, refused: int
 ):
     limits = {"CIFAR10_RATE_LIMIT": "0.001", "CIFAR10_TRUSTED_PROXIES": trusted}
@@ -202,7 +202,7 @@ def test_who_a_client_is_says_only_a_trusted_proxy(
         running.kill()
 
 
-def test_what_is_no_proxy_s_address_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_proxy_address_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
     assert read_settings().trusted_proxies == ("10.0.0.0/8", "::1")
     monkeypatch.setenv("CIFAR10_TRUSTED_PROXIES", "proxy.example.org")
@@ -210,7 +210,7 @@ def test_what_is_no_proxy_s_address_is_refused(monkeypatch: pytest.MonkeyPatch):
         read_settings()
 
 
-def test_defaults_of_a_launch_are_ours_and_what_is_given_is_kept():
+def test_a_launch_uses_our_defaults_and_keeps_given_options():
     launch = Launch.from_options({"fd": 3, "ssl_ciphers": "TLSv1"}, Settings())
     assert launch.keep_alive_seconds == KEEP_ALIVE_SECONDS == 75
     assert launch.ssl == {"ssl_ciphers": CIPHERS}
@@ -221,7 +221,7 @@ def test_defaults_of_a_launch_are_ours_and_what_is_given_is_kept():
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate and its key."""
+    """Create a self-signed certificate and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("the program openssl is not installed")
     cert, key = folder / "cert.pem", folder / "key.pem"
@@ -231,7 +231,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-def test_tls_takes_modern_clients_of_1_2_and_bounds_the_handshake(tmp_path: Path, tiny_store: Path):
+def test_tls_accepts_modern_1_2_clients_and_limits_the_handshake(tmp_path: Path, tiny_store: Path):
     cert, key = certificate(tmp_path)
     context = ssl.create_default_context(cafile=str(cert))
     context.check_hostname = False

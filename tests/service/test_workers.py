@@ -1,4 +1,4 @@
-"""Workers that die, connections that are shared out, and the end: real processes and signals."""
+"""Tests of workers with real processes and signals: crashes, spread of connections, shutdown."""
 
 import asyncio
 import concurrent.futures
@@ -78,7 +78,7 @@ def connections_of(server: Server) -> Counter[int]:
     )
 
 
-def test_connections_are_shared_out_evenly(server: Server):
+def test_connections_are_spread_evenly(server: Server):
     held = [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(CONNECTIONS)]
     try:
         wait_for(lambda: connections_of(server).total() == CONNECTIONS, "all are accepted")
@@ -89,21 +89,21 @@ def test_connections_are_shared_out_evenly(server: Server):
 
 
 def classify(url: str) -> int:
-    """The status of one request on a connection of its own; 0 without an answer."""
+    """Return the status of one request on a new connection; 0 without an answer."""
     try:
         return httpx.post(f"{url}/classify", content=PNG, timeout=30).status_code
     except httpx.TransportError:
         return 0
 
 
-def test_a_killed_worker_is_replaced_and_takes_only_its_own_requests(server: Server):
+def test_a_killed_worker_is_replaced_and_loses_only_its_own_requests(server: Server):
     before = workers_of(server)
     victim = min(before)
     with concurrent.futures.ThreadPoolExecutor(4) as callers:
         asked = [callers.submit(classify, server.url) for _ in range(200)]
         os.kill(victim, signal.SIGKILL)
         statuses = Counter(one.result() for one in asked)
-    # A caller has one request at a time: no more than all of them were in the killed worker.
+    # Each caller has one request at a time, so at most one per caller was in the killed worker.
     assert statuses[200] >= 200 - 4, statuses
     assert set(statuses) <= {200, 0}, statuses
     wait_for(lambda: len(workers_of(server) - {victim}) == 2, "there are two workers again")
@@ -112,7 +112,7 @@ def test_a_killed_worker_is_replaced_and_takes_only_its_own_requests(server: Ser
     assert httpx.get(f"{server.url}/readyz").json()["workers"] == {"ready": 2, "of": 2}
 
 
-def test_readiness_tells_of_a_worker_that_is_not_there(tiny_store: Path):
+def test_readiness_reports_a_missing_worker(tiny_store: Path):
     board = Board(2)
     here, there = (Place(board, board.take_row(process)) for process in (1, 2))
     settings = Settings(device="cpu", default_model="tiny_a")
@@ -138,7 +138,7 @@ def test_readiness_tells_of_a_worker_that_is_not_there(tiny_store: Path):
     assert both.json()["workers"] == {"ready": 2, "of": 2}
 
 
-def test_killing_the_supervisor_interrupts_nobody(server: Server):
+def test_killing_the_supervisor_interrupts_no_request(server: Server):
     old, workers = supervisor_of(server), workers_of(server)
     old.kill()
     refused = 0
@@ -152,7 +152,7 @@ def test_killing_the_supervisor_interrupts_nobody(server: Server):
     assert not workers & workers_of(server)
 
 
-def test_nothing_outlives_bentoml(server: Server):
+def test_no_process_outlives_bentoml(server: Server):
     processes = [supervisor_of(server), *supervisor_of(server).children()]
     assert processes[0].environ()[PARENT_VARIABLE] == str(server.process.pid)
     server.process.kill()
@@ -161,8 +161,8 @@ def test_nothing_outlives_bentoml(server: Server):
     assert alive == []
 
 
-def test_the_end_lets_accepted_work_finish(server: Server):
-    """A body that is on its way when SIGTERM comes is read, classified and answered."""
+def test_shutdown_finishes_accepted_requests(server: Server):
+    """A body that is arriving at the time of SIGTERM is read, classified and answered."""
     with socket.create_connection(("127.0.0.1", port_of(server)), timeout=30) as client:
         head = f"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: {len(PNG)}\r\n\r\n"
         client.sendall(head.encode() + PNG[:10])
@@ -179,7 +179,7 @@ def test_the_end_lets_accepted_work_finish(server: Server):
         httpx.get(f"{server.url}/livez")
 
 
-def test_the_end_comes_though_a_client_never_finishes(tmp_path: Path, tiny_store: Path):
+def test_shutdown_does_not_wait_for_a_client_that_never_finishes(tmp_path: Path, tiny_store: Path):
     server = Server(tmp_path, tiny_store, CIFAR10_DRAIN_SECONDS="1")
     try:
         server.wait_until_ready()
@@ -204,7 +204,7 @@ Supervisor(Board(1), fail, 1.0).run()
 """
 
 
-def test_a_worker_that_cannot_start_is_tried_ever_more_rarely():
+def test_a_worker_that_cannot_start_is_retried_at_growing_intervals():
     command = [sys.executable, "-c", FAILING]
     with subprocess.Popen(
         command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -214,7 +214,7 @@ def test_a_worker_that_cannot_start_is_tried_ever_more_rarely():
         process.terminate()
         assert process.wait(START_SECONDS) == 0
     pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    # What is promised is the least that it waits; a slow machine only makes it more.
+    # Only the minimum wait is guaranteed; a slow machine waits longer.
     for pause, promised in zip(pauses, (0.2, 0.4, 0.8, 1.6), strict=True):
         assert pause >= promised * 0.99
 
@@ -232,8 +232,8 @@ Supervisor(Board(1), serve, 1.0).run()
 """
 
 
-def test_a_supervisor_that_was_stopped_takes_that_for_no_signal():
-    """sigtimedwait() that is interrupted at its end returns a signal that never came."""
+def test_a_stopped_and_continued_supervisor_acts_on_no_signal():
+    """An interrupted sigtimedwait() may return a signal that was never sent."""
     command = [sys.executable, "-c", KEEPING]
     with subprocess.Popen(
         command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -360,7 +360,7 @@ def read_all(client: socket.socket) -> bytes:
         (b"no http at all\r\n\r\n", b"400"),
     ],
 )
-def test_a_head_that_never_ends_ends_the_connection(
+def test_a_head_that_never_ends_closes_the_connection(
     strict_server: Server, sent: bytes, status: bytes
 ):
     with socket.create_connection(("127.0.0.1", port_of(strict_server)), timeout=30) as client:
@@ -368,8 +368,8 @@ def test_a_head_that_never_ends_ends_the_connection(
         assert read_all(client).split(b" ")[1] == status
 
 
-def test_a_kept_connection_that_dribbles_is_ended(strict_server: Server):
-    """Empty lines are no request, and stop uvicorn's own timer."""
+def test_a_kept_connection_that_sends_only_empty_lines_is_closed(strict_server: Server):
+    """Empty lines are not a request, but they stop uvicorn's own timer."""
     with socket.create_connection(("127.0.0.1", port_of(strict_server)), timeout=30) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
         received = b""
@@ -381,20 +381,20 @@ def test_a_kept_connection_that_dribbles_is_ended(strict_server: Server):
 
 
 def refusals(server: Server, reason: str) -> float:
-    """How many the metrics tell of."""
+    """Return the number of refusals that the metrics report."""
     text = httpx.get(f"{server.url}/metrics").text
     found = re.search(rf'^cifar10_rejected_total{{reason="{reason}"}} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
-def test_connections_above_the_bound_are_told_so(strict_server: Server):
+def test_connections_above_the_limit_are_refused_with_the_reason(strict_server: Server):
     held: list[socket.socket] = []
     try:
         refused = b""
         for _ in range(12):
             one = socket.create_connection(("127.0.0.1", port_of(strict_server)), timeout=30)
             held.append(one)
-            # Not idle: such a one would make room for the next.
+            # Not idle, because an idle connection would be closed to make room for the next.
             one.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nPOST /classify HT")
             refused = one.recv(65536)
             if b" 200 " not in refused[:20]:

@@ -1,4 +1,4 @@
-"""``cifar10 serve``: what is checked before it starts, and how a terminal sees it."""
+"""Tests of ``cifar10 serve``: the checks before it starts, and its output on a terminal."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def event(message: str, process: int, level: str = "info", **more: object) -> st
     )
 
 
-def test_a_port_in_use_is_one_line_and_nothing_starts(
+def test_a_port_in_use_stops_startup_with_one_line(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setenv("CIFAR10_MODELS", str(tiny_store))
@@ -49,7 +49,7 @@ def test_a_port_in_use_is_one_line_and_nothing_starts(
         ("CIFAR10_MODELS", "/nowhere", "no model in /nowhere"),
     ],
 )
-def test_wrong_settings_and_models_are_one_line(
+def test_wrong_settings_and_models_stop_startup_with_one_line(
     variable: str, value: str, said: str, tiny_store: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setenv("CIFAR10_MODELS", str(tiny_store))
@@ -79,7 +79,7 @@ def test_the_log_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_server_that_ends_early_is_never_ready() -> None:
+def test_a_server_that_ends_early_is_never_reported_ready() -> None:
     output = io.StringIO()
     wait_until_ready(
         "Ready", ConsoleLog(output), "http://localhost:1", iter([False, True]).__next__
@@ -88,7 +88,7 @@ def test_a_server_that_ends_early_is_never_ready() -> None:
 
 
 def test_on_a_terminal_the_log_ends_with_the_address(tiny_store: Path, tmp_path: Path) -> None:
-    """A real server on a real pseudo-terminal, ended with Ctrl-C."""
+    """Uses a real server on a real pseudo-terminal, stopped with Ctrl-C."""
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
