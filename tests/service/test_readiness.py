@@ -15,7 +15,6 @@ from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import DigestMismatchError, ModelNotFoundError, SettingsError
 from cifar10.records import to_json
 from cifar10.store import ModelStore
-from service import settings as settings_module
 from service.edge import Edge
 from service.models import ModelSet, choose
 from service.settings import Settings, read_settings
@@ -206,10 +205,3 @@ def test_importing_the_service_imports_no_training_framework():
     loaded = set(json.loads(output.splitlines()[-1]))
     assert "bentoml" in loaded
     assert not loaded & {"tensorflow", "keras", "tf2onnx", "torch"}
-
-
-def test_the_readme_and_the_settings_list_the_same_settings():
-    table = [line for line in (settings_module.__doc__ or "").splitlines() if line[:1] == "|"]
-    named = {line.split("`")[1] for line in table[2:]}
-    assert named == {settings_module.PREFIX + name.upper() for name in Settings.model_fields}
-    assert "\n".join(table) in (PROJECT_ROOT / "README.md").read_text()
