@@ -1,3 +1,3 @@
-"""Turn a trained Keras model into a servable ONNX graph, and prove that it is the same model."""
+"""Convert a trained Keras model to a servable ONNX graph, and verify that both agree."""
 
 import cifar10  # noqa: F401 — turns telemetry off before ONNX Runtime is imported

@@ -1,7 +1,7 @@
-"""A Keras model to an ONNX graph that keeps the contract of :mod:`cifar10.card`.
+"""Convert a Keras model to an ONNX graph that keeps the contract of :mod:`cifar10.card`.
 
-Of the ways there are, tf2onnx over a ``tf.function`` is the one that works: Keras' own export gives
-a float input with a random name, and ``tf2onnx.convert.from_keras`` does not know Keras 3.
+Only tf2onnx over a ``tf.function`` works: Keras' own export produces a float input with a random
+name, and ``tf2onnx.convert.from_keras`` does not support Keras 3.
 """
 
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ from cifar10.errors import ExportError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 
 OPSET: Final = 18
-"""The highest that tf2onnx 1.17 writes."""
+"""Highest opset that tf2onnx 1.17 writes."""
 
 _BATCH: Final = "batch"
 
 
 def convert(model: keras.Model) -> onnx.ModelProto:
-    """Convert ``model``, with all shapes inferred and the full checker run.
+    """Convert ``model``, infer all shapes, and run the full checker.
 
     Args:
-        model: takes uint8 (N, 32, 32, 3), gives float32 (N, 10).
+        model: Keras model, uint8 (N, 32, 32, 3) → float32 (N, 10).
 
     Returns:
         A graph with one input, uint8 ``image`` (batch, 32, 32, 3), and one output, float32
         ``probabilities`` (batch, 10).
 
     Raises:
-        ExportError: Keras runs on another backend than TensorFlow, or the graph breaks the
+        ExportError: Keras' backend is not TensorFlow, or the graph breaks the
             contract.
     """
     if keras.backend.backend() != "tensorflow":
@@ -58,14 +58,14 @@ def convert(model: keras.Model) -> onnx.ModelProto:
                 input_signature=signature,
                 opset=OPSET,
             )
-    except Exception as error:  # tf2onnx raises whatever its rewriters stumble over
+    except Exception as error:  # tf2onnx's rewriters raise exceptions of any type
         message = f"tf2onnx cannot convert the model: {error}"
         raise ExportError(message) from error
     return _keep_contract(converted)
 
 
 def _freeze_normalisation(model: keras.Model) -> None:
-    """Make mean and variance constants: tf2onnx turns the tensors they are into graph inputs."""
+    """Make mean and variance constants, because tf2onnx turns their tensors into graph inputs."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
@@ -77,9 +77,9 @@ def _freeze_normalisation(model: keras.Model) -> None:
 def _scalar_adds_pushed() -> Iterator[None]:
     """Let tf2onnx move transposes past the addition of a scalar.
 
-    Its optimiser takes any constant added to a convolution for a bias and asks for its longest
-    dimension, which a scalar does not have (MobileNetV3's hard swish adds 3). It then gives up on
-    the whole graph, which keeps over a hundred transposes.
+    Its optimiser treats any constant added to a convolution as a bias and reads its longest
+    dimension, which a scalar does not have (MobileNetV3's hard swish adds 3). It then skips the
+    whole graph, which keeps over a hundred transposes.
     """
     handle = TransposeOptimizer._add_handler
 
@@ -98,7 +98,7 @@ def _scalar_adds_pushed() -> Iterator[None]:
 
 def _keep_contract(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
-    # A weight that tf2onnx could not freeze comes out as one more input, and only `run` would fail.
+    # A weight that tf2onnx could not freeze becomes an additional input, and only `run` would fail.
     if len(graph.input) != 1 or len(graph.output) != 1:
         message = (
             f"the graph has inputs {[value.name for value in graph.input]} and outputs "
@@ -128,7 +128,7 @@ def _keep_contract(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rename(graph: onnx.GraphProto, before: str, after: str) -> None:
-    """Rename a value wherever it is written or read."""
+    """Rename a value in all nodes that write or read it."""
     if before == after:
         return
     for node in graph.node:

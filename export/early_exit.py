@@ -1,15 +1,15 @@
-"""Leave the mirror image out where the image alone is answered for with confidence.
+"""Early exit: skip the mirror image if the prediction for the image alone is confident.
 
-A ``mirrored`` model answers for the mean of what it pools of the image and of its mirror image:
-twice the work, and for most images the same class. Here the image is looked at first; only where
-its own highest probability is below a threshold is the mirror image looked at too, and answered
-for the mean of both as before (an early exit: Teerapittayanon et al., arXiv 1709.01686; here the
-later exit is the second view). Of a batch, only the unsure images go on, in an ``If`` that is not
-entered where there are none, so that what one image is answered does not depend on the others.
+A ``mirrored`` model classifies the mean of the pooled features of the image and its mirror image.
+This is twice the work, and most images get the same class. Here the image is classified first. Only
+if its highest probability is below a threshold is the mirror image processed too, and the mean of
+both classified as before (an early exit: Teerapittayanon et al., arXiv 1709.01686; here the later
+exit is the second view). Only the uncertain images of a batch continue, in an ``If`` that is
+skipped if there are none. The result for one image does not depend on the others.
 
 ONNX Runtime fuses and packs the integer kernels inside the branch as it does outside (1.31; the
 weights are stored once and belong to the outer graph). On a GPU a condition waits for the device,
-and two views of an image cost hardly more than one: only variants for CPUs exit early.
+and two views cost hardly more than one, so only variants for CPUs exit early.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ from cifar10.labels import CLASS_COUNT
 from export.graph import GraphEditor, attributes
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Probabilities, 0.5 to 0.95, of which one is chosen."""
+"""Candidate thresholds for the probability, 0.5 to 0.95."""
 
 _QUANTISED: Final = ("QuantizeLinear", "DequantizeLinear")
 
@@ -33,13 +33,13 @@ _BATCH: Final = "batch"
 
 
 def looks_twice(model: onnx.ModelProto) -> bool:
-    """Whether the graph answers for the mean of the image and another view of it, one batch."""
+    """Return whether the graph classifies the mean of an image and a second view, in one batch."""
     graph = GraphEditor(model)
     return _views(graph) is not None and _mean_of_views(graph) is not None
 
 
 def exit_early(model: onnx.ModelProto, confidence: float) -> onnx.ModelProto:
-    """Look at the second view only where the first is answered for with less than ``confidence``.
+    """Process the second view only if the first view's highest probability is below ``confidence``.
 
     Args:
         model: one that :func:`looks_twice`, at any precision, its last dense layer and the softmax
@@ -105,23 +105,23 @@ def exit_early(model: onnx.ModelProto, confidence: float) -> onnx.ModelProto:
 
 
 def choose_exit(first: NDArray[np.float32], both: NDArray[np.float32]) -> EarlyExit | None:
-    """The least of :data:`THRESHOLDS` from which on no class changes; None where there is none.
+    """Return the lowest of :data:`THRESHOLDS` from which on no class changes, or None.
 
     Args:
-        first: probabilities for the first view alone, (N, 10): of validation images.
-        both: for both views, of the same images.
+        first: probabilities for the first view alone, (N, 10), on validation images.
+        both: probabilities for both views, on the same images.
     """
     sure = first.max(axis=1)
     changed = sure[first.argmax(axis=1) != both.argmax(axis=1)]
     least = float(changed.max()) if len(changed) else 0.0
     for threshold in THRESHOLDS:
-        if np.float32(threshold) > least:  # compared as the graph will compare them
+        if np.float32(threshold) > least:  # compare as the graph will
             return EarlyExit(threshold, float(np.mean(sure < np.float32(threshold))), len(sure))
     return None
 
 
 class _Parts:
-    """The parts of a graph that looks twice."""
+    """Parts of a graph with two views."""
 
     def __init__(self, graph: GraphEditor) -> None:
         found = _views(graph)
@@ -134,16 +134,16 @@ class _Parts:
             raise ExportError(message)
         self.views, self.mirrored = found
         self.mean = mean.output[0]
-        """What the head reads."""
+        """Input of the head."""
         self.pooled = _pooled(graph, mean)
-        """Of all views as one batch, (2N, channels)."""
+        """Pooled features of all views as one batch, (2N, channels)."""
         self.mirror = _between(graph, INPUT.name, self.mirrored)
         self.body = _between(graph, self.views, self.pooled)
         self.head = _between(graph, self.mean, OUTPUT.name)
 
 
 def _views(graph: GraphEditor) -> tuple[str, str] | None:
-    """The batch of both views, and the second of them; None where there is no such batch."""
+    """Return the batch of both views and its second half, or None without such a batch."""
     for node in graph.nodes:
         if node.op_type == "Concat" and attributes(node)["axis"] == 0 and len(node.input) == 2:
             first, second = node.input
@@ -153,7 +153,7 @@ def _views(graph: GraphEditor) -> tuple[str, str] | None:
 
 
 def _mean_of_views(graph: GraphEditor) -> onnx.NodeProto | None:
-    """The last mean before the answer, where it is over the first dimension."""
+    """Return the last mean before the output if it is over the first dimension."""
     node = graph.producer(OUTPUT.name)
     while node is not None and node.op_type != "ReduceMean":
         node = graph.producer(node.input[0]) if node.input else None
@@ -177,7 +177,7 @@ def _pooled(graph: GraphEditor, mean: onnx.NodeProto) -> str:
 
 
 def _between(graph: GraphEditor, start: str, end: str) -> list[onnx.NodeProto]:
-    """The nodes that make ``end`` of ``start`` and constants, in order."""
+    """Return the nodes that compute ``end`` from ``start`` and constants, in order."""
     needed, found = {end}, []
     for node in reversed(graph.nodes):
         if needed.intersection(node.output) and start not in node.output:
@@ -189,8 +189,10 @@ def _between(graph: GraphEditor, start: str, end: str) -> list[onnx.NodeProto]:
 def _copied(
     nodes: list[onnx.NodeProto], names: dict[str, str], prefix: str
 ) -> tuple[list[onnx.NodeProto], dict[str, str]]:
-    """Copies that read and write values of other names: those of ``names``, and ``prefix/NAME`` for
-    all that they make; returns the names too."""
+    """Return copies of nodes with renamed values, and the new names.
+
+    Values in ``names`` are renamed accordingly; computed values become ``prefix/NAME``.
+    """
     names = dict(names)
     copies = []
     for node in nodes:

@@ -1,6 +1,6 @@
-"""float16 inside, for GPUs: the same input and output, the softmax in float32.
+"""Convert to float16 for GPUs, with the same input and output and a float32 softmax.
 
-On a CPU ONNX Runtime casts back and forth, which is slower than float32.
+On a CPU, ONNX Runtime casts between both types, which is slower than float32.
 """
 
 from typing import Final
@@ -15,10 +15,10 @@ METHOD: Final = "float16 weights and arithmetic by onnxruntime.transformers; the
 
 
 def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with float16 inside; it still takes uint8 and gives float32.
+    """Convert ``model`` to float16; it still takes uint8 and returns float32.
 
     Raises:
-        ExportError: it cannot be converted, or what comes out does not pass ONNX's checks.
+        ExportError: the conversion fails, or the result does not pass ONNX's checks.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -26,7 +26,7 @@ def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         half = convert_float_to_float16(
             copy, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Softmax"]
         )
-    except Exception as error:  # it raises whatever a node makes it stumble over
+    except Exception as error:  # it raises exceptions of any type
         message = f"the graph cannot be converted to float16: {error}"
         raise ExportError(message) from error
     _sort(half.graph)
@@ -35,7 +35,7 @@ def convert_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _sort(graph: onnx.GraphProto) -> None:
-    """Put every node after those that make what it reads: the converter appends its casts."""
+    """Sort nodes topologically, because the converter appends its casts."""
     known = {"", *(tensor.name for tensor in (*graph.initializer, *graph.input))}
     waiting, ordered = list(graph.node), []
     while waiting:

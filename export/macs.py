@@ -15,13 +15,13 @@ _COUNTED: Final = ("Conv", "Gemm", "MatMul")
 
 
 def count_macs(model: onnx.ModelProto) -> int:
-    """MACs for one image; a graph that makes two of it is counted for both.
+    """Return the MACs for one image; a graph with two views counts both.
 
     Args:
-        model: only the batch, the first dimension, may be unknown in its shapes.
+        model: graph whose shapes are known except for the batch, the first dimension.
 
     Raises:
-        ExportError: a shape that is needed is not known.
+        ExportError: a required shape is unknown.
     """
     shapes = _shapes(_of_one_image(model).graph)
     total = 0
@@ -41,7 +41,7 @@ def count_macs(model: onnx.ModelProto) -> int:
 
 
 def _of_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy for a batch of one, its shapes inferred anew."""
+    """Return a copy for a batch of one, with its shapes inferred again."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     del single.graph.value_info[:]
@@ -69,7 +69,7 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
 def _known(
     shapes: dict[str, tuple[int | None, ...]], name: str, *, batched: bool
 ) -> tuple[int, ...]:
-    """The shape of ``name``; where it is ``batched`` and the batch not known, that is 1."""
+    """Return the shape of ``name``; for a ``batched`` value, an unknown batch counts as 1."""
     shape = shapes.get(name)
     if shape and batched:
         shape = (shape[0] or 1, *shape[1:])

@@ -1,4 +1,4 @@
-"""Prove that the graph in ONNX Runtime is the same model as the one in Keras."""
+"""Verify that the graph in ONNX Runtime agrees with the Keras model."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,26 +12,28 @@ from cifar10.errors import ExportError
 from cifar10.predictor import Predictor
 
 _OTHER_BATCH_SIZES: Final = (1, 7)
-"""Run besides the whole: a graph whose batch was frozen in, or that mixes images, shows here."""
+"""Additional batch sizes, which reveal a frozen batch dimension or mixing between images."""
 
 
 @dataclass(frozen=True)
 class ParityLimits:
-    """How far ONNX Runtime may be from Keras."""
+    """Allowed differences between ONNX Runtime and Keras."""
 
     image_count: int = 1_000
     max_absolute_difference: float = 1e-4
-    """Of probabilities, 0–1."""
+    """Maximum absolute difference of probabilities, 0–1."""
     top1_agreement: float = 1.0
-    """Lowest fraction of images on which both name the same class, and keep within the difference:
-    where the class may be another, so may its probability."""
+    """Minimum share of images with the same class and a difference within the limit.
+
+    An image whose class may differ may also differ in its probability.
+    """
 
 
 def limits_for(record: TrainingRecord) -> ParityLimits:
-    """What is accepted of the model that ``record`` describes.
+    """Return the limits for the model that ``record`` describes.
 
     Measured on fitted networks: EfficientNets differ by up to 1.3e-3, all others by up to 5e-5. A
-    network on random weights amplifies rounding and is sure of nothing (a ResNet50 differed by
+    network with random weights amplifies rounding and has low confidence (a ResNet50 differed by
     1.7e-4, an EfficientNetB3 by 2.1e-2 with the same class for every one of 1,000 images on a Xeon,
     and on an AMD EPYC, which adds up in another order, by 1 for one of them): it may differ by
     1e-3, an EfficientNet by 5e-2, and by anything on one image in a hundred.
@@ -51,14 +53,14 @@ def check_parity(
     description: str,
     limits: ParityLimits = ParityLimits(),
 ) -> Parity:
-    """Compare the two on real images, at several batch sizes.
+    """Compare both on real images, at several batch sizes.
 
     Args:
         model: the Keras model.
         predictor: the exported graph.
         images: uint8 (N, 32, 32, 3), RGB; the first ``limits.image_count`` are used.
-        description: which images these are, for the card.
-        limits: what is accepted.
+        description: description of the images, for the card.
+        limits: allowed differences.
 
     Raises:
         ExportError: they differ by more than the limits; the message gives the numbers.
@@ -86,6 +88,6 @@ def check_parity(
 
 
 def _differences(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest of each image."""
+    """Return the largest difference for each image."""
     largest: NDArray[np.float32] = np.abs(found - expected).max(axis=1)
-    return np.where(np.isnan(largest), np.float32(np.inf), largest)  # NaN compares as none
+    return np.where(np.isnan(largest), np.float32(np.inf), largest)  # NaN compares as no difference

@@ -1,4 +1,4 @@
-"""Rewrite a float graph into one that computes the same and that integer kernels run fast.
+"""Rewrite a float graph into an equivalent one that integer kernels run fast.
 
 Each rewrite was chosen by timing ONNX Runtime's CPU kernels on single images:
 
@@ -28,10 +28,10 @@ from cifar10.card import INPUT
 from export.graph import GraphEditor, attributes
 
 _ROUNDING: Final = 1e-4
-"""Grey levels that float32 may have moved an offset by."""
+"""Allowed float32 rounding of an offset, in grey levels."""
 
 _MOST_POOLED: Final = 4
-"""Pixels in a pooling window that is worth putting into a convolution's weights."""
+"""Maximum number of pixels in a pooling window that is merged into a convolution's weights."""
 
 _NCHW_TO_NHWC: Final = [0, 2, 3, 1]
 _NHWC_TO_NCHW: Final = [0, 3, 1, 2]
@@ -39,17 +39,17 @@ _NHWC_TO_NCHW: Final = [0, 3, 1, 2]
 
 @dataclass(frozen=True)
 class IntegerInput:
-    """The chain from the pixels to the first convolution: ``scale × (pixel − zero)``."""
+    """Chain from the pixels to the first convolution: ``scale × (pixel − zero)``."""
 
     pixels: str
-    """Where it begins: the image, or the image and its mirror image as one batch."""
+    """Name of the chain's input: the image, or the image and its mirror image as one batch."""
     nodes: tuple[str, ...]
     """Names of the nodes, from the cast to the transpose."""
     output: str
-    """What the chain makes: float (N, 3, 32, 32), the convolution's input."""
+    """Output of the chain: float (N, 3, 32, 32), the convolution's input."""
     scale: float
     zero_point: int
-    """0–255."""
+    """Zero point, 0–255."""
 
 
 def prepare(model: onnx.ModelProto) -> tuple[onnx.ModelProto, IntegerInput | None]:
@@ -162,8 +162,11 @@ def _reshape_by_flatten(graph: GraphEditor, reshape: onnx.NodeProto) -> None:
 
 
 def _integer_input(graph: GraphEditor) -> IntegerInput | None:
-    """Find the chain, and make its zero point whole: what that shifts all pixels by, at most half a
-    grey level, goes into the bias of the convolution."""
+    """Find the chain, and round its zero point to a whole number.
+
+    The resulting shift of all pixels, at most half a grey level, goes into the bias of the
+    convolution.
+    """
     pixels = _pixels(graph)
     chain = _chain(graph, pixels, ("Cast", "Mul", "Add", "Transpose", "Conv"))
     if chain is None:
@@ -195,7 +198,7 @@ def _integer_input(graph: GraphEditor) -> IntegerInput | None:
 
 
 def _pixels(graph: GraphEditor) -> str:
-    """The image's name, or that of the batch it makes with its mirror image."""
+    """Return the image's name, or the name of its batch with its mirror image."""
     for node in graph.nodes:
         if node.op_type == "Concat" and INPUT.name in node.input:
             return str(node.output[0])
@@ -203,7 +206,7 @@ def _pixels(graph: GraphEditor) -> str:
 
 
 def _chain(graph: GraphEditor, value: str, op_types: Sequence[str]) -> list[onnx.NodeProto] | None:
-    """The nodes of these types that follow one another from ``value`` on, each the only reader."""
+    """Return nodes of these types that follow each other from ``value``, each the only reader."""
     found = []
     for op_type in op_types:
         node = graph.reader(value)

@@ -1,7 +1,7 @@
-"""Export one trained model: convert, prove, describe, and only then write.
+"""Export one trained model: convert, verify, describe, then write.
 
-Everything is checked on bytes in memory. Files are changed in an order that never leaves a card
-beside a graph that it does not describe: the old card goes, the graph comes, the new card is last.
+Everything is checked in memory. The files are changed in an order that never leaves a card with a
+graph that it does not describe: the old card is removed, the graph written, then the new card.
 """
 
 import hashlib
@@ -45,23 +45,26 @@ from export.parity import ParityLimits, check_parity, limits_for
 logger = logging.getLogger(__name__)
 
 GOLDEN_ROOM: Final = 10
-"""How many parity limits a golden answer may be off: room for another processor's or a GPU's
-arithmetic, and still far from what a wrong file, input layout or broken kernel gives."""
+"""Allowed error of a golden answer, in multiples of the parity limit.
+
+It allows for another processor's or a GPU's arithmetic, and is still far below the error of a wrong
+file, input layout or broken kernel.
+"""
 
 
 def export_model(
     name: str, store: ModelStore, dataset: Dataset, limits: ParityLimits | None = None
 ) -> ModelCard:
-    """Export ``name``: leaves ``model.onnx``, then ``card.json``.
+    """Export ``name``: write ``model.onnx``, then ``card.json``.
 
     Args:
-        name: of a finished training in ``store``.
+        name: name of a finished training in ``store``.
         store: the model store.
-        dataset: its validation images are the ones on which parity is checked.
-        limits: how exactly ONNX Runtime must repeat Keras; None takes those of its architecture.
+        dataset: data set whose validation images are used to check parity.
+        limits: allowed differences from Keras; None: those of the architecture.
 
     Raises:
-        ModelNotFoundError: there is no finished training of that name.
+        ModelNotFoundError: there is no finished training with that name.
         InvalidCardError: ``training.json`` is not a training record, or another model's.
         DigestMismatchError: ``model.keras`` is not the file that was trained.
         ExportError: the graph breaks the contract or parity. What was in the store stays as it was.

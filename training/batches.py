@@ -1,11 +1,11 @@
-"""Give Keras its arrays without a wait at the end of every epoch.
+"""Feed arrays to Keras without a delay at the end of every epoch.
 
-Keras feeds arrays through a ``tf.data`` pipeline that tunes itself. The thread that does so sleeps
-for 10 ms, then for twice as long each time, up to a minute; and when the last batch has been taken,
-the pipeline is mostly not taken down before that thread has woken up (TensorFlow 2.21). So most
-calls of ``fit``, ``evaluate`` and ``predict`` lasted until the next of 0.01 × (2ⁿ − 1) seconds: an
-epoch's 60 s of work could become 82. Here the pipeline is the same but for the tuning; a test holds
-that what is trained is the same to the bit. Other backends than TensorFlow get the arrays.
+Keras feeds arrays through a self-tuning ``tf.data`` pipeline. The tuning thread sleeps for 10 ms,
+then twice as long each time, up to a minute. After the last batch, the shutdown of the pipeline
+usually waits for that thread to wake up (TensorFlow 2.21). So most calls of ``fit``, ``evaluate``
+and ``predict`` lasted until the next of 0.01 × (2ⁿ − 1) seconds: an epoch's 60 s of work could take
+82 s. This pipeline is the same without tuning; a test checks that the trained model is identical to
+the bit. Backends other than TensorFlow get the arrays themselves.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _AHEAD: Final = 2
-"""Batches that are ready before they are asked for."""
+"""Number of batches prepared in advance."""
 
 
 def fit(
@@ -29,11 +29,11 @@ def fit(
     """Train for one epoch, in the order of ``inputs``.
 
     Args:
-        model: compiled.
-        inputs: (N, ...).
-        targets: as the model's loss takes them, (N,) or (N, 10).
-        batch_size: images a step; the last takes what is left.
-        callbacks: Keras' own.
+        model: compiled model.
+        inputs: array (N, ...).
+        targets: targets for the model's loss, (N,) or (N, 10).
+        batch_size: images a step; the last step may have fewer.
+        callbacks: Keras callbacks.
 
     Returns:
         The loss and the metrics of the epoch, by name.
@@ -51,13 +51,13 @@ def fit(
 def evaluate(
     model: keras.Model, inputs: NDArray[Any], targets: NDArray[Any], batch_size: int
 ) -> dict[str, float]:
-    """The loss and the metrics by name; arguments as those of :func:`fit`."""
+    """Return the loss and the metrics by name; arguments are as for :func:`fit`."""
     found = model.evaluate(**_fed(inputs, targets, batch_size), verbose=0, return_dict=True)
     return {name: float(value) for name, value in found.items()}
 
 
 def predict(model: keras.Model, inputs: NDArray[Any], batch_size: int) -> NDArray[Any]:
-    """What the model answers for ``inputs``, (N, ...), in their order."""
+    """Return the model's outputs for ``inputs``, (N, ...), in order."""
     return np.asarray(model.predict(**_fed(inputs, None, batch_size), verbose=0))
 
 
@@ -70,10 +70,10 @@ def _fed(inputs: NDArray[Any], targets: NDArray[Any] | None, batch_size: int) ->
 
 
 def _untuned(arrays: tuple[NDArray[Any], ...], batch_size: int) -> Any:
-    """A ``tf.data.Dataset`` of the arrays' batches, in order.
+    """Return a ``tf.data.Dataset`` of the arrays' batches, in order.
 
-    The arrays are elements of it, as in Keras' own, and not captured by the function that cuts out
-    the batches: those were freed only some epochs later.
+    The arrays are elements of the data set, as in Keras, instead of captures of the batching
+    function, because captured arrays were freed only some epochs later.
     """
     import tensorflow as tf
 

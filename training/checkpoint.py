@@ -1,8 +1,8 @@
-"""The checkpoint of an unfinished training, whole after kill -9 at any moment.
+"""Checkpoint of an unfinished training, consistent after kill -9 at any time.
 
 ``models/<name>/checkpoint/`` holds the model after the latest epoch (weights and optimizer) and
 after the best one, and ``state.json``, which names both files with their digests. It is written
-last: whatever it names is complete, and whatever it does not name is left over and removed.
+last, so the files it names are complete; any other file is a leftover and is removed.
 """
 
 import os
@@ -26,7 +26,7 @@ _STATE_FILE: Final = "state.json"
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A file in the checkpoint's folder."""
+    """A model file in the checkpoint's folder."""
 
     file: str
     sha256: str
@@ -34,11 +34,11 @@ class SavedModel:
 
 @dataclass(frozen=True)
 class State:
-    """``state.json``: how far a training has come."""
+    """Content of ``state.json``: the progress of a training."""
 
     schema_version: int
     identity: dict[str, Any]
-    """What is trained on what; see :func:`check_identity`."""
+    """Identity of the training: recipe and data; see :func:`check_identity`."""
     history: tuple[EpochRow, ...]
     resumed: int
     latest: SavedModel
@@ -52,10 +52,10 @@ class Checkpoint:
         self.folder = folder
 
     def read(self) -> State | None:
-        """The state, or None when nothing was saved yet.
+        """Return the state, or None if nothing was saved yet.
 
         Raises:
-            StoreError: it is damaged, or the files it names are; says to start again.
+            StoreError: the state or a file it names is damaged; advises a restart.
         """
         try:
             text = (self.folder / _STATE_FILE).read_bytes()
@@ -76,7 +76,7 @@ class Checkpoint:
         return state
 
     def mark_resumed(self, state: State) -> State:
-        """Count one more interruption, on disk at once so that the next one cannot lose it."""
+        """Count one more interruption, written to disk immediately so that it cannot be lost."""
         resumed = replace(state, resumed=state.resumed + 1)
         write_atomic(self.folder / _STATE_FILE, to_json(resumed))
         return resumed
@@ -109,14 +109,14 @@ class Checkpoint:
         return state
 
     def load(self, saved: SavedModel, *, compiled: bool) -> keras.Model:
-        """A saved model; ``compiled`` brings its optimizer with it."""
+        """Load a saved model; ``compiled`` includes its optimizer."""
         return keras.saving.load_model(self.folder / saved.file, compile=compiled)
 
     def write_model(self, model: keras.Model, path: Path) -> str:
-        """Write a ``.keras`` file so that no crash leaves half of one; returns its SHA-256.
+        """Write a ``.keras`` file atomically and return its SHA-256.
 
-        It is written inside the checkpoint's folder and then moved to ``path``, so that what a
-        crash leaves over is cleared with the checkpoint.
+        It is written inside the checkpoint's folder and then moved to ``path``, so that leftovers
+        of a crash are removed with the checkpoint.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".saving-") as scratch:
@@ -129,7 +129,8 @@ class Checkpoint:
         return digest
 
     def remove(self) -> None:
-        """Remove the folder, the state first: half a checkpoint is none, not a damaged one."""
+        """Remove the folder, the state first, so that a partial removal is not a damaged
+        checkpoint."""
         (self.folder / _STATE_FILE).unlink(missing_ok=True)
         if self.folder.is_dir():
             shutil.rmtree(self.folder)
@@ -143,7 +144,7 @@ class Checkpoint:
 
 
 def check_identity(where: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Refuse to take one training for another.
+    """Raise an error unless both identities describe the same training.
 
     Raises:
         RecipeError: they differ; the message names each difference.

@@ -1,8 +1,8 @@
-"""What a recipe's teacher says of the training images: computed once, and kept.
+"""A teacher's answers for the training images: computed once and cached.
 
-The teacher is asked as it was exported, through ONNX Runtime: what it knows is in ``model.onnx``,
-and nothing of how it was trained is needed. Its answers are in ``<cache>/targets``, under a name
-that says of which teacher and which images they are; zip's checksums guard them.
+The exported teacher runs in ONNX Runtime, so only its ``model.onnx`` is needed. Its answers are
+cached in ``<cache>/targets`` under a name that identifies the teacher and the images. The checksums
+of zip detect damage.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ from training.recipes.schema import Distillation, Recipe
 _FORMAT_VERSION: Final = 1
 _BATCH: Final = 64
 _LEAST: Final = 1e-8
-"""A probability of nothing has no logarithm."""
+"""Lower bound of probabilities, because log(0) is undefined."""
 
 Told = Callable[[int, int], None]
-"""Told how many images are done, and of how many."""
+"""Callback with the number of finished images and the total."""
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model in the store that answers for a recipe."""
+    """A model in the store that teaches a recipe."""
 
     record: TeacherRecord
     stored: StoredModel
@@ -48,13 +48,13 @@ class Teacher:
         root: Path,
         progress: Told = lambda done, total: None,
     ) -> NDArray[np.float32]:
-        """Its part of the target for each training image: float32 (N, 10), rows summing to 1.
+        """Return the teacher's part of the targets: float32 (N, 10), rows summing to 1.
 
         Args:
-            distillation: how its answers are softened.
-            dataset: whose training images it is asked about.
-            root: where its answers are kept.
-            progress: told while it is asked.
+            distillation: settings for softening the answers.
+            dataset: data set with the training images.
+            root: cache folder for the answers.
+            progress: receives the progress.
         """
         key = f"{_FORMAT_VERSION} {self.record.sha256} {dataset.record.fingerprint} "
         key += str(len(dataset.train.labels))
@@ -82,10 +82,11 @@ class Teacher:
 
 
 def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
-    """The recipe's teacher; None where it has none.
+    """Return the recipe's teacher, or None if it has none.
 
     Raises:
-        RecipeError: it is not in the store, or not exported, or may not teach; says what makes it.
+        RecipeError: the teacher is not in the store, not exported, or not allowed; says how to
+            make it.
     """
     if recipe.distillation is None:
         return None
@@ -105,7 +106,7 @@ def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
 
 
 def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Probabilities, float32 (N, 10), at another temperature; rows sum to 1."""
+    """Return probabilities, float32 (N, 10), at another temperature; rows sum to 1."""
     raised = np.log(np.maximum(probabilities, _LEAST)) / temperature
     raised = np.exp(raised - raised.max(axis=1, keepdims=True))
     result: NDArray[np.float32] = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -113,7 +114,7 @@ def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[
 
 
 def _read(path: Path, count: int) -> NDArray[np.float32] | None:
-    """What was kept; None where that is nothing, or not what it should be."""
+    """Return the cached answers, or None if there are none or they do not match."""
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as kept:
             answers: NDArray[np.float32] = kept["answers"]

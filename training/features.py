@@ -1,11 +1,11 @@
-"""The feature cache: a frozen network is run over the images once, not once per epoch.
+"""Feature cache: a frozen network runs once over the images instead of once per epoch.
 
 ``<cache>/features/<digest of the key>/`` holds float16 features of the training and validation
 images, to be memory-mapped, and ``entry.json``: the whole key, how many rows are done and, once all
-are, each file's SHA-256. Killed at any moment, an extraction goes on at the last whole block. What
-does not match its key, its size or its digests is thrown away and made again.
+are, each file's SHA-256. An interrupted extraction continues from the last whole block. An
+entry that does not match its key, size or digests is discarded and computed again.
 
-Half precision keeps 11 bits: features come back within 0.05 % of what the network gave.
+Half precision keeps 11 bits: features are within 0.05 % of the network's outputs.
 """
 
 import hashlib
@@ -32,56 +32,56 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION: Final = 1
 
 BLOCK: Final = 2_048
-"""Images between two points at which an interrupted extraction goes on."""
+"""Number of images between the points at which an extraction can resume."""
 
 EXTRACTION_BATCH: Final = 256
-"""Images that the frozen network takes at once."""
+"""Batch size of the frozen network."""
 
 _ENTRY_FILE: Final = "entry.json"
 
 _SPLITS: Final = ("train", "validation")
 
 ExtractionProgress = Callable[[int, int], None]
-"""Told how many images are done, and of how many."""
+"""Callback with the number of finished images and the total."""
 
 
 @dataclass(frozen=True)
 class FeatureKey:
-    """All that decides what the features are."""
+    """Key of a cache entry: everything that determines the features."""
 
     format_version: int
     backbone: str
     weights_sha256: str
-    """Over the frozen part's weights in memory."""
+    """Digest of the frozen part's weights in memory."""
     layer: str
-    """Whose output the features are."""
+    """Name of the layer whose outputs are the features."""
     preprocessing: str
     resolution: int
     dataset_fingerprint: str
     train_count: int
     validation_count: int
-    """The dataset's first so many: a smoke form takes fewer."""
+    """Number of validation images, from the first on; a smoke form uses fewer."""
     keras: str
     backend: str
 
 
 @dataclass(frozen=True)
 class Features:
-    """float16 (N, ...), memory-mapped, in the order of the dataset's splits."""
+    """Cached features, float16 (N, ...), memory-mapped, in the order of the dataset's splits."""
 
     train: NDArray[np.float16]
     validation: NDArray[np.float16]
     seconds: float
-    """What computing them took, over all interruptions, whenever it was."""
+    """Time to compute them, over all interruptions."""
 
 
 @dataclass(frozen=True)
 class _Entry:
     key: FeatureKey
     rows: dict[str, int]
-    """Split → rows that are on disk."""
+    """Number of rows on disk, by split."""
     sha256: dict[str, str]
-    """Split → digest of its file; empty until all rows are there."""
+    """Digest of each split's file; empty until all rows are on disk."""
     seconds: float
 
 
@@ -92,14 +92,14 @@ def extract_features(
     dataset: Dataset,
     progress: ExtractionProgress = lambda done, total: None,
 ) -> Features:
-    """The features under ``root``; computed, or computed on, where they are not there yet.
+    """Return the features under ``root``, computing the missing ones.
 
     Args:
-        root: the cache's folder; made if need be.
-        key: what the features are.
-        frozen: uint8 (N, 32, 32, 3) → one tensor of features.
-        dataset: whose training and validation images are taken.
-        progress: told after every block.
+        root: cache folder; created if missing.
+        key: key of the features.
+        frozen: network, uint8 (N, 32, 32, 3) → one tensor of features.
+        dataset: data set with the training and validation images.
+        progress: receives the progress after every block.
 
     Raises:
         RecipeError: a feature is not finite, or too large for half precision.
@@ -199,7 +199,7 @@ def _write(folder: Path, entry: _Entry) -> None:
 
 def _halved(features: NDArray[np.float32], key: FeatureKey) -> NDArray[np.float16]:
     highest = float(np.abs(features).max())
-    if not highest <= float(np.finfo(np.float16).max):  # NaN is not
+    if not highest <= float(np.finfo(np.float16).max):  # NaN compares as false
         message = (
             f"a feature of {key.backbone} after {key.layer} is {highest:g}, too large for half "
             "precision or not a number: the weights do not go with the preprocessing"

@@ -1,4 +1,4 @@
-"""What each epoch gave, and what follows from it: the best epoch, and whether to stop.
+"""Results of each epoch, the best epoch, and when to stop.
 
 Pure functions over the rows, so that a resumed training decides exactly as an uninterrupted one.
 """
@@ -14,36 +14,38 @@ from training.recipes.schema import Phase
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch: a line of ``history.csv``."""
+    """Results of one epoch: a line of ``history.csv``."""
 
     epoch: int
-    """1-based, counted over all phases."""
+    """Number of the epoch, from 1, over all phases."""
     loss: float
-    """Cross-entropy in nats, averaged over the epoch while the weights changed; likewise
-    ``accuracy``, a fraction 0–1."""
+    """Mean cross-entropy in nats over the epoch while the weights changed.
+
+    ``accuracy`` is averaged likewise, a fraction 0–1.
+    """
     accuracy: float
     validation_loss: float
-    """On the weights at the epoch's end; likewise ``validation_accuracy``."""
+    """Loss with the weights at the epoch's end; likewise ``validation_accuracy``."""
     validation_accuracy: float
     seconds: float
-    """Training and validation, wall clock."""
+    """Wall-clock time of training and validation."""
     learning_rate: float
     phase: str
 
 
 def best_epoch(history: Sequence[EpochRow]) -> int:
-    """The epoch with the highest validation accuracy; the earlier one of equals.
+    """Return the epoch with the highest validation accuracy; of equal ones the earliest.
 
     Raises:
-        ValueError: no epochs.
+        ValueError: there are no epochs.
     """
     return max(history, key=lambda row: (row.validation_accuracy, -row.epoch)).epoch
 
 
 def phase_is_over(history: Sequence[EpochRow], phase: Phase) -> bool:
-    """Whether ``phase`` has run its epochs or its patience.
+    """Return whether ``phase`` has used up its epochs or its patience.
 
-    Patience runs from the best epoch so far, or from the phase's start when that came earlier.
+    Patience counts from the best epoch so far, or from the phase's start if that epoch was earlier.
     """
     rows = [row for row in history if row.phase == phase.name]
     if not rows:
@@ -53,7 +55,7 @@ def phase_is_over(history: Sequence[EpochRow], phase: Phase) -> bool:
 
 
 def history_csv(history: Sequence[EpochRow]) -> str:
-    """``history.csv``: a header line, then one line per epoch, numbers unrounded."""
+    """Return ``history.csv``: a header line, then one line per epoch, numbers unrounded."""
     buffer = io.StringIO()
     names = [field.name for field in dataclasses.fields(EpochRow)]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")

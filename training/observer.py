@@ -1,4 +1,4 @@
-"""What a training tells whoever is watching."""
+"""Observer of a training's progress."""
 
 from collections.abc import Sequence
 
@@ -7,25 +7,25 @@ from training.recipes.schema import Phase
 
 
 class Observer:
-    """Told what happens, in this order; this one ignores it all."""
+    """Observer whose methods are called in this order; this one ignores the calls."""
 
     def resumed(self, history: Sequence[EpochRow]) -> None:
-        """The training goes on after the last epoch of ``history``."""
+        """Report that the training continues after the last epoch of ``history``."""
 
     def features_extracted(self, done: int, total: int) -> None:
-        """A frozen network has been run over ``done`` of ``total`` images, for the cache."""
+        """Report that a frozen network has processed ``done`` of ``total`` images."""
 
     def teacher_asked(self, done: int, total: int) -> None:
-        """A recipe's teacher has answered for ``done`` of ``total`` images."""
+        """Report that a recipe's teacher has classified ``done`` of ``total`` images."""
 
     def epoch_started(self, phase: Phase, epoch: int, steps: int) -> None:
-        """Epoch ``epoch`` (1-based, over all phases) starts; it has ``steps`` batches."""
+        """Report the start of epoch ``epoch`` (from 1, over all phases) with ``steps`` batches."""
 
     def step_finished(self, step: int, loss: float, accuracy: float) -> None:
-        """``step`` (1-based) of the epoch is done; the two are averages over the epoch so far."""
+        """Report the end of ``step`` (from 1); the figures are means over the epoch so far."""
 
     def epoch_finished(self, row: EpochRow, *, best: bool) -> None:
-        """An epoch is done and its checkpoint written."""
+        """Report that an epoch is done and its checkpoint written."""
 
     def evaluating(self, split: str) -> None:
-        """All epochs are done; the kept weights are evaluated on ``split``."""
+        """Report that all epochs are done and the kept weights are being evaluated on ``split``."""

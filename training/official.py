@@ -1,4 +1,4 @@
-"""The official CIFAR-10 archive, through Keras."""
+"""Download of the official CIFAR-10 archive through Keras."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ def download_official() -> RawArrays:
     """Download the official archive (170 MB, checked and cached by Keras) and read it.
 
     Raises:
-        DatasetNotFoundError: it cannot be downloaded; says how to name a copy instead.
+        DatasetNotFoundError: the download failed; says how to name a copy instead.
     """
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()

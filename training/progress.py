@@ -1,4 +1,4 @@
-"""A training as a person at a terminal sees it: a bar for the epoch, a line for each one done."""
+"""Terminal display of a training: a bar for the epoch, and a line for each finished one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +20,8 @@ from training.recipes.schema import Phase
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Progress]:
-    """A bar that disappears when done, and is not drawn where output is not a terminal."""
-    # Where output is a file or a pipe, a bar would be thousands of lines.
+    """Return a bar that disappears when done, and is not drawn if output is not a terminal."""
+    # In a file or a pipe, a bar would be thousands of lines.
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -37,7 +37,7 @@ def progress_bar(console: Console) -> Iterator[Progress]:
 
 @contextmanager
 def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar for decoding the dataset; it appears with the first image decoded."""
+    """Show a bar for decoding the data set; it appears with the first decoded image."""
     with progress_bar(console) as bar:
         task: TaskID | None = None
 
@@ -52,7 +52,7 @@ def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def training_progress(console: Console) -> Iterator[Observer]:
-    """An observer that draws what it is told."""
+    """Return an observer that displays the progress."""
     with progress_bar(console) as bar:
         yield _Drawing(console, bar)
 

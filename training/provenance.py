@@ -1,4 +1,4 @@
-"""Where a training ran, from which code and with which libraries."""
+"""Provenance of a training: machine, code and library versions."""
 
 import importlib.metadata
 import platform
@@ -12,13 +12,13 @@ from cifar10.environment import PROJECT_ROOT
 from cifar10.machine import cpu_name, usable_cores
 
 _PACKAGES: Final = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",)}
-"""Keras backend → the distributions that could provide it (otherwise, its own name)."""
+"""Distributions that may provide a Keras backend, by backend (default: the backend's name)."""
 
 
 def git_commit() -> str:
-    """The project's commit, ``-dirty`` when its code was changed since, ``unknown`` without git.
+    """Return the project's commit: ``-dirty`` if its code was changed, ``unknown`` without git.
 
-    Only the packages that training runs count.
+    Only changes to the packages used in training count.
     """
     commit = _git("rev-parse", "HEAD")
     if commit is None:
@@ -28,7 +28,7 @@ def git_commit() -> str:
 
 
 def hardware() -> str:
-    """The processor's model, the cores this process may use, and GPUs that Keras sees."""
+    """Return the processor's model, the usable cores, and the GPUs that Keras finds."""
     parts = [f"{cpu_name()}, {usable_cores()} cores"]
     gpus = keras.distribution.list_devices("gpu")
     if gpus:
@@ -37,7 +37,7 @@ def hardware() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Name → version of Python, Keras, its backend and NumPy."""
+    """Return the versions of Python, Keras, its backend and NumPy, by name."""
     backend = keras.backend.backend()
     versions = {
         "python": platform.python_version(),

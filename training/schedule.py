@@ -1,4 +1,4 @@
-"""The learning rate at each step, from the step's number alone: a resumed training has the same."""
+"""Learning rate as a function of the step number, so that a resumed training repeats it."""
 
 import math
 
@@ -6,9 +6,9 @@ from training.recipes.schema import Phase
 
 
 def learning_rate(phase: Phase, step: int, steps: int) -> float:
-    """The learning rate for ``step`` (0-based) of the phase's ``steps``.
+    """Return the learning rate for ``step`` (from 0) of the phase's ``steps``.
 
-    Without a schedule it is the phase's own throughout.
+    Without a schedule, it is the phase's constant rate.
     """
     schedule = phase.schedule
     if schedule is None:

@@ -1,4 +1,4 @@
-"""Cut a dataset down: to what a recipe is trained on, or so that it can be walked in seconds."""
+"""Reduce a data set to the images a recipe needs, or to a few for a smoke test."""
 
 import dataclasses
 
@@ -11,8 +11,11 @@ from training.recipes.schema import Recipe, Smoke, smoke_form
 def cut_down(
     recipe: Recipe, dataset: Dataset, *, smoke: bool, weights: WeightsChoice
 ) -> tuple[Recipe, Dataset]:
-    """What is really trained, and on what: the smoke form where it is asked for, and where a
-    backbone's weights are random, for what such a model costs does not depend on its training."""
+    """Return the recipe and data set to train with.
+
+    The smoke form is used on request, and if a backbone's weights are random, because the cost of
+    such a model does not depend on its training.
+    """
     random = weights.random and isinstance(recipe.architecture, Backbone)
     if recipe.train_images is not None:
         train = _first(dataset.train, recipe.train_images)
@@ -23,7 +26,7 @@ def cut_down(
 
 
 def smoke_dataset(dataset: Dataset, smoke: Smoke) -> Dataset:
-    """The first images of each split; they are in hash order, so the classes are mixed."""
+    """Return the first images of each split; they are in hash order, so the classes are mixed."""
     return _of(
         _first(dataset.train, smoke.train_images),
         _first(dataset.validation, smoke.evaluation_images),
@@ -33,7 +36,7 @@ def smoke_dataset(dataset: Dataset, smoke: Smoke) -> Dataset:
 
 
 def _of(train: Split, validation: Split, test: Split, record: DatasetRecord) -> Dataset:
-    """These splits, and the record with how many images are in them."""
+    """Return a data set with these splits, with their image counts in its record."""
     record = dataclasses.replace(
         record,
         train_count=len(train.labels),

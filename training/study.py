@@ -1,7 +1,7 @@
-"""Train many recipes, one after another; a failure is a row, not the end.
+"""Train many recipes in turn; a failure becomes a row and the rest continue.
 
-Whatever is finished is left alone and whatever was interrupted goes on, so that the same command
-completes a study that was killed at any moment.
+Finished models are skipped and interrupted ones continue, so that the same command completes a
+study that was killed at any time.
 """
 
 import logging
@@ -35,30 +35,30 @@ class Planned:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """What came of one model: a record, or an error."""
+    """Result of one model: a record, or an error."""
 
     name: str
     record: TrainingRecord | None
     error: str | None
     already_there: bool
     seconds: float
-    """Wall clock of this run, computing features included."""
+    """Wall-clock time of this run, including the computation of features."""
 
 
 class StudyObserver(Observer):
-    """An observer that is also told which model comes next."""
+    """Observer that is also notified of the models."""
 
     def model_started(self, planned: Planned, number: int, count: int) -> None:
-        """Model ``number`` (1-based) of ``count`` is next."""
+        """Report that model ``number`` (from 1) of ``count`` is next."""
 
     def model_finished(self, row: StudyRow) -> None:
-        """A model is done, or has failed."""
+        """Report that a model is done or has failed."""
 
 
 def plan(recipes: Sequence[Recipe], seeds: Sequence[int], *, smoke: bool = False) -> list[Planned]:
-    """Every recipe with every seed, the seeds outermost: a whole table comes first.
+    """Return every recipe with every seed; all recipes of one seed come before the next seed.
 
-    A model is named after its recipe; ``_smoke`` and, but for seed 0, ``_seed<N>`` are added.
+    A model is named after its recipe, with ``_smoke`` and, except for seed 0, ``_seed<N>`` added.
     """
     return [
         Planned(
@@ -81,16 +81,16 @@ def run_study(
     observer: StudyObserver = StudyObserver(),
     train_one: Callable[..., Outcome] = train,
 ) -> list[StudyRow]:
-    """Train all that is planned.
+    """Train all planned models.
 
     Args:
-        planned: the models, in order.
-        dataset: the whole dataset.
-        store: where they go.
+        planned: planned models, in order.
+        dataset: the whole data set.
+        store: model store to write to.
         smoke: train each recipe's smoke form, on its few images.
-        weights: of the backbones.
-        observer: told what happens.
-        train_one: trains one; :func:`training.run.train`.
+        weights: weights of the backbones.
+        observer: receives the progress.
+        train_one: trains one model, as :func:`training.run.train` does.
     """
     rows = []
     for number, one in enumerate(planned, 1):
@@ -109,12 +109,12 @@ def run_study(
             record, already_there = outcome.record, outcome.already_there
         except Cifar10Error as expected:
             error = str(expected)
-        except Exception as unexpected:  # out of memory, say: the other models can still be had
+        except Exception as unexpected:  # such as out of memory; the others may succeed
             logger.exception("%s failed", one.name)
             error = f"{type(unexpected).__name__}: {unexpected}"
         seconds = time.perf_counter() - started
         row = StudyRow(one.name, record, error, already_there, seconds)
         rows.append(row)
         observer.model_finished(row)
-        keras.backend.clear_session()  # or the graphs of all models would stay in memory
+        keras.backend.clear_session()  # otherwise the graphs of all models would stay in memory
     return rows

@@ -26,7 +26,7 @@ def study(
     smoke: bool,
     weights: WeightsChoice,
 ) -> bool:
-    """Train ``recipes`` with each of ``seeds`` and print a table; whether all succeeded."""
+    """Train ``recipes`` with each of ``seeds`` and print a table; return whether all succeeded."""
     planned = plan(recipes, seeds, smoke=smoke)
     with progress_bar(console) as bar:
         rows = run_study(
@@ -47,7 +47,7 @@ def study(
 
 
 def summary(rows: Sequence[StudyRow]) -> Table:
-    """One line per model, failures with their reason."""
+    """Return a table with one line per model, with the reasons of failures."""
     table = Table("model", "parameters", "train", "validation", "test", "gap", "epochs", "seconds")
     for row in rows:
         table.add_row(row.name, *_cells(row), f"{row.seconds:.0f}")
@@ -74,7 +74,7 @@ def _cells(row: StudyRow) -> tuple[str, ...]:
 
 
 class _Drawing(StudyObserver):
-    """Two bars: models of the study, and steps of what is being done."""
+    """Observer with two bars: models of the study, and steps of the current activity."""
 
     def __init__(self, console: Console, bar: Progress, count: int) -> None:
         self._console = console

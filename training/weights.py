@@ -1,9 +1,9 @@
-"""The weights of a backbone: found or downloaded, checked, loaded.
+"""Weights of a backbone: find or download, check and load them.
 
-Three places, in this order: a folder that was named (``--weights-dir``, ``CIFAR10_WEIGHTS``), which
-may hold files under this project's name (``mobilenetv2.weights.h5``) or Keras' own; Keras' cache
-(``~/.keras/models``); and Keras' download, which fills that cache. The file is then loaded in the
-same way wherever it came from.
+Three places are searched in this order: a named folder (``--weights-dir``, ``CIFAR10_WEIGHTS``),
+whose files may have this project's names (``mobilenetv2.weights.h5``) or Keras'; Keras' cache
+(``~/.keras/models``); and Keras' download, which fills that cache. Files from all places are loaded
+in the same way.
 """
 
 import hashlib
@@ -32,24 +32,24 @@ RANDOM_SOURCE: Final = "random: for measuring cost only"
 """The source in the record of weights that are not pretrained."""
 
 _DEFAULT_RESOLUTION: Final = 224
-"""At which most backbones were trained."""
+"""Training resolution of most backbones."""
 
 _LAYER_GROUPS: Final = ("layers", "_layer_checkpoint_dependencies")
-"""Where Keras 3 has put a model's weights in its files."""
+"""Groups in which Keras 3 versions store a model's weights in files."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of ImageNet weights that is there."""
+    """An existing file of ImageNet weights."""
 
     path: Path
     sha256: str
     source: str
-    """For the record: where the file came from."""
+    """Origin of the file, for the record."""
 
 
 def accepted_names(architecture: Backbone) -> tuple[str, ...]:
-    """The names under which the weights of a backbone are looked for, in this order."""
+    """Return the accepted file names for the weights of a backbone, in search order."""
     network = architecture.pretrained
     names = [f"{architecture.backbone}.weights.h5", _cached_name(network, architecture.resolution)]
     if network.shared_weights is not None:
@@ -58,10 +58,10 @@ def accepted_names(architecture: Backbone) -> tuple[str, ...]:
 
 
 def find_weights(architecture: Backbone, choice: WeightsChoice) -> WeightsFile:
-    """The file of pretrained weights for ``architecture``, downloaded where need be.
+    """Return the file of pretrained weights for ``architecture``, downloading it if necessary.
 
     Raises:
-        WeightsError: there is none, or it cannot be downloaded; says how to provide one.
+        WeightsError: there is no file, or the download failed; says how to provide one.
     """
     if choice.directory is not None:
         names = accepted_names(architecture)
@@ -76,7 +76,7 @@ def find_weights(architecture: Backbone, choice: WeightsChoice) -> WeightsFile:
         raise WeightsError(message)
     path = _keras_cache() / _cached_name(architecture.pretrained, architecture.resolution)
     if path.is_file() and not h5py.is_hdf5(path):
-        # Keras downloads straight to this name: a kill leaves half a file, and it would stay.
+        # Keras downloads directly to this name, so an interruption leaves a partial file.
         logger.warning("%s is damaged; downloading it again", path)
         path.unlink()
     if not path.is_file():

@@ -1,9 +1,9 @@
-"""Export trained models to ONNX, check that they answer alike, write their cards.
+"""Export trained models to ONNX, check that both agree, and write their cards.
 
 Writes model.onnx and card.json into models/NAME. With --int8 or --fp16: makes a variant of an
 exported model, measures it, and writes it into models/NAME_int8 or models/NAME_fp16. A variant that
-loses more than 1 point of accuracy on the validation images is refused: its folder says why, in
-refused.json, and holds no model. That is a result, not an error: the exit code is 0.
+loses more than 1 point of accuracy on the validation images is refused: its folder then holds
+refused.json with the reason, and no model. A refusal is a result, not an error: the exit code is 0.
 """
 
 import logging
@@ -96,16 +96,16 @@ def _record(made: _Made) -> dict[str, Any]:
 
 
 def trained_names(store: ModelStore) -> list[str]:
-    """The names of all finished trainings in ``store``, sorted."""
+    """Return the names of all finished trainings in ``store``, sorted."""
     return sorted(path.parent.name for path in store.root.glob(f"*/{TRAINING_FILE}"))
 
 
 def _jobs(
     names: Sequence[str], store: ModelStore, dataset: Dataset, *, int8: bool, fp16: bool
 ) -> Iterator[tuple[str, Callable[[], _Made]]]:
-    """What was asked for, one at a time: its name, and what makes it."""
+    """Yield each requested export: its name, and the function that makes it."""
     if not (int8 or fp16):
-        import_quietly("keras")  # and with it TensorFlow: seconds
+        import_quietly("keras")  # imports TensorFlow, which takes seconds
         from export.run import export_model
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -134,7 +134,10 @@ def _jobs(
 
 
 def _set_environment() -> None:
-    """Before TensorFlow is imported: the comparison is on the CPU, and its log lines are noise."""
+    """Set the environment before TensorFlow is imported.
+
+    The comparison runs on the CPU, and TensorFlow's log lines are not needed.
+    """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

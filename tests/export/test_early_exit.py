@@ -120,7 +120,7 @@ def test_the_weights_are_stored_once(graphs: dict[str, onnx.ModelProto]) -> None
     assert not any(attribute.g.initializer for attribute in choice.attribute)
 
 
-def test_what_does_not_look_twice_is_refused(graphs: dict[str, onnx.ModelProto]) -> None:
+def test_a_graph_with_one_view_is_refused(graphs: dict[str, onnx.ModelProto]) -> None:
     assert looks_twice(graphs["fp32"])
     assert looks_twice(graphs["int8"])
     for model in (graphs["alone"], small_convolution(-1.0)):
@@ -129,7 +129,9 @@ def test_what_does_not_look_twice_is_refused(graphs: dict[str, onnx.ModelProto])
             exit_early(model, 0.5)
 
 
-def test_what_is_not_the_mean_of_both_is_refused(graphs: dict[str, onnx.ModelProto]) -> None:
+def test_a_graph_without_the_mean_of_both_views_is_refused(
+    graphs: dict[str, onnx.ModelProto],
+) -> None:
     changed = GraphEditor(graphs["fp32"])
     mean = next(node for node in reversed(changed.nodes) if node.op_type == "ReduceMean")
     changed.replace(
@@ -181,7 +183,7 @@ def test_the_int8_variant_of_a_mirrored_model_exits_early(tmp_path: Path, datase
     assert half.early_exit is None
 
 
-def test_cards_from_before_have_none(store: ModelStore) -> None:
+def test_older_cards_have_no_early_exit(store: ModelStore) -> None:
     card = store.card("tiny")
     fields = dataclasses.asdict(card)
     assert fields["early_exit"] is None

@@ -228,7 +228,7 @@ def test_another_keras_file_is_refused(store: ModelStore, dataset: Dataset) -> N
     assert store.names() == []
 
 
-def test_what_is_not_trained_is_not_exported(store: ModelStore, dataset: Dataset) -> None:
+def test_an_untrained_model_is_not_exported(store: ModelStore, dataset: Dataset) -> None:
     with pytest.raises(ModelNotFoundError, match="cifar10 train other"):
         export_model("other", store, dataset)
     shutil.copytree(store.folder("tiny"), store.folder("other"))

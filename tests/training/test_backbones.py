@@ -66,7 +66,9 @@ def test_phases_train_what_the_study_trained(built: BuiltBackbone) -> None:
     ("trained", "layer"),
     [(0, "pooled"), (10, "block_16_expand"), (20, "block_14_add"), (100, "block_5_add")],
 )
-def test_the_two_parts_are_the_whole(built: BuiltBackbone, trained: int, layer: str) -> None:
+def test_the_two_parts_compute_the_same_as_the_whole(
+    built: BuiltBackbone, trained: int, layer: str
+) -> None:
     set_trained_layers(built, trained)
     cut = cut_before_trained(built, trained)
     assert cut is not None
@@ -78,7 +80,7 @@ def test_the_two_parts_are_the_whole(built: BuiltBackbone, trained: int, layer: 
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_where_nothing_is_frozen_there_is_no_cut(built: BuiltBackbone) -> None:
+def test_a_fully_trained_backbone_is_not_cut(built: BuiltBackbone) -> None:
     assert cut_before_trained(built, len(built.layers)) is None
 
 
@@ -149,7 +151,7 @@ def test_the_image_is_resized_inside() -> None:
         ({"trained_layers": (10, 0)}, "none smaller"),
     ],
 )
-def test_what_cannot_be_built_is_refused(change: dict[str, object], message: str) -> None:
+def test_an_invalid_backbone_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         dataclasses.replace(PLAIN, **change)
 
@@ -200,7 +202,7 @@ def test_an_interrupted_fine_tuning_comes_out_as_if_nothing_had_happened(tmp_pat
         train(recipe, DATASET, whole)
 
 
-def test_training_on_features_is_training_the_whole(tmp_path: Path) -> None:
+def test_training_on_features_equals_training_the_whole_model(tmp_path: Path) -> None:
     """The card's accuracy on training images, from features, is the whole model's on pixels."""
     pretrained = build_backbone(PLAIN, "model")
     calibrate_random(pretrained, PLAIN, DATASET.train.images)

@@ -32,7 +32,7 @@ def arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "another"])
-def test_the_same_to_the_bit(
+def test_batches_train_bit_for_bit_like_keras(
     arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     monkeypatch: pytest.MonkeyPatch,
     backend: str,
@@ -77,7 +77,7 @@ def same(
     )
 
 
-def test_nothing_is_tuned_and_no_image_is_left_out(
+def test_the_pipeline_is_untuned_and_uses_every_image(
     arrays: tuple[NDArray[np.uint8], NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = arrays

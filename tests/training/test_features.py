@@ -99,7 +99,7 @@ def test_another_key_has_other_features(tmp_path: Path, field: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["value", "truncated", "missing", "entry", "foreign key"])
-def test_what_does_not_match_is_made_again(tmp_path: Path, damage: str) -> None:
+def test_a_mismatched_cache_entry_is_computed_again(tmp_path: Path, damage: str) -> None:
     extract_features(tmp_path, KEY, Counting(), DATASET)
     (folder,) = tmp_path.iterdir()
     file, entry = folder / "train.npy", folder / "entry.json"
@@ -119,6 +119,6 @@ def test_what_does_not_match_is_made_again(tmp_path: Path, damage: str) -> None:
     assert frozen.images == 300
 
 
-def test_what_half_precision_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_features_beyond_half_precision_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="too large for half precision"):
         extract_features(tmp_path, KEY, Counting(factor=1e4), DATASET)

@@ -149,7 +149,7 @@ def test_efficientnet_computes_what_keras_does_with_downloaded_weights(
 
 @pytest.mark.parametrize("kind", ["new.weights.h5", "legacy.h5"])
 @pytest.mark.parametrize("damage", ["text", "empty", "truncated", "other HDF5", "other network"])
-def test_a_file_that_is_not_it_is_refused_and_nothing_is_written(
+def test_a_wrong_weights_file_is_refused_and_nothing_is_written(
     tmp_path: Path, source: Path, kind: str, damage: str
 ) -> None:
     file = tmp_path / "weights" / "mobilenetv2.weights.h5"
@@ -188,7 +188,7 @@ def test_a_larger_network_of_the_same_family_is_refused(tmp_path: Path) -> None:
         load_weights(build("vgg16"), asked, find_weights(asked, WeightsChoice(tmp_path)))
 
 
-def test_missing_weights_say_what_was_looked_for(tmp_path: Path) -> None:
+def test_an_error_about_missing_weights_lists_the_names_tried(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"mobilenetv2\.weights\.h5.*_1\.0_224_no_top"):
         find_weights(architecture(), WeightsChoice(tmp_path))
 
@@ -204,7 +204,7 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
         find_weights(architecture(), WeightsChoice())
 
 
-def test_half_a_download_is_fetched_again(
+def test_a_partial_download_is_repeated(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = tmp_path / "models" / CACHED.format(224)

@@ -1,4 +1,4 @@
-"""Fetch, check and cache the dataset, and say what it is.
+"""Fetch, check and cache the data set, and describe it.
 
 Without --data or CIFAR10_DATA the official archive is downloaded, once. The dataset is validated
 on load: counts, sizes, labels, and the official files' checksums.
@@ -17,7 +17,7 @@ from training.commands.options import read_dataset
     __doc__,
     """\
 cifar10 data                                    the official archive, downloaded once
-cifar10 data --data pictures.tar.xz             a copy of your own
+cifar10 data --data pictures.tar.xz             your own copy
 cifar10 data --data synthetic --json            generated images, for trying things out
 """,
 )

@@ -1,4 +1,4 @@
-"""List the recipes; with a name, its source and cost too."""
+"""List the recipes; for named ones, show the source and cost too."""
 
 from dataclasses import asdict
 

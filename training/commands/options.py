@@ -1,4 +1,4 @@
-"""What the training commands share: options, reading the dataset, and Keras' environment."""
+"""Shared parts of the training commands: options, reading the data set, Keras' environment."""
 
 import os
 import platform
@@ -16,9 +16,12 @@ from training.progress import decoding_progress
 from training.recipes.catalogue import RECIPES
 
 _X86: Final = ("x86_64", "AMD64")
-"""Where TensorFlow has oneDNN's convolutions, but uses them of its own accord only on processors
-with AVX-512 VNNI. On an AMD EPYC with AVX2 ``compact`` trains in about half of its time with them,
-and is still resumed bit for bit (docs/experiments.md)."""
+"""Machine types on which oneDNN's convolutions are turned on.
+
+TensorFlow turns them on by default only on processors with AVX-512 VNNI. On an AMD EPYC with AVX2
+``compact`` trains in about half of its time with them, and still resumes bit for bit
+(docs/experiments.md).
+"""
 
 weights_dir = click.option(
     "--weights-dir",
@@ -36,18 +39,18 @@ random_weights = click.option(
 
 
 class RecipeName(click.ParamType[str]):
-    """The name of a recipe; completed from the catalogue."""
+    """Recipe name, completed from the catalogue."""
 
     name = "recipe"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Any name passes: the catalogue says which there are."""
+        """Accept any name; the catalogue rejects unknown ones."""
         return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The recipes that begin so."""
+        """Return the recipes that begin with the incomplete name."""
         names = [recipe.name for recipe in RECIPES]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -55,7 +58,7 @@ class RecipeName(click.ParamType[str]):
 def prepare_keras() -> None:
     """Set the environment that Keras and TensorFlow read when they are imported.
 
-    What goes wrong comes as an exception; TensorFlow's own log lines are noise.
+    Errors are raised as exceptions, so TensorFlow's own log lines are not needed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if platform.machine() in _X86:
@@ -63,7 +66,7 @@ def prepare_keras() -> None:
 
 
 def read_dataset(console: Console, source: str | None) -> Dataset:
-    """Read the dataset, downloading the official archive where none is named."""
+    """Read the data set, downloading the official archive if none is named."""
 
     def download() -> RawArrays:
         prepare_keras()

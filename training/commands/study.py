@@ -1,7 +1,7 @@
-"""Train many recipes, with a table at the end.
+"""Train many recipes and print a table.
 
-A failure is a line of the table, and the exit code is then 3. Stopped at any moment, the same
-command continues; finished models are left alone.
+A failed recipe is a line of the table, and the exit code is then 3. After an interruption, the same
+command continues; finished models are not trained again.
 """
 
 from pathlib import Path
@@ -26,12 +26,12 @@ from training.recipes.schema import Recipe
 
 
 class _Seeds(click.ParamType[tuple[int, ...]]):
-    """Whole numbers separated by commas, each once."""
+    """List of distinct whole numbers, separated by commas."""
 
     name = "seeds"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """``"0,1"`` → ``(0, 1)``."""
+        """Convert ``"0,1"`` to ``(0, 1)``."""
         if isinstance(value, tuple):
             return value
         parts = str(value).split(",")
@@ -99,7 +99,7 @@ def command(
 
 
 def _with_teachers(console: Console, store: ModelStore, *, smoke: bool) -> tuple[Recipe, ...]:
-    """Return all recipes but those whose teacher is not exported yet; say which."""
+    """Return all recipes except those whose teacher is not exported yet; print the omitted ones."""
     found = []
     for recipe in RECIPES:
         teacher = recipe.distillation.teacher if recipe.distillation else None

@@ -1,8 +1,8 @@
 """Train a recipe.
 
 Writes model.keras, history.csv and training.json into models/NAME.
-Stopped at any moment, the same command continues from the last whole epoch; a finished model is
-left alone.
+After an interruption, the same command continues from the last whole epoch. A finished model is not
+trained again.
 """
 
 from dataclasses import asdict
@@ -36,12 +36,12 @@ from training.smoke import cut_down
     """\
 cifar10 train simple_cnn                          train, or continue where it was stopped
 cifar10 train simple_cnn --seed 1 --restart       from the beginning, another seed
-cifar10 train simple_cnn --smoke --data synthetic  a run of seconds, to see that all works
+cifar10 train simple_cnn --smoke --data synthetic  a functional check in seconds
 """,
 )
 @click.argument("recipe", type=RecipeName())
 @options.data
-@click.option("--name", help="The model's name (default: the recipe's).")
+@click.option("--name", help="Name of the model (default: the recipe's).")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -53,7 +53,7 @@ cifar10 train simple_cnn --smoke --data synthetic  a run of seconds, to see that
     "--epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="At most N in each phase (default: the recipe's).",
+    help="Maximum number of epochs in each phase (default: the recipe's).",
 )
 @options.store
 @training_options.weights_dir
@@ -89,7 +89,7 @@ def command(
         model = name or f"{found.name}{'_smoke' if smoke else ''}"
         if epochs is not None:
             chosen = with_epochs(chosen, epochs)
-        # The import takes seconds, which a mistake found above must not cost.
+        # The import takes seconds, so it comes after the checks above.
         prepare_keras()
         import_quietly("keras")
         from training.provenance import hardware

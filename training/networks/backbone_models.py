@@ -1,7 +1,7 @@
-"""Build a pretrained backbone with its head as one flat Keras model, and cut it in two.
+"""Build a pretrained backbone with its head as one flat Keras model, and split it.
 
-Flat means that the backbone's layers are the model's own: it can be cut at any of them, and the
-part before the cut, which is never trained, need run over the data only once.
+Flat means that the backbone's layers belong to the model itself, so it can be cut at any of them.
+The part before the cut is never trained, so it runs over the data only once.
 """
 
 import math
@@ -27,40 +27,41 @@ _IMAGE_RANK: Final = 4
 
 @dataclass(frozen=True)
 class BuiltBackbone:
-    """A whole model and its parts; they share their layers."""
+    """A model and its parts, which share their layers."""
 
     model: keras.Model
-    """uint8 (N, 32, 32, 3), RGB → float32 (N, 10), class probabilities."""
+    """Whole model: uint8 (N, 32, 32, 3), RGB → float32 (N, 10), class probabilities."""
     base: keras.Model
-    """The same pixels → the backbone's last feature map."""
+    """Backbone: the same pixels → its last feature map."""
     layers: tuple[keras.layers.Layer, ...]
-    """The backbone's own, in order; preprocessing and head are not among them."""
+    """Layers of the backbone, in order, without preprocessing and head."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A model in two: ``frozen`` turns pixels into features, ``trained`` those into answers."""
+    """A model in two parts: ``frozen`` maps pixels to features, ``trained`` maps features to
+    outputs."""
 
     frozen: keras.Model
     trained: keras.Model
     layer: str
-    """The last one of ``frozen``."""
+    """Name of the last layer of ``frozen``."""
 
 
 @keras.saving.register_keras_serializable(package="cifar10_training")
 class StoredStatistics(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalisation with its stored mean and variance, in training too.
+    """Batch normalisation that uses its stored mean and variance, even in training.
 
-    ``base(x, training=False)`` does not do it: Keras 3 passes the mode of the whole model's call
-    on to every layer of a functional model, over what was said when the layer was put there.
+    ``base(x, training=False)`` is not enough: Keras 3 passes the mode of the whole model's call to
+    every layer of a functional model, overriding the mode set when the layer was added.
 
-    On TensorFlow through its fused kernel, which does in one pass over memory, forwards and
-    backwards, what Keras 3 does in several: a step of MobileNetV2 at 96 pixels took two thirds of
+    On TensorFlow it uses the fused kernel, which needs one pass over memory, forwards and
+    backwards, where Keras 3 needs several: a step of MobileNetV2 at 96 pixels took two thirds of
     its time (docs/experiments.md).
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """As in inference, whatever ``training`` says."""
+        """Normalise as in inference, regardless of ``training``."""
         if keras.backend.backend() != "tensorflow" or len(inputs.shape) != _IMAGE_RANK:
             return super().call(inputs, training=False, mask=mask)
         import tensorflow as tf
@@ -78,7 +79,7 @@ class StoredStatistics(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 def build_backbone(architecture: Backbone, name: str) -> BuiltBackbone:
-    """The whole model with random weights, drawn from Keras' current random state.
+    """Build the whole model with random weights from Keras' current random state.
 
     Its trainable layers are those of the last phase.
     """
@@ -97,9 +98,10 @@ def build_backbone(architecture: Backbone, name: str) -> BuiltBackbone:
 
 
 def set_trained_layers(built: BuiltBackbone, count: int) -> None:
-    """Let the head and the backbone's last ``count`` layers be trained, and nothing else.
+    """Make only the head and the backbone's last ``count`` layers trainable.
 
-    Layer by layer: setting ``trainable`` on a model that already says so changes nothing below it.
+    It sets each layer, because setting ``trainable`` on a model that already has that value does
+    not change its layers.
     """
     first = len(built.layers) - count
     for index, layer in enumerate(built.layers):
@@ -107,7 +109,7 @@ def set_trained_layers(built: BuiltBackbone, count: int) -> None:
 
 
 def describe_backbone_preprocessing(architecture: Backbone) -> str:
-    """In words: what the layers before the backbone do to the pixels."""
+    """Describe in words how the layers before the backbone transform the pixels."""
     done = {
         "unit": "cast to float32 and divided by 255, giving 0–1",
         "caffe": "cast to float32, RGB reversed to BGR, ImageNet's mean subtracted",
@@ -120,13 +122,13 @@ def describe_backbone_preprocessing(architecture: Backbone) -> str:
 
 
 def cut_before_trained(built: BuiltBackbone, count: int) -> Cut | None:
-    """Cut the model before the first of the ``count`` last backbone layers, which are trained.
+    """Cut the model before the first of the last ``count`` backbone layers, which are trained.
 
-    The cut is where a single tensor carries everything (not inside a residual block); pooling goes
-    with the frozen part where all of the backbone does.
+    The cut is at a single tensor (not inside a residual block). If the whole backbone is frozen,
+    the pooling is in the frozen part too.
 
     Returns:
-        None where nothing of the backbone is frozen.
+        None if nothing of the backbone is frozen.
     """
     if count == 0:
         cut_at = built.model.get_layer(_POOLED)
@@ -134,13 +136,13 @@ def cut_before_trained(built: BuiltBackbone, count: int) -> Cut | None:
     for layer in reversed(built.layers[: len(built.layers) - count]):
         try:
             return _cut(built.model, layer)
-        except ValueError:  # another path leads around this layer
+        except ValueError:  # another path bypasses this layer
             continue
     return None
 
 
 def with_stored_statistics(model: keras.Model) -> keras.Model:
-    """A copy of ``model`` to be trained, in which batch normalisation uses stored statistics.
+    """Return a copy of ``model`` for training whose batch normalisation uses stored statistics.
 
     The weights are copies, in the same order.
     """
@@ -186,18 +188,18 @@ def _layers_up_to(image: Any, x: Any) -> Sequence[str]:
 
 
 def _application(architecture: Backbone, x: Any) -> keras.Model:
-    """The backbone on ``x``, as Keras builds it for its ImageNet weights, without loading them."""
+    """Apply the backbone to ``x`` as Keras builds it for ImageNet weights, without loading them."""
     size = architecture.resolution
     constructor = getattr(keras.applications, architecture.pretrained.title)
     base = constructor(weights=None, include_top=False, input_tensor=x, input_shape=(size, size, 3))
     if architecture.backbone.startswith("efficientnet"):
         base = _as_for_imagenet(base)
-    # Some take a list of one input, and then warn at every call with the input itself.
+    # Some expect a list with one input and would warn at every call with the bare input.
     return keras.Model(base.inputs[0], base.outputs[0], name=base.name)
 
 
 def _as_for_imagenet(base: keras.Model) -> keras.Model:
-    """EfficientNet with the scaling that Keras puts in only where it loads the weights itself."""
+    """Add the scaling that Keras adds to EfficientNet only when it loads the weights itself."""
     factors = [1 / math.sqrt(deviation) for deviation in _EFFICIENTNET_DEVIATION]
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:
@@ -206,7 +208,7 @@ def _as_for_imagenet(base: keras.Model) -> keras.Model:
             x = keras.layers.Rescaling(factors, name="imagenet_deviation")(x)
         return x
 
-    # New layers, not the same ones: a layer used in two graphs has two outputs.
+    # Use new layers, because a layer used in two graphs has two outputs.
     return keras.models.clone_model(base, call_function=call)
 
 
@@ -218,7 +220,7 @@ def _head(x: Any, head: Head) -> Any:
     for index, (units, share) in enumerate(zip(head.dense_units, head.dropout, strict=True), 1):
         x = keras.layers.Dense(units, activation="relu", name=f"hidden_{index}")(x)
         x = keras.layers.Dropout(share, name=f"dropout_{index}")(x)
-    # float32 even where a mixed-precision policy is set: probabilities are the contract.
+    # float32 even under a mixed-precision policy: the contract requires float32 probabilities.
     return keras.layers.Dense(
         CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
     )(x)

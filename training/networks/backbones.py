@@ -1,6 +1,6 @@
-"""The networks pretrained on ImageNet that recipes build on, and how a recipe uses one.
+"""Networks pretrained on ImageNet, and how recipes use them.
 
-No Keras here: the recipes are a table that can be read without it.
+This module does not import Keras, so that the table of recipes can be read without it.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,18 @@ from typing import Final, Literal
 from cifar10.errors import RecipeError
 
 Preprocessing = Literal["unit", "native"]
-"""``unit`` divides pixels by 255, as the reference study did for every backbone; ``native`` gives
-each backbone what it was trained on."""
+"""Scaling of the pixels.
+
+``unit`` divides pixels by 255, as the reference study did for every backbone; ``native`` uses the
+scaling that each backbone was trained with.
+"""
 
 NativePixels = Literal["caffe", "symmetric", "raw"]
-"""What a backbone was trained on: ``caffe`` is BGR minus ImageNet's mean, about −124 to 151;
-``symmetric`` is −1 to 1; ``raw`` is 0–255, the scaling being inside the network."""
+"""Pixel range that a backbone was trained with.
+
+``caffe`` is BGR minus ImageNet's mean, about −124 to 151; ``symmetric`` is −1 to 1; ``raw`` is
+0–255, scaled inside the network.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +29,16 @@ class Pretrained:
     """A network in ``keras.applications``, without its classifier."""
 
     title: str
-    """As in publications; also the name of its constructor."""
+    """Name in publications, which is also the name of its constructor."""
     native: NativePixels
     parameters: int
-    """Without a head; the published count."""
+    """Published number of parameters, without a head."""
     cached_weights: str
-    """What Keras calls the file in its cache; ``{pixels}`` is the resolution it was trained at."""
+    """Name of the file in Keras' cache; ``{pixels}`` is the training resolution."""
     resolutions: tuple[int, ...] = ()
-    """At which separate weights were published; for all others those of 224 are used."""
+    """Resolutions with separate published weights; all others use those of 224."""
     shared_weights: str | None = None
-    """Another name under which the same weights are handed on, in Keras 3's own format."""
+    """Other name for the same weights in Keras 3's own format."""
 
 
 BACKBONES: Final[dict[str, Pretrained]] = {
@@ -93,17 +99,17 @@ BACKBONES: Final[dict[str, Pretrained]] = {
         cached_weights="weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
     ),
 }
-"""Name → network; the names are those in recipes and of ``<name>.weights.h5``."""
+"""Networks by name, as used in recipes and in ``<name>.weights.h5``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What is put on a backbone: pooling, then pairs of dense layer (ReLU) and dropout, softmax."""
+    """Head of a backbone: pooling, pairs of dense layer (ReLU) and dropout, softmax."""
 
     pooling: Literal["flatten", "average"]
     dense_units: tuple[int, ...] = ()
     dropout: tuple[float, ...] = ()
-    """After each dense layer: the share of its outputs that is dropped, 0–1."""
+    """Share of outputs dropped after each dense layer, 0–1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,21 +120,25 @@ class Backbone:
     ``batch_statistics``; its scale and offset are trained where its layer is.
 
     Raises:
-        RecipeError: it could not be built or trained as described.
+        RecipeError: the network cannot be built or trained as described.
     """
 
     backbone: str
-    """A key of :data:`BACKBONES`."""
+    """Name of the backbone, a key of :data:`BACKBONES`."""
     resolution: int
-    """Pixels per side that the backbone sees: the image is resized (bilinear) inside the model."""
+    """Pixels per side of the backbone's input. The model resizes the image itself (bilinear)."""
     preprocessing: Preprocessing
     head: Head
     trained_layers: tuple[int, ...]
-    """Of each phase: how many of the backbone's last layers are trained with the head. 0 keeps it
-    frozen. It never shrinks from one phase to the next."""
+    """Number of the backbone's last layers trained with the head, for each phase.
+
+    0 keeps the backbone frozen. The number never decreases from one phase to the next.
+    """
     batch_statistics: bool = False
-    """Batch normalisation that is trained uses each batch's own mean and variance, and keeps a
-    running mean of them for inference: Keras' way unless told otherwise."""
+    """Whether trained batch normalisation uses each batch's own mean and variance.
+
+    It then keeps a running mean of them for inference, which is Keras' default.
+    """
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -153,15 +163,15 @@ class Backbone:
 
     @property
     def pretrained(self) -> Pretrained:
-        """The network it builds on."""
+        """Pretrained network of this backbone."""
         return BACKBONES[self.backbone]
 
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """Which weights a backbone starts from."""
+    """Choice of the weights that a backbone starts from."""
 
     directory: Path | None = None
-    """Where to look; None means Keras' cache, and its download."""
+    """Folder of weight files; None means Keras' cache and download."""
     random: bool = False
-    """No pretrained weights: the model's cost is real, its accuracy means nothing."""
+    """Whether to use random weights: the model's cost is real, but its accuracy is meaningless."""

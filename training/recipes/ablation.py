@@ -1,5 +1,7 @@
-"""The way from the reference study's frozen MobileNetV2 to ``mobilenetv2_tuned``, one change at a
-time: same backbone, same head and, but for what each is about, the same budget.
+"""Ablation from the reference study's frozen MobileNetV2 to ``mobilenetv2_tuned``.
+
+Each recipe changes one thing and keeps the backbone, the head and, except for that change, the
+budget.
 
 ``backbone_mobilenetv2`` and its ``_native`` twin are the first two steps; these are the others.
 """
@@ -14,10 +16,10 @@ _BASE: Final = 2_257_984
 _HEAD: Final = 1_281 * 256 + 257 * 10
 
 _FROM_BLOCK_13: Final = 1_681_344
-"""Trainable in the last 38 layers of MobileNetV2."""
+"""Number of trainable parameters in the last 38 layers of MobileNetV2."""
 
 _NEVER_TRAINED: Final = 34_112
-"""Batch normalisation's means and variances in all of MobileNetV2."""
+"""Number of batch-normalisation means and variances in all of MobileNetV2."""
 
 _SMOKE: Final = Smoke(epochs=1, train_images=200, evaluation_images=100)
 
@@ -81,7 +83,7 @@ UNFROZEN: Final = Recipe(
         non_trainable=_NEVER_TRAINED,
     ),
     batch_size=64,
-    # Its validation accuracy leaps: no early stop.
+    # Its validation accuracy fluctuates, so there is no early stop.
     phases=(Phase(name="head", epochs=10, learning_rate=1e-3, patience=10),),
     smoke=_SMOKE,
 )
@@ -107,8 +109,11 @@ FEW_IMAGES: Final = Recipe(
     smoke=_SMOKE,
     train_images=1_000,
 )
-"""Found by training that head on the features of 250 to 10,000 images at 32, 64 and 96 px; see
-docs/experiments.md."""
+"""Recipe for the figures that the study prints for its frozen MobileNetV2.
+
+It was found by training that head on the features of 250 to 10,000 images at 32, 64 and 96 px; see
+docs/experiments.md.
+"""
 
 ABLATION_RECIPES: Final[tuple[Recipe, ...]] = (
     _step(

@@ -72,7 +72,7 @@ def test_requests_as_bytes() -> None:
     assert Target("127.0.0.1", 1, "m", 0, 1.0).infer_route == "/v2/models/m/infer"
 
 
-def test_nothing_but_loopback_is_attacked() -> None:
+def test_attacks_refuse_non_loopback_addresses() -> None:
     check_loopback("127.0.0.1")
     check_loopback("::1")
     for other in ("10.0.0.1", "192.168.1.1", "8.8.8.8"):
@@ -118,7 +118,7 @@ def test_inputs_are_split_into_ranges_without_gaps() -> None:
     assert sum(many for _, many in split(1_000_000, 7)) == 1_000_000
 
 
-def test_what_several_processes_found_is_added_up() -> None:
+def test_findings_of_several_processes_are_added_up() -> None:
     whole = Fed()
     for number in (3, 8):
         part = Fed(crashes=[f"input {number} ended by SIGSEGV"])
@@ -128,7 +128,7 @@ def test_what_several_processes_found_is_added_up() -> None:
     assert (whole.longest_cpu_s, whole.longest_number) == (0.8, 8)
 
 
-def test_it_gives_up_where_everything_crashes() -> None:
+def test_fuzz_gives_up_after_repeated_crashes() -> None:
     with pytest.raises(BenchError, match="gave up after 20 crashes: input 0"):
         feed_around_crashes(Service(set(range(100)), every=10).feed, 0, 100)
 
@@ -138,7 +138,7 @@ def test_a_snapshot_survives_its_file() -> None:
     assert Snapshot.from_json(found.to_json()) == found
 
 
-def test_a_transport_in_memory_tells_its_protocol_of_the_end_once() -> None:
+def test_memory_transport_reports_connection_lost_once() -> None:
     class Told(asyncio.Protocol):
         ends = 0
 

@@ -38,7 +38,7 @@ def test_inputs_are_the_same_each_time_and_of_every_kind() -> None:
     assert set(kinds.values()) == {10, 20}
 
 
-def test_an_input_that_must_be_answered_has_a_sound_head() -> None:
+def test_well_formed_inputs_have_a_valid_head() -> None:
     made = list(fuzz.well_formed(Fuzzer(3, "m"), 100))
     assert len(made) == 100
     for input_ in (*made, *bombs("m")):
@@ -46,7 +46,7 @@ def test_an_input_that_must_be_answered_has_a_sound_head() -> None:
         assert f"Content-Length: {len(body)}".encode() in head
 
 
-def test_damage_changes_what_it_is_given() -> None:
+def test_damage_changes_its_input() -> None:
     chance = random.Random(0)
     data = bytes(range(256))
     damaged = [damage(data, chance) for _ in range(200)]

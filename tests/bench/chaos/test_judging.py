@@ -173,7 +173,7 @@ def test_a_promise_that_does_not_hold(name: str, changed: Mapping[str, float], s
 
 
 @pytest.mark.parametrize("name", ["full_disk", "logs"])
-def test_what_the_trial_itself_kills_is_excused(name: str) -> None:
+def test_requests_lost_by_the_trials_own_kills_do_not_count(name: str) -> None:
     judge, figures = SOUND[name]
     excused = {"other_requests_failed": 1.0, "lost_with_the_killed_worker": 1.0}
     assert judge({**figures, **excused}) == []

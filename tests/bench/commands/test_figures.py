@@ -58,7 +58,7 @@ def test_the_leaderboard_as_json_has_every_figure(results, capsys) -> None:
     assert first["in_store"] is False
 
 
-def test_what_is_not_in_the_store_is_marked(results, tmp_path: Path, capsys) -> None:
+def test_models_outside_the_store_are_marked(results, tmp_path: Path, capsys) -> None:
     assert main(["table", "--results", str(results)]) == 0
     shown_ = capsys.readouterr()
     assert "right *" in shown_.out
@@ -136,7 +136,7 @@ def test_a_share_changes_by_points_and_a_time_by_per_cent(results: Path) -> None
     assert shown(BY_NAME["p50"], bare) == "–"
 
 
-def test_compare_folds_what_is_on_one_side_and_says_when_nothing_is_compared(
+def test_compare_folds_unmatched_rows_and_reports_an_empty_comparison(
     results: Path, tmp_path: Path, machine: Machine, capsys
 ) -> None:
     """Exit code 5: a gate that compared nothing must not look like one that found nothing."""

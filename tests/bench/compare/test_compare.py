@@ -98,7 +98,7 @@ def test_three_points_less_accuracy_is_caught_and_the_same_is_the_same(rows) -> 
     assert not compare(before, rows(accuracy(6_937))).is_regression
 
 
-def test_accuracy_is_the_newest_digests(rows) -> None:
+def test_accuracy_comes_from_the_newest_digest(rows) -> None:
     side = [*rows(accuracy(9_000), digest="old"), *rows(accuracy(6_987), digest="new")]
     (found,) = compare(side, rows(accuracy(6_987))).findings
     assert found.change == 0
@@ -124,7 +124,7 @@ def test_blocks_make_the_interval_of_drifting_samples_honest() -> None:
     assert block.high - block.low > 3 * (single.high - single.low)
 
 
-def test_what_failed_is_a_regression_and_what_is_missing_is_told(rows) -> None:
+def test_failures_are_regressions_and_missing_rows_are_listed(rows) -> None:
     before = rows(noisy_latency(1), noisy_load(1))
     found = compare(before, rows(noisy_latency(2), failure("load")))
     assert found.failures == ("net failed at load: RuntimeError: out of memory |\n at node 7",)
@@ -162,7 +162,7 @@ def test_speed_is_not_compared_between_machines(rows) -> None:
     assert "different machines" in found.notes[0]
 
 
-def test_the_tolerance_is_what_is_stated(rows) -> None:
+def test_tolerance_is_applied_as_stated(rows) -> None:
     before = rows(*(noisy_latency(run) for run in range(3)))
     slower = rows(*(noisy_latency(10 + run, slower=1.25) for run in range(3)))
     assert compare(before, slower, Tolerance(speed=0.05), resamples=200).is_regression

@@ -67,7 +67,7 @@ print(time.thread_time() - started)
     assert float(run.stdout) >= 4 * 0.02
 
 
-def test_a_worse_model_loses_what_was_asked_and_wins_some() -> None:
+def test_less_accurate_model_loses_the_requested_points_and_gains_some_images() -> None:
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 10, 10_000).astype(np.uint8)
     scores = generator.standard_normal((10_000, 10)).astype(np.float32)
@@ -82,7 +82,7 @@ def test_a_worse_model_loses_what_was_asked_and_wins_some() -> None:
     np.testing.assert_allclose(worse.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_a_model_that_guesses_has_nothing_to_lose() -> None:
+def test_a_guessing_model_cannot_lose_accuracy() -> None:
     labels = (np.arange(1_000) % 10).astype(np.uint8)
     with pytest.raises(BenchError, match=r"at 10\.0% there are no 3 points"):
         with_less_accuracy(np.full((1_000, 10), 0.1, np.float32), labels, 3.0)

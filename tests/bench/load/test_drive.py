@@ -51,7 +51,7 @@ def test_an_open_loop_sends_when_due() -> None:
     assert (sent.answered, client.opened, client.closed) == (4, [16], 1)
 
 
-def test_what_the_check_raises_ends_the_loop_and_closes_the_connections() -> None:
+def test_an_exception_from_check_ends_the_loop_and_closes_connections() -> None:
     def died() -> None:
         message = "the server stopped by itself"
         raise BenchError(message)
@@ -62,7 +62,7 @@ def test_what_the_check_raises_ends_the_loop_and_closes_the_connections() -> Non
     assert client.closed == 1
 
 
-def test_connections_are_closed_whatever_happens_meanwhile() -> None:
+def test_connections_are_closed_after_an_exception() -> None:
     client = FakeClient()
 
     async def work() -> None:

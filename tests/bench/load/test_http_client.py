@@ -150,7 +150,7 @@ def test_an_open_loop_that_is_cancelled_leaves_no_task() -> None:
     assert run(work()) == 0
 
 
-def test_patience_ends() -> None:
+def test_a_request_times_out() -> None:
     async def work() -> list[int]:
         async with SlowServer(at_once=False) as server:
             client = HttpClient(server.url, "/", [b"x"], most_connections=1, timeout_seconds=0.05)
@@ -171,7 +171,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_a_descriptor_too_many_fails_alone_and_the_event_loop_lives() -> None:
+def test_an_unwatchable_descriptor_fails_without_breaking_the_event_loop() -> None:
     async def work() -> int:
         loop = asyncio.get_running_loop()
         async with SlowServer() as server:

@@ -75,7 +75,7 @@ def test_mcnemar_with_many_differences() -> None:
     assert found.p_value == pytest.approx(0.00059, abs=5e-6)
 
 
-def test_equal_models_are_not_told_apart() -> None:
+def test_equal_models_do_not_differ_significantly() -> None:
     same, _ = hits(5, 0, 0, 5)
     found = mcnemar(same, same)
     assert (found.p_value, found.difference, found.low, found.high) == (1.0, 0.0, 0.0, 0.0)

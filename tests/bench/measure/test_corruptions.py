@@ -12,7 +12,7 @@ every = pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda one: one.n
 
 
 @every
-def test_always_the_same_and_worse_with_severity(
+def test_corruptions_are_reproducible_and_grow_with_severity(
     corruption: Corruption, synthetic: Dataset
 ) -> None:
     images = synthetic.test.images[:40]
@@ -30,19 +30,19 @@ def test_always_the_same_and_worse_with_severity(
 
 
 @every
-def test_an_image_is_damaged_alike_in_any_company(
+def test_corruption_of_an_image_does_not_depend_on_the_others(
     corruption: Corruption, synthetic: Dataset
 ) -> None:
     images = synthetic.test.images
     assert (corrupt(corruption, images[:30], 3)[:10] == corrupt(corruption, images[:10], 3)).all()
 
 
-def test_another_seed_is_other_noise(synthetic: Dataset) -> None:
+def test_another_seed_gives_other_noise(synthetic: Dataset) -> None:
     noise, images = BY_NAME["gaussian noise"], synthetic.test.images[:5]
     assert (corrupt(noise, images, 1, seed=0) != corrupt(noise, images, 1, seed=1)).any()
 
 
-def test_the_noise_is_as_strong_as_it_says() -> None:
+def test_noise_has_the_stated_strength() -> None:
     grey = np.full((50, 32, 32, 3), 128, np.uint8)
     noisy = corrupt(BY_NAME["gaussian noise"], grey, 5).astype(float)
     assert noisy.std() / 255 == pytest.approx(0.10, rel=0.02)
@@ -80,6 +80,6 @@ def test_blur_spreads_a_point_as_a_bell_and_keeps_even_areas() -> None:
     assert (corrupt(BY_NAME["blur"], even, 5) == 77).all()
 
 
-def test_there_is_no_sixth_severity() -> None:
+def test_an_unknown_severity_is_an_error() -> None:
     with pytest.raises(ValueError, match="1–5, got 6"):
         corrupt(CORRUPTIONS[0], np.zeros((1, 32, 32, 3), np.uint8), 6)

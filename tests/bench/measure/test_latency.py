@@ -94,7 +94,7 @@ def test_every_call_has_other_images_and_every_model_the_same(clock: FakeClock) 
     assert [found.batches for found in session.latencies("a")] == [10, 2]
 
 
-def test_models_take_turns_in_every_round(clock: FakeClock) -> None:
+def test_models_are_interleaved_in_every_round(clock: FakeClock) -> None:
     calls: list = []
     executors = {name: FakeExecutor(name, clock, calls) for name in "ab"}
     plan = LatencyPlan(

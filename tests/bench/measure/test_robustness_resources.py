@@ -26,7 +26,7 @@ def open_model(stored: StoredModel) -> Predictor:
     return Predictor(stored.onnx, PredictorOptions(device="cpu"))
 
 
-def test_robustness_rows_hold_what_a_direct_count_gives(
+def test_robustness_rows_match_a_direct_count(
     tiny_store: Path, synthetic: Dataset, recorder: Recorder
 ) -> None:
     store = ModelStore(tiny_store)
@@ -118,7 +118,7 @@ def test_rapl_is_read_in_joules_and_survives_its_wrap(tmp_path: Path) -> None:
     assert meter.used(262_143.0, 1.0) == pytest.approx(1.32885, abs=1e-4)
 
 
-def test_no_meter_where_the_machine_tells_nothing(tmp_path: Path) -> None:
+def test_no_meter_without_energy_counters(tmp_path: Path) -> None:
     assert find_meter(CPU_PROVIDER, tmp_path / "nothing") is None
     assert find_meter(CPU_PROVIDER, powercap(tmp_path / "other", name="psys")) is None
     assert find_meter(CPU_PROVIDER, powercap(tmp_path / "bad", energy="secret")) is None
@@ -145,7 +145,7 @@ class FakeNvml:
         return self.millijoules
 
 
-def test_a_gpu_is_read_in_joules_where_it_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_energy_is_read_in_joules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     meter = find_meter(CUDA_PROVIDER)
     assert meter is not None
@@ -178,7 +178,7 @@ def test_energy_by_hand() -> None:
     assert resources().images_per_joule is None
 
 
-def test_training_history_where_it_is_there(tmp_path: Path) -> None:
+def test_training_history_is_read_if_present(tmp_path: Path) -> None:
     card = add_model(tmp_path, "a", linear_onnx(0))
     store = ModelStore(tmp_path)
     assert read_training(store, card).epochs == ()

@@ -54,7 +54,7 @@ def test_crops_are_seeded(synthetic: Dataset) -> None:
     assert (sent(crop, images) != sent(crop, images, seed=1)).any()
 
 
-def test_rows_hold_what_a_direct_count_gives(
+def test_rows_match_a_direct_count(
     tiny_store: Path, synthetic: Dataset, recorder: Recorder
 ) -> None:
     store = ModelStore(tiny_store)
@@ -97,7 +97,7 @@ def sending(clean: int, kept: int, way: str = "photo") -> SendingMeasurement:
     )
 
 
-def test_which_model_loses_less(recorder: Recorder) -> None:
+def test_losses_of_two_models_are_compared(recorder: Recorder) -> None:
     add_all(recorder, "simple_cnn", "a" * 64, cost(), latency(1_000), sending(700, 600),
             sending(700, 700, "PNG"))  # fmt: skip
     add_all(recorder, "compact", "b" * 64, cost("compact"), latency(1_000), sending(900, 890),

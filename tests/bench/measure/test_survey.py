@@ -100,7 +100,7 @@ def test_a_row_that_cannot_be_written_ends_the_survey(
     assert written == ["cost.jsonl"]
 
 
-def test_a_figure_that_does_not_hold_is_measured_and_failed(recorder: Recorder) -> None:
+def test_a_blamed_subject_is_both_measured_and_failed(recorder: Recorder) -> None:
     with Survey(recorder) as survey, survey.attempt("a", "verify") as subject:
         subject.add(load())
         subject.blame("the server answers differently")
@@ -108,6 +108,6 @@ def test_a_figure_that_does_not_hold_is_measured_and_failed(recorder: Recorder) 
     assert not any(isinstance(row.measurement, FailureMeasurement) for row in rows_of(recorder))
 
 
-def test_two_outcomes_as_one() -> None:
+def test_outcomes_are_merged() -> None:
     whole = merged([RunOutcome(["a", "b"]), RunOutcome(["a"], {"b": "failed"}, interrupted=True)])
     assert whole == RunOutcome(["a", "b"], {"b": "failed"}, interrupted=True)

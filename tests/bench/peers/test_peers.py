@@ -121,7 +121,7 @@ def test_a_peer_that_cannot_be_installed_is_never_started(recorder: Recorder) ->
     assert outcome.failed == {"x": "failed at peers: ray has no wheels"}
 
 
-def test_an_interrupted_session_is_gone_on_with(recorder: Recorder) -> None:
+def test_an_interrupted_session_is_resumed(recorder: Recorder) -> None:
     def until_second_round(one, _, __, number, ___) -> PeerMeasurement:
         if (number, one.name) == (2, "a"):
             raise KeyboardInterrupt
@@ -198,7 +198,7 @@ def compared(recorder: Recorder) -> Recorder:
     return recorder
 
 
-def test_the_report_says_all_of_it(compared: Recorder) -> None:
+def test_the_report_shows_every_peer_figure(compared: Recorder) -> None:
     results = compared.folder.parent
     text = render_report(prepare(read_results(results), results), results, Path())
     assert (
@@ -285,7 +285,7 @@ def test_another_answer_is_refused() -> None:
 
 
 @pytest.mark.parametrize("one", CATALOGUE, ids=lambda one: one.name)
-def test_every_peer_of_the_catalogue_is_whole(one: Peer) -> None:
+def test_every_peer_in_the_catalogue_has_its_files(one: Peer) -> None:
     assert title_of(one)
     if one.folder is None:
         return
@@ -328,7 +328,7 @@ def test_an_environment_is_made_once_and_again_when_the_pins_change(
     assert len(made) == 4
 
 
-def test_why_an_environment_cannot_be_made_names_no_host(
+def test_environment_errors_do_not_contain_host_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x").mkdir()
@@ -381,7 +381,7 @@ def test_a_server_with_another_answer_is_not_measured(tiny_store: Path) -> None:
         measure_peer(tiny_peer("--wrong-every", "2"), asked, SHORT, 1, cores())
 
 
-def test_a_server_that_dies_under_load_is_said_to_have(tiny_store: Path) -> None:
+def test_a_server_that_dies_under_load_is_reported(tiny_store: Path) -> None:
     asked = real_subject(ModelStore(tiny_store))
     with pytest.raises(BenchError, match=r"(?s)stopped by itself.*planned death"):
         measure_peer(tiny_peer("--die-after", "20"), asked, SHORT, 1, cores())

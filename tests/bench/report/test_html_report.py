@@ -81,7 +81,7 @@ class Checker(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_asks_no_one(page: str) -> None:
+def test_the_page_is_self_contained(page: str) -> None:
     checker = Checker()
     checker.feed(page)
     assert checker.open == []
@@ -92,7 +92,7 @@ def test_the_page_is_whole_and_asks_no_one(page: str) -> None:
         assert source.startswith(("#", "data:"))
 
 
-def test_what_was_measured_cannot_become_markup(page: str) -> None:
+def test_measured_text_is_escaped(page: str) -> None:
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; more" in page
 
@@ -158,7 +158,7 @@ def test_a_model_below_every_floor_is_named_and_not_recommended(recorder: Record
     assert "none (nearest: <code>poor</code>)" in said
 
 
-def test_nothing_right_measured(recorder: Recorder) -> None:
+def test_without_full_measurements_nothing_is_recommended(recorder: Recorder) -> None:
     add_all(recorder, "heavy", "a" * 64, cost(random_weights=True))
     assert "<h1>No model can be recommended yet</h1>" in render_html(reports(recorder))
 

@@ -153,9 +153,7 @@ def test_a_full_disk_is_an_error_and_earlier_rows_stand(recorder: Recorder) -> N
     assert read_rows(recorder.folder / "cost.jsonl") == [kept]
 
 
-def test_half_a_written_row_is_taken_back(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_partial_write_is_undone(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = recorder.add("a", "d", None, cost())
 
     def full(_: int) -> None:
@@ -169,7 +167,7 @@ def test_half_a_written_row_is_taken_back(
     assert path.read_bytes().endswith(b"}\n")
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path, machine: Machine) -> None:
+def test_an_unwritable_folder_is_an_error(tmp_path: Path, machine: Machine) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(BenchError, match="cannot make"):
         Recorder(tmp_path / "results", machine, {})
@@ -252,9 +250,7 @@ def test_every_published_row_is_read_to_the_values_it_holds(path: Path) -> None:
         assert found == line
 
 
-def test_rows_from_before_a_reboot_are_of_the_same_machine(
-    tmp_path: Path, machine: Machine
-) -> None:
+def test_rows_before_and_after_a_reboot_share_a_machine(tmp_path: Path, machine: Machine) -> None:
     rebooted = replace(machine, kernel="2.0", memory_bytes=machine.memory_bytes - 4_096)
     assert (rebooted.identity, rebooted.name) == (machine.identity, machine.name)
     for state in (machine, rebooted):
@@ -272,7 +268,7 @@ def test_the_folders_of_published_results_keep_their_names() -> None:
         assert {row.machine for row in found.rows} == {found.machine.identity}
 
 
-def test_a_measurement_of_the_wrong_type_is_no_row() -> None:
+def test_a_measurement_of_the_wrong_type_is_rejected() -> None:
     with pytest.raises(ValidationError, match="threads"):
         replace(latency(1_000_000), threads="1")
 

@@ -23,7 +23,7 @@ from tests.bench.virtual_time import run_virtually
 IMAGES = np.zeros((64, 32, 32, 3), np.uint8)
 
 
-def test_times_come_back_whole_and_damage_is_told() -> None:
+def test_packed_times_round_trip_and_damage_is_an_error() -> None:
     times = np.array([0, 1, 999, 70_000, 4_000_000_000])
     assert unpack_times_us(pack_times_us(times)).tolist() == times.tolist()
     assert unpack_times_us(pack_times_us([])).size == 0
@@ -79,7 +79,7 @@ def test_the_search_goes_up_in_steps_then_halves_exactly() -> None:
     assert tried == pytest.approx([25, 50, 100, 200, *halves, 100])
 
 
-def test_luck_is_not_reported_and_nothing_may_hold() -> None:
+def test_a_lucky_rate_is_not_reported_and_no_rate_may_hold() -> None:
     answers = iter([True, False, True, False, False, True])
 
     def attempt(rate: float) -> RateTry:
@@ -208,7 +208,7 @@ def test_a_query_of_eight_ends_with_its_last_answer() -> None:
     assert sent.times_ms.tolist() == pytest.approx([20] * 5)
 
 
-def test_what_the_check_raises_ends_the_loop() -> None:
+def test_an_exception_from_check_ends_the_loop() -> None:
     def check() -> None:
         message = "the server stopped by itself"
         raise BenchError(message)

@@ -14,7 +14,7 @@ from service.classify import read_npy
 from tests.bench.conftest import accuracy, add_all, cost
 
 
-def test_the_ways_take_turns() -> None:
+def test_the_ways_are_interleaved() -> None:
     order = []
 
     def way(name: str):
@@ -53,7 +53,7 @@ def test_the_body_is_what_the_service_reads() -> None:
     assert np.array_equal(read_npy(encode_npy(images), 512), images)
 
 
-def test_the_share_is_of_the_faster_way_in_process(recorder: Recorder) -> None:
+def test_share_uses_the_faster_in_process_way(recorder: Recorder) -> None:
     found = BulkMeasurement(
         "cpu", 256, 2, 3.0, (1_000.0,) * 3, (2_000.0,) * 3, 32, (1_900.0,) * 3, (1_000.0,) * 3
     )

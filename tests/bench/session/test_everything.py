@@ -69,7 +69,7 @@ def test_an_interrupted_session_goes_on_where_it_was(tmp_path: Path, machine: Ma
     assert session.calls == [("first", ["a"]), ("second", ["a"])]
 
 
-def test_which_session_is_resumed(tmp_path: Path, machine: Machine) -> None:
+def test_resume_chooses_the_newest_matching_session(tmp_path: Path, machine: Machine) -> None:
     results = tmp_path / "results"
     rows = [
         Recorder(results, machine, {}, run_id=run_id, quick=quick).add("a", "1", None, cost())

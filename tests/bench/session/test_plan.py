@@ -82,7 +82,7 @@ def test_the_cards_alone_tell_seeds_and_random_weights(card: ModelCard) -> None:
     assert set(first_roles(equal).values()) == {"in process"}  # not seeds of each other
 
 
-def test_who_gets_everything(card: ModelCard, recorder: Recorder) -> None:
+def test_candidates_on_a_front_are_measured_in_full(card: ModelCard, recorder: Recorder) -> None:
     fill(recorder)
     (machine,) = read_results(recorder.folder.parent)
     found = decide(family(card), select(machine.rows), ["beaten"])
@@ -125,7 +125,7 @@ def test_large_models_are_timed_in_groups() -> None:
     assert groups_of(sizes, sizes) == [["a", "b"], ["c"], ["d"], ["e"]]
 
 
-def test_each_model_gets_its_part_and_a_resumed_session_repeats_nothing(
+def test_each_model_gets_its_role_and_a_resumed_session_repeats_nothing(
     tmp_path: Path, recorder: Recorder, synthetic: Dataset
 ) -> None:
     store = ModelStore(tmp_path / "store")

@@ -21,7 +21,7 @@ def rows_of(recorder: Recorder):
     return here.rows
 
 
-def test_the_newest_session_of_the_command_is_gone_on_with(recorder: Recorder, machine) -> None:
+def test_the_newest_session_of_the_command_is_resumed(recorder: Recorder, machine) -> None:
     def recorder_of(command: str, *, quick: bool = False) -> Recorder:
         folder = recorder.folder.parent
         return Recorder(folder, machine, {}, quick=quick, run_id=new_session(command).run_id)
@@ -44,7 +44,7 @@ def test_the_newest_session_of_the_command_is_gone_on_with(recorder: Recorder, m
     assert trials == {"kill"}
 
 
-def test_nothing_to_go_on_with_is_said(recorder: Recorder) -> None:
+def test_resuming_without_a_session_is_an_error(recorder: Recorder) -> None:
     recorder.add("a", "1", None, BULK)
     with pytest.raises(BenchError, match="start one: cifar10 bench bulk"):
         newest_session("bulk", rows_of(recorder), quick=False)

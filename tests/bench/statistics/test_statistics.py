@@ -26,13 +26,13 @@ def test_percentiles_are_ordered_and_within_the_samples(samples: list[float]) ->
     assert min(samples) <= p50 <= p90 <= p99 <= max(samples)
 
 
-def test_known_values() -> None:
+def test_percentiles_of_known_values() -> None:
     assert median([1, 2, 3, 10]) == 2.5
     assert interquartile_range([1, 2, 3, 4, 5]) == 2
     assert percentile([7], 99) == 7
 
 
-def test_no_samples() -> None:
+def test_no_samples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
         median([])
 
