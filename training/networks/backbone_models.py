@@ -171,7 +171,8 @@ def _pixels(architecture: Backbone) -> str:
 def _preprocess(image: Any, architecture: Backbone) -> Any:
     match _pixels(architecture):
         case "unit":
-            return keras.layers.Rescaling(1 / 255, name="scale")(image)  # casts to float32 first
+            # The layer casts to float32 first.
+            return keras.layers.Rescaling(1 / 255, name="scale")(image)
         case "symmetric":
             return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
         case "caffe":

@@ -198,7 +198,7 @@ def compared(recorder: Recorder) -> Recorder:
     return recorder
 
 
-def test_the_report_shows_every_peer_figure(compared: Recorder) -> None:
+def test_the_report_shows_the_comparison(compared: Recorder) -> None:
     results = compared.folder.parent
     text = render_report(prepare(read_results(results), results), results, Path())
     assert (

@@ -158,7 +158,7 @@ def test_a_model_below_every_floor_is_named_and_not_recommended(recorder: Record
     assert "none (nearest: <code>poor</code>)" in said
 
 
-def test_without_full_measurements_nothing_is_recommended(recorder: Recorder) -> None:
+def test_a_model_with_random_weights_is_not_recommended(recorder: Recorder) -> None:
     add_all(recorder, "heavy", "a" * 64, cost(random_weights=True))
     assert "<h1>No model can be recommended yet</h1>" in render_html(reports(recorder))
 

@@ -82,7 +82,9 @@ def test_the_cards_alone_tell_seeds_and_random_weights(card: ModelCard) -> None:
     assert set(first_roles(equal).values()) == {"in process"}  # not seeds of each other
 
 
-def test_candidates_on_a_front_are_measured_in_full(card: ModelCard, recorder: Recorder) -> None:
+def test_baseline_front_and_named_models_are_measured_in_full(
+    card: ModelCard, recorder: Recorder
+) -> None:
     fill(recorder)
     (machine,) = read_results(recorder.folder.parent)
     found = decide(family(card), select(machine.rows), ["beaten"])
