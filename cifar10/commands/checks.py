@@ -42,7 +42,7 @@ class Finding:
     state: State
     found: str
     remedy: str = ""
-    """What to do about it; empty if nothing needs doing."""
+    """Remedy; empty if none is needed."""
 
 
 def python() -> Iterator[Finding]:

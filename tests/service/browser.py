@@ -26,7 +26,7 @@ const element = id => document.getElementById(id);
 const idle = element("answer").getAttribute("aria-busy") === "false";
 return idle && element("result").checkVisibility() ? element("said").innerText.trim() : null;
 """
-"""In one look: between several, an answer can arrive."""
+"""Reads everything at once, because an answer can arrive between several reads."""
 
 
 def start_browser() -> webdriver.Chrome:

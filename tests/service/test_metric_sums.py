@@ -1,4 +1,4 @@
-"""What dead workers counted: the sums stay, their files do not."""
+"""Tests that dead workers' counts stay in the sums while their files are removed."""
 
 import errno
 import fcntl
