@@ -7,7 +7,7 @@ VENV ?= .venv
 PORT ?= 3000
 SMOKE ?= tmp/smoke
 # Of compact: it must have been exported before compact can be trained.
-TEACHER := mobilenetv2_tuned
+TEACHER := whitened_cnn
 # Trained with three seeds.
 HEADLINES := simple_cnn compact mobilenetv2_frozen mobilenetv2_finetuned mobilenetv2_tuned
 # Tests of training and export import Keras.
