@@ -7,7 +7,7 @@ VENV ?= .venv
 PORT ?= 3000
 SMOKE ?= tmp/smoke
 # The teacher of compact: it must be exported before compact can be trained.
-TEACHER := mobilenetv2_tuned
+TEACHER := whitened_cnn
 # Recipes that are trained with three seeds.
 HEADLINES := simple_cnn compact mobilenetv2_frozen mobilenetv2_finetuned mobilenetv2_tuned
 # Tests of `make check`. Those of training and export are left out, because they import Keras.

@@ -19,8 +19,8 @@ from training.networks.models import (
     describe_preprocessing,
 )
 from training.recipes.catalogue import RECIPES, find_recipe
+from training.recipes.own import SIMPLE_CNN
 from training.recipes.schema import (
-    SIMPLE_CNN,
     AdamOneCycle,
     Phase,
     Recipe,
@@ -192,8 +192,8 @@ def test_teachers_are_recipes_and_reproduce_makes_them_first() -> None:
     steps = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
     (named,) = re.findall(r"^TEACHER := (.+)$", steps, re.MULTILINE)
     assert set(named.split()) == teachers
-    made = steps.index("-m export $(TEACHER)")
-    assert steps.index("-m training train $(TEACHER)") < made < steps.index("-m training study")
+    made = steps.index("cifar10 export $(TEACHER)")
+    assert steps.index("cifar10 train $(TEACHER)") < made < steps.index("cifar10 study")
 
 
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
