@@ -1,4 +1,4 @@
-"""The README's shell snippets, run as a newcomer would: against a real server, on real files."""
+"""The snippets of README and docs, run as a newcomer would: a real server, real files."""
 
 import os
 import re
@@ -25,16 +25,30 @@ from cifar10.commands.main import root_group
 OURS = "cifar10 "
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
+}
+"""The pages whose commands and programs are run."""
+COMMANDS = list(
+    dict.fromkeys(
+        line
+        for page in PAGES.values()
+        for block in re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    )
+)
 
-PROGRAMS = re.findall(r"^```(python|js)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PROGRAMS = list(
+    dict.fromkeys(
+        program
+        for page in PAGES.values()
+        for program in re.findall(r"^```(python|js)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    )
+)
 """Each a whole program: (language, text)."""
 
-LONG = re.compile(r"(CIFAR10_DATA=\S+ )?make (test|smoke|reproduce)")
+LONG = re.compile(r"(CIFAR10_DATA=\S+ )?make (test|lint|check|report|smoke|reproduce)")
 """Minutes each, and `make test` is this very run: make is asked what it would do."""
 
 
@@ -117,7 +131,7 @@ def test_curl(server, command):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r'"(label|models|card|status)":', done.stdout)
+    assert re.search(r'"(label|models|card|status|predictions)":', done.stdout)
 
 
 @pytest.mark.parametrize(("language", "program"), PROGRAMS)
@@ -202,3 +216,10 @@ def test_every_command_is_covered():
 def test_the_tree_is_true():
     for name in re.findall(r"^\| `([a-z0-9_./]+)` \|", README, re.MULTILINE):
         assert (ROOT / name).exists(), name
+
+
+def test_links_lead_somewhere():
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            if "://" not in target:
+                assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
