@@ -48,7 +48,7 @@ def stored(request: pytest.FixtureRequest) -> StoredModel:
 
 @pytest.fixture(scope="session")
 def images() -> NDArray[np.uint8]:
-    """512 smooth colour images, uint8 (512, 32, 32, 3): made here, so that no data set is needed."""
+    """512 smooth images, uint8 (512, 32, 32, 3), RGB: made here, so no data set is needed."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (512, 5, 5, 3)).astype(np.float32)
     at = np.linspace(0, 4, 32)

@@ -1,0 +1,81 @@
+"""Download what a GPU machine without a network needs, and split it into parts.
+
+The wheels are those of ``constraints.txt`` for another Python and Linux than this one may have. What
+such a machine has already (JAX, NumPy, matplotlib) is left out.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WANTED = (
+    "bentoml", "click", "h5py", "httptools", "httpx", "jinja2", "keras", "locust",
+    "markdown-it-py", "namex", "nvidia-ml-py", "onnxruntime-gpu", "optree", "orjson", "pillow",
+    "prometheus-client", "psutil", "pydantic-settings", "pytest", "python-multipart", "rich",
+    "simplejpeg", "starlette", "uvicorn", "uvloop",
+)  # fmt: skip
+THERE = ("numpy-", "ml_dtypes-", "matplotlib-", "fonttools-", "kiwisolver-", "contourpy-")
+"""The machine's own, as JAX needs them."""
+PLATFORMS = (
+    "manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_26",
+    "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux2010", "manylinux1",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Make ``.gpu/part-NN/piece`` and, in each part, the digest of the whole."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / ".gpu", help="(default: .gpu)")
+    parser.add_argument("--python", default="3.12", help="of that machine (default: 3.12)")
+    parser.add_argument("--mib", type=int, default=44, help="of a part, at most (default: 44)")
+    parser.add_argument("--with", dest="folders", action="append", default=[], type=Path,
+                        metavar="FOLDER", help="a folder of data to take along")  # fmt: skip
+    options = parser.parse_args()
+    shutil.rmtree(options.output, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        wheels = Path(scratch) / "wheels"
+        _download(wheels, options.python)
+        archive = Path(scratch) / "everything.tar"
+        with tarfile.open(archive, "w") as tar:
+            for wheel in sorted(wheels.iterdir()):
+                if not wheel.name.startswith(THERE):
+                    tar.add(wheel, f"wheels/{wheel.name}")
+            for folder in options.folders:
+                tar.add(folder, f"data/{folder.name}")
+        count = _split(archive, options.output, options.mib << 20)
+    size = sum(path.stat().st_size for path in options.output.rglob("piece")) / 2**20
+    print(f"{count} parts, {size:.0f} MiB, in {options.output}")  # noqa: T201 - a script
+
+
+def _download(wheels: Path, python: str) -> None:
+    platforms = [part for name in PLATFORMS for part in ("--platform", f"{name}_x86_64")]
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:",
+        "--implementation", "cp", "--python-version", python, *platforms,
+        "--constraint", str(ROOT / "constraints.txt"), "--dest", str(wheels), *WANTED,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)  # noqa: S603 - our own command
+
+
+def _split(archive: Path, output: Path, size: int) -> int:
+    with archive.open("rb") as whole:
+        digest = hashlib.file_digest(whole, "sha256").hexdigest()
+        whole.seek(0)
+        count = -(-os.fstat(whole.fileno()).st_size // size)
+        for number in range(count):
+            part = output / f"part-{number:02d}"
+            part.mkdir(parents=True)
+            (part / "piece").write_bytes(whole.read(size))
+            (part / "whole").write_text(f"{count} {digest}\n")
+    return count
+
+
+if __name__ == "__main__":
+    main()
