@@ -1,7 +1,7 @@
 """Download what a GPU machine without a network needs, and split it into parts.
 
-The wheels are those of ``constraints.txt`` for another Python and Linux than this one may have. What
-such a machine has already (JAX, NumPy, matplotlib) is left out.
+The wheels are those of ``constraints.txt``, for that machine's Python. What it has already (JAX,
+NumPy, matplotlib) is left out.
 """
 
 import argparse
