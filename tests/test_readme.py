@@ -202,7 +202,7 @@ def test_our_commands(command):
             [sys.executable, "-m", "cifar10", *arguments], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert "simple_cnn" in done.stdout
+        assert "compact" in done.stdout
     else:
         parse(arguments)
 
