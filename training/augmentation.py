@@ -30,7 +30,10 @@ _GREY: Final = 120
 
 
 def augment(
-    images: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator
+    images: NDArray[np.uint8],
+    augmentation: Augmentation,
+    random: np.random.Generator,
+    flipped: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """A changed copy of ``images``.
 
@@ -38,6 +41,8 @@ def augment(
         images: uint8 (N, 32, 32, 3), RGB.
         augmentation: how.
         random: decides everything that is drawn.
+        flipped: which images are flipped, bool (N,), where that is not drawn here; see
+            :func:`alternating_flips`.
 
     Returns:
         uint8 (N, 32, 32, 3), RGB, in the same order.
@@ -45,7 +50,8 @@ def augment(
     count = len(images)
     changed = _shifted(images, augmentation.shift, random)
     if augmentation.flip:
-        flipped = random.random(count) < 0.5
+        drawn = random.random(count) < 0.5
+        flipped = drawn if flipped is None else flipped
         changed[flipped] = changed[flipped, :, ::-1]
     for index in np.flatnonzero(random.random(count) < augmentation.light):
         changed[index] = _relit(changed[index], random)
@@ -56,6 +62,13 @@ def augment(
     if augmentation.cutout:
         _cut_out(changed, augmentation.cutout, random)
     return changed
+
+
+def alternating_flips(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """Which of ``count`` images are flipped in ``epoch``: half of them, drawn from ``seed`` alone,
+    and in the next epoch the others. bool (count,), in the dataset's order."""
+    first = np.random.default_rng((seed, 0)).random(count) < 0.5
+    return first ^ bool(epoch % 2)
 
 
 def _shifted(

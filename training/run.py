@@ -46,7 +46,7 @@ from cifar10.store import (
     write_atomic,
 )
 from training import batches
-from training.augmentation import augment
+from training.augmentation import alternating_flips, augment
 from training.checkpoint import Checkpoint, State, check_identity
 from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
@@ -258,7 +258,10 @@ def _run_epoch(
     images = inputs.train[order]
     augmentation = job.recipe.augmentation_in(phase)
     if augmentation is not None and inputs.are_pixels:
-        images = augment(images, augmentation, random)
+        flipped = None
+        if augmentation.alternating:
+            flipped = alternating_flips(len(order), job.seed, epoch)[order]
+        images = augment(images, augmentation, random, flipped)
     steps = math.ceil(len(order) / job.recipe.batch_size)
     before = (epoch - _first_epoch(history, phase)) * steps
     rates = _LearningRate(phase, before, phase.epochs * steps)

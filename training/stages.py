@@ -26,8 +26,9 @@ from training.networks.backbone_models import (
 )
 from training.networks.backbones import Backbone, WeightsChoice
 from training.networks.models import build_model, check_parameters, in_plain_layers
+from training.networks.whitened import set_whitening
 from training.observer import Observer
-from training.recipes.schema import Phase, Recipe
+from training.recipes.schema import Phase, Recipe, WhitenedNetwork
 from training.weights import (
     WeightsFile,
     calibrate_random,
@@ -90,7 +91,10 @@ class Stages:
         if kept is not None:
             return kept.model
         keras.utils.set_random_seed(self.seed)
-        return build_model(self.recipe, for_training=True)
+        model = build_model(self.recipe, for_training=True)
+        if isinstance(self.recipe.architecture, WhitenedNetwork):
+            set_whitening(model, self.dataset.train.images)
+        return model
 
     def whole(self, kept: Kept) -> keras.Model:
         """The whole model, uint8 (N, 32, 32, 3) → float32 (N, 10), with the weights kept."""

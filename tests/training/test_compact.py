@@ -12,7 +12,8 @@ from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training.augmentation import augment
 from training.networks.models import build_model, compile_model
 from training.networks.residual import FusedBatchNormalization
-from training.recipes.schema import COMPACT, Augmentation, Phase, recipe_fields
+from training.recipes.own import COMPACT
+from training.recipes.schema import Augmentation, Phase, recipe_fields
 from training.schedule import learning_rate
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.

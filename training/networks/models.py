@@ -11,6 +11,7 @@ from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.networks.backbone_models import build_backbone, describe_backbone_preprocessing
 from training.networks.backbones import Backbone
 from training.networks.residual import FusedBatchNormalization, residual_network
+from training.networks.whitened import plain_weights, whitened_network
 from training.recipes.schema import (
     AdamOneCycle,
     OneCycle,
@@ -18,6 +19,7 @@ from training.recipes.schema import (
     Recipe,
     ResidualNetwork,
     SimpleCnn,
+    WhitenedNetwork,
 )
 
 
@@ -39,6 +41,8 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
             model = _simple_cnn(recipe.architecture, recipe.name)
         case ResidualNetwork():
             model = residual_network(recipe.architecture, recipe.name, for_training=for_training)
+        case WhitenedNetwork():
+            model = whitened_network(recipe.architecture, recipe.name, for_training=for_training)
     check_parameters(model, recipe)
     return model
 
@@ -110,7 +114,10 @@ def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
     if not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
         return model
     plain = build_model(recipe)
-    plain.set_weights(model.get_weights())
+    if isinstance(recipe.architecture, WhitenedNetwork):
+        plain_weights(model, plain)
+    else:
+        plain.set_weights(model.get_weights())
     return plain
 
 
@@ -119,7 +126,7 @@ def describe_preprocessing(recipe: Recipe) -> str:
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"
-        case ResidualNetwork():
+        case ResidualNetwork() | WhitenedNetwork():
             return "cast to float32, divided by 127.5, minus 1, giving -1–1"
         case Backbone():
             return describe_backbone_preprocessing(recipe.architecture)

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import keras
 
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, IMAGE_SIZE
+from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from training.networks.views import both_views, mean_of_views
 from training.recipes.schema import ResidualNetwork
 
 _MOMENTUM: Final = 0.9
@@ -28,12 +29,17 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
+        scale = self.gamma if self.scale else tf.ones_like(self.moving_mean)
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+            inputs, scale, self._offset(), epsilon=self.epsilon, is_training=True
         )
         for running, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
             running.assign(running * self.momentum + found * (1 - self.momentum))
         return outputs
+
+    def _offset(self) -> Any:
+        """What is added to the normalized values, (channels,)."""
+        return self.beta
 
 
 def residual_network(
@@ -74,10 +80,7 @@ def residual_network(
         return keras.layers.ReLU(name=f"{label}_relu")(x)
 
     image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
-    seen = image
-    if mirrored:
-        mirror = _mirror(image, architecture.mirror_shift)
-        seen = keras.ops.concatenate([image, mirror], axis=0)
+    seen = both_views(image, architecture.mirror_shift) if mirrored else image
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(seen)  # casts first
     x = convolution(x, architecture.widths[0], 3, 1, "stem")
     x = keras.layers.ReLU(name="stem_relu")(x)
@@ -89,19 +92,9 @@ def residual_network(
             x = block(x, filters, strides, f"stage{stage}_block{number}")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if mirrored:
-        x = keras.ops.mean(keras.ops.reshape(x, (2, -1, architecture.widths[-1])), axis=0)
+        x = mean_of_views(x)
     # float32 even where a mixed-precision policy is set: probabilities are the contract.
     x = keras.layers.Dense(
         CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
     )(x)
     return keras.Model(image, x, name=name)
-
-
-def _mirror(image: Any, shift: int) -> Any:
-    """The mirror image, moved ``shift`` pixels up and to the left, the other edges reflected."""
-    if not shift:
-        return image[:, :, ::-1]
-    last = IMAGE_SIZE - 1
-    rows = [last - abs(last - row - shift) for row in range(IMAGE_SIZE)]
-    columns = [last - row for row in rows]
-    return keras.ops.take(keras.ops.take(image, rows, axis=1), columns, axis=2)

@@ -6,7 +6,7 @@ numbers. The table of them all is :mod:`training.recipes.catalogue`.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
@@ -48,6 +48,24 @@ class ResidualNetwork:
     """The mirror image is first moved by so many pixels up and to the left, the other edges
     reflected. One pixel is another phase of every halving of the resolution: the strided
     convolutions see what they step over in the image itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhitenedNetwork:
+    """The network of "airbench94" (Jordan, arXiv 2404.00498): made to be trained in few epochs.
+
+    The first convolution, 2×2, is fixed and whitens the patches of the training images. Then blocks
+    of two 3×3 convolutions, the first followed by a 2×2 max-pool; batch normalization without a
+    scale, whose shift learns 64 times as fast; GELU; convolutions begin as the identity. Global
+    maximum, a dense layer, softmax. Pixels are scaled to -1–1 inside the model.
+    """
+
+    widths: tuple[int, ...]
+    """Channels of each block."""
+    mirrored: bool = False
+    """As in :class:`ResidualNetwork`."""
+    mirror_shift: int = 0
+    """As in :class:`ResidualNetwork`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +112,9 @@ class Augmentation:
     can do to it."""
     light: float
     """Brightness and contrast changed by up to a fifth."""
+    alternating: bool = False
+    """Which images are flipped is drawn once; from then on each is flipped in every other epoch
+    (Jordan, arXiv 2404.00498). Only with ``flip``."""
     cutout: int = 0
     """Pixels a side of a square, anywhere, that is made grey in every image (DeVries and Taylor,
     arXiv 1708.04552); 0 does without."""
@@ -159,7 +180,7 @@ class Recipe:
     """Lowest and highest that is no surprise, as fractions, on the JPEG or the official images."""
     cost: str
     """What a training takes, and where that was measured."""
-    architecture: SimpleCnn | ResidualNetwork | Backbone
+    architecture: SimpleCnn | ResidualNetwork | WhitenedNetwork | Backbone
     expected_parameters: Parameters
     """Checked whenever the model is built."""
     batch_size: int
@@ -207,7 +228,7 @@ class Recipe:
                 message = f"recipe {self.name!r}: a temperature must be positive"
                 raise RecipeError(message)
         pixels = []
-        if isinstance(self.architecture, ResidualNetwork):
+        if isinstance(self.architecture, ResidualNetwork | WhitenedNetwork):
             pixels.append(self.architecture.mirror_shift)
         augmentations = [self.augmentation, *(phase.augmentation for phase in self.phases)]
         for drawn in augmentations:
@@ -232,77 +253,6 @@ class Recipe:
     def distillation_in(self, phase: Phase) -> Distillation | None:
         """The teacher's part of the target in ``phase``."""
         return self.distillation if phase.taught else None
-
-
-SIMPLE_CNN: Final = Recipe(
-    name="simple_cnn",
-    source="the reference study's own CNN: its test accuracy is 69.37 %, its gap 17.4 points",
-    expected_test_accuracy=(0.66, 0.71),
-    cost="half a minute an epoch, 8 to 10 epochs, on two cores of an AMD EPYC; no GPU needed",
-    architecture=SimpleCnn(filters=(32, 64), dense_units=512),
-    expected_parameters=Parameters(total=2_122_186, trainable=2_122_186, non_trainable=0),
-    batch_size=64,
-    phases=(Phase(name="all", epochs=10, learning_rate=1e-3, patience=3),),
-    smoke=Smoke(epochs=2, train_images=1_000, evaluation_images=500),
-)
-"""The study one-hot encodes its labels and uses categorical cross-entropy. We keep class ids and
-use the sparse form of the same loss, in which the one-hot vector is implied: equal numbers."""
-
-_POLISHED: Final = Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1)
-
-COMPACT: Final = Recipe(
-    name="compact",
-    source="our own; ResNet-14's shape (He et al., arXiv 1512.03385) cut down to 100,000 "
-    "parameters, most of its work at 32×32 and 16×16",
-    expected_test_accuracy=(0.86, 0.90),
-    cost="60 to 90 s an epoch, 200 epochs, on two cores of an Intel Xeon (Sapphire Rapids); its "
-    "teacher must have been trained and exported before",
-    architecture=ResidualNetwork(
-        widths=(16, 32, 48), blocks=(2, 3, 1), mirrored=True, mirror_shift=1
-    ),
-    expected_parameters=Parameters(total=99_226, trainable=98_330, non_trainable=896),
-    batch_size=128,
-    phases=(
-        Phase(
-            name="labels",
-            epochs=70,
-            learning_rate=0.15,
-            patience=70,
-            schedule=OneCycle(rise=0.15, momentum=0.9, weight_decay=1.5e-3),
-            taught=False,
-        ),
-        Phase(
-            name="distilled",
-            epochs=50,
-            learning_rate=0.1,
-            patience=50,
-            schedule=OneCycle(rise=0.1, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=Augmentation(
-                shift=4, flip=True, jpeg=0.4, resize=0.15, light=0.15, cutout=8
-            ),
-        ),
-        Phase(
-            name="polished",
-            epochs=55,
-            learning_rate=0.08,
-            patience=55,
-            schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=_POLISHED,
-        ),
-        Phase(
-            name="polished_again",
-            epochs=25,
-            learning_rate=0.04,
-            patience=25,
-            schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
-            augmentation=_POLISHED,
-        ),
-    ),
-    smoke=Smoke(epochs=1, train_images=1_000, evaluation_images=500),
-    augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
-    label_smoothing=0.05,
-    distillation=Distillation(teacher="mobilenetv2_tuned", share=0.75, temperature=1.5),
-)
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -334,8 +284,9 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
         if phase["taught"]:
             del phase["taught"]
     for holder in (fields, *fields["phases"]):
-        if not holder.get("augmentation", {"cutout": True})["cutout"]:
-            del holder["augmentation"]["cutout"]
+        for key in ("cutout", "alternating"):
+            if not holder.get("augmentation", {key: True})[key]:
+                del holder["augmentation"][key]
     for key in ("batch_statistics", "mirrored", "mirror_shift"):
         if not fields["architecture"].get(key, True):
             del fields["architecture"][key]

@@ -1,0 +1,114 @@
+"""The recipes that are neither the study's backbones nor steps on the way from them."""
+
+from typing import Final
+
+from cifar10.card import Parameters
+from training.recipes.schema import (
+    Augmentation,
+    Distillation,
+    OneCycle,
+    Phase,
+    Recipe,
+    ResidualNetwork,
+    SimpleCnn,
+    Smoke,
+    WhitenedNetwork,
+)
+
+SIMPLE_CNN: Final = Recipe(
+    name="simple_cnn",
+    source="the reference study's own CNN: its test accuracy is 69.37 %, its gap 17.4 points",
+    expected_test_accuracy=(0.66, 0.71),
+    cost="half a minute an epoch, 8 to 10 epochs, on two cores of an AMD EPYC; no GPU needed",
+    architecture=SimpleCnn(filters=(32, 64), dense_units=512),
+    expected_parameters=Parameters(total=2_122_186, trainable=2_122_186, non_trainable=0),
+    batch_size=64,
+    phases=(Phase(name="all", epochs=10, learning_rate=1e-3, patience=3),),
+    smoke=Smoke(epochs=2, train_images=1_000, evaluation_images=500),
+)
+"""The study one-hot encodes its labels and uses categorical cross-entropy. We keep class ids and
+use the sparse form of the same loss, in which the one-hot vector is implied: equal numbers."""
+
+_POLISHED: Final = Augmentation(shift=4, flip=True, jpeg=0.15, resize=0.1, light=0.1)
+
+COMPACT: Final = Recipe(
+    name="compact",
+    source="our own; ResNet-14's shape (He et al., arXiv 1512.03385) cut down to 100,000 "
+    "parameters, most of its work at 32×32 and 16×16",
+    expected_test_accuracy=(0.86, 0.90),
+    cost="60 to 90 s an epoch, 200 epochs, on two cores of an Intel Xeon (Sapphire Rapids); its "
+    "teacher must have been trained and exported before",
+    architecture=ResidualNetwork(
+        widths=(16, 32, 48), blocks=(2, 3, 1), mirrored=True, mirror_shift=1
+    ),
+    expected_parameters=Parameters(total=99_226, trainable=98_330, non_trainable=896),
+    batch_size=128,
+    phases=(
+        Phase(
+            name="labels",
+            epochs=70,
+            learning_rate=0.15,
+            patience=70,
+            schedule=OneCycle(rise=0.15, momentum=0.9, weight_decay=1.5e-3),
+            taught=False,
+        ),
+        Phase(
+            name="distilled",
+            epochs=50,
+            learning_rate=0.1,
+            patience=50,
+            schedule=OneCycle(rise=0.1, momentum=0.9, weight_decay=1.5e-3),
+            augmentation=Augmentation(
+                shift=4, flip=True, jpeg=0.4, resize=0.15, light=0.15, cutout=8
+            ),
+        ),
+        Phase(
+            name="polished",
+            epochs=55,
+            learning_rate=0.08,
+            patience=55,
+            schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
+            augmentation=_POLISHED,
+        ),
+        Phase(
+            name="polished_again",
+            epochs=25,
+            learning_rate=0.04,
+            patience=25,
+            schedule=OneCycle(rise=0.05, momentum=0.9, weight_decay=1.5e-3),
+            augmentation=_POLISHED,
+        ),
+    ),
+    smoke=Smoke(epochs=1, train_images=1_000, evaluation_images=500),
+    augmentation=Augmentation(shift=3, flip=True, jpeg=0.15, resize=0.1, light=0.1),
+    label_smoothing=0.05,
+    distillation=Distillation(teacher="mobilenetv2_tuned", share=0.75, temperature=1.5),
+)
+
+WHITENED_CNN: Final = Recipe(
+    name="whitened_cnn",
+    source='"airbench94" (Jordan, arXiv 2404.00498; 94.0 % in 9.9 epochs of a GPU), narrower and '
+    "without its lookahead: the most accurate network that two cores train from nothing in an hour",
+    expected_test_accuracy=(0.92, 0.945),
+    cost="8 epochs of 45,000 images, 8.5 ms of one core an image (AMD EPYC, AVX2): 27 minutes on "
+    "two cores with nothing else running",
+    architecture=WhitenedNetwork(widths=(64, 192, 192), mirrored=True, mirror_shift=1),
+    expected_parameters=Parameters(total=1_161_586, trainable=1_159_458, non_trainable=2_128),
+    batch_size=512,
+    phases=(
+        Phase(
+            name="all",
+            epochs=8,
+            learning_rate=0.75,
+            patience=8,
+            schedule=OneCycle(rise=0.23, momentum=0.85, weight_decay=8.9e-3),
+        ),
+    ),
+    smoke=Smoke(epochs=1, train_images=1_024, evaluation_images=500),
+    augmentation=Augmentation(
+        shift=2, flip=True, alternating=True, jpeg=0.0, resize=0.0, light=0.0
+    ),
+    label_smoothing=0.1,
+)
+"""The paper's rates for 1,024 images a step, halved for 512; its decay is of the gradient, this one
+of the weights, which with that momentum is 1 / (1 - 0.85) times as large."""
