@@ -45,7 +45,7 @@ def augment(
             :func:`alternating_flips`.
 
     Returns:
-        uint8 (N, 32, 32, 3), RGB, in the same order.
+        uint8 (N, 32, 32, 3), RGB, in the same order; smaller where the augmentation crops.
     """
     count = len(images)
     changed = _shifted(images, augmentation.shift, random)
@@ -61,7 +61,7 @@ def augment(
         changed[index] = _recompressed(changed[index], random)
     if augmentation.cutout:
         _cut_out(changed, augmentation.cutout, random)
-    return changed
+    return _cropped(changed, augmentation.crop, random) if augmentation.crop else changed
 
 
 def alternating_flips(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
@@ -78,13 +78,20 @@ def _shifted(
     if not shift:
         return images.copy()
     around = ((0, 0), (shift, shift), (shift, shift), (0, 0))
-    padded = np.pad(images, around, mode="reflect")
-    offsets = random.integers(0, 2 * shift + 1, (len(images), 2))
-    changed = np.empty_like(images)
-    for down in range(2 * shift + 1):
-        for right in range(2 * shift + 1):
+    return _cropped(np.pad(images, around, mode="reflect"), IMAGE_SIZE, random)
+
+
+def _cropped(
+    images: NDArray[np.uint8], side: int, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A square of ``side`` pixels of each image, (N, larger, larger, 3); anywhere in it."""
+    places = images.shape[1] - side + 1
+    offsets = random.integers(0, places, (len(images), 2))
+    changed = np.empty((len(images), side, side, images.shape[3]), images.dtype)
+    for down in range(places):
+        for right in range(places):
             chosen = np.flatnonzero((offsets[:, 0] == down) & (offsets[:, 1] == right))
-            changed[chosen] = padded[chosen, down : down + IMAGE_SIZE, right : right + IMAGE_SIZE]
+            changed[chosen] = images[chosen, down : down + side, right : right + side]
     return changed
 
 

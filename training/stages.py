@@ -25,10 +25,14 @@ from training.networks.backbone_models import (
     with_stored_statistics,
 )
 from training.networks.backbones import Backbone, WeightsChoice
-from training.networks.models import build_model, check_parameters, in_plain_layers
-from training.networks.whitened import set_whitening
+from training.networks.models import (
+    begin_from_images,
+    build_model,
+    check_parameters,
+    in_plain_layers,
+)
 from training.observer import Observer
-from training.recipes.schema import Phase, Recipe, WhitenedNetwork
+from training.recipes.schema import Phase, Recipe
 from training.weights import (
     WeightsFile,
     calibrate_random,
@@ -92,8 +96,7 @@ class Stages:
             return kept.model
         keras.utils.set_random_seed(self.seed)
         model = build_model(self.recipe, for_training=True)
-        if isinstance(self.recipe.architecture, WhitenedNetwork):
-            set_whitening(model, self.dataset.train.images)
+        begin_from_images(model, self.recipe, self.dataset.train.images)
         return model
 
     def whole(self, kept: Kept) -> keras.Model:

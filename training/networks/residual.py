@@ -5,41 +5,12 @@ from typing import Any, Final
 import keras
 
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from training.networks.normalization import FusedBatchNormalization
 from training.networks.views import both_views, mean_of_views
 from training.recipes.schema import ResidualNetwork
 
 _MOMENTUM: Final = 0.9
 _EPSILON: Final = 1e-5
-
-
-@keras.saving.register_keras_serializable(package="training")
-class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Keras' batch normalization through TensorFlow's fused kernel while training.
-
-    Keras 3 computes mean, variance and the rest in operations of their own; on a CPU, where each
-    is a pass over memory, that was half of a training step: with this layer a step took 0.62 to
-    0.78 of its time where the channels are multiples of 16 (docs/experiments.md). Same weights,
-    same order, same result to rounding; the running variance is the unbiased one. On other
-    backends, and in inference, it is Keras' own layer.
-    """
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize ``inputs``, (N, height, width, channels)."""
-        if not training or keras.backend.backend() != "tensorflow":
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
-
-        scale = self.gamma if self.scale else tf.ones_like(self.moving_mean)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, scale, self._offset(), epsilon=self.epsilon, is_training=True
-        )
-        for running, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            running.assign(running * self.momentum + found * (1 - self.momentum))
-        return outputs
-
-    def _offset(self) -> Any:
-        """What is added to the normalized values, (channels,)."""
-        return self.beta
 
 
 def residual_network(

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
-from training.networks.residual import FusedBatchNormalization
+from training.networks.normalization import QuickShiftNormalization
+from training.networks.patches import patch_axes
 from training.networks.views import both_views, mean_of_views
 from training.recipes.schema import WhitenedNetwork
 
 _PATCH: Final = 2
 _WHITENING: Final = "whitening"
-_WHITENING_IMAGES: Final = 5_000
 _LEAST_VARIANCE: Final = 1.25e-4
 """Added to every variance before it is divided by: 5e-4 of standardised pixels, in the paper's
 code, whose variance is about four times that of pixels scaled to -1–1."""
@@ -21,42 +21,8 @@ code, whose variance is about four times that of pixels scaled to -1–1."""
 _MOMENTUM: Final = 0.6
 _EPSILON: Final = 1e-5
 _SHIFT_FACTOR: Final = 8.0
-"""Its square, 64, is how many times as fast a shift learns."""
 
 _LOGIT_SCALE: Final = 1 / 9
-
-
-@keras.saving.register_keras_serializable(package="training")
-class QuickShiftNormalization(FusedBatchNormalization):
-    """Batch normalization without a scale, whose shift learns 64 times as fast as the weights.
-
-    The stored shift is an eighth of the one that is added: under gradient descent the shift so
-    moves by the square of that factor, and is decayed like any other weight.
-    """
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**(arguments | {"scale": False, "center": False}))
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the shift besides the moving averages."""
-        super().build(input_shape)
-        self.shift = self.add_weight(
-            name="shift", shape=(input_shape[-1],), initializer="zeros", trainable=True
-        )
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize ``inputs``, (N, height, width, channels)."""
-        outputs = super().call(inputs, training=training, mask=mask)
-        fused = training and keras.backend.backend() == "tensorflow"
-        return outputs if fused else outputs + self._offset()
-
-    def _offset(self) -> Any:
-        return _SHIFT_FACTOR * self.shift
-
-    @property
-    def whole_shift(self) -> NDArray[np.float32]:
-        """What is added: the ``beta`` of a plain batch normalization."""
-        return _SHIFT_FACTOR * np.asarray(keras.ops.convert_to_numpy(self.shift))
 
 
 @keras.saving.register_keras_serializable(package="training")
@@ -88,14 +54,16 @@ def whitened_network(
         architecture: what to build.
         name: the model's.
         for_training: with :class:`QuickShiftNormalization`, and never ``mirrored``; its weights go
-            into the plain form by :func:`plain_weights`.
+            into the plain form by ``training.networks.normalization.plain_weights``.
     """
     mirrored = architecture.mirrored and not for_training
 
     def normalization(x: Any, label: str) -> Any:
         label = f"{label}_normalization"
         if for_training:
-            layer = QuickShiftNormalization(momentum=_MOMENTUM, epsilon=_EPSILON, name=label)
+            layer = QuickShiftNormalization(
+                _SHIFT_FACTOR, momentum=_MOMENTUM, epsilon=_EPSILON, name=label
+            )
         else:
             layer = keras.layers.BatchNormalization(
                 scale=False, momentum=_MOMENTUM, epsilon=_EPSILON, name=label
@@ -115,7 +83,8 @@ def whitened_network(
     def activation(x: Any, label: str) -> Any:
         return keras.layers.Activation("gelu", name=f"{label}_gelu")(x)
 
-    image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
+    shape = (None, None, 3) if for_training else IMAGE_SHAPE
+    image = keras.Input(shape, dtype="uint8", name="image")
     seen = both_views(image, architecture.mirror_shift) if mirrored else image
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(seen)  # casts first
     x = keras.layers.Conv2D(
@@ -145,26 +114,7 @@ def set_whitening(model: keras.Model, images: NDArray[np.uint8]) -> None:
     Its filters are the eigenvectors of the patches' second moments, each divided by the root of its
     eigenvalue, and the negatives of them all.
     """
-    pixels = images[:_WHITENING_IMAGES].astype(np.float32) / 127.5 - 1
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (_PATCH, _PATCH), axis=(1, 2))
-    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 3 * _PATCH**2).astype(np.float64)
-    variances, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+    variances, vectors = patch_axes(images, _PATCH)
     filters = vectors / np.sqrt(variances + _LEAST_VARIANCE)
     kernel = np.concatenate([filters, -filters], axis=1).reshape(_PATCH, _PATCH, 3, -1)
     model.get_layer(_WHITENING).set_weights([kernel.astype(np.float32)])
-
-
-def plain_weights(trained: keras.Model, plain: keras.Model) -> None:
-    """Give ``plain`` the weights of ``trained``, the same network built ``for_training``."""
-    for layer in plain.layers:
-        if not layer.weights:
-            continue
-        source = trained.get_layer(layer.name)
-        if isinstance(source, QuickShiftNormalization):
-            mean, variance = (
-                keras.ops.convert_to_numpy(found)
-                for found in (source.moving_mean, source.moving_variance)
-            )
-            layer.set_weights([source.whole_shift, mean, variance])
-        else:
-            layer.set_weights(source.get_weights())
