@@ -1,9 +1,10 @@
 """Correct a graph's biases for what rounding its weights will do to the mean of each channel.
 
 Rounding a filter's weights moves the mean of what it makes, and the layers after it see a shift
-that no image has. Where weights of one filter differ by far, as in MobileNetV2's depthwise convolutions,
-these shifts are most of what int8 costs; their expected value, which calibration images tell, is
-taken off the bias (Nagel et al., arXiv 1906.04721, section 4.2; docs/experiments.md).
+that no image has. Where weights of one filter differ by far, as in MobileNetV2's depthwise
+convolutions, these shifts are most of what int8 costs; their expected value, which calibration
+images tell, is taken off the bias (Nagel et al., arXiv 1906.04721, section 4.2;
+docs/experiments.md).
 """
 
 from collections.abc import Mapping
@@ -56,8 +57,8 @@ def correct_biases(
         and (len(node.input) < 3 or graph.constant(node.input[2]) is not None)
     ]
     for node, shift in zip(layers, _shifts(model, layers, images, levels), strict=True):
-        before = graph.constant(node.input[2]) if len(node.input) > 2 else np.float32(0)
-        bias = (before - shift.mean).astype(np.float32)
+        before = graph.constant(node.input[2]) if len(node.input) > 2 else None
+        bias = (-shift.mean if before is None else before - shift.mean).astype(np.float32)
         name = graph.add_constant(f"{node.name}_corrected_bias", bias)
         inputs = [*node.input[:2], name]
         del node.input[:]

@@ -81,7 +81,7 @@ class GraphEditor:
         return None
 
     def extended(self, nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> onnx.ModelProto:
-        """A model that also computes ``nodes``, at its end, and gives ``outputs``, which are float."""
+        """A model that also computes ``nodes``, at its end, and gives ``outputs``, all float."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         model.graph.node.extend(nodes)

@@ -165,7 +165,7 @@ def _greatest_weights(model: onnx.ModelProto, in_float: tuple[str, ...]) -> dict
 
 def _is_depthwise(node: onnx.NodeProto) -> bool:
     """Whether each channel is convolved alone; no network here has groups of several."""
-    return node.op_type == "Conv" and attributes(node).get("group", 1) > 1
+    return node.op_type == "Conv" and bool(attributes(node).get("group", 1) > 1)
 
 
 def _last_layers(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from training.networks.backbone_models import build_backbone, describe_backbone_
 from training.networks.backbones import Backbone
 from training.networks.normalization import FusedBatchNormalization, take_trained_weights
 from training.networks.pooled import pooled_network, set_stem
-from training.networks.residual import residual_network
 from training.networks.whitened import set_whitening, whitened_network
 from training.recipes.schema import (
     AdamOneCycle,
@@ -22,7 +21,6 @@ from training.recipes.schema import (
     Phase,
     PooledNetwork,
     Recipe,
-    ResidualNetwork,
     SimpleCnn,
     WhitenedNetwork,
 )
@@ -44,8 +42,6 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
             model = build_backbone(recipe.architecture, recipe.name).model
         case SimpleCnn():
             model = _simple_cnn(recipe.architecture, recipe.name)
-        case ResidualNetwork():
-            model = residual_network(recipe.architecture, recipe.name, for_training=for_training)
         case WhitenedNetwork():
             model = whitened_network(recipe.architecture, recipe.name, for_training=for_training)
         case PooledNetwork():
@@ -142,7 +138,7 @@ def describe_preprocessing(recipe: Recipe) -> str:
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"
-        case ResidualNetwork() | WhitenedNetwork() | PooledNetwork():
+        case WhitenedNetwork() | PooledNetwork():
             return "cast to float32, divided by 127.5, minus 1, giving -1–1"
         case Backbone():
             return describe_backbone_preprocessing(recipe.architecture)

@@ -27,30 +27,6 @@ class SimpleCnn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualNetwork:
-    """A residual network of two-convolution blocks (He et al., arXiv 1512.03385, section 4.2).
-
-    A 3×3 stem, then stages of blocks; each stage but the first begins by halving the resolution,
-    where the shortcut is averaged down and projected (ResNet-D, arXiv 1812.01187). Global average
-    pooling, softmax. Plain 3×3 convolutions in multiples of 16 channels: what ONNX Runtime's CPU
-    kernels run fastest for their multiplications. Pixels are scaled to -1–1 inside the model.
-    """
-
-    widths: tuple[int, ...]
-    """Channels of each stage."""
-    blocks: tuple[int, ...]
-    """Blocks of each stage."""
-    mirrored: bool = False
-    """The finished model sees the image and its mirror image, and answers for the mean of what it
-    pools of both: no more parameters, twice the work. It is trained without, on images mirrored at
-    random."""
-    mirror_shift: int = 0
-    """The mirror image is first moved by so many pixels up and to the left, the other edges
-    reflected. One pixel is another phase of every halving of the resolution: the strided
-    convolutions see what they step over in the image itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class WhitenedNetwork:
     """The network of "airbench94" (Jordan, arXiv 2404.00498): made to be trained in few epochs.
 
@@ -63,9 +39,13 @@ class WhitenedNetwork:
     widths: tuple[int, ...]
     """Channels of each block."""
     mirrored: bool = False
-    """As in :class:`ResidualNetwork`."""
+    """The finished model sees the image and its mirror image, and answers for the mean of what it
+    pools of both: no more parameters, twice the work. It is trained without, on images mirrored at
+    random."""
     mirror_shift: int = 0
-    """As in :class:`ResidualNetwork`."""
+    """The mirror image is first moved by so many pixels up and to the left, the other edges
+    reflected. One pixel is another phase of every halving of the resolution: strided convolutions
+    see what they step over in the image itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +64,9 @@ class PooledNetwork:
     blocks: int
     """Residual blocks at 16×16."""
     mirrored: bool = False
-    """As in :class:`ResidualNetwork`."""
+    """As in :class:`WhitenedNetwork`."""
     mirror_shift: int = 0
-    """As in :class:`ResidualNetwork`."""
+    """As in :class:`WhitenedNetwork`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +185,7 @@ class Recipe:
     """Lowest and highest that is no surprise, as fractions, on the JPEG or the official images."""
     cost: str
     """What a training takes, and where that was measured."""
-    architecture: SimpleCnn | ResidualNetwork | WhitenedNetwork | PooledNetwork | Backbone
+    architecture: SimpleCnn | WhitenedNetwork | PooledNetwork | Backbone
     expected_parameters: Parameters
     """Checked whenever the model is built."""
     batch_size: int
@@ -253,7 +233,7 @@ class Recipe:
                 message = f"recipe {self.name!r}: a temperature must be positive"
                 raise RecipeError(message)
         pixels = []
-        if isinstance(self.architecture, ResidualNetwork | WhitenedNetwork | PooledNetwork):
+        if isinstance(self.architecture, WhitenedNetwork | PooledNetwork):
             pixels.append(self.architecture.mirror_shift)
         augmentations = [self.augmentation, *(phase.augmentation for phase in self.phases)]
         for drawn in augmentations:
