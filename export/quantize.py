@@ -35,6 +35,7 @@ from onnxruntime.quantization import (
 from cifar10.card import INPUT, OUTPUT
 from cifar10.errors import ExportError
 from export.bias import correct_biases
+from export.culprit import Culprit, find_culprit
 from export.graph import GraphEditor, attributes
 from export.rewrite import IntegerInput, prepare
 
@@ -80,10 +81,9 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
     Raises:
         ExportError: ONNX Runtime cannot quantise it, or what comes out does not pass ONNX's checks.
     """
-    prepared, pixels = prepare(_folded(model))
-    in_float = _last_layers(prepared)
     images = images[:CALIBRATION_IMAGES]
-    prepared = correct_biases(prepared, images, _greatest_weights(prepared, in_float))
+    prepared, pixels = _prepared(model, images)
+    in_float = _last_layers(prepared)
     overrides: dict[str, Any] = {
         node.input[1]: [{"axis": 0, "reduce_range": False}]
         for node in prepared.graph.node
@@ -122,6 +122,25 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
     if pixels is not None:
         _read_pixels(quantized, pixels)
     return quantized.finish()
+
+
+def find_int8_culprit(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, images: NDArray[np.uint8]
+) -> Culprit | None:
+    """The layer that costs most of what ``quantized``, made of ``model`` by :func:`quantize_int8`
+    with the same images, costs; None where no layer alone does."""
+    images = images[:CALIBRATION_IMAGES]
+    prepared, _ = _prepared(model, images)
+    return find_culprit(prepared, quantized, images)
+
+
+def _prepared(
+    model: onnx.ModelProto, images: NDArray[np.uint8]
+) -> tuple[onnx.ModelProto, IntegerInput | None]:
+    """The float graph that is quantised, and its input's chain; see :func:`prepare`."""
+    prepared, pixels = prepare(_folded(model))
+    levels = _greatest_weights(prepared, _last_layers(prepared))
+    return correct_biases(prepared, images, levels), pixels
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
