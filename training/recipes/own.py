@@ -5,6 +5,7 @@ from typing import Final
 from cifar10.card import Parameters
 from training.recipes.schema import (
     Augmentation,
+    Distillation,
     OneCycle,
     Phase,
     PooledNetwork,
@@ -34,12 +35,12 @@ right on such images costs it little on clean ones (docs/experiments.md)."""
 
 COMPACT: Final = Recipe(
     name="compact",
-    source="our own: at most 100,000 parameters and one look no longer than simple_cnn's in float; "
-    "first layer, normalization and flips after Jordan, arXiv 2404.00498",
+    source="our own: at most 100,000 parameters and faster than simple_cnn in float; first layer, "
+    "normalization and flips after Jordan, arXiv 2404.00498",
     expected_test_accuracy=(0.87, 0.915),
-    cost="on one core of an AMD EPYC (AVX2) 50 s an epoch of crops, 24 of them, and 90 s one of "
-    "whole images, 10 and 90: three hours on two cores with nothing else running, of which half an "
-    "hour gives the first two phases",
+    cost="on one core of an AMD EPYC (AVX2), which shared its cache with other work, 50 s an epoch "
+    "of crops (24) and an estimated 95 s one of whole images (10 and 90): about 90 minutes on two "
+    "cores of its own; its teacher must have been trained and exported before",
     architecture=PooledNetwork(widths=(32, 64), blocks=2, mirrored=True, mirror_shift=1),
     expected_parameters=Parameters(total=94_538, trainable=93_962, non_trainable=576),
     batch_size=256,
@@ -59,6 +60,7 @@ COMPACT: Final = Recipe(
                 resize=_SAVED_AGAIN / 2,
                 light=_SAVED_AGAIN / 2,
             ),
+            taught=False,
         ),
         Phase(
             name="whole",
@@ -66,6 +68,7 @@ COMPACT: Final = Recipe(
             learning_rate=0.15,
             patience=10,
             schedule=OneCycle(rise=0.1, momentum=0.9, weight_decay=3e-3),
+            taught=False,
         ),
         Phase(
             name="longer",
@@ -85,6 +88,7 @@ COMPACT: Final = Recipe(
         light=_SAVED_AGAIN,
     ),
     label_smoothing=0.05,
+    distillation=Distillation(teacher="whitened_cnn", share=0.75, temperature=1.0),
 )
 
 WHITENED_CNN: Final = Recipe(
