@@ -80,6 +80,16 @@ class GraphEditor:
                 )
         return None
 
+    def extended(self, nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> onnx.ModelProto:
+        """A model that also computes ``nodes``, at its end, and gives ``outputs``, all float."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        model.graph.node.extend(nodes)
+        model.graph.output.extend(
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs
+        )
+        return model
+
     def finish(self) -> onnx.ModelProto:
         """The changed model, without nodes and constants that nobody reads, its shapes inferred
         anew.

@@ -30,7 +30,10 @@ _GREY: Final = 120
 
 
 def augment(
-    images: NDArray[np.uint8], augmentation: Augmentation, random: np.random.Generator
+    images: NDArray[np.uint8],
+    augmentation: Augmentation,
+    random: np.random.Generator,
+    flipped: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """A changed copy of ``images``.
 
@@ -38,14 +41,17 @@ def augment(
         images: uint8 (N, 32, 32, 3), RGB.
         augmentation: how.
         random: decides everything that is drawn.
+        flipped: which images are flipped, bool (N,), where that is not drawn here; see
+            :func:`alternating_flips`.
 
     Returns:
-        uint8 (N, 32, 32, 3), RGB, in the same order.
+        uint8 (N, 32, 32, 3), RGB, in the same order; smaller where the augmentation crops.
     """
     count = len(images)
     changed = _shifted(images, augmentation.shift, random)
     if augmentation.flip:
-        flipped = random.random(count) < 0.5
+        drawn = random.random(count) < 0.5
+        flipped = drawn if flipped is None else flipped
         changed[flipped] = changed[flipped, :, ::-1]
     for index in np.flatnonzero(random.random(count) < augmentation.light):
         changed[index] = _relit(changed[index], random)
@@ -55,7 +61,14 @@ def augment(
         changed[index] = _recompressed(changed[index], random)
     if augmentation.cutout:
         _cut_out(changed, augmentation.cutout, random)
-    return changed
+    return _cropped(changed, augmentation.crop, random) if augmentation.crop else changed
+
+
+def alternating_flips(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """Which of ``count`` images are flipped in ``epoch``: half of them, drawn from ``seed`` alone,
+    and in the next epoch the others. bool (count,), in the dataset's order."""
+    first = np.random.default_rng((seed, 0)).random(count) < 0.5
+    return first ^ bool(epoch % 2)
 
 
 def _shifted(
@@ -65,13 +78,20 @@ def _shifted(
     if not shift:
         return images.copy()
     around = ((0, 0), (shift, shift), (shift, shift), (0, 0))
-    padded = np.pad(images, around, mode="reflect")
-    offsets = random.integers(0, 2 * shift + 1, (len(images), 2))
-    changed = np.empty_like(images)
-    for down in range(2 * shift + 1):
-        for right in range(2 * shift + 1):
+    return _cropped(np.pad(images, around, mode="reflect"), IMAGE_SIZE, random)
+
+
+def _cropped(
+    images: NDArray[np.uint8], side: int, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A square of ``side`` pixels of each image, (N, larger, larger, 3); anywhere in it."""
+    places = images.shape[1] - side + 1
+    offsets = random.integers(0, places, (len(images), 2))
+    changed = np.empty((len(images), side, side, images.shape[3]), images.dtype)
+    for down in range(places):
+        for right in range(places):
             chosen = np.flatnonzero((offsets[:, 0] == down) & (offsets[:, 1] == right))
-            changed[chosen] = padded[chosen, down : down + IMAGE_SIZE, right : right + IMAGE_SIZE]
+            changed[chosen] = images[chosen, down : down + side, right : right + side]
     return changed
 
 

@@ -46,7 +46,8 @@ from cifar10.store import (
     write_atomic,
 )
 from training import batches
-from training.augmentation import augment
+from training.augmentation import alternating_flips, augment
+from training.callbacks import LearningRate, StepCallback
 from training.checkpoint import Checkpoint, State, check_identity
 from training.distillation import find_teacher
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
@@ -55,7 +56,6 @@ from training.networks.models import compile_model, count_parameters, describe_p
 from training.observer import Observer
 from training.provenance import git_commit, hardware, library_versions
 from training.recipes.schema import Phase, Recipe, recipe_fields
-from training.schedule import learning_rate
 from training.stages import Inputs, Kept, Stages, make_stages, weights_file
 
 CHECKPOINT_FOLDER: Final = "checkpoint"
@@ -127,7 +127,10 @@ def train(
         identity["teacher_sha256"] = teacher.record.sha256
     state = None if restart else checkpoint.read()
     if state is not None:
-        check_identity(checkpoint.folder, state.identity, identity)
+        found = state.identity
+        if teacher is not None and not _was_taught(recipe, state.history):
+            found = found | {"teacher_sha256": teacher.record.sha256}
+        check_identity(checkpoint.folder, found, identity)
     stages = make_stages(recipe, dataset, seed, file, observer)
     taught = None
     if teacher is not None and recipe.distillation is not None:
@@ -176,6 +179,13 @@ def _identity(
     if random_weights is not None:
         identity["random_weights"] = random_weights
     return identity
+
+
+def _was_taught(recipe: Recipe, history: tuple[EpochRow, ...]) -> bool:
+    """Whether the recipe's teacher had a part in any of these epochs: until then it may be another
+    one, or missing."""
+    taught = {phase.name for phase in recipe.phases if recipe.distillation_in(phase) is not None}
+    return any(row.phase in taught for row in history)
 
 
 def _finished(folder: Path) -> TrainingRecord | None:
@@ -258,17 +268,20 @@ def _run_epoch(
     images = inputs.train[order]
     augmentation = job.recipe.augmentation_in(phase)
     if augmentation is not None and inputs.are_pixels:
-        images = augment(images, augmentation, random)
+        flipped = None
+        if augmentation.alternating:
+            flipped = alternating_flips(len(order), job.seed, epoch)[order]
+        images = augment(images, augmentation, random, flipped)
     steps = math.ceil(len(order) / job.recipe.batch_size)
     before = (epoch - _first_epoch(history, phase)) * steps
-    rates = _LearningRate(phase, before, phase.epochs * steps)
+    rates = LearningRate(phase, before, phase.epochs * steps)
     job.observer.epoch_started(phase, epoch, steps)
     fitted = batches.fit(
         model,
         images,
         _targets(job.recipe, phase, train.labels[order], job.taught, order),
         job.recipe.batch_size,
-        [rates, _StepCallback(job.observer)],
+        [rates, StepCallback(job.observer)],
     )
     evaluated = batches.evaluate(
         model,
@@ -306,30 +319,6 @@ def _targets(
     share = np.float32(distillation.share)
     mixed: NDArray[np.float32] = (1 - share) * true + share * taught[order]
     return mixed
-
-
-class _LearningRate(keras.callbacks.Callback):  # type: ignore[misc]
-    """Sets the phase's learning rate before each step, where it has a schedule."""
-
-    def __init__(self, phase: Phase, done: int, steps: int) -> None:
-        super().__init__()
-        self._phase, self._done, self._steps = phase, done, steps
-        self.first = learning_rate(phase, done, steps)
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._phase.schedule is not None:
-            rate = learning_rate(self._phase, self._done + batch, self._steps)
-            self.model.optimizer.learning_rate.assign(rate)
-
-
-class _StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    def __init__(self, observer: Observer) -> None:
-        super().__init__()
-        self._observer = observer
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
-        self._observer.step_finished(batch + 1, float(logs["loss"]), float(logs["accuracy"]))
 
 
 def _finish(job: _Job, state: State) -> TrainingRecord:

@@ -25,7 +25,12 @@ from training.networks.backbone_models import (
     with_stored_statistics,
 )
 from training.networks.backbones import Backbone, WeightsChoice
-from training.networks.models import build_model, check_parameters, in_plain_layers
+from training.networks.models import (
+    begin_from_images,
+    build_model,
+    check_parameters,
+    in_plain_layers,
+)
 from training.observer import Observer
 from training.recipes.schema import Phase, Recipe
 from training.weights import (
@@ -90,7 +95,9 @@ class Stages:
         if kept is not None:
             return kept.model
         keras.utils.set_random_seed(self.seed)
-        return build_model(self.recipe, for_training=True)
+        model = build_model(self.recipe, for_training=True)
+        begin_from_images(model, self.recipe, self.dataset.train.images)
+        return model
 
     def whole(self, kept: Kept) -> keras.Model:
         """The whole model, uint8 (N, 32, 32, 3) → float32 (N, 10), with the weights kept."""

@@ -19,7 +19,7 @@ from export.quantize import quantize_int8
 from export.run import export_model
 from tests.training.tiny import TINY_SCHEDULED
 from training.networks.models import build_model
-from training.recipes.schema import Recipe, ResidualNetwork
+from training.recipes.schema import PooledNetwork, Recipe
 from training.run import train
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
@@ -30,7 +30,7 @@ CPU = PredictorOptions(device="cpu")
 
 def mirrored_recipe(shift: int = 0) -> Recipe:
     architecture = TINY_SCHEDULED.architecture
-    assert isinstance(architecture, ResidualNetwork)
+    assert isinstance(architecture, PooledNetwork)
     return dataclasses.replace(
         TINY_SCHEDULED,
         name="mirrored",

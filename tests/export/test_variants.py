@@ -137,6 +137,7 @@ def test_what_loses_too_much_is_refused_with_a_reason(
     lost = f"{record.validation.difference * 100:.2f} points"
     assert record.validation.difference > 0.05
     assert refused.reason.startswith(f"loses {lost} on {len(dataset.validation.labels)} validation")
+    assert "the layer that costs most is 'hidden'" in refused.reason
     assert refused.card.accuracy is None  # the test images were not looked at
     assert store.names() == ["outlier"]  # the one that was kept before is gone
     assert [path.name for path in store.folder("outlier_int8").iterdir()] == ["refused.json"]

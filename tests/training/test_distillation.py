@@ -12,11 +12,14 @@ from cifar10.errors import RecipeError
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from export.run import export_model
+from tests.conftest import add_model, linear_onnx
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
 from training import distillation, run
 from training.augmentation import augment
 from training.distillation import find_teacher, softened
+from training.history import EpochRow
 from training.networks.models import build_model, compile_model
+from training.observer import Observer
 from training.recipes.schema import Augmentation, Distillation, recipe_fields, smoke_form
 from training.run import _targets, train
 
@@ -115,6 +118,36 @@ def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: Mode
     assert recipe_fields(TAUGHT)["distillation"] == dataclasses.asdict(HOW)
 
 
+class _StopAfter(Observer):
+    """Ends a training after an epoch of that phase."""
+
+    def __init__(self, phase: str) -> None:
+        self._phase = phase
+
+    def epoch_finished(self, row: EpochRow, *, best: bool) -> None:
+        if row.phase == self._phase:
+            raise KeyboardInterrupt
+
+
+def test_until_it_teaches_the_teacher_may_be_another(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    add_model(store.root, "tiny", linear_onnx(4))
+    (phase,) = TAUGHT.phases
+    phases = (
+        dataclasses.replace(phase, name="labels", epochs=1, taught=False),
+        dataclasses.replace(phase, name="distilled", epochs=2),
+    )
+    recipe = dataclasses.replace(TAUGHT, name="in_two", phases=phases)
+    for stopped_in in ("labels", "distilled"):
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, DATASET, store, observer=_StopAfter(stopped_in))
+        if stopped_in == "labels":
+            add_model(store.root, "tiny", linear_onnx(5))
+    add_model(store.root, "tiny", linear_onnx(6))
+    with pytest.raises(RecipeError, match="teacher_sha256"):
+        train(recipe, DATASET, store)
+
+
 def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,9 +162,9 @@ def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
     recipe = dataclasses.replace(TAUGHT, name="in_phases", phases=phases)
     changed, targets = [], []
 
-    def augmenting(images: Any, how: Augmentation, random: np.random.Generator) -> Any:
+    def augmenting(images: Any, how: Augmentation, *drawn: Any) -> Any:
         changed.append(how)
-        return augment(images, how, random)
+        return augment(images, how, *drawn)
 
     def aiming(*arguments: Any) -> Any:
         found = _targets(*arguments)

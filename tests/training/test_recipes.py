@@ -19,8 +19,8 @@ from training.networks.models import (
     describe_preprocessing,
 )
 from training.recipes.catalogue import RECIPES, find_recipe
+from training.recipes.own import SIMPLE_CNN
 from training.recipes.schema import (
-    SIMPLE_CNN,
     AdamOneCycle,
     Phase,
     Recipe,

@@ -106,8 +106,8 @@ def test_what_has_no_teacher_yet_is_left_out_and_said_to_be(
     monkeypatch.setattr("training.study_display.plan", planning)
     arguments = ["study", "--data", "synthetic", "--models-dir", str(tmp_path)]
     assert main(arguments) == 0
-    assert "compact is left out: it learns from mobilenetv2_tuned" in capsys.readouterr().out
-    add_model(tmp_path, "mobilenetv2_tuned", linear_onnx(0))
+    assert "compact is left out: it learns from whitened_cnn" in capsys.readouterr().out
+    add_model(tmp_path, "whitened_cnn", linear_onnx(0))
     assert main(arguments) == 0
     assert (
         main([arguments[0], "compact", *arguments[1:]]) == 0

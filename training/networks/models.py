@@ -4,20 +4,25 @@ Every model takes uint8 (N, 32, 32, 3), RGB, and gives float32 (N, 10), class pr
 """
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.networks.backbone_models import build_backbone, describe_backbone_preprocessing
 from training.networks.backbones import Backbone
-from training.networks.residual import FusedBatchNormalization, residual_network
+from training.networks.normalization import FusedBatchNormalization, take_trained_weights
+from training.networks.pooled import pooled_network, set_stem
+from training.networks.whitened import set_whitening, whitened_network
 from training.recipes.schema import (
     AdamOneCycle,
     OneCycle,
     Phase,
+    PooledNetwork,
     Recipe,
-    ResidualNetwork,
     SimpleCnn,
+    WhitenedNetwork,
 )
 
 
@@ -37,10 +42,24 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
             model = build_backbone(recipe.architecture, recipe.name).model
         case SimpleCnn():
             model = _simple_cnn(recipe.architecture, recipe.name)
-        case ResidualNetwork():
-            model = residual_network(recipe.architecture, recipe.name, for_training=for_training)
+        case WhitenedNetwork():
+            model = whitened_network(recipe.architecture, recipe.name, for_training=for_training)
+        case PooledNetwork():
+            model = pooled_network(recipe.architecture, recipe.name, for_training=for_training)
     check_parameters(model, recipe)
     return model
+
+
+def begin_from_images(model: keras.Model, recipe: Recipe, images: NDArray[np.uint8]) -> None:
+    """Set what an untrained ``model`` takes from the training images themselves, which is its first
+    convolution where the architecture says so; uint8 (N, 32, 32, 3)."""
+    match recipe.architecture:
+        case WhitenedNetwork():
+            set_whitening(model, images)
+        case PooledNetwork():
+            set_stem(model, images)
+        case _:
+            pass
 
 
 def check_parameters(model: keras.Model, recipe: Recipe) -> None:
@@ -110,7 +129,7 @@ def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
     if not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
         return model
     plain = build_model(recipe)
-    plain.set_weights(model.get_weights())
+    take_trained_weights(plain, model)
     return plain
 
 
@@ -119,7 +138,7 @@ def describe_preprocessing(recipe: Recipe) -> str:
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"
-        case ResidualNetwork():
+        case WhitenedNetwork() | PooledNetwork():
             return "cast to float32, divided by 127.5, minus 1, giving -1–1"
         case Backbone():
             return describe_backbone_preprocessing(recipe.architecture)

@@ -8,10 +8,17 @@ from typing import Final
 from cifar10.errors import RecipeError
 from cifar10.suggestions import did_you_mean
 from training.recipes.ablation import ABLATION_RECIPES
-from training.recipes.schema import COMPACT, SIMPLE_CNN, Recipe
+from training.recipes.own import COMPACT, SIMPLE_CNN, WHITENED_CNN
+from training.recipes.schema import Recipe
 from training.recipes.study import STUDY_RECIPES
 
-RECIPES: Final[tuple[Recipe, ...]] = (SIMPLE_CNN, COMPACT, *STUDY_RECIPES, *ABLATION_RECIPES)
+RECIPES: Final[tuple[Recipe, ...]] = (
+    SIMPLE_CNN,
+    COMPACT,
+    WHITENED_CNN,
+    *STUDY_RECIPES,
+    *ABLATION_RECIPES,
+)
 """All there are; the order is the one they are listed in."""
 
 

@@ -1,0 +1,138 @@
+"""Correct a graph's biases for what rounding its weights will do to the mean of each channel.
+
+Rounding a filter's weights moves the mean of what it makes, and the layers after it see a shift
+that no image has. Where weights of one filter differ by far, as in MobileNetV2's depthwise
+convolutions, these shifts are most of what int8 costs; their expected value, which calibration
+images tell, is taken off the bias (Nagel et al., arXiv 1906.04721, section 4.2;
+docs/experiments.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper
+
+from cifar10.card import INPUT
+from cifar10.errors import ExportError
+from export.graph import GraphEditor, attributes
+
+_BATCH_SIZE: Final = 50
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What rounding one layer's weights does."""
+
+    node: str
+    mean: NDArray[np.float32]
+    """By which each output channel is moved, averaged over positions and images; (channels,)."""
+
+
+def correct_biases(
+    model: onnx.ModelProto, images: NDArray[np.uint8], levels: Mapping[str, int]
+) -> onnx.ModelProto:
+    """A copy of ``model`` whose biases anticipate weights rounded per output channel.
+
+    Args:
+        model: a float graph whose image is called ``image``.
+        images: uint8 (N, H, W, 3): what the means are taken over.
+        levels: the greatest integer that a weight of a node may become, 127 at 8 bits, 64 at 7, by
+            the node's name; the weights of others stay in float.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run the graph.
+    """
+    graph = GraphEditor(model)
+    layers = [
+        node
+        for node in graph.nodes
+        if node.op_type in ("Conv", "Gemm")
+        and node.name in levels
+        and graph.constant(node.input[1]) is not None
+        and (len(node.input) < 3 or graph.constant(node.input[2]) is not None)
+    ]
+    for node, shift in zip(layers, _shifts(model, layers, images, levels), strict=True):
+        before = graph.constant(node.input[2]) if len(node.input) > 2 else None
+        bias = (-shift.mean if before is None else before - shift.mean).astype(np.float32)
+        name = graph.add_constant(f"{node.name}_corrected_bias", bias)
+        inputs = [*node.input[:2], name]
+        del node.input[:]
+        node.input.extend(inputs)
+    return graph.finish()
+
+
+def rounded(weight: NDArray[np.float32], axis: int, levels: int) -> NDArray[np.float32]:
+    """``weight`` as it is after quantisation and back, symmetric, one scale for each channel.
+
+    Args:
+        weight: of any shape.
+        axis: that of the output channels.
+        levels: the greatest integer.
+    """
+    others = tuple(number for number in range(weight.ndim) if number != axis)
+    scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(levels)
+    scale = np.where(scale > 0, scale, np.float32(1))
+    result: NDArray[np.float32] = (np.rint(weight / scale) * scale).astype(np.float32)
+    return result
+
+
+def _shifts(
+    model: onnx.ModelProto,
+    layers: list[onnx.NodeProto],
+    images: NDArray[np.uint8],
+    levels: Mapping[str, int],
+) -> list[Shift]:
+    """Run the graph with a second copy of each layer that has only the rounding errors as weights,
+    and no bias."""
+    graph = GraphEditor(model)
+    added: list[onnx.NodeProto] = []
+    outputs = []
+    for number, layer in enumerate(layers):
+        weight = graph.constant(layer.input[1])
+        if weight is None:  # cannot be: such layers were left out
+            continue
+        found = attributes(layer)
+        axis = 1 if layer.op_type == "Gemm" and not found.get("transB", 0) else 0
+        errors = graph.add_constant(
+            f"rounding_{number}", rounded(weight, axis, levels[layer.name]) - weight
+        )
+        moved = helper.make_node(
+            layer.op_type, [layer.input[0], errors], [f"moved_{number}"], f"moved_{number}"
+        )
+        moved.attribute.extend(layer.attribute)
+        axes = graph.add_constant(
+            f"axes_{number}", np.array([0] if layer.op_type == "Gemm" else [0, 2, 3], np.int64)
+        )
+        outputs.append(f"shift_{number}")
+        mean = helper.make_node(
+            "ReduceMean", [f"moved_{number}", axes], [outputs[-1]], outputs[-1], keepdims=0
+        )
+        added += [moved, mean]
+    means = _run(graph.extended(added, outputs), outputs, images)
+    return [Shift(layer.name, mean) for layer, mean in zip(layers, means, strict=True)]
+
+
+def _run(
+    model: onnx.ModelProto, outputs: list[str], images: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """The mean of each output over all images; each is a mean over a batch."""
+    if not outputs:
+        return []
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        sums: list[Any] = [0.0] * len(outputs)
+        for start in range(0, len(images), _BATCH_SIZE):
+            batch = images[start : start + _BATCH_SIZE]
+            for number, mean in enumerate(session.run(outputs, {INPUT.name: batch})):
+                sums[number] = sums[number] + mean * (len(batch) / len(images))
+    except Exception as error:  # of ONNX Runtime's own, with no common ancestor
+        message = f"ONNX Runtime cannot run the graph: {error}"
+        raise ExportError(message) from error
+    return sums

@@ -1,0 +1,115 @@
+"""Find the layer that costs an int8 graph most: what a refusal names as its cause."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from cifar10.predictor import Predictor, PredictorOptions
+from export.graph import GraphEditor, attributes
+
+IMAGES: Final = 100
+"""The graph is run once for each of its layers."""
+
+_CPU: Final = PredictorOptions(device="cpu")
+
+
+_ACTIVATIONS: Final = ("Relu", "Clip")
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """One layer of a graph, quantised alone."""
+
+    layer: str
+    """The node's name."""
+    share: float
+    """By how much that changes the float graph's probabilities, of what quantising all does."""
+
+    def __str__(self) -> str:
+        return (
+            f"the layer that costs most is {self.layer!r}: quantised alone, it changes the answers "
+            f"by {self.share:.0%} of what all layers do"
+        )
+
+
+def find_culprit(
+    prepared: onnx.ModelProto, quantized: onnx.ModelProto, images: NDArray[np.uint8]
+) -> Culprit | None:
+    """The layer that, quantised alone, moves the answers farthest from those in float.
+
+    Args:
+        prepared: the float graph that was quantised, layer by layer.
+        quantized: what was made of it; its nodes and values have the same names.
+        images: uint8 (N, H, W, 3); the first :data:`IMAGES` are used.
+
+    Returns:
+        None where no layer was quantised, or nothing changes.
+    """
+    images = images[:IMAGES]
+    wanted = _answers(prepared, images)
+    whole = _difference(quantized, wanted, images)
+    alone = {
+        layer.name: _difference(changed, wanted, images)
+        for layer in GraphEditor(prepared).nodes
+        if (changed := _quantised_alone(prepared, quantized, layer)) is not None
+    }
+    worst = max(alone, key=lambda name: alone[name], default=None)
+    if worst is None or not whole or not alone[worst]:
+        return None
+    return Culprit(worst, alone[worst] / whole)
+
+
+def _quantised_alone(
+    prepared: onnx.ModelProto, quantized: onnx.ModelProto, layer: onnx.NodeProto
+) -> onnx.ModelProto | None:
+    """``prepared`` with the weights that ``layer`` has in ``quantized``, and with what it makes
+    rounded as it is there; None where the layer is in float there."""
+    graph, integers = GraphEditor(prepared), GraphEditor(quantized)
+    there = next((node for node in integers.nodes if node.name == layer.name), None)
+    if layer.op_type not in ("Conv", "Gemm", "MatMul") or there is None:
+        return None
+    weight = integers.producer(there.input[1])
+    if weight is None:
+        return None
+    stored, scale, _ = (integers.constant(name) for name in weight.input)
+    if stored is None or scale is None:
+        return None
+    shape = [1] * stored.ndim
+    shape[attributes(weight).get("axis", 0)] = -1
+    rounded = stored.astype(np.float32) * scale.reshape(shape if scale.size > 1 else ())
+    here = next(node for node in graph.nodes if node.name == layer.name)
+    changed = onnx.NodeProto()
+    changed.CopyFrom(here)
+    changed.input[1] = graph.add_constant(f"{here.input[1]}_rounded", rounded)
+    last = graph.reader(here.output[0])
+    last = last if last is not None and last.op_type in _ACTIVATIONS else None
+    made = here.output[0] if last is None else last.output[0]
+    step, zero = (integers.constant(f"{made}_{part}") for part in ("scale", "zero_point"))
+    nodes = [changed]
+    if last is not None:
+        nodes.append(onnx.NodeProto())
+        nodes[-1].CopyFrom(last)
+    if step is not None and zero is not None:
+        nodes[-1].output[0] = f"{made}_whole"
+        names = [graph.add_constant(f"{made}_step", step), graph.add_constant(f"{made}_zero", zero)]
+        nodes += [
+            helper.make_node("QuantizeLinear", [f"{made}_whole", *names], [f"{made}_u8"]),
+            helper.make_node("DequantizeLinear", [f"{made}_u8", *names], [made]),
+        ]
+    graph.replace([here] if last is None else [here, last], nodes)
+    return graph.finish()
+
+
+def _answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return Predictor(model.SerializeToString(), _CPU).predict(images)
+
+
+def _difference(
+    model: onnx.ModelProto, wanted: NDArray[np.float32], images: NDArray[np.uint8]
+) -> float:
+    """The mean absolute difference of probabilities."""
+    return float(np.abs(_answers(model, images) - wanted).mean())
