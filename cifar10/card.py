@@ -88,6 +88,8 @@ class TrainingCost:
     """How often the training was picked up again after an interruption."""
     backend: str
     hardware: str
+    precision: str = "fp32"
+    """What layers computed in: ``fp32``, or ``bf16`` with weights in float32."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class TeacherRecord:
 
     name: str
     sha256: str
-    """Of its ``model.onnx``."""
+    """Of its ``model.onnx``; of its ``model.keras`` where it answered through Keras."""
 
 
 @dataclass(frozen=True)
@@ -237,10 +239,16 @@ class RefusedVariant:
     """What its card would have been, its accuracy left out: it is not to be shown."""
 
 
-_ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None, "early_exit": None}
-"""Fields of a card that older ones lack → what stands for them."""
+_ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {
+    "teacher": None,
+    "training": {"precision": "fp32"},
+}
 
-_ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
+_ADDED_LATER: Final[dict[str, Any]] = _ADDED_TO_TRAINING_LATER | {
+    "variant": None,
+    "early_exit": None,
+}
+"""Fields of a card that older ones lack → what stands for them."""
 
 
 def training_fields(recipe_fields: dict[str, Any]) -> dict[str, Any]:
