@@ -32,10 +32,18 @@ def hardware() -> str:
     """The processor's model, the cores this process may use, and GPUs that Keras sees."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [f"{_processor()}, {cores} cores"]
-    gpus = keras.distribution.list_devices("gpu")
+    gpus = _gpus()
     if gpus:
         parts.append(f"GPUs: {', '.join(gpus)}")
     return "; ".join(parts)
+
+
+def _gpus() -> list[str]:
+    if keras.backend.backend() != "jax":
+        return list(keras.distribution.list_devices("gpu"))
+    import jax  # asked for GPUs where there are none, it raises
+
+    return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
 
 
 def library_versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 ``KERAS_BACKEND=jax pytest tests/training/test_device_epochs.py``, in an environment with JAX.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ from training.device_epochs import DeviceEpochs, runs_here
 from training.history import EpochRow
 from training.networks.models import build_model, compile_model
 from training.observer import Observer
-from training.recipes.schema import Recipe
+from training.recipes.schema import Distillation, Recipe, with_epochs
 from training.run import train
 
-pytestmark = pytest.mark.skipif(
-    not runs_here(), reason=f"Keras runs on {keras.backend.backend()}; needs KERAS_BACKEND=jax"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not runs_here(), reason=f"Keras runs on {keras.backend.backend()}; needs KERAS_BACKEND=jax"
+    ),
+    # Keras, not ours: it copies arrays in NumPy's old way.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 BATCH = 48
 DATASET = tiny_dataset()
@@ -112,6 +117,30 @@ def test_a_stopped_training_comes_out_as_an_uninterrupted_one(tmp_path: Path) ->
     found, expected = (keras.saving.load_model(name).get_weights() for name in names)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_teacher_that_is_only_trained_is_asked_through_keras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "cache"))
+    store = ModelStore(tmp_path)
+    recipe = dataclasses.replace(
+        with_epochs(TINY_SCHEDULED, 1),
+        name="tiny_taught",
+        distillation=Distillation(teacher="tiny", share=0.75, temperature=1.0),
+    )
+    with pytest.raises(RecipeError, match="cifar10 train tiny"):
+        train(recipe, DATASET, store)
+    teacher = train(with_epochs(TINY, 1), DATASET, store).record
+    record = train(recipe, DATASET, store).record
+    assert record.teacher is not None
+    assert record.teacher.sha256 == teacher.keras_sha256
+    (kept,) = (tmp_path / "cache" / "targets").iterdir()
+    answers = np.load(kept)["answers"]
+    model = keras.saving.load_model(store.folder("tiny") / "model.keras", compile=False)
+    mirrored = np.ascontiguousarray(IMAGES[:, :, ::-1])
+    expected = (model.predict(IMAGES, verbose=0) + model.predict(mirrored, verbose=0)) / 2
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
 
 
 def test_bf16_is_recorded_and_leaves_a_float32_model(tmp_path: Path) -> None:
