@@ -1,6 +1,6 @@
 # Every target does its own set-up, in .venv, once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint format smoke reproduce clean
+.PHONY: help serve test check lint report format smoke reproduce clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -14,16 +14,23 @@ HEADLINES := simple_cnn compact mobilenetv2_frozen mobilenetv2_finetuned mobilen
 CHECKED := tests/kernel tests/commands tests/bench tests/service tests/test_architecture.py
 bin := $(VENV)/bin
 
-# BentoML reports usage to its makers unless told not to.
+# BentoML and ONNX Runtime report usage to their makers unless told not to.
 export BENTOML_DO_NOT_TRACK := True
+export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c \
+		'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow 2.21 has no packages for 3.14);" \
+		"name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import platform; import sys; sys.exit((platform.system(), platform.machine()) \
+		== ("Darwin", "x86_64"))' || \
+		{ echo "Macs with an Intel processor are not supported: ONNX Runtime and TensorFlow have" \
+		"no packages for them any more. Use Linux, as in a container"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # The stamp is newer than what it was made from, or is made again.
@@ -62,6 +69,9 @@ lint: $(VENV)/check.stamp ## style, types, import contracts, stale reports
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/cifar10 report --check
+
+report: $(VENV)/check.stamp ## render report.html, REPORT.md and every generated table from results/
+	$(bin)/cifar10 report
 
 format: $(VENV)/check.stamp ## rewrite the code in the project's style
 	$(bin)/ruff check --fix .

@@ -6,7 +6,7 @@ last. Both are validated on reading.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from cifar10.accuracy import Accuracy
@@ -17,8 +17,12 @@ from cifar10.records import RecordError, from_json
 
 SCHEMA_VERSION: Final = 1
 
+MAX_TOLERANCE: Final = 0.1
+"""Largest difference of a probability that a card may allow to its golden answer. int8 models need
+0.02."""
+
 Precision = Literal["fp32", "int8", "fp16"]
-"""Of the weights and of most of the arithmetic; input and output are the same for all."""
+"""Number format of the weights and of most arithmetic; input and output are the same for all."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ OUTPUT: Final = TensorSpec("probabilities", "FP32", (-1, CLASS_COUNT))
 
 
 DESCRIPTIVE_FIELDS: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
-"""Of a recipe: they can be reworded without changing what is trained."""
+"""Fields of a recipe that can be reworded without changing what is trained."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class TeacherRecord:
 
     name: str
     sha256: str
-    """Of its ``model.onnx``; of its ``model.keras`` where it answered through Keras."""
+    """SHA-256 of its ``model.onnx``; of its ``model.keras`` where it answered through Keras."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class TrainingRecord:
     created: str
     """UTC, ISO 8601."""
     preprocessing: str
-    """In words: what the layers inside the model do to the pixels."""
+    """Description of what the layers inside the model do to the pixels."""
     parameters: Parameters
     weights: WeightsRecord | None
     dataset: DatasetRecord
@@ -145,7 +149,7 @@ class Parity:
     images: str
     image_count: int
     max_absolute_difference: float
-    """Of probabilities, 0–1."""
+    """Largest difference of any probability, 0–1."""
     top1_agreement: float
     """Fraction of the images on which both name the same class."""
 
@@ -166,9 +170,9 @@ class VariantRecord:
     source: str
     """The model's name."""
     source_sha256: str
-    """Of the ``model.onnx`` that it was made from."""
+    """SHA-256 of the ``model.onnx`` that it was made from."""
     method: str
-    """In words."""
+    """Description in words."""
     calibration_images: int
     """Training images from which the ranges of activations were taken; 0: none needed."""
     validation: PairedTest | None
@@ -208,10 +212,10 @@ class ModelCard:
     macs: int
     """Multiply-accumulates for one image; with an early exit, for one that does not take it."""
     size_bytes: int
-    """Of ``model.onnx``."""
+    """Size of ``model.onnx``."""
     opset: int
     sha256: str
-    """Of ``model.onnx``, lower-case hexadecimal."""
+    """SHA-256 of ``model.onnx``, lower-case hexadecimal."""
     parity: Parity
     golden: Golden
     weights: WeightsRecord | None
@@ -219,7 +223,7 @@ class ModelCard:
     accuracy: AccuracyRecord | None
     """None for a model whose weights are random: it has a cost and no accuracy."""
     training: TrainingCost
-    """Of a variant: its source's, for it was not trained again."""
+    """What the training took; a variant has its source's."""
     versions: dict[str, str]
     variant: VariantRecord | None = None
     """None for a model as it was trained."""
@@ -248,11 +252,11 @@ _ADDED_LATER: Final[dict[str, Any]] = _ADDED_TO_TRAINING_LATER | {
     "variant": None,
     "early_exit": None,
 }
-"""Fields of a card that older ones lack → what stands for them."""
+"""Fields that older cards lack, with their values."""
 
 
 def training_fields(recipe_fields: dict[str, Any]) -> dict[str, Any]:
-    """Those of a recipe's fields that change what is trained: all but the descriptive ones."""
+    """Return the fields of a recipe that change what is trained: all but the descriptive ones."""
     return {name: value for name, value in recipe_fields.items() if name not in DESCRIPTIVE_FIELDS}
 
 
@@ -302,6 +306,31 @@ def _check_contract(card: ModelCard) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", card.sha256):
         message = f"card of {card.name!r}: sha256 is {card.sha256!r}, expected 64 hex digits"
         raise InvalidCardError(message)
+    _check_numbers(card)
+
+
+def _check_numbers(card: ModelCard) -> None:
+    """Refuse numbers with which a check of the model would pass whatever it answers."""
+    golden = card.golden
+    if not 0 <= golden.tolerance <= MAX_TOLERANCE:
+        message = (
+            f"card of {card.name!r}: golden.tolerance is {golden.tolerance:g}, "
+            f"expected 0 to {MAX_TOLERANCE}"
+        )
+        raise InvalidCardError(message)
+    widths = {len(row) for row in golden.probabilities}
+    values = [value for row in golden.probabilities for value in row]
+    if widths != {CLASS_COUNT} or not all(0 <= value <= 1 for value in values):
+        message = (
+            f"card of {card.name!r}: golden.probabilities are {len(golden.probabilities)} rows of "
+            f"{sorted(widths)} values, expected rows of {CLASS_COUNT} values from 0 to 1"
+        )
+        raise InvalidCardError(message)
+    counts = {"macs": card.macs, "size_bytes": card.size_bytes, "opset": card.opset}
+    for name, count in (*counts.items(), *asdict(card.parameters).items()):
+        if count < 0:
+            message = f"card of {card.name!r}: {name} is {count}, expected 0 or more"
+            raise InvalidCardError(message)
 
 
 R = TypeVar("R", ModelCard, TrainingRecord)

@@ -21,7 +21,15 @@ from cifar10.environment import cache_dir, data_source
 from cifar10.errors import DataError, DatasetNotFoundError
 from cifar10.labels import CLASS_COUNT, IMAGE_SIZE, LABELS
 from cifar10.records import RecordError, from_json, to_json
-from cifar10.sources import TEST_COUNT, TRAIN_COUNT, Progress, RawArrays, read_source
+from cifar10.sources import (
+    TEST_COUNT,
+    TRAIN_COUNT,
+    Progress,
+    RawArrays,
+    files_below,
+    read_source,
+    shown,
+)
 from cifar10.store import file_sha256, write_atomic
 
 logger = logging.getLogger(__name__)
@@ -104,7 +112,7 @@ def load_dataset(
             "name a copy: --data PATH or CIFAR10_DATA (a folder, tar, zip or .npz)"
         )
         raise DatasetNotFoundError(message)
-    name = Path(source).name if source is not None else "official archive"
+    name = shown(Path(source).name) if source is not None else "official archive"
     _check_counts(name, raw)
     dataset = split_dataset(raw, source=name, variant=OFFICIAL if raw.official else None)
     _write_cache(cache, key, dataset)
@@ -226,16 +234,16 @@ def _source_key(source: str | None) -> str:
     if source is None:
         return "official"
     path = Path(source).resolve()
-    total = hashlib.sha256(str(path).encode())
-    files = [path] if path.is_file() else _files_below(path)
+    total = hashlib.sha256(os.fsencode(path))
+    files = files_below(path) if path.is_dir() else [path] if path.exists() else []
     for file in files:
-        status = file.stat()
-        total.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = file.stat()
+        except OSError:  # a link to nothing, of which the reader tells
+            status = file.lstat()
+        total.update(os.fsencode(file))
+        total.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return total.hexdigest()
-
-
-def _files_below(path: Path) -> list[Path]:
-    return sorted(Path(root, name) for root, _, names in os.walk(path) for name in names)
 
 
 _ARRAYS: Final = ("train", "validation", "test")

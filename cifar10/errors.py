@@ -8,6 +8,7 @@
     │   ├── ImageTooLargeError    ... more bytes or pixels than the limits allow
     │   └── UndecodableImageError ... the right type, but broken
     ├── StoreError                the model store
+    │   ├── UnreadableStoreError  ... this user may not read it
     │   ├── ModelNotFoundError    ... no such model
     │   ├── InvalidModelNameError ... a name that could not be one
     │   ├── InvalidCardError      ... card.json does not say what a card must say
@@ -56,6 +57,10 @@ class UndecodableImageError(ImageError):
 
 class StoreError(Cifar10Error):
     """A problem with the model store."""
+
+
+class UnreadableStoreError(StoreError):
+    """This user may not read the store, or a folder in it."""
 
 
 class ModelNotFoundError(StoreError):

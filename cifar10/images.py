@@ -1,8 +1,9 @@
 """Bytes to pixels: the one decode-and-resize path that training data, server and benchmark share.
 
-The bytes are not trusted. The type is read from the magic bytes, never from a name or a header;
-sizes are checked in the image's own header before anything is decoded; whatever a decoder throws
-becomes an :class:`~cifar10.errors.ImageError`.
+The bytes are not trusted. The type is read from the magic bytes, never from a name or a header; the
+file's own structure says what decoding it would cost before anything is decoded
+(:mod:`cifar10.image_layout`); decoders are given the pixels without the metadata around them;
+whatever a decoder throws becomes an :class:`~cifar10.errors.ImageError`.
 
 Pillow decodes, and is the judge of what is decodable. Plain 32×32 JPEGs, which is what most
 requests hold, are first tried with libjpeg-turbo directly (simplejpeg): the same pixels for a sixth
@@ -11,12 +12,15 @@ of the time. Whatever is not plain, or not faultless, is Pillow's.
 
 import io
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, WebPImagePlugin  # noqa: F401 — importing it is what registers it
+from PIL import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from cifar10.errors import (
     ImageError,
@@ -24,30 +28,22 @@ from cifar10.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
+from cifar10.image_layout import ImageLayout, Kind
+from cifar10.jpeg_markers import MAX_SEGMENTS, has_all_scans, jpeg_layout, read_markers
 from cifar10.labels import IMAGE_SIZE
+from cifar10.pixels import to_pixels
+from cifar10.png_chunks import png_layout
+from cifar10.webp_chunks import webp_layout
 
-# The three types, before a request asks for one: for a type that is not loaded, as WebP is not,
-# Pillow loads all it knows, in the middle of that request.
-Image.preinit()
-
-_ORIENTATION: Final = ExifTags.Base.Orientation.value
-_TRANSPOSES: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_OPENERS: Final[dict[Kind, type[ImageFile.ImageFile]]] = {
+    "JPEG": JpegImageFile,  # never MPO, which is not decoded at reduced scale: the first picture is
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
 }
-"""EXIF orientation → what undoes it (EXIF 2.32, tag 0x0112)."""
+"""Not ``Image.open``, whose refusals name a heap address instead of the reason."""
 
 _TARGET: Final = (IMAGE_SIZE, IMAGE_SIZE)
 _TARGET_PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
-_REDUCED: Final = (2 * IMAGE_SIZE, 2 * IMAGE_SIZE)
-"""JPEGs are decoded at the smallest of 1, 1/2, 1/4, 1/8 scale that is at least this large, so that
-the final, filtered resize still has two source pixels for each one it makes."""
-
 _APP0, _DHT, _DQT, _DRI, _SOF0, _SOS = 0xE0, 0xC4, 0xDB, 0xDD, 0xC0, 0xDA
 _PLAIN_MARKERS: Final = frozenset((_APP0, _DHT, _DQT, _DRI, _SOF0))
 """What a plain JPEG has before its scan (ITU T.81, table B.1): no EXIF, XMP, ICC or Adobe segment,
@@ -56,24 +52,42 @@ _PLAIN_FRAME: Final = b"\x08" + IMAGE_SIZE.to_bytes(2, "big") * 2
 """How that frame's segment begins: 8 bits a sample, height, width."""
 _MOST_PLAIN_SEGMENTS: Final = 16
 
+_SPARSE_PIXELS: Final = 1_000_000
+"""Up to here an image may have as few bytes as it likes: decoding it takes 45 ms at most."""
+
+_PADS: Final = (b"", b"\x00", b"\xaa", b"\x55")
+"""What may stand for the last byte of a JPEG that lost its end marker and a byte more. Each ends a
+block under some of the usual Huffman tables."""
+
+_WORDS_FOR_CUT_SHORT: Final = ("file is truncated", "Truncated File Read")
+"""Pillow's own."""
+CUT_SHORT: Final = "its data ends before the picture does. Send the whole file."
+
 
 @dataclass(frozen=True)
 class DecodeLimits:
     """What is refused unread. Pixels are counted from the image's header.
 
-    A baseline JPEG is decoded at reduced scale and row by row, so many pixels cost little memory.
-    PNG, WebP and progressive JPEG must be held whole, hence their lower bound.
+    A sequential JPEG in one scan is decoded at reduced scale and row by row, so many pixels cost
+    little memory. PNG, WebP, progressive JPEG and JPEG in several scans must be held whole, hence
+    their lower bound.
     """
 
     max_bytes: int = 10 * 1024 * 1024
     max_pixels: int = 64_000_000
     max_pixels_whole: int = 24_000_000
+    max_scans: int = 100
+    """Of a JPEG. Encoders make about ten; each visits every block, even where it says nothing."""
+    max_full_passes: int = 16
+    """Passes over ``max_pixels_whole``: a JPEG has at most so many pixels times scans."""
+    max_pixels_per_byte: int = 1_000
+    """Above a million pixels. A picture of one colour has 340 as PNG and 170 as JPEG."""
 
 
 DEFAULT_LIMITS: Final = DecodeLimits()
 
 
-def image_format(data: bytes) -> str:
+def image_format(data: bytes) -> Kind:
     """Return ``"JPEG"``, ``"PNG"`` or ``"WEBP"`` by the magic bytes.
 
     Raises:
@@ -103,17 +117,19 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[
 
     Args:
         data: the file's bytes: JPEG, PNG or WebP.
-        limits: the most bytes and pixels accepted.
+        limits: the most bytes, pixels and scans accepted.
 
     Returns:
         uint8 (32, 32, 3), RGB, 0–255, C-contiguous.
 
     Raises:
         UnsupportedImageError: not one of the three types.
-        ImageTooLargeError: more bytes or pixels than ``limits`` allows.
+        ImageTooLargeError: more bytes, pixels or scans than ``limits`` allows.
         UndecodableImageError: truncated, damaged, or otherwise not decodable.
+        MemoryError: there is none left to decode it.
     """
-    return _decode(data, limits, exact=False)
+    tile = decode_plain_tile(data, limits)
+    return decode_layout(inspect_image(data, limits)) if tile is None else tile
 
 
 def decode_tile(data: bytes) -> NDArray[np.uint8]:
@@ -125,44 +141,121 @@ def decode_tile(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: as :func:`decode_image`, or the image is not 32×32.
     """
-    return _decode(data, DEFAULT_LIMITS, exact=True)
+    tile = decode_plain_tile(data)
+    if tile is not None:
+        return tile
+    layout = inspect_image(data)
+    if (layout.width, layout.height) != _TARGET:
+        message = f"the image is {layout.width} × {layout.height}, expected 32 × 32"
+        raise UndecodableImageError(message)
+    return decode_layout(layout)
 
 
-def _decode(data: bytes, limits: DecodeLimits, *, exact: bool) -> NDArray[np.uint8]:
+def decode_plain_tile(
+    data: bytes, limits: DecodeLimits = DEFAULT_LIMITS
+) -> NDArray[np.uint8] | None:
+    """Decode a 32×32 JPEG with nothing but its pixels, to what :func:`decode_image` would give.
+
+    Returns:
+        uint8 (32, 32, 3), RGB; None for any other image, faulty and forbidden ones included.
+    """
+    if (
+        data[:3] != b"\xff\xd8\xff"
+        or len(data) > limits.max_bytes
+        or limits.max_pixels < _TARGET_PIXELS
+        or not _is_plain_tile(data)
+    ):
+        return None
+    try:
+        tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        return None  # damaged, perhaps only a little: Pillow says whether it can be shown
+    return tile
+
+
+def inspect_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageLayout:
+    """Find out what decoding ``data`` would take, without decoding it.
+
+    Raises:
+        UnsupportedImageError: not one of the three types.
+        ImageTooLargeError: more bytes, pixels or scans than ``limits`` allows.
+        UndecodableImageError: no picture begins in it.
+    """
     if len(data) > limits.max_bytes:
         message = f"the image has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted"
         raise ImageTooLargeError(message)
     kind = image_format(data)
-    if kind == "JPEG" and limits.max_pixels >= _TARGET_PIXELS and _is_plain_tile(data):
-        try:
-            tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
-            return tile
-        except ValueError:
-            pass  # damaged, perhaps only a little: Pillow says whether it can be shown
+    if kind == "JPEG":
+        layout = _inspect_jpeg(data)
+    else:
+        found = png_layout(data) if kind == "PNG" else webp_layout(data)
+        if found is None:
+            _refuse(kind, "its header is damaged or cut short")
+        layout = found
+    _check_cost(layout, len(data), limits)
+    return layout
+
+
+def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArray[np.uint8]:
+    """Decode an image that :func:`inspect_image` has let through.
+
+    Args:
+        layout: of the image.
+        size: (width, height) of the result.
+
+    Returns:
+        uint8 (height, width, 3), RGB, 0–255, C-contiguous.
+
+    Raises:
+        UndecodableImageError: truncated, damaged, or otherwise not decodable.
+        MemoryError: there is none left to decode it.
+    """
+    content = layout.content
     try:
-        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
-            _check_pixels(image, kind, limits)
-            if exact and image.size != _TARGET:
-                message = f"the image is {image.width} × {image.height}, expected 32 × 32"
-                raise UndecodableImageError(message)
-            return _to_tile(image)
-    except ImageError:
+        return _decode(layout, content, size)
+    except (ImageError, MemoryError):
         raise
-    except Image.DecompressionBombError as error:  # Pillow's own bound, far above ours
-        message = f"the {kind} image claims too many pixels: {error}"
-        raise ImageTooLargeError(message) from error
     except Exception as error:  # a decoder fed hostile bytes may raise anything
-        message = f"the {kind} image cannot be decoded: {error or type(error).__name__}"
-        raise UndecodableImageError(message) from error
-
-
-def count_pixels(data: bytes) -> int:
-    """How many pixels an image says that it has, from its header; 0 where that cannot be told."""
+        reason = str(error) or type(error).__name__
+        is_cut = any(words in reason for words in _WORDS_FOR_CUT_SHORT)
+        is_cut |= layout.kind == "WEBP" and not layout.ends
+        if not is_cut or layout.kind != "JPEG":
+            _refuse(layout.kind, CUT_SHORT if is_cut else reason, error)
+    whole = _with_end(content, layout)
     try:
-        with Image.open(io.BytesIO(data), formats=(image_format(data),)) as image:
-            return image.width * image.height
-    except Exception:  # whatever is wrong with it is for the decoder to say
-        return 0
+        return _decode(layout, whole, size)
+    except OSError as error:
+        _refuse(layout.kind, str(error), error)
+
+
+def _decode(layout: ImageLayout, content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    with _OPENERS[layout.kind](io.BytesIO(content)) as image:
+        if image.size != (layout.width, layout.height):
+            _refuse(layout.kind, "its header contradicts itself")
+        return to_pixels(image, layout.orientation, size)
+
+
+def _refuse(kind: Kind, reason: str, cause: BaseException | None = None) -> NoReturn:
+    message = f"the {kind} image cannot be decoded: {reason}"
+    raise UndecodableImageError(message) from cause
+
+
+def _inspect_jpeg(data: bytes) -> ImageLayout:
+    structure = read_markers(data)
+    if structure.segments > MAX_SEGMENTS:
+        message = (
+            f"the JPEG image has more than {MAX_SEGMENTS:,} marker segments, which no encoder "
+            "writes. Save it again as a plain JPEG."
+        )
+        raise ImageTooLargeError(message)
+    if not structure.scans:
+        _refuse("JPEG", CUT_SHORT if structure.frame else "no picture begins in it")
+    if not structure.frame:
+        _refuse("JPEG", "its header has no frame (SOF)")
+    if not structure.is_known_frame:
+        number = structure.frame - _SOF0
+        _refuse("JPEG", f"its type, SOF{number}, is not accepted. Save it as a baseline JPEG.")
+    return jpeg_layout(data, structure)
 
 
 def _is_plain_tile(data: bytes) -> bool:
@@ -198,50 +291,57 @@ def _is_grey_or_ycbcr(frame: bytes) -> bool:
     )
 
 
-def _check_pixels(image: Image.Image, kind: str, limits: DecodeLimits) -> None:
-    width, height = image.size
-    streamed = kind == "JPEG" and not image.info.get("progressive")
-    most = limits.max_pixels if streamed else min(limits.max_pixels, limits.max_pixels_whole)
-    if width * height > most:
+def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits) -> None:
+    whole = min(limits.max_pixels, limits.max_pixels_whole)
+    most = limits.max_pixels if layout.streamed else whole
+    if layout.pixels > most:
         message = (
-            f"the {kind} image is {width} × {height} = {width * height:,} pixels; "
-            f"at most {most:,} are accepted. Send a smaller copy: the model sees 32 × 32."
+            f"the {layout.kind} image is {layout.width} × {layout.height} = {layout.pixels:,} "
+            f"pixels; at most {most:,} are accepted. Send a smaller copy: the model sees 32 × 32."
+        )
+        raise ImageTooLargeError(message)
+    passes = 1 if layout.streamed else layout.scans
+    in_all = limits.max_full_passes * limits.max_pixels_whole
+    if layout.scans > limits.max_scans or (passes > 1 and layout.pixels * passes > in_all):
+        message = (
+            f"the JPEG image has {layout.scans:,} scans of {layout.pixels:,} pixels; accepted are "
+            f"at most {limits.max_scans} scans, and {in_all:,} pixels in all of them. Save it as a "
+            "baseline JPEG."
+        )
+        raise ImageTooLargeError(message)
+    if layout.pixels > max(_SPARSE_PIXELS, limits.max_pixels_per_byte * size_bytes):
+        message = (
+            f"the {layout.kind} image has {layout.pixels:,} pixels in {size_bytes:,} bytes; "
+            f"accepted are {limits.max_pixels_per_byte:,} for each byte. Send a smaller copy."
         )
         raise ImageTooLargeError(message)
 
 
-def _to_tile(image: Image.Image) -> NDArray[np.uint8]:
-    if image.format == "JPEG":
-        image.draft(None, _REDUCED)
-    image.load()
-    transpose = _TRANSPOSES.get(_orientation(image))
-    tile = _eight_bit(image)
-    if tile.size != _TARGET:
-        tile = tile.resize(_TARGET, Image.Resampling.BICUBIC)
-    if tile.mode == "RGBA":
-        white = Image.new("RGBA", tile.size, (255, 255, 255, 255))
-        tile = Image.alpha_composite(white, tile).convert("RGB")
-    if transpose is not None:
-        tile = tile.transpose(transpose)
-    return np.array(tile, dtype=np.uint8)
+def _with_end(content: bytes, layout: ImageLayout) -> bytes:
+    """A JPEG without its end marker, completed: its file may lack the marker and, of a picture in
+    one scan, a part of the last block.
+
+    Raises:
+        UndecodableImageError: more of the picture is missing.
+    """
+    if not has_all_scans(content, read_markers(content)):
+        _refuse("JPEG", CUT_SHORT)
+    content = content[:-1] if content[-1:] == b"\xff" else content
+    # In a progressive JPEG a byte may stand for thousands of blocks.
+    for pad in _PADS if layout.streamed else _PADS[:1]:
+        whole = b"".join((content, pad, b"\xff\xd9"))
+        if _is_faultless(whole):
+            return whole
+    _refuse("JPEG", CUT_SHORT)
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 where there is none or where the EXIF block is damaged: a picture whose
-    pixels are sound is not refused for its metadata."""
+def _is_faultless(data: bytes) -> bool:
+    """Whether libjpeg decodes the JPEG without a warning. At reduced scale, which changes nothing
+    about what is read."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Pillow's EXIF parser raises many kinds of error on damaged blocks
-        return 1
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """``image`` in mode RGB, or RGBA where it has transparency."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        # Pillow opens 16-bit greyscale as I;16 or I, and would clip rather than scale it.
-        values = np.asarray(image, dtype=np.float32)
-        grey = np.clip(np.rint(values / 257.0), 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image.convert("RGB")
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+        colours = "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
+        simplejpeg.decode_jpeg(data, colours, min_height=1, min_width=1, min_factor=8)
+    except ValueError:
+        return False
+    return True

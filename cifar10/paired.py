@@ -37,7 +37,7 @@ class PairedTest:
     difference: float
     """Accuracy of the first minus that of the second, as a share."""
     low: float
-    """Its 95 % interval."""
+    """Lower end of the interval of ``difference``, as a share."""
     high: float
 
     @property
@@ -46,13 +46,15 @@ class PairedTest:
         return self.p_value < SIGNIFICANT
 
 
-def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> PairedTest:
+def mcnemar(
+    first_right: NDArray[np.bool_], second_right: NDArray[np.bool_], z: float = Z_95
+) -> PairedTest:
     """McNemar's test on per-image hits, boolean (N,) each, in the same order.
 
     Sources: Q. McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", Psychometrika 12 (1947); the continuity correction is A. L.
     Edwards', Psychometrika 13 (1948). The interval is Wald's for paired proportions (A. Agresti,
-    "Categorical Data Analysis", section 11.1).
+    "Categorical Data Analysis", section 11.1), two-sided 95 % unless another ``z`` is given.
 
     Raises:
         ValueError: the two differ in length, or hold nothing.
@@ -69,7 +71,7 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
     differing = only_first + only_second
     exact = differing <= EXACT_UP_TO
     share = (only_first - only_second) / images
-    half = Z_95 * math.sqrt(differing - (only_first - only_second) ** 2 / images) / images
+    half = z * math.sqrt(differing - (only_first - only_second) ** 2 / images) / images
     return PairedTest(
         images,
         only_first,

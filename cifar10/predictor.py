@@ -9,6 +9,7 @@ import ctypes
 import ctypes.util
 import importlib.util
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -30,13 +31,21 @@ Device = Literal["auto", "cpu", "cuda"]
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 
-_EXTERNAL_DATA: Final = b"\x0a\x08location"
-"""A tensor kept in another file: a StringStringEntryProto whose key is "location"."""
+_EXTERNAL_DATA_KEY: Final = b"location"
+_EXTERNAL_DATA_TAG: Final = re.compile(
+    rb"(?:\x0a|\x8a[\x80-\xff]{0,8}[\x00-\x7f])(?:\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])\Z",
+    re.DOTALL,
+)
+"""What stands before "location" where it is the key of a StringStringEntryProto, which names the
+file of a tensor kept outside: field 1, length 8, each as a varint of 1 to 10 bytes. Protobuf reads
+overlong varints too."""
+
+_LONGEST_TAG: Final = 20
 
 
 @dataclass(frozen=True)
 class PredictorOptions:
-    """How a session is to run."""
+    """Device, threads and memory of a session."""
 
     device: Device = "auto"
     threads: int = 1
@@ -52,8 +61,8 @@ class PredictorOptions:
 
 
 def likely_device(device: Device) -> Literal["cpu", "cuda"]:
-    """Where a session for ``device`` will execute, as far as can be told without making one: for
-    ``auto``, CUDA where ONNX Runtime has it and there are an NVIDIA driver and cuDNN (that ONNX
+    """Return where a session for ``device`` will execute, as far as is known without making one:
+    for ``auto``, CUDA where ONNX Runtime has it and there are an NVIDIA driver and cuDNN (that ONNX
     Runtime lists its provider says nothing of either). Starts nothing, so that a process which
     forks may ask."""
     if device != "auto":
@@ -77,7 +86,7 @@ class Predictor:
     """
 
     def __init__(self, onnx: bytes, options: PredictorOptions = PredictorOptions()) -> None:
-        if _EXTERNAL_DATA in onnx:
+        if _has_external_data(onnx):
             message = (
                 "the ONNX model keeps weights in external files; only self-contained ones load"
             )
@@ -164,6 +173,16 @@ class Predictor:
                 f"(tolerance {golden.tolerance:.2g}) on {self.provider}"
             )
             raise GoldenMismatchError(message)
+
+
+def _has_external_data(onnx: bytes) -> bool:
+    """Whether any tensor of the model, in whichever subgraph, names another file as its place."""
+    place = onnx.find(_EXTERNAL_DATA_KEY)
+    while place >= 0:
+        if _EXTERNAL_DATA_TAG.search(onnx[max(0, place - _LONGEST_TAG) : place]):
+            return True
+        place = onnx.find(_EXTERNAL_DATA_KEY, place + 1)
+    return False
 
 
 def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSession:

@@ -1,17 +1,26 @@
-"""Frozen dataclasses to JSON and back, checked field by field.
+"""Convert frozen dataclasses to JSON and back, checked field by field.
 
-A file that says too little, too much or something of the wrong type is an error that names the
-field, never a default.
+A field that is missing, unknown, of the wrong type or outside what JSON can carry (NaN, infinity,
+integers above 64 bits, lone surrogates) is an error that names it, never a default.
 """
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
+
+MAX_BYTES: Final = 8 << 20
+"""Largest JSON text that is parsed. The largest card so far has 13 kB."""
+
+MAX_DEPTH: Final = 32
+"""Deepest nesting of objects and lists."""
+
+_INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 class RecordError(ValueError):
@@ -19,7 +28,7 @@ class RecordError(ValueError):
 
 
 def to_json(record: Any) -> str:
-    """A dataclass instance as indented JSON with a final newline."""
+    """Return a dataclass instance as indented JSON with a final newline."""
     return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -31,21 +40,71 @@ def from_json(
     Args:
         record_type: the dataclass.
         text: the JSON.
-        added_later: fields that older files lack → what stands for them; where that is an object
-            and theirs is one too, the fields of it that theirs lacks.
+        added_later: fields that older files lack → their values; a mapping completes the object
+            of that name in the file.
 
     Raises:
-        RecordError: not JSON, or a field is missing, unknown or of the wrong type.
+        RecordError: not JSON, larger than :data:`MAX_BYTES`, or a field is missing, unknown, of the
+            wrong type or not to be carried by JSON.
     """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        message = f"not JSON: {error}"
-        raise RecordError(message) from error
+    value = _parse(text, record_type.__name__)
     if isinstance(value, dict):
         value = _completed(value, added_later or {})
     result: T = _read(record_type, value, record_type.__name__)
     return result
+
+
+def _parse(text: str | bytes, where: str) -> Any:
+    """Return the parsed JSON. Its numbers are finite and fit 64 bits, its text encodes to UTF-8."""
+    if len(text) > MAX_BYTES:
+        message = f"{where}: {len(text):,} bytes, expected at most {MAX_BYTES:,}"
+        raise RecordError(message)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _too_deep(where) from None
+    except ValueError as error:
+        message = f"not JSON: {error}"
+        raise RecordError(message) from error
+    _check(value, where, MAX_DEPTH)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    message = f"{name} is not a number of JSON"
+    raise ValueError(message)
+
+
+def _check(value: Any, where: str, depth: int) -> None:
+    if isinstance(value, dict | list):
+        if not depth:
+            raise _too_deep(where)
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                _check(item, f"{where}[{index}]", depth - 1)
+            return
+        for key, item in value.items():
+            _check(key, where, depth)
+            _check(item, f"{where}.{key}", depth - 1)
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            message = f"{where}: expected text, got {value[:80]!a}, which has a lone surrogate"
+            raise RecordError(message) from None
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            message = f"{where}: expected a finite number, got {value}"
+            raise RecordError(message)
+    elif isinstance(value, int) and value not in _INT64:
+        message = (
+            f"{where}: expected an integer of at most 64 bits, got one of {value.bit_length()}"
+        )
+        raise RecordError(message)
+
+
+def _too_deep(where: str) -> RecordError:
+    return RecordError(f"{where}: objects and lists are nested more than {MAX_DEPTH} deep")
 
 
 def _completed(value: dict[str, Any], added_later: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Read CIFAR-10 from the forms it comes in, streamed and checked.
 
-- an image folder: ``train/<class>/*`` and ``test/<class>/*`` (JPEG, PNG or WebP, 32×32);
+- an image folder: ``train/<class>/*`` and ``test/<class>/*`` (JPEG, PNG or WebP, 32×32), in which
+  links are followed, and what operating systems leave in folders is passed over;
 - a tar (plain, gz, bz2, xz) or zip of one, read without unpacking it to disk;
 - the official ``cifar-10-batches-py`` folder, or its archive;
 - an ``.npz`` with ``x_train``, ``y_train``, ``x_test``, ``y_test``.
@@ -11,21 +12,24 @@ and are read by an unpickler that knows NumPy arrays and nothing else.
 
 import hashlib
 import io
+import logging
 import lzma
+import os
 import pickle
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.errors import DataError, DatasetNotFoundError, ImageError
-from cifar10.images import decode_tile
+from cifar10.errors import DataError, DatasetNotFoundError, ImageError, UnsupportedImageError
+from cifar10.images import decode_tile, image_format
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 
 Progress = Callable[[int, int], None]
@@ -48,6 +52,20 @@ _MAX_MEMBER_BYTES: Final = 64 * 1024 * 1024
 """No image or batch file is nearly as large: more is not CIFAR-10."""
 
 _FETCH_AGAIN: Final = "The file is truncated or damaged: get it again."
+
+_SYSTEM_FILES: Final = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+_SYSTEM_FOLDERS: Final = frozenset(("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"))
+"""What Windows, macOS and network drives leave beside pictures, in small letters."""
+
+_IMAGE_SUFFIXES: Final = frozenset(
+    (
+        *("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".heic", ".heif", ".avif", ".jxl", ".ppm"),
+    )
+)
+"""A file with such a name is meant as a picture: if it is none that is read here, that is told."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,13 +93,44 @@ def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
     if not path.exists():
         message = f"there is no dataset at {path}; see `cifar10 data --help`"
         raise DatasetNotFoundError(message)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _read_npz(path)
     try:
         return _Collector(path, progress).collect(_members(path))
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError) as error:
-        message = f"{path}: {error}. {_FETCH_AGAIN}"
+        message = f"{shown(path)}: {error}. {_FETCH_AGAIN}"
         raise DataError(message) from error
+    except OSError as error:
+        message = f"{shown(error.filename or path)} cannot be read: {error.strerror or error}"
+        raise DataError(message) from error
+
+
+def shown(name: object) -> str:
+    """A path or a file's name as text that can be written: what is not UTF-8 as ``\\xNN``."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace").replace("\r", "\\r")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List every file in a folder and those below it, in order, links to folders followed. A link
+    that leads nowhere is listed like a file; one that leads back to where it lies is not followed.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        message = f"{shown(error.filename)} cannot be read: {error.strerror}"
+        raise DataError(message) from error
+
+    found: list[Path] = []
+    above: dict[str, frozenset[str]] = {}
+    """Folder → the real paths of it and those above it, on the way by which it was reached."""
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        here = above.get(str(Path(root).parent), frozenset()) | {os.path.realpath(root)}
+        above[root] = here
+        folders[:] = [name for name in folders if os.path.realpath(Path(root, name)) not in here]
+        found += [Path(root, name) for name in names]
+    return sorted(found)
 
 
 def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -93,19 +142,45 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 
 def _folder_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for file in sorted(path.rglob("*")):
+    for file in files_below(path):
         name = PurePosixPath(file.relative_to(path).as_posix())
-        if _wanted(name) and file.is_file():
+        if not _wanted(name):
+            continue
+        if not file.exists():
+            message = f"{shown(file)} is a link to nothing. Restore what it links to, or remove it."
+            raise DataError(message)
+        if file.is_file():  # not a pipe, which has no end
             yield name, _bounded(name, file.stat().st_size, file.read_bytes)
 
 
 def _zip_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            name = PurePosixPath(member.filename)
-            if not member.is_dir() and _wanted(name):
-                with archive.open(member) as file:
-                    yield name, _bounded(name, member.file_size, file.read)
+            # Some programs for Windows write their own separator.
+            name = PurePosixPath(member.filename.replace("\\", "/"))
+            if not member.filename.endswith(("/", "\\")) and _wanted(name):
+                yield name, _bounded(name, member.file_size, partial(_unzip, archive, member))
+
+
+def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read one file of a zip.
+
+    Raises:
+        DataError: it is encrypted, or packed in a way that Python cannot unpack.
+    """
+    name = shown(member.filename)
+    if member.flag_bits & 1:
+        message = f"{name} is encrypted; pack the zip again without a password"
+        raise DataError(message)
+    try:
+        return archive.read(member)
+    except NotImplementedError as error:
+        message = (
+            f"{name} is packed with method {member.compress_type}, which cannot be unpacked here "
+            "(9 is Deflate64, which Windows uses for large files). Unpack the zip and name the "
+            "folder, or pack it again with Deflate."
+        )
+        raise DataError(message) from error
 
 
 def _tar_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -127,13 +202,15 @@ def _tar_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 def _bounded(name: PurePosixPath, size: int, read: Callable[[], bytes]) -> bytes:
     if size > _MAX_MEMBER_BYTES:
-        message = f"{name} has {size:,} bytes: too large to be a part of CIFAR-10"
+        message = f"{shown(name)} has {size:,} bytes: too large to be a part of CIFAR-10"
         raise DataError(message)
     return read()
 
 
 def _wanted(name: PurePosixPath) -> bool:
-    if name.name.startswith("."):
+    if name.name.startswith(".") or name.name.lower() in _SYSTEM_FILES:
+        return False
+    if any(part.lower() in _SYSTEM_FOLDERS for part in name.parts[:-1]):
         return False
     return name.name in OFFICIAL_MD5 or _split_of(name) is not None
 
@@ -153,6 +230,7 @@ class _Collector:
         self.images: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
         self.labels: dict[str, list[int]] = {"train": [], "test": []}
         self.batches: dict[str, bytes] = {}
+        self.passed_over: list[str] = []
 
     def collect(self, members: Iterator[tuple[PurePosixPath, bytes]]) -> RawArrays:
         done = 0
@@ -160,10 +238,19 @@ class _Collector:
             if name.name in OFFICIAL_MD5:
                 self.batches[name.name] = data
                 continue
-            self._add_image(name, data)
+            if not self._add_image(name, data):
+                continue
             done += 1
             if self.progress is not None:
                 self.progress(done, TRAIN_COUNT + TEST_COUNT)
+        if self.passed_over:
+            first = ", ".join(self.passed_over[:3])
+            logger.warning(
+                "%s: %d files that are no pictures are passed over, such as %s",
+                shown(self.path),
+                len(self.passed_over),
+                first,
+            )
         if self.batches:
             return _read_batches(self.path, self.batches)
         if done == 0:
@@ -183,21 +270,35 @@ class _Collector:
         images = self.images[split]
         return np.stack(images) if images else np.empty((0, *IMAGE_SHAPE), np.uint8)
 
-    def _add_image(self, name: PurePosixPath, data: bytes) -> None:
+    def _add_image(self, name: PurePosixPath, data: bytes) -> bool:
+        """Add one picture; False where the file neither is one nor is named like one."""
+        if name.suffix.lower() not in _IMAGE_SUFFIXES and not _is_image(data):
+            self.passed_over.append(shown(name))
+            return False
         split, label = name.parts[-3], name.parts[-2]
         if label not in LABELS:
             message = (
-                f"{self.path}: {name} lies in an unknown class folder {label!r}; "
+                f"{shown(self.path)}: {shown(name)} lies in an unknown class folder "
+                f"{shown(label)!r}; "
                 f"expected one of {', '.join(LABELS)}"
             )
             raise DataError(message)
         try:
             image = decode_tile(data)
         except ImageError as error:
-            message = f"{self.path}: {name}: {error}. Replace or remove the file."
+            message = f"{shown(self.path)}: {shown(name)}: {error}. Replace or remove the file."
             raise DataError(message) from error
         self.images[split].append(image)
         self.labels[split].append(LABELS.index(label))
+        return True
+
+
+def _is_image(data: bytes) -> bool:
+    try:
+        image_format(data)
+    except UnsupportedImageError:
+        return False
+    return True
 
 
 def _read_npz(path: Path) -> RawArrays:
@@ -210,7 +311,7 @@ def _read_npz(path: Path) -> RawArrays:
                 raise DataError(message)
             arrays = [archive[name] for name in names]
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        message = f"{path}: {error}. {_FETCH_AGAIN}"
+        message = f"{shown(path)}: {error}. {_FETCH_AGAIN}"
         raise DataError(message) from error
     return checked_arrays(str(path), *arrays)
 

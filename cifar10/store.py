@@ -4,9 +4,11 @@ A folder without a card is not a model: the card is written last. Files are writ
 final place and moved there, so that a reader never sees half of one.
 """
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,9 @@ from cifar10.errors import (
     InvalidCardError,
     InvalidModelNameError,
     ModelNotFoundError,
+    UnreadableStoreError,
 )
+from cifar10.records import MAX_BYTES
 from cifar10.suggestions import did_you_mean
 
 CARD_FILE: Final = "card.json"
@@ -28,6 +32,9 @@ TRAINING_FILE: Final = "training.json"
 HISTORY_FILE: Final = "history.csv"
 REFUSED_FILE: Final = "refused.json"
 """In place of a card: a variant that loses too much to be served."""
+
+MAX_ONNX_BYTES: Final = 2 << 30
+"""Protobuf reads no larger message."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -58,14 +65,26 @@ class ModelStore:
         return self.root / name
 
     def names(self) -> list[str]:
-        """The names of all complete models (those with a card), sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if _NAME.fullmatch(entry.name) and (entry / CARD_FILE).is_file()
-        )
+        """The names of all complete models (those with a card), sorted.
+
+        Raises:
+            UnreadableStoreError: this user may not read the store, or a folder in it.
+        """
+        try:
+            if not self.root.is_dir():
+                return []
+            return sorted(
+                entry.name
+                for entry in self.root.iterdir()
+                if _NAME.fullmatch(entry.name) and (entry / CARD_FILE).is_file()
+            )
+        except PermissionError as error:
+            message = (
+                f"the model store {self.root} cannot be read: {error.strerror}: {error.filename}. "
+                f"Let this user read it (chmod -R a+rX {self.root}), or name another store: "
+                "CIFAR10_MODELS=PATH"
+            )
+            raise UnreadableStoreError(message) from error
 
     def refused(self) -> list[RefusedVariant]:
         """The variants that were made and refused, by name.
@@ -80,9 +99,9 @@ class ModelStore:
             if (path.parent / CARD_FILE).is_file():
                 continue
             try:
-                variant = read_refused(path.read_bytes())
-            except InvalidCardError as error:
-                message = f"{path}: {error}"
+                variant = read_refused(read_regular_file(path, MAX_BYTES))
+            except (InvalidCardError, OSError) as error:
+                message = f"{path}: {_reason(error)}"
                 raise InvalidCardError(message) from error
             if variant.card.name != path.parent.name:
                 message = f"{path} is about {variant.card.name!r}, not {path.parent.name!r}"
@@ -98,11 +117,11 @@ class ModelStore:
         """
         path = self.folder(name) / CARD_FILE
         try:
-            card = read_card(path.read_bytes())
+            card = read_card(read_regular_file(path, MAX_BYTES))
         except FileNotFoundError:
             raise ModelNotFoundError(self._not_found(name)) from None
-        except InvalidCardError as error:
-            message = f"{path}: {error}"
+        except (InvalidCardError, OSError) as error:
+            message = f"{path}: {_reason(error)}"
             raise InvalidCardError(message) from error
         if card.name != name:
             message = f"{path} is the card of {card.name!r}, not of {name!r}"
@@ -110,7 +129,10 @@ class ModelStore:
         return card
 
     def _not_found(self, name: str) -> str:
-        refused = {variant.card.name: variant for variant in self.refused()}
+        try:
+            refused = {variant.card.name: variant for variant in self.refused()}
+        except InvalidCardError:  # another variant's; this one is missing either way
+            refused = {}
         if name in refused:
             return f"{name!r} cannot be used: it was refused, for it {refused[name].reason}"
         names = self.names()
@@ -130,10 +152,13 @@ class ModelStore:
         card = self.card(name)
         path = self.folder(name) / ONNX_FILE
         try:
-            data = path.read_bytes()
+            data = read_regular_file(path, MAX_ONNX_BYTES)
         except FileNotFoundError:
             message = f"{path} is missing although its card is there; run: cifar10 export {name}"
             raise ModelNotFoundError(message) from None
+        except OSError as error:
+            message = f"{path} cannot be read: {_reason(error)}"
+            raise ModelNotFoundError(message) from error
         found = hashlib.sha256(data).hexdigest()
         if found != card.sha256:
             message = (
@@ -148,6 +173,30 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, lower-case hexadecimal, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file; never wait, as reading a FIFO or a device could.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more than ``max_bytes``.
+    """
+    # O_NONBLOCK: opening a FIFO waits for its writer. It has no effect on a regular file.
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if found.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes", str(path))
+        return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

@@ -1,6 +1,6 @@
-"""What ``bentoml serve`` starts: the BentoML service, with our edge in front of its application.
+"""The BentoML service that ``bentoml serve`` starts, with our edge in front of its application.
 
-BentoML gives the command line, the listening socket, builds and containers. Requests do not pass
+BentoML provides the command line, the listening socket, builds and containers. Requests do not pass
 through its middleware, which costs more than the model does and limits nothing. On Linux, the one
 worker that BentoML starts becomes the supervisor of ours (:mod:`service.workers.supervisor`);
 elsewhere BentoML's workers serve by themselves.
@@ -12,6 +12,7 @@ from typing import Any
 import bentoml
 import click
 from bentoml.exceptions import BentoMLException
+from click.core import ParameterSource
 
 from cifar10.environment import EFFICIENCY_FILE, models_dir, results_dir
 from cifar10.errors import Cifar10Error, SettingsError
@@ -22,9 +23,11 @@ from service.models import ModelSet
 from service.rate_limit import new_key
 from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
+from service.workers.bentoml_host import prepare_bentoml
 from service.workers.board import Place, inherited_board, leave_board
+from service.workers.listening import default_host
 from service.workers.preflight import check_before_start
-from service.workers.supervisor import CAN_FORK, Supervisor
+from service.workers.supervisor import CAN_FORK, Supervisor, leave_parent
 
 
 def _settings() -> Settings:
@@ -40,9 +43,14 @@ SETTINGS = _settings()
 class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not typed to us
     """A BentoML service whose requests are answered by :class:`service.edge.Edge`."""
 
+    def inject_config(self) -> None:
+        """Prepare BentoML, which calls this before it starts, serves or builds a service."""
+        prepare_bentoml()
+        super().inject_config()
+
     def to_asgi(self, is_main: bool = True) -> Any:
-        """The application of one worker process. Does not return in one that BentoML started with
-        a socket to serve: that supervises ours, until it is told to end."""
+        """Return the application of one worker process. Does not return in a process that BentoML
+        started with a socket to serve: that supervises ours, until it is told to end."""
         configure_logging()
         command = click.get_current_context(silent=True)
         behind = super().to_asgi(is_main)
@@ -50,7 +58,12 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
             return _edge(behind, Place.alone(), new_key())
         from service.workers.server import Launch, run_worker  # what it imports is not everywhere
 
-        launch = Launch.from_options(command.params, SETTINGS)
+        said = {
+            name: value
+            for name, value in command.params.items()
+            if command.get_parameter_source(name) is not ParameterSource.DEFAULT
+        }
+        launch = Launch.from_options(said, SETTINGS)
 
         key = new_key()
 
@@ -81,6 +94,7 @@ def _edge(behind: Application, place: Place, rate_key: bytes) -> Edge:
     name="cifar10",
     service_class=EdgeService,
     workers=1 if CAN_FORK else SETTINGS.workers,
+    http={"host": default_host()},
     # Off, because the edge does these itself; and BentoML's metrics take labels from requests.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
@@ -97,6 +111,8 @@ class Cifar10:
             check_before_start(SETTINGS, ModelStore(models_dir()))
         except Cifar10Error as error:
             raise BentoMLException(str(error)) from error
+        configure_logging()
         # What this process found holds for all that it starts, whenever they look.
         os.environ[f"{PREFIX}WORKERS"] = str(SETTINGS.workers)
         leave_board(SETTINGS.workers)
+        leave_parent()

@@ -60,8 +60,7 @@ class Classifier:
         if wanted.explain:
             return await self._explained(request, model, wanted.top_k)
         body = await self._bodies.read(request)
-        content_type = request.headers.get(b"content-type", b"")
-        tile = await self._inference.decode(body, content_type, request.deadline)
+        tile = await self._inference.decode(request, body)
         probabilities = await self._inference.predict(model, tile, request.deadline)
         prediction = _prediction(probabilities[0].tolist(), wanted.top_k)
         return json_answer({**prediction, **_model(model)})
@@ -71,8 +70,7 @@ class Classifier:
         clock, run = StageClock(), Run()
         body = await self._bodies.read(request)
         clock.lap("body")
-        content_type = request.headers.get(b"content-type", b"")
-        tile = await self._inference.decode(body, content_type, request.deadline)
+        tile = await self._inference.decode(request, body)
         clock.lap("decode")
         probabilities = await self._inference.predict(model, tile, request.deadline, run)
         told = {"explanation": explanation(tile, clock, run)}
@@ -90,7 +88,7 @@ class Classifier:
             rows = await self._inference.predict(model, images, request.deadline)
             entries = [_prediction(row, wanted.top_k) for row in rows.tolist()]
         else:
-            tiles = await self._inference.decode_form(body, content_type, request.deadline)
+            tiles = await self._inference.decode_form(request, body)
             entries = await self._predict_good(model, tiles, wanted.top_k, request.deadline)
         return json_answer({"predictions": entries, **_model(model)})
 
@@ -136,7 +134,9 @@ def read_npy(body: bytes, most: int) -> NDArray[np.uint8]:
     except Exception as error:  # numpy raises many kinds on a hostile header
         detail = "the body is not an .npy file of version 1 or 2; make it with numpy.save"
         raise malformed(detail) from error
-    if dtype != np.uint8 or fortran_order or len(shape) != 4 or shape[1:] != IMAGE_SHAPE:
+    is_fit = len(shape) == 4 and shape[1:] == IMAGE_SHAPE
+    is_fit &= all(type(size) is int for size in shape)  # to numpy, True is a size too
+    if dtype != np.uint8 or fortran_order or not is_fit:
         order = ", Fortran order" if fortran_order else ""
         detail = f"expected uint8 (N, 32, 32, 3) in C order; got {dtype} {shape}{order}"[:256]
         raise malformed(detail)

@@ -16,6 +16,7 @@ from service.access import ADMINISTRATION, ALWAYS_OPEN, Access
 from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
 from service.inference import Inference
+from service.memory import return_freed_memory
 from service.models import LoadedModel, ModelSet
 from service.page import Page
 from service.problems import MEDIA_TYPE, Headers, Kind, Problem, method_not_allowed
@@ -68,7 +69,7 @@ class Edge:
         bodies = BodyReader(settings.max_body_bytes, settings.deadline_seconds)
         classifier = Classifier(settings, models, bodies, self._inference)
         self._protocol = Protocol(settings, models, bodies, self._inference, place.board)
-        status = Status(models, self._metrics, place.board)
+        status = Status(models, self._metrics, place.board, self._inference)
         routes = (
             Route("/classify", "POST", classifier.one),
             Route("/classify/batch", "POST", classifier.many),
@@ -82,7 +83,7 @@ class Edge:
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)
         self._reloader = Reloader(
-            settings, models, place, self._metrics, self._inference.get_used_to
+            settings, models, place, self._metrics, self._inference.warm_up_thread
         )
         self._reload_route = Route(ADMINISTRATION, "POST", self._reloader.answer)
         # What is off costs a request nothing but to see that it is.
@@ -103,8 +104,8 @@ class Edge:
         return self._reloader.on_signal if self._reloader.is_on else None
 
     def is_fit(self) -> bool:
-        """Whether every model can answer."""
-        return not self._models.unfit
+        """Whether every model can answer, and no decoder is stuck."""
+        return not self._models.unfit and self._inference.stuck() is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on to BentoML's application."""
@@ -114,12 +115,13 @@ class Edge:
         ):
             await self._respond(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._live_through(scope, receive, send)
+            await self._lifespan(scope, receive, send)
         else:
             await self._behind(scope, receive, send)
 
-    async def _live_through(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         forget_dead_workers()
+        return_freed_memory()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
         self._reloader.begin_after(loading)
         loading.add_done_callback(self._catch_up)
@@ -135,7 +137,7 @@ class Edge:
 
     def _load(self) -> None:
         def on_loaded(model: LoadedModel) -> None:
-            self._inference.get_used_to(model)
+            self._inference.warm_up_thread(model)
             self._metrics.model_loaded(model)
 
         self._models.load_all(on_loaded)
@@ -207,6 +209,7 @@ class Edge:
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 allowed = "GET, HEAD" if route.method == "GET" else route.method
                 raise method_not_allowed(method, allowed)
+            client = scope.get("client") or ("",)
             request = Request(
                 method=method,
                 path=scope["path"],
@@ -214,6 +217,7 @@ class Edge:
                 headers=dict(scope["headers"]),
                 receive=receive,
                 deadline=asyncio.get_running_loop().time() + self._settings.deadline_seconds,
+                client=client[0],
             )
             return await route.answer(request)
         except ClientDisconnectedError:

@@ -39,6 +39,8 @@ class Request:
     receive: Receive
     deadline: float
     """On the event loop's clock."""
+    client: str = ""
+    """Its address; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,15 @@
 """Image bytes → probabilities, without ever holding up the event loop for long.
 
-Short work (a small tile's decoding) is done where it stands. Long work goes to the preparing
-thread, photos and forms of many images to one of their own each, where none holds up what is
-shorter; each behind a bounded queue: what does not fit is refused at once. Prediction is the
-batcher's.
+Short work (a small tile's decoding) is done where it stands. All else goes first to the preparing
+thread, which finds out what an image would cost before it is decoded and decodes what is cheap;
+photos and forms of many images go on to one thread each, where neither holds up what is shorter.
+Each is behind a queue that is bounded and fair between clients (:mod:`service.fair_thread`): what
+does not fit is refused at once. Prediction is the batcher's.
 """
 
-import asyncio
-import os
-import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
-from threading import BoundedSemaphore
 from time import perf_counter
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -21,84 +17,46 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.errors import ImageTooLargeError, UndecodableImageError, UnsupportedImageError
-from cifar10.images import DecodeLimits, count_pixels, decode_image
-from service.batcher import Batcher, Run, past_deadline
+from cifar10.errors import ImageError, ImageTooLargeError, UnsupportedImageError
+from cifar10.image_layout import ImageLayout
+from cifar10.images import decode_layout, decode_plain_tile, inspect_image
+from service.batcher import Batcher, Run
+from service.exchange import Request
+from service.fair_thread import FairThread
 from service.models import LoadedModel, batch_sizes
 from service.problems import Kind, Problem, try_later
+from service.rate_limit import client_of
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.upload import extract_image, extract_images
 
 T = TypeVar("T")
 
-INLINE: Final = DecodeLimits(16 * 1024, 64 * 64, 64 * 64)
-"""What is decoded on the event loop: about half a millisecond at most. The pixels are bounded
-too, because a few bytes of PNG can unpack to a large picture."""
+INLINE_BYTES: Final = 16 * 1024
+INLINE_PIXELS: Final = 64 * 64
+INLINE_SECONDS: Final = 0.0005
+"""What is decoded on the event loop: about half a millisecond at most. Pixels and scans count too,
+because a few bytes of PNG can unpack to a large picture."""
 
-PHOTO_BYTES: Final = 256 * 1024
-"""From here on an image is a photo: tens of milliseconds of decoding, for which others need not
-wait. In a photo's thread nearly all of the time is the decoder's, which leaves Python alone."""
+PHOTO_SECONDS: Final = 0.005
+"""An image that takes longer than this is a photo. In a photo's thread nearly all of the time is
+the decoder's, which leaves Python alone."""
 
-PHOTO_PIXELS: Final = 1_000_000
-"""Likewise: a few kilobytes of PNG may be millions of pixels."""
+FORM_TURN_SECONDS: Final = 0.05
+"""After so long a form of many images lets the forms of other clients take their turn."""
 
-PHOTO_NICENESS: Final = 10
-"""The photos' thread gives way to the event loop, where both want one core (Linux only)."""
+NICENESS: Final = 10
+"""The threads of photos and forms give way to the event loop, where both want one core (Linux
+only)."""
 
 MAX_PREPARING: Final = 32
 """Requests that wait for one of the threads or are in it. Each holds its body, which may be as
 large as is accepted, so this and not the queue of images bounds the memory that they take."""
 
+_READING_SECONDS_PER_BYTE: Final = 20e-9
+"""What taking a body apart costs at most."""
 
-class BoundedThread:
-    """One thread, and at most ``bound`` calls waiting for it or running in it.
-
-    Args:
-        name: of the thread.
-        bound: more calls than that are refused.
-        niceness: how much less than the rest of the process it counts with the scheduler.
-    """
-
-    def __init__(self, name: str, bound: int, niceness: int = 0) -> None:
-        self._bound = bound
-        self._executor = ThreadPoolExecutor(
-            1, thread_name_prefix=name, initializer=_give_way, initargs=(niceness,)
-        )
-        self._places = BoundedSemaphore(bound)
-
-    async def run(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """``function(*arguments)`` in the thread. What has not started by the deadline never does.
-
-        Raises:
-            Problem: 503, there is no place in the queue; 504, the deadline has passed.
-        """
-        if not self._places.acquire(blocking=False):
-            detail = f"{self._bound} requests are waiting already; try again in a second"
-            raise try_later(Kind.QUEUE_FULL, detail)
-        future = self._executor.submit(function, *arguments)
-        # Not when the caller stops waiting: a call that has started still fills its place.
-        future.add_done_callback(self._leave)
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            raise past_deadline() from None
-
-    def _leave(self, _: Future[Any]) -> None:
-        self._places.release()
-
-    def stop(self) -> None:
-        """Drop what has not started, and let the thread end."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _give_way(niceness: int) -> None:
-    """Linux has a niceness for each thread, and names a thread as it does a process."""
-    if niceness and sys.platform == "linux":
-        thread = threading.get_native_id()
-        now = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, now + niceness)
+_Outcome = NDArray[np.uint8] | Problem
 
 
 class Inference:
@@ -108,52 +66,86 @@ class Inference:
         self._settings = settings
         self._limits = settings.decode_limits
         self._metrics = metrics
-        self._preparing = BoundedThread("prepare", MAX_PREPARING)
-        self._photos = BoundedThread("photos", MAX_PREPARING, PHOTO_NICENESS)
-        self._forms = BoundedThread("forms", MAX_PREPARING)
+        # More than fits into the deadline would wait for a 504.
+        most_seconds = settings.deadline_seconds
+        self._preparing = FairThread("prepare", MAX_PREPARING, most_seconds)
+        self._photos = FairThread("photos", MAX_PREPARING, most_seconds, NICENESS)
+        self._forms = FairThread("forms", MAX_PREPARING, niceness=NICENESS)
+        self._open_forms = 0
         self._predicting = ThreadPoolExecutor(1, thread_name_prefix="predict")
         # A model that another has replaced goes, with its queue, when its last request is answered.
         self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
 
-    async def decode(self, body: bytes, content_type: bytes, deadline: float) -> NDArray[np.uint8]:
-        """The tile in a request's body: uint8 (1, 32, 32, 3), RGB.
+    async def decode(self, request: Request, body: bytes) -> NDArray[np.uint8]:
+        """Decode the image in a request's body: uint8 (1, 32, 32, 3), RGB.
 
         Raises:
-            Problem: 400 a bad form, 415 not an image, 422 undecodable or too many pixels,
+            Problem: 400 a bad form, 415 not an image, 422 undecodable or too costly,
                 503 too many large images wait already, 504 the deadline has passed.
         """
-        if len(body) <= INLINE.max_bytes:
-            try:
-                return self._decode(body, content_type, INLINE)
-            except Problem as problem:
-                if problem.kind is not Kind.TOO_MANY_PIXELS:
-                    raise
-        if len(body) >= PHOTO_BYTES:
-            return await self._photos.run(deadline, self._decode, body, content_type, self._limits)
-        found = await self.prepare(deadline, self._decode_unless_photo, body, content_type)
-        if isinstance(found, bytes):
-            return await self._photos.run(deadline, self._tile, found, self._limits)
-        return found
+        content_type = request.headers.get(b"content-type", b"")
+        if len(body) <= INLINE_BYTES:
+            image = extract_image(body, content_type)
+            found = self._tile_within(image, INLINE_SECONDS, INLINE_PIXELS)
+            if isinstance(found, np.ndarray):
+                return found
+        else:
+            seconds = PHOTO_SECONDS + len(body) * _READING_SECONDS_PER_BYTE
+            found = await self.prepare(request, seconds, self._decode_short, body, content_type)
+            if isinstance(found, np.ndarray):
+                return found
+        thread = self._photos if found.seconds > PHOTO_SECONDS else self._preparing
+        client = client_of(request.client)
+        return await thread.run(request.deadline, client, found.seconds, self._decode, found)
 
-    async def decode_form(
-        self, body: bytes, content_type: bytes, deadline: float
-    ) -> list[NDArray[np.uint8] | Problem]:
-        """Every image of a form, in order: its tile, uint8 (1, 32, 32, 3), or why there is none.
+    async def decode_form(self, request: Request, body: bytes) -> list[_Outcome]:
+        """Decode every image of a form, in order: its tile, uint8 (1, 32, 32, 3), or why there is
+        none.
 
         Raises:
             Problem: 400 a bad form, 413 too many images, 503 and 504 as :meth:`decode`.
         """
-        return await self._forms.run(
-            deadline, self._decode_form, body, content_type, deadline - _now()
-        )
+        if self._open_forms >= MAX_PREPARING:
+            detail = f"{self._open_forms} forms are waiting already; try again in a second"
+            raise try_later(Kind.QUEUE_FULL, detail)
+        self._open_forms += 1
+        deadline, client = request.deadline, client_of(request.client)
+        content_type = request.headers.get(b"content-type", b"")
+        try:
+            seconds = len(body) * _READING_SECONDS_PER_BYTE
+            images = await self._forms.run(
+                deadline, client, seconds, self._extract, body, content_type
+            )
+            outcomes: list[_Outcome] = []
+            while len(outcomes) < len(images):
+                outcomes += await self._forms.run(
+                    deadline,
+                    client,
+                    FORM_TURN_SECONDS,
+                    self._decode_turn,
+                    images[len(outcomes) :],
+                    is_continued=True,
+                )
+            return outcomes
+        finally:
+            self._open_forms -= 1
 
-    async def prepare(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """``function(*arguments)``, which reads what a client sent, off the event loop.
+    async def prepare(
+        self, request: Request, seconds: float, function: Callable[..., T], *arguments: Any
+    ) -> T:
+        """Return ``function(*arguments)``, which reads what a client sent, off the event loop.
+
+        Args:
+            request: whose deadline and client count.
+            seconds: about what it takes.
+            function: called in the preparing thread.
+            *arguments: of the call.
 
         Raises:
             Problem: what ``function`` raises; 503 and 504 as :meth:`decode`.
         """
-        return await self._preparing.run(deadline, function, *arguments)
+        client = client_of(request.client)
+        return await self._preparing.run(request.deadline, client, seconds, function, *arguments)
 
     async def predict(
         self,
@@ -174,7 +166,20 @@ class Inference:
             batcher = self._batchers[model] = self._batcher_of(model)
         return await batcher.predict(images, deadline, told)
 
-    def get_used_to(self, model: LoadedModel) -> None:
+    def stuck(self) -> str | None:
+        """Say which thread has been at one call for longer than any request may take; None where
+        all move on."""
+        for name, thread in (
+            ("images", self._preparing),
+            ("photos", self._photos),
+            ("forms", self._forms),
+        ):
+            seconds = thread.busy_seconds()
+            if seconds > self._settings.deadline_seconds:
+                return f"the decoder of {name} has been at one request for {seconds:.0f} seconds"
+        return None
+
+    def warm_up_thread(self, model: LoadedModel) -> None:
         """Let the thread that will run ``model`` do so before a request needs it: CUDA's libraries
         keep handles for each thread, made at its first run. Not for that thread or the event loop.
         """
@@ -194,42 +199,60 @@ class Inference:
             metrics=self._metrics.of_model(model.card.name),
         )
 
-    def _decode(self, body: bytes, content_type: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
-        return self._tile(extract_image(body, content_type), limits)
-
-    def _decode_unless_photo(self, body: bytes, content_type: bytes) -> NDArray[np.uint8] | bytes:
-        """The tile; or the image as it came, where decoding it is the photos' thread's."""
+    def _decode_short(self, body: bytes, content_type: bytes) -> NDArray[np.uint8] | ImageLayout:
         image = extract_image(body, content_type)
-        if count_pixels(image) >= PHOTO_PIXELS:
-            return image
-        return self._tile(image, self._limits)
+        return self._tile_within(image, PHOTO_SECONDS, self._limits.max_pixels)
 
-    def _decode_form(
-        self, body: bytes, content_type: bytes, seconds: float
-    ) -> list[NDArray[np.uint8] | Problem]:
-        until = perf_counter() + seconds
-        tiles: list[NDArray[np.uint8] | Problem] = []
-        for image in extract_images(body, content_type, self._settings.max_images):
-            if perf_counter() > until:  # nobody waits any more
-                raise past_deadline()
-            try:
-                tiles.append(self._tile(image, self._limits))
-            except Problem as problem:
-                tiles.append(problem)
-        return tiles
+    def _extract(self, body: bytes, content_type: bytes) -> list[bytes]:
+        return extract_images(body, content_type, self._settings.max_images)
 
-    def _tile(self, image: bytes, limits: DecodeLimits) -> NDArray[np.uint8]:
+    def _decode_turn(self, images: list[bytes]) -> list[_Outcome]:
+        """Decode the first few images: at least one, and then as many as the turn has time for."""
+        until = perf_counter() + FORM_TURN_SECONDS
+        outcomes: list[_Outcome] = []
+        for image in images:
+            outcomes.append(self._tile_or_refusal(image))
+            if perf_counter() > until:
+                break
+        return outcomes
+
+    def _tile_or_refusal(self, image: bytes) -> _Outcome:
+        try:
+            found = self._tile_within(image, inf, self._limits.max_pixels)
+            return found if isinstance(found, np.ndarray) else self._decode(found)
+        except Problem as problem:
+            if problem.kind is Kind.QUEUE_FULL:
+                raise
+            # A new one, without a traceback: that one leads to the frames that hold the images.
+            return Problem(problem.kind, problem.detail)
+
+    def _tile_within(
+        self, image: bytes, seconds: float, pixels: int
+    ) -> NDArray[np.uint8] | ImageLayout:
+        """The tile; or, where decoding it takes longer or it has more pixels, its layout."""
         started = perf_counter()
         try:
-            tile = decode_image(image, limits)
-        except UnsupportedImageError as error:
-            raise Problem(Kind.UNSUPPORTED, str(error)) from error
-        except ImageTooLargeError as error:
-            raise Problem(Kind.TOO_MANY_PIXELS, str(error)) from error
-        except UndecodableImageError as error:
-            raise Problem(Kind.UNDECODABLE, str(error)) from error
+            tile = decode_plain_tile(image, self._limits)
+            if tile is None:
+                layout = inspect_image(image, self._limits)
+                if layout.seconds > seconds or layout.pixels > pixels:
+                    return layout
+                tile = decode_layout(layout)
+        except (ImageError, MemoryError) as error:
+            raise _refusal(error) from error
+        return self._counted(tile, len(image), started)
+
+    def _decode(self, layout: ImageLayout) -> NDArray[np.uint8]:
+        started = perf_counter()
+        try:
+            tile = decode_layout(layout)
+        except (ImageError, MemoryError) as error:
+            raise _refusal(error) from error
+        return self._counted(tile, len(layout.data), started)
+
+    def _counted(self, tile: NDArray[np.uint8], size: int, started: float) -> NDArray[np.uint8]:
         self._metrics.decode_seconds.observe(perf_counter() - started)
-        self._metrics.image_bytes.inc(len(image))
+        self._metrics.image_bytes.inc(size)
         return tile[np.newaxis]
 
     def stop(self) -> None:
@@ -240,5 +263,11 @@ class Inference:
         self._predicting.shutdown(wait=False, cancel_futures=True)
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def _refusal(error: ImageError | MemoryError) -> Problem:
+    if isinstance(error, MemoryError):
+        detail = "there is no memory left to decode the image; try again in a second"
+        return try_later(Kind.QUEUE_FULL, detail)
+    if isinstance(error, UnsupportedImageError):
+        return Problem(Kind.UNSUPPORTED, str(error))
+    kind = Kind.TOO_MANY_PIXELS if isinstance(error, ImageTooLargeError) else Kind.UNDECODABLE
+    return Problem(kind, str(error))

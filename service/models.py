@@ -1,7 +1,8 @@
-"""Which models this server has, and whether each of them is fit to answer.
+"""The models of this server, and whether each is fit to answer.
 
-A model is fit when its file's digest is its card's, it runs on the device asked for, it is warm,
-and it gives the golden answer. A model that is not keeps the server unready, and says why.
+A model is fit when its file has the digest on its card, it runs on the device asked for, it is
+warm, and it gives the golden answer. One that is not fit keeps the server unready; ``/readyz`` says
+why.
 """
 
 import gc
@@ -28,26 +29,26 @@ _TIMINGS: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model that is fit to answer. Equal to itself only: a new one may have the same card."""
+    """A model that is fit to answer. Equal only to itself: another may have the same card."""
 
     card: ModelCard
     predictor: Predictor
     seconds_per_image: float
-    """In the largest batch that is run: what decides where the model runs."""
+    """Time for one image in the largest batch; decides in which thread the model runs."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The models to load, and the one that answers when a request names none."""
+    """The models to load, and the default: the one for requests that name none."""
 
     names: tuple[str, ...]
     default: str
     aliases: dict[str, str] = field(default_factory=dict)
-    """Alias → model."""
+    """Models by alias."""
 
 
 def choose(settings: Settings, store: ModelStore) -> Choice:
-    """What to load from ``store``.
+    """Return the models to load from ``store``.
 
     Raises:
         ModelNotFoundError: the store is empty, or lacks a model that the settings name; says what
@@ -86,7 +87,7 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
 
 
 def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
-    """Whether it is a variant of a model that has been exported anew since; says so."""
+    """Whether the model is a variant of one that has been exported again since; logs a warning."""
     try:
         variant = store.card(name).variant
         if variant is None or store.card(variant.source).sha256 == variant.source_sha256:
@@ -102,8 +103,8 @@ def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
 
 
 def batch_sizes(max_batch: int) -> list[int]:
-    """The sizes that are run before a model is ready: the powers of two up to ``max_batch``, and
-    that itself.
+    """Return the batch sizes that are run before a model is ready: the powers of two up to
+    ``max_batch``, and ``max_batch``.
 
     Not every size: ONNX Runtime's CPU kernels are not compiled for a shape. What a first run costs
     is memory for that much data, which the largest size has fetched for all below it. On CUDA these
@@ -117,7 +118,7 @@ CUDA_BUCKETS: Final = (1, 8)
 
 
 def predictor_options(settings: Settings) -> PredictorOptions:
-    """How every model of this server runs."""
+    """Return the options with which every model of this server runs."""
     below = tuple(size for size in CUDA_BUCKETS if size < settings.max_batch)
     return PredictorOptions(
         settings.device,
@@ -155,7 +156,7 @@ def load_model(
 
 
 class ModelSet:
-    """The models of one worker process.
+    """Models of one worker process.
 
     ``load_all`` runs in a thread while the event loop already answers ``/livez`` and ``/readyz``.
 
@@ -177,7 +178,7 @@ class ModelSet:
 
     def load_all(self, on_loaded: Callable[[LoadedModel], None] = lambda _: None) -> None:
         """Load every model. Failures are logged and kept in ``unfit``, not raised: the process
-        stays up to say what is wrong, where raising would have it started anew for ever."""
+        keeps running to say what is wrong, where raising would have it restarted for ever."""
         for name in self.names:
             try:
                 model = load_model(self._store, name, self._options, self._max_batch)
@@ -203,7 +204,7 @@ class ModelSet:
         gc.freeze()
 
     def has_changed(self, name: str) -> bool:
-        """Whether the store has another ``name`` than the one that answers.
+        """Whether the store's card of ``name`` is another than that of the model that answers.
 
         Raises:
             StoreError: the store's card cannot be read.
@@ -212,16 +213,16 @@ class ModelSet:
         return model is None or self._store.card(name) != model.card
 
     def load_again(self, name: str) -> LoadedModel:
-        """What the store has now under ``name``, proven fit; it does not answer yet.
+        """Load what the store has now under ``name`` and prove it fit; it does not answer yet.
 
         Raises:
-            Cifar10Error: it is not fit. What answers now is as it was.
+            Cifar10Error: it is not fit. The model that answers is unchanged.
         """
         return load_model(self._store, name, self._options, self._max_batch)
 
     def swap(self, model: LoadedModel) -> LoadedModel | None:
-        """Let ``model`` answer from now on; what answered under its name until now. Requests that
-        have begun are answered by that."""
+        """Let ``model`` answer from now on; return the model that answered under its name before,
+        which still answers the requests that have begun."""
         name = model.card.name
         before = self.loaded.get(name)
         self.loaded[name] = model
@@ -229,7 +230,7 @@ class ModelSet:
         return before
 
     def get(self, name: str | None) -> LoadedModel:
-        """The model ``name``, or the default.
+        """Return the model ``name``, or the default.
 
         Raises:
             Problem: 404 for a name that this server does not have, 503 for one not fit to answer.

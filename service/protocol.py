@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from cifar10.card import INPUT, OUTPUT, TensorSpec
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
-from service.inference import INLINE, Inference
+from service.inference import INLINE_BYTES, Inference
 from service.models import LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model
 from service.settings import Settings
@@ -21,6 +21,7 @@ from service.tensors import (
     INFERENCE_HEADER,
     decompress,
     error_answer,
+    max_json_bytes,
     read_inference,
     write_inference,
 )
@@ -33,6 +34,8 @@ EXTENSIONS: Final = ("binary_tensor_data", "classification")
 _SERVER: Final = "cifar10-efficiency"
 _VERSION: Final = "1"
 """Of every model: a store has one of each."""
+_READING_SECONDS: Final = 0.05
+"""What reading a body that is long or compressed takes at most."""
 _MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
 
 
@@ -99,7 +102,7 @@ class Protocol:
 
     async def _ready(self, request: Request) -> Answer:
         query_parameters(request.query)
-        check_ready(self._models, self._board)
+        check_ready(self._models, self._board, self._inference)
         return json_answer({"ready": True})
 
     async def _model_ready(self, request: Request) -> Answer:
@@ -126,16 +129,18 @@ class Protocol:
         body = await self._bodies.read(request, encodings=ENCODINGS)
         encoding = request.headers.get(b"content-encoding", b"").strip().lower()
         json_length = request.headers.get(INFERENCE_HEADER)
-        most = self._settings.max_images
+        most, max_bytes = self._settings.max_images, self._settings.max_body_bytes
+        max_json = max_json_bytes(max_bytes)
         if encoding in ENCODINGS or _has_long_json(body, json_length):
             wanted = await self._inference.prepare(
-                request.deadline,
+                request,
+                _READING_SECONDS,
                 lambda: read_inference(
-                    decompress(body, encoding, self._settings.max_body_bytes), json_length, most
+                    decompress(body, encoding, max_bytes), json_length, most, max_json
                 ),
             )
         else:
-            wanted = read_inference(body, json_length, most)
+            wanted = read_inference(body, json_length, most, max_json)
         probabilities = await self._inference.predict(model, wanted.images, request.deadline)
         return write_inference(wanted, model.card.name, probabilities)
 
@@ -155,7 +160,7 @@ def _has_long_json(body: bytes, json_length: bytes | None) -> bool:
     length = len(body)
     if json_length is not None and json_length.isdigit() and len(json_length) < 18:
         length = min(length, int(json_length))
-    return length > INLINE.max_bytes
+    return length > INLINE_BYTES
 
 
 def _tensor(tensor: TensorSpec) -> dict[str, Any]:

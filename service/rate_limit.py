@@ -63,11 +63,11 @@ class RateLimit:
         self._buckets[bucket] = due + self._interval
 
     def _bucket_of(self, address: str) -> int:
-        digest = hashlib.blake2b(_client(address), key=self._key, digest_size=8).digest()
+        digest = hashlib.blake2b(client_of(address), key=self._key, digest_size=8).digest()
         return int.from_bytes(digest, "big") % (2 * RATE_BUCKETS)
 
 
-def _client(address: str) -> bytes:
+def client_of(address: str) -> bytes:
     """What stands for one client: an IPv4 address, or an IPv6 network."""
     if ":" not in address:
         return address.encode()

@@ -1,8 +1,11 @@
-"""A new file for a model, without a restart: ``POST /models/{name}/reload``, or SIGHUP.
+"""Replace a model's file without a restart: ``POST /models/{name}/reload``, or SIGHUP.
 
-The worker that is asked loads the store's file beside the one that answers and proves it fit. Only
-then do they change places, there and, by a signal, in every other worker: each proves it itself.
-A file that is not fit leaves the old one answering.
+The worker that is asked loads the store's file beside the model that answers and proves it fit.
+Only then does it replace that model, there and in every other worker, which each prove it too. A
+file that is not fit leaves the old model answering.
+
+A reload has a number and says on the board for which model it is, so that each worker does the
+same: what is wrong with one model neither delays nor fails the reload of another.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from service.models import LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.workers.board import Field, Place
+from service.workers.board import EVERY_MODEL, RELOADS, Field, Place, model_key
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +33,14 @@ _LOOK_SECONDS: Final = 0.02
 
 
 class Reloader:
-    """Changes the models of one worker, one change at a time.
+    """Replaces models of one worker, one at a time.
 
     Args:
-        settings: has the administrator's token; without it nothing can be reloaded.
-        models: what is changed.
-        place: this worker's among the others.
-        metrics: told of the change.
-        before_swap: what is done with a new model before it answers, in a thread.
+        settings: has the administrator's token; without one nothing can be reloaded.
+        models: the models to change.
+        place: this worker's place on the board.
+        metrics: records the change.
+        before_swap: called with a new model before it answers, in a thread.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Reloader:
     ) -> None:
         self._before_swap = before_swap
         self._token = settings.admin_token
-        # Workers that BentoML starts by itself do not know of each other.
+        # Workers that BentoML starts have a board each and cannot reach each other.
         self._cannot_reach_others = settings.workers > place.board.wanted
         self._models = models
         self._place = place
@@ -61,19 +64,19 @@ class Reloader:
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody may reload."""
+        """Whether reloading is allowed at all."""
         return self._token is not None
 
     def begin_after(self, first_load: "asyncio.Future[None]") -> None:
-        """Wait with any change until the worker has loaded what it started with."""
+        """Delay any change until the worker has loaded the models it started with."""
         self._first_load = first_load
 
     async def answer(self, request: Request) -> Answer:
-        """``POST /models/{name}/reload``.
+        """Answer ``POST /models/{name}/reload``.
 
         Raises:
-            Problem: 401 and 403 who may not, 404 no such model, 409 the new file is not fit, or
-                not in every worker: the detail says why, and which file answers.
+            Problem: 401 and 403 not allowed, 404 no such model, 409 the new file is not fit, or
+                not in every worker; the detail says why, and which file answers.
         """
         query_parameters(request.query)
         if self._cannot_reach_others:
@@ -89,8 +92,8 @@ class Reloader:
             raise no_such_model(name, (*self._models.names, *self._models.aliases))
         async with self._lock:
             before, now = await self._change(name)
-            number = self._place.board.next_reload()
-            self._place.put(Field.RELOADED, number)
+            number = self._place.board.next_reload(model_key(name))
+            await self._catch_up()
         took, failed = await self._tell_others(number)
         if failed:
             detail = (
@@ -108,23 +111,39 @@ class Reloader:
         )
 
     def on_signal(self) -> None:
-        """Reload what has changed in the store."""
-        task = asyncio.get_running_loop().create_task(self._reload_changed())
+        """Carry out the reloads that have been announced on the board."""
+        task = asyncio.get_running_loop().create_task(self._answer_signal())
         self._by_signal.add(task)
         task.add_done_callback(self._by_signal.discard)
 
-    async def _reload_changed(self) -> None:
+    async def _answer_signal(self) -> None:
         async with self._lock:
-            number = self._place.board.last_reload
-            outcome = Field.RELOADED
-            for name in self._models.names:
-                try:
-                    if await asyncio.to_thread(self._models.has_changed, name):
-                        await self._change(name)
-                except (Problem, Cifar10Error) as error:
-                    logger.error("model %s is not reloaded: %s", name, error)
-                    outcome = Field.RELOAD_FAILED
-            self._place.put(outcome, number)
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Carry out every announced reload that this worker has not dealt with; under the lock."""
+        board = self._place.board
+        done = board.get(self._place.row, Field.RELOADED)
+        last = board.last_reload
+        forgotten = last - done > RELOADS  # the board does not remember each of them
+        for number in range(max(done, last - RELOADS) + 1, last + 1):
+            key = EVERY_MODEL if forgotten else board.reload_key(number)
+            names = [name for name in self._models.names if key in (EVERY_MODEL, model_key(name))]
+            fit = [await self._has_taken_over(name) for name in names]
+            self._place.report_reload(number, bool(fit) and all(fit))
+
+    async def _has_taken_over(self, name: str) -> bool:
+        """Whether the store's file of one model answers, after loading it if it has changed."""
+        try:
+            if await asyncio.to_thread(self._models.has_changed, name):
+                await self._change(name)
+        except (Problem, Cifar10Error) as error:
+            logger.error("model %s is not reloaded: %s", name, error)
+            return False
+        except Exception:  # a defect of this program: the other models are reloaded all the same
+            logger.exception("model %s is not reloaded", name)
+            return False
+        return True
 
     async def _change(self, name: str) -> tuple[LoadedModel | None, LoadedModel]:
         if self._first_load is not None:
@@ -134,7 +153,7 @@ class Reloader:
             await asyncio.to_thread(self._before_swap, model)
         except Cifar10Error as error:
             raise self._refusal(name, str(error)) from error
-        except Exception as error:  # of the runtime, from a file that is none of ours
+        except Exception as error:  # the runtime raises any, for a file that it cannot load
             logger.exception("model %s cannot be loaded anew", name)
             raise self._refusal(name, f"{type(error).__name__}; see the log") from error
         before = self._models.swap(model)
@@ -150,7 +169,8 @@ class Reloader:
         return Problem(Kind.UNFIT_FILE, f"{reason}. {answers}")
 
     async def _tell_others(self, number: int) -> tuple[int, int]:
-        """(workers that serve the new file, this one among them; workers that do not)."""
+        """Signal the other workers and return how many workers serve the new file, this one among
+        them, and how many do not."""
         waited = []
         for row, process in self._place.others():
             try:
@@ -163,12 +183,11 @@ class Reloader:
         took, failed = 1, 0
         for row, process in waited:
             while board.get(row, Field.PROCESS) == process:
-                if board.get(row, Field.RELOADED) >= number:
-                    took += 1
-                    break
-                late = asyncio.get_running_loop().time() > until
-                if late or board.get(row, Field.RELOAD_FAILED) >= number:
-                    failed += 1
+                done = board.reload_outcome(row, number)
+                if done is None and asyncio.get_running_loop().time() > until:
+                    done = False
+                if done is not None:
+                    took, failed = took + done, failed + (not done)
                     break
                 await asyncio.sleep(_LOOK_SECONDS)
         return took, failed

@@ -28,6 +28,23 @@ ENCODINGS: Final = tuple(_WINDOW_BITS)
 """Content encodings of a request. (``deflate`` is zlib's format: RFC 9110, section 8.4.1.2.)"""
 
 
+MAX_ID_CHARACTERS: Final = 1_024
+"""A request's id comes back in its answer."""
+
+_JSON_PART: Final = 8
+_LEAST_JSON_BYTES: Final = 64 * 1024
+_LEAST_BYTES_A_LIST: Final = 7
+"""A pixel is one of three digits and five signs; rows and images are few beside pixels."""
+_MAX_OBJECTS: Final = 64
+_MAX_STRINGS: Final = 512
+_FEW: Final = 1_024
+"""Lists and values that are not of an image."""
+_MOST_NESTED_IMAGES: Final = 64
+"""Images as nested lists; parsing a list takes ten times as long as a number in a flat one."""
+_LISTS_AN_IMAGE: Final = 1 + IMAGE_SHAPE[0] * (1 + IMAGE_SHAPE[1])
+_VALUES_AN_IMAGE: Final = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2] + _LISTS_AN_IMAGE
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """What a request asks for."""
@@ -65,16 +82,26 @@ def decompress(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     return plain
 
 
-def read_inference(body: bytes, json_length: bytes | None, most: int) -> InferenceRequest:
+def max_json_bytes(max_body_bytes: int) -> int:
+    """How long JSON may be where bodies may have ``max_body_bytes``. Python's lock is held while it
+    is parsed, and each byte of it costs more than a whole image in binary."""
+    return min(max_body_bytes, max(max_body_bytes // _JSON_PART, _LEAST_JSON_BYTES))
+
+
+def read_inference(
+    body: bytes, json_length: bytes | None, most: int, max_json: int
+) -> InferenceRequest:
     """Read the body of an inference request.
 
     Args:
         body: decompressed.
         json_length: the header :data:`INFERENCE_HEADER`; None where there are no binary tensors.
         most: the most images accepted.
+        max_json: the most bytes of JSON accepted.
 
     Raises:
-        Problem: 400 for anything that is not such a request, 413 for too many images.
+        Problem: 400 for anything that is not such a request, 413 for too many images or too much
+            JSON.
     """
     length = len(body)
     if json_length is not None:
@@ -82,8 +109,12 @@ def read_inference(body: bytes, json_length: bytes | None, most: int) -> Inferen
             detail = "Inference-Header-Content-Length is not the length of a part of the body"
             raise malformed(detail)
         length = int(json_length)
+    if length > max_json:
+        raise _too_much_json(max_json)
+    document = body[:length]
+    _check_structure(document, most)
     try:
-        request = orjson.loads(memoryview(body)[:length])
+        request = orjson.loads(document)
     except orjson.JSONDecodeError as error:
         detail = f"the body is not JSON: {error}"
         raise malformed(detail) from error
@@ -94,6 +125,9 @@ def read_inference(body: bytes, json_length: bytes | None, most: int) -> Inferen
     if identifier is not None and not isinstance(identifier, str):
         detail = "'id' is not a string"
         raise malformed(detail)
+    if identifier is not None and len(identifier) > MAX_ID_CHARACTERS:
+        detail = f"'id' has {len(identifier):,} characters; at most {MAX_ID_CHARACTERS:,} are read"
+        raise malformed(detail)
     inputs = _objects(request, "inputs")
     if len(inputs) != 1 or inputs[0].get("name") != INPUT.name:
         detail = f"expected exactly one input, named {INPUT.name!r}"
@@ -101,6 +135,37 @@ def read_inference(body: bytes, json_length: bytes | None, most: int) -> Inferen
     images = _images(inputs[0], memoryview(body)[length:], most)
     binary, classes = _wanted(request)
     return InferenceRequest(identifier, images, binary, classes)
+
+
+def _check_structure(document: bytes, most: int) -> None:
+    """Refuse JSON that no request of ``most`` images has the size or shape of, before a parser
+    makes objects of it: a megabyte of ``[],`` would be 20 of lists.
+
+    Signs within strings count like any others.
+    """
+    nested = min(most, _MOST_NESTED_IMAGES) * _LISTS_AN_IMAGE
+    lists = min(nested, len(document) // _LEAST_BYTES_A_LIST) + _FEW
+    for sign, name, accepted in (
+        (b"[", "lists", lists),
+        (b"{", "objects", _MAX_OBJECTS),
+        (b'"', "quotation marks", 2 * _MAX_STRINGS),
+        (b",", "commas", most * _VALUES_AN_IMAGE + _FEW),
+    ):
+        found = document.count(sign)
+        if found > accepted:
+            detail = (
+                f"the JSON has {found:,} {name}; a request of its size has {accepted:,} at most. "
+                "Send images as binary tensors, or their values in one flat list."
+            )
+            raise malformed(detail)
+
+
+def _too_much_json(limit: int) -> Problem:
+    detail = (
+        f"at most {limit:,} bytes of JSON are accepted; send images as binary tensors (the header "
+        "Inference-Header-Content-Length), which may be longer and are read faster"
+    )
+    return Problem(Kind.TOO_LARGE, detail, extras={"max_json_bytes": limit})
 
 
 def _images(tensor: dict[str, Any], rest: memoryview, most: int) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ name that says of which teacher and which images they are; zip's checksums guard
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from cifar10.card import TeacherRecord, read_training_record
 from cifar10.dataset import Dataset
 from cifar10.errors import Cifar10Error, RecipeError
 from cifar10.labels import CLASS_COUNT
+from cifar10.machine import usable_cores
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import (
     KERAS_FILE,
@@ -98,7 +98,7 @@ class Teacher:
     def _predictor(self) -> tuple[Callable[[NDArray[np.uint8]], NDArray[np.float32]], int]:
         """What answers, and for how many images at once."""
         if self.stored is not None:
-            options = PredictorOptions(threads=_usable_cpus())
+            options = PredictorOptions(threads=usable_cores())
             return Predictor(self.stored.onnx, options).predict, _BATCH
         import keras
 
@@ -167,8 +167,3 @@ def _read(path: Path, count: int) -> NDArray[np.float32] | None:
     if answers.shape != (count, CLASS_COUNT) or answers.dtype != np.float32:
         return None
     return answers
-
-
-def _usable_cpus() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

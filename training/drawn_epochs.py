@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar10.machine import usable_cores
 from training.augmentation import alternating_flips, augment
 from training.recipes.schema import Augmentation
 
@@ -88,7 +89,7 @@ class AheadOfTime(Drawing):
 def ahead_of_time(images: NDArray[np.uint8]) -> Iterator[Drawing]:
     """Draw epochs of ``images``, uint8 (N, 32, 32, 3), in as many processes as there are spare
     cores."""
-    processes = max(1, min(_MOST_PROCESSES, _usable_cpus() - 1))
+    processes = max(1, min(_MOST_PROCESSES, usable_cores() - 1))
     # Spawned, not forked: the device's threads would not survive a fork.
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _keep, (images,))
     try:
@@ -136,8 +137,3 @@ def _draw_here(asked: Asked) -> DrawnEpoch:
         message = "a drawing process was not given the images"
         raise RuntimeError(message)
     return draw_epoch(_kept, asked)
-
-
-def _usable_cpus() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

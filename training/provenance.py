@@ -1,16 +1,15 @@
 """Where a training ran, from which code and with which libraries."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Final
 
 import keras
 
 from cifar10.environment import PROJECT_ROOT
+from cifar10.machine import cpu_name, usable_cores
 
 _PACKAGES: Final = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",)}
 """Keras backend → the distributions that could provide it (otherwise, its own name)."""
@@ -30,8 +29,7 @@ def git_commit() -> str:
 
 def hardware() -> str:
     """The processor's model, the cores this process may use, and GPUs that Keras sees."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [f"{_processor()}, {cores} cores"]
+    parts = [f"{cpu_name()}, {usable_cores()} cores"]
     gpus = _gpus()
     if gpus:
         parts.append(f"GPUs: {', '.join(gpus)}")
@@ -70,12 +68,3 @@ def _git(*arguments: str) -> str | None:
     command = [git, "-C", str(PROJECT_ROOT), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -23,7 +23,7 @@ MEMORY_BACK: Final = 0.2
 """The promise: a minute after the attack, memory is within this share of what it was before."""
 _WARM_UP_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.5
-_PHOTOS_PER_SECOND: Final = 3.0
+_PHOTOS_PER_SECOND: Final = 2.0
 
 
 @dataclass
@@ -72,6 +72,11 @@ class Bystanders:
         """Send for ``seconds`` during the fault or attack."""
         for stream, times in zip(self._streams, await self._send(seconds, seed), strict=True):
             stream.attacked.append(times)
+
+    async def untimed(self, seconds: float, seed: int) -> None:
+        """Send for ``seconds`` while something happens that may slow everybody down, such as the
+        start of a new worker; only failures count."""
+        await self._send(seconds, seed)
 
     async def _send(self, seconds: float, seed: int) -> list[NDArray[np.float64]]:
         return list(

@@ -26,7 +26,8 @@ from cifar10.errors import BenchError
 _MEGABYTES: Final = 32
 _SHARED_MEMORY: Final = "64k"
 REPLACED_SECONDS: Final = 30.0
-_KILL_AFTER_SECONDS: Final = 2.0
+_KILL_AFTER_SECONDS: Final = 1.0
+_REPLACING_SECONDS: Final = 6.0
 _ASKED: Final = 20
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -48,9 +49,8 @@ async def _filled_while_serving(run: TrialRun) -> dict[str, float]:
             await bystanders.alone(plan.attack_seconds, plan.seed)
             before = run.worker_ids()
             fill(folder)
-            serving = asyncio.ensure_future(
-                bystanders.attacked(max(plan.attack_seconds, 8.0), plan.seed + 100)
-            )
+            await bystanders.attacked(plan.attack_seconds, plan.seed + 100)
+            serving = asyncio.ensure_future(bystanders.untimed(_REPLACING_SECONDS, plan.seed))
             await asyncio.sleep(_KILL_AFTER_SECONDS)
             died_by_itself = len(before - run.worker_ids())
             replaced_s = -1.0

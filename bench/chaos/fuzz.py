@@ -10,10 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +25,7 @@ from bench.chaos.inputs import Fuzzer, HostileInput
 from bench.chaos.soak import MEMORY_GROWTH, PROMISED_GROWTH
 from bench.chaos.trial import Trial, TrialRun, Verdict, growth
 from bench.load.client import HttpClient
+from bench.serving.cores import usable
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 
@@ -45,16 +49,23 @@ class Fed:
     memory: list[int] = field(default_factory=list)
     longest_cpu_s: float = 0.0
     longest_number: int = -1
-    seconds: float = 0.0
 
-    def add(self, found: Snapshot) -> None:
-        """Add what one process found."""
+    def add(self, found: "Snapshot | Fed") -> None:
+        """Add what others found; the memory only of a process that goes on with the same inputs."""
         self.outcomes.update(found.outcomes)
         self.statuses.update(found.statuses)
         self.undesigned += found.undesigned
-        self.memory += found.memory
         if found.longest_cpu_s > self.longest_cpu_s:
             self.longest_cpu_s, self.longest_number = found.longest_cpu_s, found.longest_number
+        if isinstance(found, Fed):
+            self.crashes += found.crashes
+        else:
+            self.memory += found.memory
+
+    @property
+    def growth(self) -> float:
+        """Growth of the memory, as :func:`bench.chaos.trial.growth` has it."""
+        return growth([(float(at), size) for at, size in enumerate(self.memory)] or [(0.0, 1)])
 
 
 Feed = Callable[[int, int], tuple[Snapshot, int | None, str]]
@@ -65,12 +76,20 @@ input at which the process ended too soon (None: it did not), and how."""
 async def fuzz(run: TrialRun) -> Verdict:
     """Feed hostile inputs in process, then send some over sockets."""
     plan = run.plan
-    fed = await asyncio.to_thread(feed_in_process, run)
+    started = time.monotonic()
+    stop = threading.Event()
+    try:
+        parts = await asyncio.to_thread(feed_in_processes, run, stop)
+    finally:
+        stop.set()  # after Ctrl-C the threads that watch the processes end them and return
+    fed_s = time.monotonic() - started
+    fed = Fed()
+    for part in parts:
+        fed.add(part)
     run.statuses.update(fed.statuses)
     sent = min(plan.sent_inputs, plan.inputs)
     with run.serve():
         died = await _send_all(run, sent)
-    fed_memory = [(float(at), size) for at, size in enumerate(fed.memory)]
     figures = {
         "inputs": float(sum(fed.outcomes.values()) + len(fed.crashes)),
         "seed": float(plan.seed),
@@ -78,11 +97,12 @@ async def fuzz(run: TrialRun) -> Verdict:
         "undesigned": float(
             sum(count for name, count in fed.outcomes.items() if f": {UNDESIGNED}" in name)
         ),
-        "in_process_s": fed.seconds,
+        "processes": float(len(parts)),
+        "in_process_s": fed_s,
         "longest_input_cpu_ms": 1e3 * fed.longest_cpu_s,
         "longest_input": float(fed.longest_number),
-        "in_process_memory_mb": max(fed.memory, default=0) / 1e6,
-        "in_process_memory_growth_percent": 100 * growth(fed_memory) if fed_memory else 0.0,
+        "in_process_memory_mb": max(max(part.memory, default=0) for part in parts) / 1e6,
+        "in_process_memory_growth_percent": 100 * max((part.growth for part in parts), default=0.0),
         "sent_over_sockets": float(sent),
         "failures_over_sockets": float(run.failures()),
         "workers_that_died": float(died),
@@ -117,24 +137,36 @@ def judge(figures: Mapping[str, float]) -> list[str]:
     return broken
 
 
-def feed_in_process(run: TrialRun) -> Fed:
-    """Feed all inputs of the plan to the service in processes of its own."""
-    with tempfile.TemporaryDirectory(prefix="bench-fuzz-") as folder:
-        return feed_around_crashes(_Feeder(run, Path(folder)).feed, run.plan.inputs)
+def feed_in_processes(run: TrialRun, stop: threading.Event) -> list[Fed]:
+    """Feed all inputs of the plan to the service, in a process for each core at a time; what each
+    of them found."""
+
+    def feed(part: tuple[int, int]) -> Fed:
+        with tempfile.TemporaryDirectory(prefix="bench-fuzz-") as folder:
+            return feed_around_crashes(_Feeder(run, Path(folder), stop).feed, *part)
+
+    parts = split(run.plan.inputs, max(1, len(usable())))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(feed, parts))
 
 
-def feed_around_crashes(feed: Feed, count: int) -> Fed:
-    """Feed ``count`` inputs; where one ends the process, those before it that were not yet
-    reported and those after it are fed to a new one.
+def split(count: int, parts: int) -> list[tuple[int, int]]:
+    """Ranges of about the same length that together are all ``count``: (first, how many)."""
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [(first, end - first) for first, end in pairwise(bounds) if end > first]
+
+
+def feed_around_crashes(feed: Feed, first: int, count: int) -> Fed:
+    """Feed ``count`` inputs from ``first``; where one ends the process, those before it that were
+    not yet reported and those after it are fed to a new one.
 
     Raises:
         BenchError: the process ends again and again.
     """
-    fed, left = Fed(), [(0, count)]
-    started = time.monotonic()
+    fed, left = Fed(), [(first, count)]
     while left:
-        first, many = left.pop(0)
-        found, at, how = feed(first, many)
+        start, many = left.pop(0)
+        found, at, how = feed(start, many)
         fed.add(found)
         if at is None:
             continue
@@ -142,18 +174,18 @@ def feed_around_crashes(feed: Feed, count: int) -> Fed:
         if len(fed.crashes) >= _MOST_CRASHES:
             message = f"gave up after {_MOST_CRASHES} crashes: {'; '.join(fed.crashes)}"
             raise BenchError(message)
-        again = [(found.following, at - found.following), (at + 1, first + many - at - 1)]
-        left = [(start, some) for start, some in again if some > 0] + left
-    fed.seconds = time.monotonic() - started
+        again = [(found.following, at - found.following), (at + 1, start + many - at - 1)]
+        left = [one for one in again if one[1] > 0] + left
     return fed
 
 
 class _Feeder:
     """Starts :mod:`bench.chaos.in_process` and watches it."""
 
-    def __init__(self, run: TrialRun, folder: Path) -> None:
+    def __init__(self, run: TrialRun, folder: Path, stop: threading.Event) -> None:
         self._run = run
         self._folder = folder
+        self._stop = stop
 
     def feed(self, first: int, count: int) -> tuple[Snapshot, int | None, str]:
         """See :data:`Feed`."""
@@ -170,6 +202,7 @@ class _Feeder:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             try:
                 how = self._watch(process, progress)
@@ -201,7 +234,9 @@ class _Feeder:
         """Wait for the end of the process; how it ended, None: in order."""
         run, last, since = self._run, -1, time.monotonic()
         while process.poll() is None:
-            time.sleep(_LOOK_SECONDS)
+            if self._stop.wait(_LOOK_SECONDS):
+                message = "the fuzz was interrupted"
+                raise BenchError(message)
             number = int.from_bytes(progress.read_bytes(), "little")
             run.progress("chaos: fuzz", number, run.plan.inputs)
             now = time.monotonic()

@@ -13,6 +13,7 @@ here. To repeat one input with its answer:
 import asyncio
 import json
 import mmap
+import os
 import sys
 import time
 from collections import Counter
@@ -30,7 +31,7 @@ from bench.chaos.inputs import Fuzzer, HostileInput, each
 from bench.chaos.raw import Answer, answers_in, request_bytes
 
 APPLICATION: Final = "service.app:Cifar10"
-CONNECTION: Final = "service.workers.server:Connection"
+CONNECTION: Final = "service.workers.connection:Connection"
 PLACE: Final = "service.workers.board:Place"
 
 PROGRESS_FILE: Final = "progress"
@@ -247,7 +248,10 @@ async def _until_idle(connection: Any, transport: MemoryTransport) -> None:
         cycle = connection.cycle
         busy = cycle is not None and not cycle.response_complete
         if not busy and not connection.pipeline:
-            return
+            if not connection.flow.holds:
+                return
+            await asyncio.sleep(0)  # the next of the requests that it holds begins
+            continue
         if busy and cycle.more_body:
             turns += 1
             if turns > _PATIENT_TURNS:
@@ -299,7 +303,7 @@ def label_of(answer: Answer) -> str:
 async def feed_all(driver: Driver, fuzzer: Fuzzer, first: int, count: int, folder: Path) -> None:
     """Feed ``count`` inputs from ``first``; progress and snapshots go to ``folder``."""
     found = Snapshot(first)
-    process = psutil.Process()
+    process, parent = psutil.Process(), os.getppid()
     with (folder / PROGRESS_FILE).open("r+b") as file, mmap.mmap(file.fileno(), 8) as progress:
         for number, one in each(fuzzer, first, count):
             progress[:8] = number.to_bytes(8, "little")
@@ -316,6 +320,8 @@ async def feed_all(driver: Driver, fuzzer: Fuzzer, first: int, count: int, folde
             if found.following % _SNAPSHOT_EVERY == 0 or found.following == first + count:
                 found.memory.append(process.memory_info().rss)
                 _write(folder / SNAPSHOT_FILE, found.to_json())
+                if os.getppid() != parent:  # killed, and could not end this process
+                    return
 
 
 def _write(path: Path, text: str) -> None:

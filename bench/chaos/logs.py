@@ -21,7 +21,8 @@ from cifar10.errors import BenchError
 
 STOP_SECONDS: Final = 20.0
 REPLACED_SECONDS: Final = 30.0
-_KILL_AFTER_SECONDS: Final = 3.0
+_KILL_AFTER_SECONDS: Final = 1.0
+_REPLACING_SECONDS: Final = 6.0
 _PIPE_BYTES: Final = 4_096
 _LOGGED: Final = {"CIFAR10_ACCESS_LOG": "1", "PYTHONUNBUFFERED": ""}
 """Every request is logged, and Python buffers what it prints, as it does in production."""
@@ -59,9 +60,8 @@ async def _serve_with(run: TrialRun, kind: str) -> dict[str, float]:
             await drain
         if kind == DEAD:
             os.close(closing.pop(reader))
-        serving = asyncio.ensure_future(
-            bystanders.attacked(max(plan.attack_seconds, 8.0), plan.seed + 100)
-        )
+        await bystanders.attacked(plan.attack_seconds, plan.seed + 100)
+        serving = asyncio.ensure_future(bystanders.untimed(_REPLACING_SECONDS, plan.seed))
         await asyncio.sleep(_KILL_AFTER_SECONDS)
         victim, lost = kill_one(run)
         replaced_s = -1.0

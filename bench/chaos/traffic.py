@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bench.chaos.trial import TrialRun
 from bench.load.client import TIMEOUT_SECONDS, HttpClient
-from bench.load.loops import Sent, open_loop
+from bench.load.loops import open_loop
+from bench.load.sent import Sent
 
 USERS: Final = 32
 """Connections of :func:`traffic`."""

@@ -30,6 +30,7 @@ _WEBSOCKET: Final = (
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
 )
 _REQUEST: Final = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+_SECOND_ANSWER_SECONDS: Final = 0.25
 _PAUSE_SECONDS: Final = 0.02
 
 
@@ -79,7 +80,7 @@ async def _wage(target: Target, every: Sequence[Case]) -> AttackResult:
     while loop.time() - start < target.seconds:
         for case in every:
             # A second answer, were there one, comes within a moment of the first.
-            found = await exchange(target, case.pieces, seconds=0.5, answers=2)
+            found = await exchange(target, case.pieces, seconds=_SECOND_ANSWER_SECONDS, answers=2)
             if not found:
                 found = await exchange(target, case.pieces, seconds=10.0)
             asked += 1

@@ -11,7 +11,7 @@ from bench.commands.output import conclude, progress_bar, rows_here, say, sessio
 from bench.load.locust import LoadPlan
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.survey import RunOutcome
-from bench.report.build import prepare, write_report
+from bench.report.build import prepare, released, write_report
 from bench.rows.files import read_results
 from bench.rows.row import Row
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN
@@ -96,8 +96,8 @@ def command(
         )
         outcome = run_stages(stages_of(session, cards), digests, rows, say)
     if not outcome.interrupted:
-        reports = prepare(read_results(results), results)
-        for path in write_report(reports, output_folder):
+        reports = prepare(read_results(results), results, released(models_dir()))
+        for path in write_report(reports, results, output_folder):
             say(f"wrote {path}")
     measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
     whole = RunOutcome(measured, outcome.failed, outcome.interrupted)

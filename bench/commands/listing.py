@@ -15,8 +15,6 @@ from cifar10.suggestions import did_you_mean
 
 _SHOWN_ITEMS: Final = 6
 _SHOWN_CHARACTERS: Final = 48
-_MOST_ONE_SIDED: Final = 5
-"""Unmatched rows that are listed; more are only counted."""
 
 
 def found_in(results: Path) -> list[MachineResults]:
@@ -175,16 +173,31 @@ def print_comparison(comparison: Comparison) -> None:
             ["Model", "What", "B against A", "99 % interval", "Runs", "Verdict", "By"],
             [_finding_line(found) for found in comparison.findings],
         )
-    alone = comparison.only_one_side
-    lines = [*comparison.failures, *alone[:_MOST_ONE_SIDED]]
-    if len(alone) > _MOST_ONE_SIDED:
-        lines.append(f"... and {len(alone) - _MOST_ONE_SIDED} more on one side only (--json: all)")
-    for line in (*lines, *comparison.notes):
+    for line in (
+        *comparison.failures,
+        *_folded(comparison.only_one_side),
+        *_folded(comparison.notes),
+    ):
         output().print(line, soft_wrap=True, markup=False)
     if not comparison.findings and not comparison.failures:
         output().print("nothing could be compared: the two sides have nothing in common")
     else:
         output().print("regression" if comparison.is_regression else "no regression")
+
+
+def _folded(lines: Sequence[str]) -> list[str]:
+    """Return each reason once, with the number of lines ``WHAT: REASON`` that give it."""
+    reasons: dict[str, list[str]] = {}
+    for line in lines:
+        what, colon, reason = line.partition(": ")
+        reasons.setdefault(reason if colon else line, []).append(what if colon else "")
+    folded = []
+    for reason, subjects in reasons.items():
+        if len(subjects) == 1:
+            folded.append(f"{subjects[0].strip()}: {reason}" if subjects[0] else reason)
+        else:
+            folded.append(f"{len(subjects)} measurements: {reason} (--json lists them)")
+    return folded
 
 
 def _finding_line(found: Finding) -> list[str]:

@@ -132,7 +132,7 @@ def _ceilings(data: str | None, users: int, processes: int, *, as_json: bool) ->
         return OK
     for ceiling in found:
         output().print(
-            f"{ceiling.generator}: {ceiling.rate_per_s:,.0f} requests/s, p50 {ceiling.p50_ms} ms, "
-            f"{ceiling.cpu_share:.0%} of a core in each of {ceiling.processes} process(es)"
+            f"{ceiling.generator}: {ceiling.request_rate:,.0f} requests/s, p50 {ceiling.p50_ms} "
+            f"ms, {ceiling.cpu_share:.0%} of a core in each of {ceiling.processes} process(es)"
         )
     return OK

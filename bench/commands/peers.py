@@ -8,6 +8,7 @@ import click
 from bench.commands import options
 from bench.commands.choices import chosen_dataset, model_of, new_recorder, opener
 from bench.commands.output import conclude, progress_bar, session_for
+from bench.measure.survey import reference_to
 from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
 from bench.peers.rounds import (
     choose_peers,
@@ -15,7 +16,6 @@ from bench.peers.rounds import (
     make_subject,
     measure_rounds,
 )
-from bench.serving.target import reference_to
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
 from cifar10.environment import models_dir

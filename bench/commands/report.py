@@ -6,12 +6,13 @@ import click
 
 from bench.commands import options
 from bench.commands.output import say
-from bench.report.build import prepare, stale_files, write_report
+from bench.report.build import prepare, released, stale_files, write_report
 from bench.rows.files import read_results
 from cifar10.commands import options as shared
 from cifar10.commands.command import ERROR, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import output, print_json
+from cifar10.environment import models_dir
 
 
 @make_command(
@@ -28,16 +29,16 @@ cifar10 report --check                          only say whether they are up to 
 @shared.as_json
 def command(check: bool, output_folder: Path, results: Path, as_json: bool) -> int:
     """Render the report, or say what is stale."""
-    reports = prepare(read_results(results), results)
+    reports = prepare(read_results(results), results, released(models_dir()))
     if not check:
-        written = write_report(reports, output_folder)
+        written = write_report(reports, results, output_folder)
         if as_json:
             print_json({"written": written})
             return OK
         for path in written:
             output().print(f"wrote {path}", soft_wrap=True, markup=False)
         return OK
-    stale = stale_files(reports, output_folder)
+    stale = stale_files(reports, results, output_folder)
     if as_json:
         print_json({"stale": stale})
     for path in stale:

@@ -9,9 +9,10 @@ from bench.commands import options
 from bench.commands.choices import chosen_dataset, model_of, new_recorder, opener
 from bench.commands.output import progress_bar
 from bench.compare.selftest import Bench, SensitivityPlan, measure_sensitivity
+from bench.measure.survey import reference_to
 from bench.report.sections.selftest import told
 from bench.rows.machine import read_machine, read_versions
-from bench.serving.target import Target, reference_to
+from bench.serving.target import Target
 from cifar10.commands import options as shared
 from cifar10.commands.command import FAILED, OK
 from cifar10.commands.command import command as make_command

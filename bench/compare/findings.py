@@ -1,22 +1,21 @@
-"""``cifar10 compare A B``: what changed between two sets of rows, and whether it is real.
+"""What changed between two sets of rows, and whether the change is real (``cifar10 compare A B``).
 
-Two questions, and both must be answered with yes before a change is called one: does the whole
-interval lie on one side, and does it lie beyond a stated tolerance?
+A change is reported as better or worse only where its whole interval lies on one side and beyond a
+stated tolerance.
 
-- **Accuracy**: where both rows tell which images were right, McNemar's paired comparison on the
-  same images; else the difference of two proportions. 99 % interval of the difference.
+- **Accuracy**: where both rows have the hits on each image, McNemar's paired comparison on the same
+  images; else the difference of two proportions. 99 % interval of the difference.
 - **Speed**: 99 % interval of the ratio, by a bootstrap of blocks of successive samples and, with
   several runs of the same thing on a side, of whole runs (:mod:`bench.statistics.blocks`). All runs
-  of a side count. Runs taken in turn (A B A B), at least eight a side, are resampled as pairs: what
-  the machine did to both cancels. Runs one side after the other compare two states of the machine.
-  One run cannot show how much runs differ here: with fewer than three a side no change of speed is
-  called real.
+  of a side count. Runs taken in turn (A B A B), at least eight a side, are resampled as pairs: the
+  machine's drift cancels. Runs of one side after the other compare two states of the machine. One
+  run cannot show how much runs differ: with fewer than three a side no change of speed is called
+  real.
 
-What is compared is the middle of latencies and rates (p50, and SingleStream's p90). A p99 of a
-short run is shown by the report but too uncertain to gate on. Pure: rows in, findings out.
+Compared are the middles of latencies and rates (p50, and SingleStream's p90). A p99 of a short run
+is too uncertain. Pure functions: rows in, findings out.
 """
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -38,21 +37,22 @@ from bench.statistics.blocks import (
     ratio_interval,
 )
 from bench.statistics.samples import Interval
+from cifar10.paired import mcnemar
 
 Verdict = Literal["same", "better", "worse", "unclear"]
-"""``same``: the interval is wholly within the tolerance. ``unclear``: it reaches beyond it, and
-back: measure longer to know."""
+"""``same``: the interval is within the tolerance. ``unclear``: it reaches from within to beyond:
+measure longer."""
 
 CONFIDENCE: Final = 0.99
 _Z: Final = 2.5758293035489004
-"""Of that confidence, two-sided."""
+"""Two-sided point of the standard normal for :data:`CONFIDENCE`."""
 _LOAD_BLOCK_S: Final = 4
 """Per-second rates are resampled in blocks of this many seconds."""
 _SCENARIO_BLOCKS: Final = 12
 _LEAST_PAIRS: Final = 8
-"""Of runs taken in turn, for pairs of them to be resampled."""
+"""Runs taken in turn, from which on pairs of them are resampled."""
 _LEAST_RUNS: Final = 3
-"""A side, to compare what a run gives a single figure of (CPU a request, Server's rate)."""
+"""Runs a side to compare a figure that a run gives once (CPU a request, Server's rate)."""
 _REVERSED: Final[dict[Verdict, Verdict]] = {
     "better": "worse", "worse": "better", "same": "same", "unclear": "unclear"
 }  # fmt: skip
@@ -63,16 +63,16 @@ _Group = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much is let pass."""
+    """Change that is not reported."""
 
     speed: float = 0.10
-    """As a share: 0.10 lets a latency grow, or a rate shrink, by 10 %."""
+    """Share: with 0.10 a latency may grow, or a rate shrink, by 10 %."""
     accuracy_points: float = 0.5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that both sides have."""
+    """Comparison of one figure that both sides have."""
 
     model: str
     what: str
@@ -84,35 +84,35 @@ class Finding:
     verdict: Verdict
     method: str
     runs: tuple[int, int]
-    """Of A and of B."""
+    """Runs of A and of B."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it."""
+    """Result of a comparison."""
 
     findings: tuple[Finding, ...]
     failures: tuple[str, ...]
-    """What A had measured and B failed at: a regression whatever the numbers say."""
+    """What A measured and B failed at: a regression whatever the numbers say."""
     only_one_side: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def is_regression(self) -> bool:
-        """Whether a gate should close."""
+        """Whether B is worse than A in anything."""
         return bool(self.failures) or any(found.verdict == "worse" for found in self.findings)
 
 
 @dataclass(frozen=True)
 class _Series:
-    """Samples of one run, cut into blocks, and how to read them."""
+    """Samples of one run, cut into blocks, and how to compare them."""
 
     blocks: Blocks
     statistic: Statistic
     higher_is_better: bool
     what: str
     least_runs: int = 1
-    """On each side: a run that gives a single figure says nothing about how sure it is."""
+    """Least runs on each side: a run that gives a single figure shows no spread."""
 
 
 def compare(
@@ -122,7 +122,7 @@ def compare(
     *,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Hold the rows of B (``after``) against those of A (``before``).
+    """Compare the rows of B (``after``) with those of A (``before``).
 
     Of each model the newest digest of each side counts; the two may differ. Speed is compared only
     between rows of the same machine.
@@ -158,28 +158,11 @@ def _only_in(side: str, here: Iterable[_Group], there: Iterable[_Group]) -> list
     return [f"{' '.join(group)}: only in {side}" for group in alone if group[1] != "failure"]
 
 
-def mcnemar_interval(
-    right_before: NDArray[np.bool_], right_after: NDArray[np.bool_]
-) -> tuple[float, Interval]:
-    """Difference of two accuracies on the same images (0–1), and its 99 % interval.
-
-    With b images that only the first has right and c that only the second has, the difference is
-    (c − b) / n and its variance (b + c − (c − b)² / n) / n²: Q. McNemar, Psychometrika 12 (1947);
-    A. Agresti, "Categorical Data Analysis", § 11.1.
-    """
-    n = right_before.size
-    lost = int((right_before & ~right_after).sum())
-    won = int((~right_before & right_after).sum())
-    difference = (won - lost) / n
-    half = _Z * max(0.0, lost + won - (won - lost) ** 2 / n) ** 0.5 / n
-    return difference, Interval(difference - half, difference + half)
-
-
 def proportions_interval(
     correct_before: int, count_before: int, correct_after: int, count_after: int
 ) -> tuple[float, Interval]:
-    """Difference of two accuracies taken for independent (0–1), and its 99 % interval: wider than
-    the paired one on the same images, so it never finds more."""
+    """Difference of two accuracies (0–1) as of independent samples, and its 99 % interval, which is
+    wider than the paired one on the same images."""
     p, q = correct_before / count_before, correct_after / count_after
     half = _Z * (p * (1 - p) / count_before + q * (1 - q) / count_after) ** 0.5
     return q - p, Interval(q - p - half, q - p + half)
@@ -189,28 +172,20 @@ def _accuracy(model: str, before: Row, after: Row, tolerance: Tolerance) -> Find
     a, b = before.measurement, after.measurement
     if not isinstance(a, AccuracyMeasurement) or not isinstance(b, AccuracyMeasurement):
         raise TypeError
-    hits_a, hits_b = _hits(a), _hits(b)
     same_images = before.dataset == after.dataset and a.top1.count == b.top1.count
-    if hits_a is not None and hits_b is not None and same_images:
+    if a.right is not None and b.right is not None and same_images:
         method = "McNemar, paired"
-        difference, interval = mcnemar_interval(hits_a, hits_b)
+        paired = mcnemar(b.right, a.right, z=_Z)
+        found = (paired.difference, paired.low, paired.high)
     else:
         method = "two proportions" if same_images else "two proportions, different images"
         difference, interval = proportions_interval(
             a.top1.correct, a.top1.count, b.top1.correct, b.top1.count
         )
-    change, low, high = (100 * value for value in (difference, interval.low, interval.high))
+        found = (difference, interval.low, interval.high)
+    change, low, high = (100 * value for value in found)
     verdict = _judge(low, high, -tolerance.accuracy_points, tolerance.accuracy_points)
     return Finding(model, "accuracy", "points", change, low, high, verdict, method, (1, 1))
-
-
-def _hits(measurement: AccuracyMeasurement) -> NDArray[np.bool_] | None:
-    """Which images were right, where the row has it: base64 of one bit per image."""
-    packed = getattr(measurement, "hits", None)
-    if not packed:
-        return None
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(packed), np.uint8))
-    return bits[: measurement.top1.count].astype(np.bool_)
 
 
 def _speeds(
@@ -220,7 +195,7 @@ def _speeds(
     tolerance: Tolerance,
     resamples: int,
 ) -> list[Finding]:
-    """One finding for each thing that the rows, all of one kind and key, tell of speed."""
+    """One finding for each figure of speed in the rows, which have one kind and key."""
     sides: tuple[dict[str, list[_Series]], dict[str, list[_Series]]] = ({}, {})
     for side, rows in zip(sides, (before, after), strict=True):
         for row in rows:
@@ -262,13 +237,13 @@ def _speed(
         confidence=CONFIDENCE,
         resamples=resamples,
     )
-    # The same bounds for a latency and for its reciprocal, so that no unit is judged more harshly.
+    # The same bounds for a latency and for its reciprocal, so that no unit is judged more strictly.
     slack = 1 + tolerance.speed
     verdict = _judge(interval.low, interval.high, 1 / slack, slack)
     if not kind.higher_is_better:
         verdict = _REVERSED[verdict]
     if min(len(left), len(right)) < _LEAST_RUNS and verdict in ("better", "worse"):
-        verdict = "unclear"  # seen: on a shared machine two equal runs differed by a factor of 2
+        verdict = "unclear"  # on a shared machine two equal runs differed by a factor of 2
     return Finding(
         model=model,
         what=f"{kind.what}, {key}",
@@ -287,7 +262,7 @@ def _speed(
 
 
 def _series(measurement: Measurement) -> list[_Series]:
-    """What can be compared in a row; nothing in kinds that tell nothing of speed."""
+    """Figures of speed in a row; none in other kinds."""
     match measurement:
         case LatencyMeasurement():
             samples = np.asarray(measurement.samples_ns, np.float64)
@@ -341,7 +316,7 @@ def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
 
 
 def _in_turn(before: Sequence[Row], after: Sequence[Row]) -> bool:
-    """Whether the runs, each side's oldest first, were taken A B A B …, or B A B A …"""
+    """Whether the runs, each side's oldest first, were taken A B A B … or B A B A …"""
     if len(before) != len(after) or len(before) < _LEAST_PAIRS:
         return False
     first, second = sorted((before, after), key=lambda rows: rows[0].created)
@@ -354,7 +329,7 @@ def _single(value: float, what: str, *, higher_is_better: bool) -> _Series:
 
 
 def _judge(low: float, high: float, floor: float, ceiling: float) -> Verdict:
-    """For a quantity that should be high."""
+    """Verdict on a quantity that should be high."""
     if high < floor:
         return "worse"
     if low > ceiling:
@@ -375,8 +350,8 @@ def _p90(samples: NDArray[np.float64]) -> float:
 
 
 def _grouped(rows: Iterable[Row]) -> dict[_Group, list[Row]]:
-    """All runs of each thing, oldest first: those of the newest digest; quick ones only where
-    there is no full one."""
+    """Rows of the newest digest by model, kind and key, oldest first; quick ones only where there
+    is no full one."""
     ordered = sorted(rows, key=lambda row: row.created)
     digests = {row.model: row.digest for row in ordered if row.digest}
     groups: dict[_Group, list[Row]] = {}
@@ -389,7 +364,7 @@ def _grouped(rows: Iterable[Row]) -> dict[_Group, list[Row]]:
 
 
 def _failures(before: Sequence[Row], after: Sequence[Row]) -> set[str]:
-    """What B failed at last and A could do."""
+    """Last failures of B at what A measured."""
     able = {(row.model, row.kind) for row in before if row.kind != "failure"}
     found = set()
     for (model, kind, stage), rows in _grouped(after).items():

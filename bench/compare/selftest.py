@@ -1,14 +1,14 @@
-"""``cifar10 bench sensitivity``: would ``compare`` notice, and does it cry wolf, on this machine?
+"""Detection and false-alarm rate of ``compare`` on this machine (``cifar10 bench sensitivity``).
 
-A gate is worth what it lets through and what it stops. So it is tried on runs whose truth is known:
+``compare`` judges runs whose truth is known:
 
-- **unchanged**: a baseline and ten repeats of it, several runs each: every regression that
-  ``compare`` reports between them is a false alarm;
-- **a slower server**: the same service, with a fifth of its CPU time a request burnt on top
-  (:mod:`bench.compare.planted.sitecustomize`): must be reported;
-- **a less accurate model**: the model's own answers with noise on their logarithms, just so much
-  that three points of accuracy are lost; as with a real worse model some images are won meanwhile:
-  must be reported.
+- **unchanged**: a baseline and ten repeats of it, several runs each. Every regression reported
+  between them is a false alarm.
+- **a slower server**: the same service with a fifth of its CPU time a request added
+  (:mod:`bench.compare.planted.sitecustomize`). It must be reported.
+- **a less accurate model**: the model's own answers with noise on their logarithms, so strong that
+  three points of accuracy are lost; as with a real worse model, some images are won. It must be
+  reported.
 
 All services run at once, and each gets a window of a second in every round
 (:mod:`bench.serving.windows`), so that a machine that drifts drifts under all of them. The rows of
@@ -32,13 +32,13 @@ from bench.measure.accuracy import compare_with_labels, predict_probabilities
 from bench.measure.in_process import Open, measure_models
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.progress import Progress, labelled, silent
-from bench.measure.survey import RunOutcome
+from bench.measure.survey import RunOutcome, reference_to
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.session import SensitivityMeasurement, Trial
 from bench.rows.machine import Machine
 from bench.rows.row import Row
 from bench.serving.process import Server
-from bench.serving.target import Target, reference_to
+from bench.serving.target import Target
 from bench.serving.windows import Window, take_turns
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
@@ -54,22 +54,22 @@ _HALVINGS: Final = 40
 
 @dataclass(frozen=True)
 class SensitivityPlan:
-    """How much is run."""
+    """How much is measured."""
 
     rounds: int = 40
     """Windows of load on each side."""
     repeats: int = 10
     """Sides that are the baseline again."""
     in_process_runs: int = 3
-    """Of each unchanged side, in turn: quick ones."""
+    """Quick runs of each unchanged side, in turn."""
     users: int = 8
     seconds: float = 0.9
-    """Of one window."""
+    """Measured time of one window."""
     warm_up_seconds: float = 0.15
     slow_down: float = 0.2
-    """Planted, as a share of the server's CPU time a request."""
+    """CPU time planted, as a share of the server's own a request."""
     lost_points: float = 3.0
-    """Planted, of accuracy."""
+    """Percentage points of accuracy to lose."""
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     @property
@@ -80,7 +80,7 @@ class SensitivityPlan:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, with what."""
+    """What a self-test measures and where its rows go."""
 
     target: Target
     dataset: Dataset
@@ -88,13 +88,13 @@ class Bench:
     machine: Machine
     versions: dict[str, str]
     rows: Path
-    """Where the rows of all runs go, one folder a side; emptied first."""
+    """Folder for the rows of all runs, one folder a side; emptied first."""
 
 
 def measure_sensitivity(
     bench: Bench, name: str, plan: SensitivityPlan, progress: Progress = silent
 ) -> SensitivityMeasurement:
-    """Try ``compare`` on runs of one model whose truth is known.
+    """Let ``compare`` judge runs of one model whose truth is known.
 
     Raises:
         BenchError: a run failed.
@@ -136,13 +136,13 @@ def measure_sensitivity(
 
 
 def slowed(command: Sequence[str], delay_us: float) -> tuple[str, ...]:
-    """The command that starts the same server with a delay planted, in µs of CPU an image."""
+    """The command that starts the same server with added CPU time, in µs an image."""
     environment = (f"PYTHONPATH={PLANTED}", f"PLANTED_DELAY_US={delay_us:.1f}")
     return ("env", *environment, *command)
 
 
 def as_trial(side: str, planted: str, comparison: Comparison) -> Trial:
-    """What is kept of a comparison: its worst finding, and whether the gate closed."""
+    """Summary of a comparison: its worst finding, and whether it is a regression."""
     worst = max(comparison.findings, key=_badness, default=None)
     return Trial(
         side=side,
@@ -158,7 +158,7 @@ def as_trial(side: str, planted: str, comparison: Comparison) -> Trial:
 
 
 def _badness(finding: Finding) -> tuple[bool, float]:
-    """Regressions first; then by how far the change goes, whichever way."""
+    """Sort key: regressions first, then by the size of the change in either direction."""
     far = abs(finding.change - 1) if finding.unit == "ratio" else abs(finding.change) / 100
     return finding.verdict == "worse", far
 
@@ -175,7 +175,7 @@ def _recorder(bench: Bench, side: str, *, quick: bool = False) -> Recorder:
 def _over_http(
     bench: Bench, name: str, repeats: Sequence[str], plan: SensitivityPlan, progress: Progress
 ) -> tuple[float, float]:
-    """Rows of all services under load in turn.
+    """Record all services under load in turn.
 
     Returns:
         The unchanged server's CPU time a request, and the delay planted an image, in µs.
@@ -232,7 +232,7 @@ def _whole(outcome: RunOutcome) -> None:
 
 
 def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> float:
-    """What a request costs the unchanged server: the delay planted is a share of it."""
+    """CPU time a request of the unchanged server: the planted delay is a share of it."""
     found = [
         cost
         for _, _, load in take_turns([(BASELINE, server)], window, max(1, plan.rounds // 4))
@@ -242,7 +242,7 @@ def _server_cpu_us(window: Window, server: Server, plan: SensitivityPlan) -> flo
 
 
 def _less_accurate(bench: Bench, name: str, points: float, progress: Progress) -> float:
-    """Rows of the model as it is and with accuracy lost; returns how many points were."""
+    """Record the model as it is and with accuracy lost; how many points were lost."""
     stored = ModelStore(bench.target.models).load(name)
     executor = bench.open_model(stored)
     test = bench.dataset.test
@@ -264,12 +264,12 @@ def with_less_accuracy(
     *,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """The same answers with noise on their logarithms, so strong that ``points`` are lost.
+    """Add noise to the logarithms of answers, so strong that ``points`` of accuracy are lost.
 
     Args:
         probabilities: float32 (N, 10).
         labels: uint8 (N,), the true classes.
-        points: of accuracy, to lose.
+        points: percentage points of accuracy to lose.
         seed: of the noise.
 
     Returns:

@@ -11,14 +11,13 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from bench.load.sent import NO_ANSWER as NO_ANSWER
 from cifar10.errors import BenchError
 
-NO_ANSWER: Final = 0
-"""The status of a request that got none."""
 TIMEOUT_SECONDS: Final = 30.0
 MOST_CONNECTIONS: Final = 512
-"""Of one client: an open loop that falls behind must not run this process out of the descriptors
-that its event loop can watch (:func:`bench.load.loops.run`)."""
+"""Bound on the connections of one client: an open loop that falls behind must not use up the
+descriptors that the event loop can watch (:func:`bench.load.loops.run`)."""
 
 IDLE_SECONDS: Final = 4.0
 """A connection that has been idle for longer is not used again. Servers close idle connections

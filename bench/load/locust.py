@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.arrivals import Shape
-from bench.load.bodies import encode_png as encode_png
+from bench.load.bodies import encode_png
+from bench.load.drive import Driven
+from bench.load.sent import Sent
 from bench.measure.progress import Progress, silent
 from cifar10.errors import BenchError
 
@@ -28,12 +30,12 @@ _STOP_TIMEOUT_SECONDS: Final = 20.0
 _SPAWN_RATE: Final = 10_000
 """All users at once: Locust counts its ramp as part of the time."""
 _START_ALLOWANCE_SECONDS: Final = 60.0
-"""For Locust to import, start and stop, beyond the time it was told to run."""
+"""Time for Locust to import, start and stop, beyond the time it was told to run."""
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """How hard and how long the server is driven."""
+    """Users, rate and duration of a load run."""
 
     users: int = 16
     seconds: float = 20.0
@@ -50,21 +52,6 @@ class LoadPlan:
     """Where to keep Locust's own report."""
 
 
-@dataclass(frozen=True)
-class RawLoad:
-    """Every request of one run, the warm-up included, in the order of completion."""
-
-    start_s: NDArray[np.float64]
-    """Unix time at which each request was sent."""
-    response_ms: NDArray[np.float64]
-    status: NDArray[np.int16]
-    """HTTP status; 0 where no answer came."""
-    cpu_s: float
-    """CPU time of the generator during the run, per process of it."""
-    wall_s: float
-    interrupted: bool
-
-
 def run_locust(
     url: str,
     images: NDArray[np.uint8],
@@ -73,7 +60,7 @@ def run_locust(
     route: str = "/classify",
     check: Callable[[], None] = lambda: None,
     progress: Progress = silent,
-) -> RawLoad:
+) -> tuple[Driven, bool]:
     """Run Locust against ``url`` until the plan is done, or Ctrl-C.
 
     Args:
@@ -83,6 +70,10 @@ def run_locust(
         route: path and query to post to.
         check: called every half second; what it raises ends the run (the server died, say).
         progress: told how many seconds have passed.
+
+    Returns:
+        Every request, the warm-up included, and whether Ctrl-C cut it short. The CPU share is of
+        each of Locust's processes.
 
     Raises:
         BenchError: Locust could not run or left no samples.
@@ -133,7 +124,7 @@ def run_locust(
             if interrupted:
                 raise KeyboardInterrupt
             raise BenchError(message)
-        return _read(files, interrupted=interrupted)
+        return _read(files), interrupted
 
 
 def _wait(
@@ -169,7 +160,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _read(paths: Sequence[Path], *, interrupted: bool) -> RawLoad:
+def _read(paths: Sequence[Path]) -> Driven:
     """Read one file for each Locust process; the master of several sends nothing itself."""
     found = []
     for path in paths:
@@ -179,12 +170,10 @@ def _read(paths: Sequence[Path], *, interrupted: bool) -> RawLoad:
         np.concatenate([part[name] for part in found])
         for name in ("start_s", "response_ms", "status")
     )
-    order = np.argsort(start_s + response_ms / 1e3, kind="stable")
-    return RawLoad(
-        start_s=start_s[order],
-        response_ms=response_ms[order],
-        status=status[order],
-        cpu_s=sum(float(part["cpu_s"]) for part in found) / max(1, len(found) - 1),
-        wall_s=max(float(part["wall_s"]) for part in found),
-        interrupted=interrupted,
-    )
+    start_s = start_s - start_s.min(initial=np.inf)
+    done_s = start_s + response_ms / 1e3
+    order = np.argsort(done_s, kind="stable")
+    sent = Sent(start_s[order], start_s[order], done_s[order], status[order])
+    cpu_s = sum(float(part["cpu_s"]) for part in found) / max(1, len(found) - 1)
+    wall_s = max(float(part["wall_s"]) for part in found)
+    return Driven(sent, cpu_s / wall_s if wall_s else 0.0)

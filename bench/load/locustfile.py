@@ -1,4 +1,4 @@
-"""What Locust's users do: post real test images, one after the other, each on the last answer.
+"""Locust's users: they post real test images, each the next one on the last answer.
 
 Run by ``cifar10 bench load``, or by hand (``images.zip`` holds one image file per entry):
 
@@ -6,9 +6,9 @@ Run by ``cifar10 bench load``, or by hand (``images.zip`` holds one image file p
     locust ... --processes 2                 several processes, when one is not enough
     locust ... --rate 200 --shape poisson    all users together at 200 requests/s, not flat out
 
-With ``--rate`` each of the U users is due at its own moments, R / U a second; all of them together
-are Poisson arrivals at R (or, with ``constant``, at even distances for each user). A user that is
-still waiting for an answer sends late: with enough users, as good as never.
+With ``--rate`` R, each of the U users sends R / U requests a second at moments of its own; together
+these are Poisson arrivals at R (with ``constant``, each user sends at even distances). A user that
+is still waiting for an answer sends late; with enough users this hardly happens.
 
 Locust rounds its percentiles to two digits, so every request's time is kept here and written to
 ``--samples`` at the end: an ``.npz`` with float64 ``start_s`` (Unix time), float64 ``response_ms``,
@@ -26,6 +26,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+import gevent
 import numpy as np
 from locust import FastHttpUser, events, task
 from locust.runners import MasterRunner, WorkerRunner
@@ -35,11 +36,11 @@ RESPONSE_MS = array("d")
 STATUS = array("h")
 IMAGES: list[bytes] = []
 CLOCKS: dict[str, tuple[float, float]] = {}
-"""``start`` and ``stop`` of the test: (this process's CPU time, wall time), in seconds."""
+"""(CPU time of this process, wall time) in seconds, at the ``start`` and ``stop`` of the test."""
 
 
 def add_options(parser: Any, **_: Any) -> None:
-    """Our options beside Locust's own."""
+    """Add our options to Locust's own."""
     parser.add_argument("--images", required=True, help="zip of image files to post")
     parser.add_argument("--samples", default="", help="where to write every request's time (.npz)")
     parser.add_argument(
@@ -49,8 +50,14 @@ def add_options(parser: Any, **_: Any) -> None:
     parser.add_argument("--route", default="/classify", help="path and query to post to")
 
 
+def update_clock(**_: Any) -> None:
+    """Let the run time begin now. gevent's timers count from when it last read its clock, which was
+    before Locust's imports; on a busy machine these take longer than a short run."""
+    gevent.get_hub().loop.update_now()
+
+
 def read_images(environment: Any, **_: Any) -> None:
-    """Everything is in memory before the first request."""
+    """Read all images into memory before the first request."""
     with zipfile.ZipFile(environment.parsed_options.images) as archive:
         IMAGES.extend(archive.read(name) for name in archive.namelist())
     CLOCKS["start"] = (time.process_time(), time.perf_counter())
@@ -59,19 +66,19 @@ def read_images(environment: Any, **_: Any) -> None:
 def keep_time(
     start_time: float, response_time: float, response: Any, exception: Any, **_: Any
 ) -> None:
-    """One request's start, duration and status, as raw as Locust has them."""
+    """Keep one request's start, duration and status, unrounded."""
     START_S.append(start_time)
     RESPONSE_MS.append(response_time)
     STATUS.append(int(getattr(response, "status_code", 0) or 0))
 
 
 def stop_clocks(**_: Any) -> None:
-    """Before Locust prints its statistics, which is not part of the load."""
+    """Stop before Locust prints its statistics, which is not part of the load."""
     CLOCKS["stop"] = (time.process_time(), time.perf_counter())
 
 
 def write_samples(environment: Any, **_: Any) -> None:
-    """Also after an interruption."""
+    """Write the samples, also after an interruption."""
     target = environment.parsed_options.samples
     if not target or "start" not in CLOCKS:
         return
@@ -92,12 +99,12 @@ def write_samples(environment: Any, **_: Any) -> None:
 
 
 class Poster(FastHttpUser):  # type: ignore[misc]
-    """Posts images, starting at a random one; without pause, or when it is due."""
+    """User that posts images, starting at a random one: without pause, or when one is due."""
 
     _due_s = 0.0
 
     def wait_time(self) -> float:
-        """Seconds until this user's next request is due; 0 when flat out, or late."""
+        """Seconds until this user's next request is due; 0 without a rate, or when late."""
         options = self.environment.parsed_options
         if not options.rate:
             return 0.0
@@ -106,7 +113,7 @@ class Poster(FastHttpUser):  # type: ignore[misc]
         return max(0.0, self._due_s - time.perf_counter())
 
     def on_start(self) -> None:
-        """No two users post the same images in step."""
+        """Start at a random image: users must not post the same images in step."""
         first = random.randrange(len(IMAGES))  # noqa: S311 - nothing secret
         self._images = itertools.cycle(IMAGES[first:] + IMAGES[:first])
         self._route = self.environment.parsed_options.route
@@ -119,7 +126,7 @@ class Poster(FastHttpUser):  # type: ignore[misc]
 
     @task  # type: ignore[untyped-decorator]
     def classify(self) -> None:
-        """One image, as the raw body."""
+        """Post one image as the raw body."""
         self.client.post(
             self._route,
             data=next(self._images),
@@ -129,6 +136,7 @@ class Poster(FastHttpUser):  # type: ignore[misc]
 
 
 events.init_command_line_parser.add_listener(add_options)
+events.init.add_listener(update_clock)
 events.test_start.add_listener(read_images)
 events.request.add_listener(keep_time)
 events.test_stop.add_listener(stop_clocks)

@@ -16,12 +16,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from bench.load.arrivals import Shape, arrivals_s
-from bench.load.sent import Sent as Sent
+from bench.load.sent import OK, Sent
 
 Send = Callable[[int], Awaitable[int]]
 """Sends request number N and returns its status, 0 where no answer came."""
 
-OK: Final = 200
 _CHECK_EVERY_SECONDS: Final = 0.5
 _MOST_DESCRIPTORS: Final = 1_024
 """FD_SETSIZE: the C library fixes it, and Python does not say it."""
@@ -30,11 +29,11 @@ T = TypeVar("T")
 
 class _Log:
     def __init__(self) -> None:
-        self.entries: list[tuple[float, float, float, bool]] = []
+        self.entries: list[tuple[float, float, float, int]] = []
 
     def sent(self) -> Sent:
         rows = np.array(sorted(self.entries), np.float64).reshape(-1, 4)
-        return Sent(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.bool_))
+        return Sent(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.int16))
 
 
 async def open_loop(
@@ -63,7 +62,7 @@ async def open_loop(
     async def one(number: int, due: float) -> None:
         sent = loop.time() - start
         status = await send(number)
-        log.entries.append((due, sent, loop.time() - start, status == OK))
+        log.entries.append((due, sent, loop.time() - start, status))
 
     async def dispatch() -> None:
         due_times = arrivals_s(rate_per_s, seconds, seed=seed, shape=shape).tolist()
@@ -96,16 +95,13 @@ async def closed_loop(
         number = first
         while (sent := loop.time() - start) < seconds:
             if requests_per_query == 1:
-                succeeded = await send(number) == OK
+                status = await send(number)
             else:
-                answers = await asyncio.gather(
-                    *(
-                        send(number * requests_per_query + part)
-                        for part in range(requests_per_query)
-                    )
-                )
-                succeeded = all(status == OK for status in answers)
-            log.entries.append((sent, sent, loop.time() - start, succeeded))
+                first_number = number * requests_per_query
+                parts = (send(first_number + part) for part in range(requests_per_query))
+                answers = await asyncio.gather(*parts)
+                status = next((answer for answer in answers if answer != OK), OK)
+            log.entries.append((sent, sent, loop.time() - start, status))
             number += users
 
     async def all_users() -> None:

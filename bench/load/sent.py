@@ -1,12 +1,17 @@
-"""What a load loop leaves: when each query was due, sent and answered."""
+"""Record of a load loop: when each query was due, sent and answered."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.statistics.samples import percentile
 from cifar10.errors import BenchError
+
+OK: Final = 200
+NO_ANSWER: Final = 0
+"""The status of a request that got none."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,9 @@ class Sent:
     """When it was to be sent; in a closed loop, when it was sent."""
     sent_s: NDArray[np.float64]
     done_s: NDArray[np.float64]
-    succeeded: NDArray[np.bool_]
-    """Whether it was answered with a 200; of a query of several requests, all of them."""
+    status: NDArray[np.int16]
+    """HTTP status of the answer, or :data:`NO_ANSWER`; of a query of several requests, the first
+    that is no 200."""
 
     def after(self, warm_up_s: float) -> "Sent":
         """Without the queries that were due in the warm-up."""
@@ -29,7 +35,13 @@ class Sent:
         return self._only((self.done_s >= start_s) & (self.done_s < end_s))
 
     def _only(self, kept: NDArray[np.bool_]) -> "Sent":
-        return Sent(self.due_s[kept], self.sent_s[kept], self.done_s[kept], self.succeeded[kept])
+        return Sent(self.due_s[kept], self.sent_s[kept], self.done_s[kept], self.status[kept])
+
+    @property
+    def succeeded(self) -> NDArray[np.bool_]:
+        """Whether each query was answered with a 200."""
+        right: NDArray[np.bool_] = self.status == OK
+        return right
 
     @property
     def queries(self) -> int:
@@ -56,7 +68,7 @@ class Sent:
         times = self.times_ms
         return round(percentile(times, percent), 3) if times.size else None
 
-    def rate_per_s(self, seconds: float) -> float:
+    def request_rate(self, seconds: float) -> float:
         """Successful answers per second in the first ``seconds``."""
         return self.answered_within(0, seconds).answered / seconds
 

@@ -1,6 +1,6 @@
-"""Top-1 accuracy of the exported graph, on the test images, through ONNX Runtime.
+"""Top-1 accuracy of the exported graph on the test images, through ONNX Runtime.
 
-Not a copy of the card's figure: the file that is served is the file that is measured.
+The file that is served is measured; the card's figure is not copied.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.accuracy import AccuracyMeasurement
-from bench.rows.machine import usable_cores
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference
 from bench.statistics.calibration import measure_reliability
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import ModelCard
 from cifar10.labels import CLASS_COUNT
+from cifar10.machine import usable_cores
 from cifar10.predictor import CPU_PROVIDER
 
 BATCH_SIZE = 250
@@ -33,7 +33,7 @@ def predict_classes(
     """The most probable class of each image.
 
     Args:
-        executor: what runs the model.
+        executor: the model.
         images: uint8 (N, 32, 32, 3), RGB.
         progress: told how many images are done.
         workers: as for :func:`predict_probabilities`.
@@ -56,11 +56,11 @@ def predict_probabilities(
     """The probability of each class for each image, in batches of :data:`BATCH_SIZE`.
 
     Args:
-        executor: what runs the model.
+        executor: the model.
         images: uint8 (N, 32, 32, 3), RGB.
         progress: told how many images are done.
-        workers: batches in flight at the same time. The answers are the same; where nothing is
-            timed and a session uses one core, the other cores are put to use.
+        workers: batches in flight at the same time. The answers are the same; it uses the other
+            cores where nothing is timed and a session uses only one.
 
     Returns:
         float32 (N, 10).
@@ -82,7 +82,7 @@ def predict_probabilities(
 
 
 def untimed_workers(executor: Executor) -> int:
-    """How many batches to have in flight where nothing is timed: one for each core of the CPU."""
+    """Batches to have in flight where nothing is timed: one for each core of the CPU."""
     return usable_cores() if executor.provider == CPU_PROVIDER else 1
 
 
@@ -95,15 +95,15 @@ def compare_with_labels(
     dataset: DatasetReference,
     whole_test_set: bool = True,
 ) -> AccuracyMeasurement:
-    """Accuracy, confusion, calibration, and what the card claims of the same images.
+    """Accuracy, confusion and calibration, and the card's figures for the same images.
 
     Args:
         probabilities: float32 (N, 10).
         labels: uint8 (N,), 0–9, the true classes.
-        provider: what executed.
-        card: the model's; its figures are taken only when they are of this very dataset.
-        dataset: which images these are.
-        whole_test_set: False for a part of them: then the card's figures are left out.
+        provider: the execution provider.
+        card: the model's. Its figures are left out where they are of another data set.
+        dataset: the images' data set.
+        whole_test_set: False for a part of it: the card's figures are left out.
     """
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((CLASS_COUNT, CLASS_COUNT), np.int64)

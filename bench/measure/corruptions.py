@@ -1,4 +1,4 @@
-"""Corrupted copies of test images, made here and always the same: five kinds, five severities.
+"""Corrupted copies of test images, reproducible: five kinds, five severities.
 
 The kinds and their strengths are those of CIFAR-10-C (D. Hendrycks and T. Dietterich,
 "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019), five
@@ -17,36 +17,37 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.rows.kinds.accuracy import SEVERITIES
+
 Images = NDArray[np.uint8]
 """uint8 (N, 32, 32, 3), RGB."""
 
-SEVERITIES: Final = (1, 2, 3, 4, 5)
 SEED: Final = 0
 
 _CHUNK: Final = 1_000
-"""Images worked on at once: bounds the memory that floats take."""
+"""Images processed at once: bounds the memory that floats take."""
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to damage an image."""
+    """One kind of damage."""
 
     name: str
     parameter: str
-    """What grows or shrinks with the severity, with its unit."""
+    """What the severity changes, with its unit."""
     strengths: tuple[float, ...]
-    """One for each of :data:`SEVERITIES`."""
+    """Value of the parameter for each of :data:`SEVERITIES`."""
     apply: Callable[[Images, float, np.random.Generator], Images]
 
 
 def corrupt(corruption: Corruption, images: Images, severity: int, seed: int = SEED) -> Images:
-    """A damaged copy of ``images``: the same for the same arguments.
+    """Make a damaged copy of ``images``: the same for the same arguments.
 
     Args:
         corruption: one of :data:`CORRUPTIONS`.
         images: uint8 (N, 32, 32, 3), RGB.
         severity: 1–5.
-        seed: of what is random in it. Each corruption and severity has a stream of its own.
+        seed: of the noise. Each corruption and severity has a random stream of its own.
 
     Returns:
         uint8 (N, 32, 32, 3), RGB.
@@ -72,7 +73,7 @@ def _gaussian_noise(images: Images, deviation: float, random: np.random.Generato
 
 
 def _gaussian_blur(images: Images, deviation: float, _: np.random.Generator) -> Images:
-    """Separable, edges repeated, cut off at four standard deviations."""
+    """Separable Gaussian kernel, cut off at four standard deviations; edges are repeated."""
     radius = int(4 * deviation + 0.5)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / deviation) ** 2)
@@ -89,7 +90,7 @@ def _gaussian_blur(images: Images, deviation: float, _: np.random.Generator) -> 
 
 
 def _jpeg(images: Images, quality: float, _: np.random.Generator) -> Images:
-    """4:2:0, as Pillow writes it."""
+    """JPEG with 4:2:0 subsampling, as Pillow writes it."""
     found = np.empty_like(images)
     for position, image in enumerate(images):
         buffer = io.BytesIO()
@@ -99,7 +100,7 @@ def _jpeg(images: Images, quality: float, _: np.random.Generator) -> Images:
 
 
 def _brightness(images: Images, added: float, _: np.random.Generator) -> Images:
-    """Adds to the value of HSV, which scales red, green and blue alike; black becomes grey."""
+    """Add to the value of HSV, which scales red, green and blue alike; black becomes grey."""
     value = images.max(axis=3, keepdims=True).astype(np.float32)
     brighter = np.minimum(value + np.float32(added * 255), 255)
     scaled = np.where(value > 0, images * (brighter / np.maximum(value, 1)), brighter)
@@ -107,7 +108,7 @@ def _brightness(images: Images, added: float, _: np.random.Generator) -> Images:
 
 
 def _contrast(images: Images, kept: float, _: np.random.Generator) -> Images:
-    """Shrinks the distance from each image's own mean colour."""
+    """Shrink the distance from each image's own mean colour."""
     mean = images.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
     return _to_bytes((images - mean) * np.float32(kept) + mean)
 

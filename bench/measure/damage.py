@@ -1,4 +1,4 @@
-"""How accuracy holds on test images that are damaged, or sent as users send them.
+"""Accuracy on test images that are damaged, or sent as users send them (``bench robustness``).
 
 The copies are made once for all models, one way at a time; a row is written as soon as a model has
 seen one way.
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure.accuracy import predict_classes, untimed_workers
-from bench.measure.corruptions import CORRUPTIONS, SEED, SEVERITIES, Corruption, Images, corrupt
+from bench.measure.corruptions import CORRUPTIONS, SEED, Corruption, Images, corrupt
 from bench.measure.facts import has_random_weights
 from bench.measure.in_process import Open
 from bench.measure.latency import Executor
@@ -19,15 +19,19 @@ from bench.measure.progress import Progress, silent
 from bench.measure.sendings import SENDINGS, Sending, sent
 from bench.measure.survey import RunOutcome, Survey, reference_to
 from bench.rows.files import Recorder
-from bench.rows.kinds.accuracy import RobustnessMeasurement, SendingMeasurement
-from bench.rows.machine import usable_cores
+from bench.rows.kinds.accuracy import (
+    SEVERITIES,
+    RobustnessMeasurement,
+    SendingMeasurement,
+)
 from bench.rows.packed import pack_hits
 from bench.rows.row import Measurement
 from cifar10.dataset import Dataset, Split
+from cifar10.machine import usable_cores
 from cifar10.store import ModelStore
 
 DEFAULT_IMAGES: Final = 2_000
-"""At 25 damaged copies each, half a minute for a small model; ± 2 points at 70 %."""
+"""Test images, each with 25 damaged copies: half a minute for a small model, ± 2 points at 70 %."""
 
 Hits = NDArray[np.bool_]
 """Whether each image is classified correctly."""

@@ -7,8 +7,7 @@ from bench.measure.accuracy import compare_with_labels, predict_probabilities, u
 from bench.measure.facts import has_random_weights, measure_cost, read_training
 from bench.measure.latency import Executor, LatencyPlan, LatencySession
 from bench.measure.progress import Progress, labelled, silent
-from bench.measure.survey import RunOutcome as RunOutcome
-from bench.measure.survey import Survey, reference_to
+from bench.measure.survey import RunOutcome, Survey, reference_to
 from bench.rows.files import Recorder
 from bench.rows.kinds.cost import refused_variant, variant_of
 from cifar10.card import ModelCard

@@ -1,14 +1,13 @@
-"""Latency and throughput in process, under a clock and a predictor that are handed in.
+"""Latency and throughput in process, of several models in interleaved rounds.
 
-Machines are noisy, and drift: measured one after the other, two equal models differ. So all models
-are measured together, in rounds: in each round every model runs a block of calls at every batch
-size, A B A B, and whatever slows the machine for a while slows them all. Every model is given the
-same pictures in the same order, other ones at each call: a graph with an early exit does more for
-some than for others.
+Machines are noisy and drift: measured one after the other, two equal models differ. So in each
+round every model runs a block of calls at every batch size, A B A B, and whatever slows the machine
+for a while slows them all. Every model gets the same images in the same order, other ones at each
+call: a graph with an early exit computes more for some images than for others.
 
-Closed loop, one caller. Each block begins with calls that are not recorded, because the models
-between have emptied the caches. Garbage collection is off while a block runs. A call's time is
-the time of ``predict``: pixels in, probabilities out, with copies to and from a GPU.
+Closed loop, one caller. Each block begins with calls that are not recorded, because the other
+models have evicted the caches. Garbage collection is off while a block runs. A call's time is the
+time of ``predict``: pixels in, probabilities out, copies to and from a GPU included.
 """
 
 import gc
@@ -29,18 +28,18 @@ logger = logging.getLogger(__name__)
 BATCH_SIZES: Final = (1, 8, 32, 128)
 
 RESOLUTION_NS: Final = 100
-"""Samples are kept in steps of this: finer than any clock noise, and short in a file."""
+"""Samples are rounded to this: finer than the clock's noise, and short in a file."""
 
 Clock = Callable[[], int]
 """Nanoseconds since some fixed moment, never going back: ``time.perf_counter_ns``."""
 
 
 class Executor(Protocol):
-    """What is measured: :class:`cifar10.predictor.Predictor`, or a test's fake."""
+    """The model that is measured: :class:`cifar10.predictor.Predictor`, or a test's fake."""
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs."""
+        """Name of the execution provider that runs the model."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify uint8 (N, 32, 32, 3) images: float32 (N, 10) probabilities."""
@@ -48,22 +47,22 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class LatencyPlan:
-    """How much is measured. A block ends at ``block_calls`` or ``block_ns``, whichever is first,
-    but never before ``block_calls_least``."""
+    """How much is measured. A block ends after ``block_calls`` or ``block_ns``, whichever is first,
+    but not before ``block_calls_least``."""
 
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     rounds: int = 10
     warm_up_calls: int = 10
-    """Before the first round, for each model and batch size."""
+    """Calls before the first round, for each model and batch size."""
     block_warm_up_calls: int = 2
-    """At the start of every block."""
+    """Calls that are not recorded, at the start of every block."""
     block_calls: int = 100
     block_calls_least: int = 3
     block_ns: int = 300_000_000
     call_ns_most: int | None = None
-    """A batch size whose calls take longer is left out, but never the smallest; None: no bound."""
+    """A batch size whose calls take longer is left out, except the smallest; None: no bound."""
     threads: int = 1
-    """That the predictors were made with: stated in the rows."""
+    """Threads that the predictors were made with, for the rows."""
 
 
 QUICK_PLAN: Final = LatencyPlan(rounds=2, warm_up_calls=3, block_calls=20, block_ns=100_000_000)
@@ -71,12 +70,12 @@ QUICK_PLAN: Final = LatencyPlan(rounds=2, warm_up_calls=3, block_calls=20, block
 
 @dataclass
 class _Cell:
-    """What one model has shown at one batch size so far."""
+    """Samples of one model at one batch size so far."""
 
     provider: str
     batch_size: int
     calls: int = 0
-    """All of them."""
+    """All calls, the warm-up included."""
     warm_up_calls: int = 0
     samples_ns: list[int] = field(default_factory=list)
     block_images: list[int] = field(default_factory=list)
@@ -84,14 +83,14 @@ class _Cell:
 
 
 class LatencySession:
-    """The interleaved measurement of several models.
+    """Interleaved measurement of several models.
 
-    What was measured can be read at any time, so an interruption loses only the block it hit.
+    Results can be read at any time, so an interruption loses only the block that it hit.
 
     Args:
-        executors: model name → what runs it.
-        images: uint8 (M, 32, 32, 3), M at least the largest batch size: real pictures, which the
-            calls take one batch after the other, and then again from the first.
+        executors: model name → the model.
+        images: uint8 (M, 32, 32, 3), M at least the largest batch size: real images. The calls take
+            one batch after the other, then start again from the first.
         plan: how much to measure.
         clock: nanoseconds.
     """
@@ -122,7 +121,7 @@ class LatencySession:
         """Model name → why its measurement stopped. The other models go on."""
 
     def run(self, progress: Progress = silent) -> None:
-        """Warm up and measure; a model that raises is noted in :attr:`failures` and left out."""
+        """Warm up and measure. A model that raises goes to :attr:`failures` and is left out."""
         steps = (self._plan.rounds + 1) * len(self._batches) * len(self._executors)
         done = 0
         for round_number in range(self._plan.rounds + 1):
@@ -136,7 +135,7 @@ class LatencySession:
         progress("latency", steps, steps)
 
     def latencies(self, name: str) -> list[LatencyMeasurement]:
-        """What is known of ``name`` so far, one measurement per batch size."""
+        """Latencies of a model so far, one measurement per batch size."""
         return [
             LatencyMeasurement(
                 provider=cell.provider,
@@ -151,7 +150,7 @@ class LatencySession:
         ]
 
     def throughputs(self, name: str) -> list[ThroughputMeasurement]:
-        """What is known of ``name`` so far, one measurement per batch size."""
+        """Throughputs of a model so far, one measurement per batch size."""
         return [
             ThroughputMeasurement(
                 provider=cell.provider,
@@ -188,10 +187,10 @@ class LatencySession:
         return batches[(cell.calls - 1) % len(batches)]
 
     def _warm_up(self, executor: Executor, cell: _Cell) -> int:
-        """At least one call; then until the plan's calls or one block's time are used up.
+        """Call at least once, then until the plan's calls or one block's time are used up.
 
         Returns:
-            How long the last call took, in ns.
+            Duration of the last call in ns.
         """
         start = before = self._clock()
         while True:

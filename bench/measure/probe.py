@@ -1,4 +1,4 @@
-"""One fresh process that loads a model, answers, and says what that took, as JSON on its output.
+"""A fresh process that loads a model, answers, and prints what that took as JSON.
 
 Run by :mod:`bench.measure.resources`:
 ``python -m bench.measure.probe FILE DEVICE THREADS BATCH START``, where START is the starting
@@ -22,7 +22,7 @@ from cifar10.predictor import Predictor, PredictorOptions
 
 
 def main() -> None:
-    """Load, answer, report."""
+    """Load the model, answer, and print the figures."""
     file, device, threads, batch_size, start_ns = sys.argv[1:]
     imported_ns = time.monotonic_ns()
     process = psutil.Process()
@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def _peak_resident_bytes(process: Any) -> int:
-    """The kernel's high-water mark of this program.
+    """Peak resident memory of this program, as the kernel counts it (``VmHWM``).
 
-    Not ``ru_maxrss``: that keeps the mark of the process this one was forked from.
+    ``ru_maxrss`` would include the peak of the process that this one was forked from.
     """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -73,9 +73,11 @@ def _peak_resident_bytes(process: Any) -> int:
 def _activation_bytes(
     onnx: bytes, providers: tuple[str, ...]
 ) -> tuple[int, int] | tuple[None, None]:
-    """(most inputs + outputs of one node, outputs of all nodes) in the optimised graph, in bytes.
+    """Bytes of activations in the optimised graph, from ONNX Runtime's profile of one image.
 
-    From ONNX Runtime's own profile of one image; weights are not among them.
+    Returns:
+        The most that inputs and outputs of one node take together, and the outputs of all nodes.
+        Weights are left out. None where the profile has no sizes.
     """
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
         options = ort.SessionOptions()

@@ -1,9 +1,9 @@
-"""How users really send images: copies of test images as files, decoded by the service's own path.
+"""Test images as users send them: as files, decoded as the service decodes them.
 
-A CIFAR-10 tile is what is left of a photo. Users send photos: a tile is enlarged by a bicubic
-filter, coded as the file that a camera, an editor or a browser makes, and then goes through
-:func:`cifar10.images.decode_image`, which is what the service does with it. Enlarging invents no
-detail, so such a copy is what a perfect photo of the tile would be after one more decoding.
+A CIFAR-10 tile is a photo made small. Users send photos: a tile is enlarged by a bicubic filter,
+encoded as the file that a camera, an editor or a browser makes, and decoded by
+:func:`cifar10.images.decode_image`, as in the service. Enlarging adds no detail, so such a copy is
+what a perfect photo of the tile would be after one more decoding.
 """
 
 import io
@@ -22,7 +22,7 @@ from cifar10.images import decode_image
 from cifar10.labels import IMAGE_SIZE
 
 Encode = Callable[[Image.Image, np.random.Generator], bytes]
-"""One tile to the bytes of a file."""
+"""Encodes one tile as the bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Sending:
 
 
 def sent(sending: Sending, images: Images, seed: int = SEED, workers: int = 1) -> Images:
-    """What the service sees of ``images`` sent that way: the same for the same arguments.
+    """Encode and decode ``images`` as the service receives them; the same for the same arguments.
 
     Args:
         sending: one of :data:`SENDINGS`.
         images: uint8 (N, 32, 32, 3), RGB.
-        seed: of what is random in it; each way and image has a stream of its own.
-        workers: images coded at the same time.
+        seed: of the crops. Each way and image has a random stream of its own.
+        workers: images encoded at the same time.
 
     Returns:
         uint8 (N, 32, 32, 3), RGB.
@@ -65,12 +65,13 @@ def _file(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _tile(kind: str, **options: Any) -> Encode:
-    """The 32 × 32 tile itself."""
+    """Encode the 32 × 32 tile itself."""
     return lambda image, _: _file(image, kind, **options)
 
 
 def _photo(width: int, height: int, kind: str, **options: Any) -> Encode:
-    """Enlarged to ``width`` × ``height``: another shape is squeezed, as the service unsqueezes."""
+    """Enlarge to ``width`` × ``height``. Another aspect ratio distorts the image, and the service's
+    decoding undoes that."""
 
     def encode(image: Image.Image, _: np.random.Generator) -> bytes:
         return _file(image.resize((width, height), Image.Resampling.BICUBIC), kind, **options)
@@ -79,7 +80,7 @@ def _photo(width: int, height: int, kind: str, **options: Any) -> Encode:
 
 
 def _cropped(most: int, size: int, kind: str, **options: Any) -> Encode:
-    """Up to ``most`` pixels of the tile cut off each side, then enlarged."""
+    """Cut up to ``most`` pixels off each side of the tile, then enlarge."""
 
     def encode(image: Image.Image, random: np.random.Generator) -> bytes:
         left, top, right, bottom = (int(cut) for cut in random.integers(0, most + 1, 4))
@@ -104,4 +105,4 @@ SENDINGS: Final = (
     Sending("cropped by up to 2 of 32 pixels a side, 256 × 256, JPEG quality 90",
             _cropped(2, 256, "JPEG", quality=90)),
 )  # fmt: skip
-"""A tile as PNG keeps its pixels: it must lose nothing."""
+"""All ways. A tile as PNG keeps its pixels, so it must lose no accuracy."""

@@ -1,6 +1,6 @@
-"""This service beside others: the same model and the same pictures, one worker on one core each.
+"""Comparison with other servers: the same model and images, one worker on one core each.
 
-Every peer is a folder with the server as its own documentation has it written, and with the pinned
-packages of an environment of its own. Nothing in those folders is imported from here: they run in
-their own environments, and are scripts, not modules of this package.
+Every peer is a folder with a server written as its documentation shows, and with the pinned
+packages of an environment of its own. Nothing in those folders is imported from here: they are
+scripts that run in their own environments.
 """

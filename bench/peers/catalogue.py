@@ -1,4 +1,4 @@
-"""Who is measured: ours, the peers, what only starts, and the generator's own ceiling."""
+"""The servers compared: ours, the peers, one that is only started, and one that does nothing."""
 
 import sys
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ NONE: Final = "none"
 
 @dataclass(frozen=True)
 class Peer:
-    """One server in one way."""
+    """One server in one configuration."""
 
     name: str
-    """For the command line; a word."""
+    """One word, for the command line."""
     title: str
-    """For the report, without the version."""
+    """Title in the report, without the version."""
     role: PeerRole
     command: tuple[str, ...]
     """``{bin}`` is its environment's folder of programs; ``{port}``, ``{port_2}`` and ``{port_3}``
@@ -32,9 +32,10 @@ class Peer:
     form: Form
     decoder: str
     folder: str | None = None
-    """Under ``bench/peers``: its server and its requirements; None: this project's environment."""
+    """Folder under ``bench/peers`` with its server and requirements; None: this project's
+    environment."""
     package: str | None = None
-    """Whose version is told."""
+    """Package whose version is shown."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More environment variables."""
 
@@ -166,4 +167,4 @@ CATALOGUE: Final[tuple[Peer, ...]] = (
         NONE,
     ),
 )
-"""In the order in which a round takes them."""
+"""All servers, in the order of a round."""

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from bench.load.bodies import encode_png
 from bench.load.client import HttpClient
-from bench.load.drive import Driver
+from bench.load.drive import Driven, Driver
 from bench.load.locust import LoadPlan, run_locust
-from bench.load.loops import OK
 from bench.measure.progress import Progress, silent
 from bench.serving.process import Server
-from bench.statistics.samples import percentile
 
 NULL_SERVER: Final = (sys.executable, "-m", "bench.serving.null_server", "{port}")
 _IMAGES: Final = 100
@@ -31,7 +29,8 @@ class Ceiling:
     """``locust`` or ``asyncio``."""
     users: int
     processes: int
-    rate_per_s: float
+    request_rate: float
+    """Successful answers per second."""
     p50_ms: float
     cpu_share: float
     """CPU time over wall time, per process."""
@@ -58,29 +57,19 @@ def measure_ceilings(
         driven = Driver(client, server.check_alive).closed(users, seconds)
         progress("ceiling: locust", 1, 2)
         plan = LoadPlan(users, seconds, warm_up_seconds=0, processes=processes)
-        raw = run_locust(server.url, images, plan, check=server.check_alive)
-    good = raw.status == OK
-    ended = raw.start_s + raw.response_ms / 1e3
-    locust_rate = int(good.sum()) / float(ended.max() - raw.start_s.min())
+        locusts, _ = run_locust(server.url, images, plan, check=server.check_alive)
     return [
-        _ceiling(
-            "asyncio", users, 1, driven.sent.rate_per_s(seconds), driven.sent.times_ms,
-            driven.cpu_share,
-        ),
-        _ceiling(
-            "locust", users, processes, locust_rate, raw.response_ms[good],
-            raw.cpu_s / raw.wall_s,
-        ),
-    ]  # fmt: skip
+        _ceiling("asyncio", users, 1, driven, seconds),
+        _ceiling("locust", users, processes, locusts, float(locusts.sent.done_s.max())),
+    ]
 
 
-def _ceiling(
-    generator: str,
-    users: int,
-    processes: int,
-    rate_per_s: float,
-    times_ms: NDArray[np.float64],
-    cpu_share: float,
-) -> Ceiling:
-    p50_ms = round(percentile(times_ms, 50), 3)
-    return Ceiling(generator, users, processes, round(rate_per_s, 1), p50_ms, round(cpu_share, 3))
+def _ceiling(generator: str, users: int, processes: int, driven: Driven, seconds: float) -> Ceiling:
+    return Ceiling(
+        generator,
+        users,
+        processes,
+        round(driven.sent.request_rate(seconds), 1),
+        driven.sent.percentile_ms(50) or 0.0,
+        round(driven.cpu_share, 3),
+    )

@@ -1,10 +1,10 @@
-"""What all peers share: the model, the decoding and the answer. Only the server differs.
+"""The model, the decoding and the answer that all peers share; only the server differs.
 
 Imported by the peers' scripts, in their environments: numpy, Pillow, onnxruntime and, for our
-decoding, simplejpeg are all there is. It is told by environment variables:
+decoding, simplejpeg are installed there. It reads environment variables:
 
 - ``PEER_MODEL``: the ``model.onnx`` to serve, the one that this service serves too;
-- ``PEER_DECODER``: ``own`` (Pillow, as the servers' documentations decode) or ``ours``.
+- ``PEER_DECODER``: ``own`` (Pillow, as in the servers' documentation) or ``ours``.
 """
 
 import io
@@ -23,7 +23,7 @@ DECODER: Final = os.environ.get("PEER_DECODER", "own")
 
 
 class Classifier:
-    """ONNX Runtime with one thread, as in :mod:`cifar10.predictor`."""
+    """The model in ONNX Runtime with one thread, as in :mod:`cifar10.predictor`."""
 
     def __init__(self) -> None:
         options = ort.SessionOptions()
@@ -41,7 +41,7 @@ class Classifier:
         return result
 
     def classify(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """The answer to one image, uint8 (32, 32, 3) RGB."""
+        """Classify one image, uint8 (32, 32, 3) RGB; the answer as a JSON object."""
         return answer(self.predict(image[np.newaxis])[0])
 
 
@@ -56,7 +56,7 @@ def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
-    """An opened picture as uint8 (32, 32, 3) RGB, in the way that documentations do it."""
+    """An opened image as uint8 (32, 32, 3) RGB, as the servers' documentation does it."""
     image = image.convert("RGB")
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
         image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
@@ -64,7 +64,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """A picture's bytes as uint8 (32, 32, 3) RGB, by the decoder that was asked for."""
+    """Decode an image file to uint8 (32, 32, 3) RGB with the decoder that was asked for."""
     if DECODER == "ours":
         from cifar10.images import decode_image
 

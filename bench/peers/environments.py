@@ -21,25 +21,25 @@ from cifar10.errors import BenchError
 STAMP: Final = "cifar10-peer.stamp"
 _SHOWN_LINES: Final = 5
 _ADDRESS: Final = re.compile(r"\w+://[^\s`'\"]+")
-"""Where this machine gets its packages is nobody's business: reasons become published rows."""
+"""Addresses of package indexes are removed from reasons: these become published rows."""
 
 Run = Callable[[Sequence[str]], None]
 
 
 class PeerUnavailableError(BenchError):
-    """A peer cannot be installed here; says why."""
+    """A peer cannot be installed here."""
 
 
 def programs_of(folder: str, *, root: Path | None = None, run: Run | None = None) -> Path:
-    """The folder of programs of a peer's environment, which is made first where it is not there.
+    """Make a peer's environment where it is missing; the folder of its programs.
 
     Args:
         folder: of the peer, under ``bench/peers``.
         root: of the environments (default: under the cache).
-        run: runs one command: tests give another.
+        run: runs one command: tests give a fake.
 
     Raises:
-        PeerUnavailableError: it cannot be made; with the installer's last words.
+        PeerUnavailableError: it cannot be made; with the installer's last lines.
     """
     requirements = FOLDER / folder / "requirements.txt"
     place = (root or cache_dir() / "peers").resolve() / folder

@@ -41,23 +41,23 @@ _SHOWN_BODY: Final = 200
 
 @dataclass(frozen=True)
 class PeerPlan:
-    """How long and how hard each server is driven in one round."""
+    """Durations and rates of one round of a server."""
 
     rounds: int = 5
     connections: int = 32
     warm_up_seconds: float = 1.0
     seconds: float = 4.0
-    """Of the closed loop."""
+    """Duration of the closed loop."""
     one_client_seconds: float = 1.0
     half_load_seconds: float = 4.0
     half_load_warm_up_seconds: float = 0.5
     common_rate_per_s: float = 200.0
-    """Of a second open loop, as long as the first: most servers can do that."""
+    """Rate of a second open loop, as long as the first: most servers can serve it."""
     open_connections: int = 256
     """Made before an open loop starts: a server that is behind for a moment has more requests out
     than callers, and is not to be measured by how fast it accepts connections."""
     checked_images: int = 20
-    """Whose answers must be the same before anything is measured."""
+    """Images whose answers must be right before anything is measured."""
     seed: int = 0
 
 
@@ -252,7 +252,7 @@ def _drive(
     within = full.answered_within(0, plan.seconds)
     within.require_answers(f"{plan.connections} clients")
     alone = driver.closed(1, plan.one_client_seconds).sent
-    rate = full.rate_per_s(plan.seconds) / 2
+    rate = full.request_rate(plan.seconds) / 2
     if peer.role == "ceiling":
         rate = min(rate, _MOST_CEILING_RATE)
     half = open_for(rate)

@@ -1,7 +1,7 @@
-"""How each server is asked for the class of one image, and how its answer is read.
+"""Requests for the class of one image in each server's format, and how answers are read.
 
-The same picture in every form that a server takes: as it is, in a form, as base64 in JSON, as
-pixels behind a v2 header. The answer must hold all ten probabilities in each.
+The same image as a file, in a multipart form, as base64 in JSON, or as pixels behind a v2 header.
+Every answer must have all ten probabilities.
 """
 
 import base64
@@ -25,34 +25,34 @@ _BOUNDARY: Final = "peer-boundary-7f3a"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said of one image."""
+    """A server's answer to one image."""
 
     label: str
-    """By itself, or from the largest probability where it says no label."""
+    """The server's own, or that of the largest probability where it gives none."""
     probabilities: NDArray[np.float64]
     """(10,), each 0–1."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A way of asking. Every body of one way has the same headers."""
+    """Format of requests. All bodies of one format have the same headers."""
 
     title: str
-    """What one request holds, for the report."""
+    """Content of a request, for the report."""
     content_type: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Form(Protocol):
-    """Makes requests of pictures, and reads answers."""
+    """Makes request bodies from images, and reads answers."""
 
     question: Question
 
     def body(self, jpeg: bytes) -> bytes:
-        """One request's body for a 32×32 JPEG."""
+        """Body of a request for a 32 × 32 JPEG."""
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer.
+        """Read an answer.
 
         Raises:
             ValueError, KeyError, IndexError, TypeError: it is not of this form.
@@ -60,16 +60,16 @@ class Form(Protocol):
 
 
 class RawImage:
-    """The picture is the body; the answer is JSON with a label and ten probabilities."""
+    """The image is the body; the answer is JSON with a label and ten probabilities."""
 
     question = Question("JPEG", "image/jpeg")
 
     def body(self, jpeg: bytes) -> bytes:
-        """The picture."""
+        """The image itself."""
         return jpeg
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """From ``probabilities``, or from this service's ``top_k`` of all ten."""
+        """Read ``probabilities``, or this service's ``top_k`` of all ten."""
         value = json.loads(body)
         if "top_k" in value:
             value["probabilities"] = [0.0] * CLASS_COUNT
@@ -79,12 +79,12 @@ class RawImage:
 
 
 class FormImage(RawImage):
-    """The picture is the field ``image`` of a form."""
+    """The image is the field ``image`` of a multipart form (RFC 7578)."""
 
     question = Question("JPEG in a form", f"multipart/form-data; boundary={_BOUNDARY}")
 
     def body(self, jpeg: bytes) -> bytes:
-        """RFC 7578."""
+        """A form with one file."""
         head = (
             f"--{_BOUNDARY}\r\n"
             'Content-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
@@ -94,7 +94,7 @@ class FormImage(RawImage):
 
 
 class Base64Image(RawImage):
-    """The picture is base64 under ``image`` in JSON."""
+    """The image is base64 under ``image`` in JSON."""
 
     question = Question("JPEG as base64 in JSON", "application/json")
 
@@ -104,7 +104,7 @@ class Base64Image(RawImage):
 
 
 class V2Base64Image:
-    """The picture is base64 in a BYTES tensor of the v2 protocol's JSON."""
+    """The image is base64 in a BYTES tensor of the v2 protocol's JSON."""
 
     question = Question("JPEG as base64 in v2 JSON", "application/json")
 
@@ -120,7 +120,7 @@ class V2Base64Image:
         return json.dumps({"inputs": [tensor]}).encode()
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """From the one output's data."""
+        """Read the data of the only output."""
         return _of_probabilities(json.loads(body)["outputs"][0]["data"])
 
 
@@ -128,7 +128,7 @@ _V2_HEADER: Final = v2_header(1, *IMAGE_SHAPE)
 
 
 class V2Pixels:
-    """The decoded picture as a UINT8 tensor in the v2 protocol's binary extension."""
+    """The decoded image is a UINT8 tensor in the v2 protocol's binary extension."""
 
     question = Question(
         "pixels, v2 binary",
@@ -142,7 +142,7 @@ class V2Pixels:
         return _V2_HEADER + pixels.tobytes()
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """From the bytes behind the answer's JSON, or from the JSON where all is in it."""
+        """Read the bytes after the answer's JSON, or the JSON where it has the data."""
         length = headers.get(V2_HEADER_LENGTH.lower())
         if length is None:
             return _of_probabilities(json.loads(body)["outputs"][0]["data"])
@@ -168,6 +168,6 @@ def check_same(answer: Answer, expected: NDArray[np.float32], tolerance: float, 
     if answer.label != label or not apart <= tolerance:
         message = (
             f"{who} does not give the same answer: {answer.label}, in process {label}; "
-            f"probabilities up to {apart:.2g} apart, at most {tolerance:g} are let pass"
+            f"probabilities up to {apart:.2g} apart, allowed are {tolerance:g}"
         )
         raise BenchError(message)

@@ -1,41 +1,20 @@
-"""Markdown tables, and how numbers look in them. Only here do numbers become text."""
+"""How numbers look in the report. Only here do numbers become text."""
 
-from collections.abc import Sequence
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Final
 
+from bench.statistics.samples import Spread
 from cifar10.accuracy import Accuracy
+from cifar10.paired import PairedTest
 
 NOTHING: Final = "–"
 """What stands where there is no figure."""
 
-Align = Literal["left", "right"]
-_RULES: Final = {"left": ":--", "right": "--:"}
+REQUESTS_PER_S: Final = "Requests/s"
+"""Successful answers per second of a closed loop, with the load generator on a core of its own."""
 
-
-def markdown_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[Align]
-) -> str:
-    """A GitHub-flavoured Markdown table, ending in a newline."""
-    lines = [_line(header), _line([_RULES[side] for side in align])]
-    lines += [_line([_cell(cell) for cell in row]) for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def numbers_after_name(header: Sequence[str], words: Sequence[str] = ()) -> list[Align]:
-    """The first column and those of ``words`` to the left, the figures after it to the right."""
-    return [
-        "left" if position == 0 or title in words else "right"
-        for position, title in enumerate(header)
-    ]
-
-
-def _cell(text: str) -> str:
-    """On one line, with its bars escaped: nothing in it can end the cell or the row."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+REQUESTS_PER_S_SHARED: Final = "Requests/s, shared cores"
+"""The same with the load generator on the server's cores, where it takes its share of them."""
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -82,3 +61,20 @@ def significant(number: float | None, digits: int = 3) -> str:
 def short_provider(provider: str | None) -> str:
     """``CPUExecutionProvider`` → ``CPU``."""
     return NOTHING if provider is None else provider.removesuffix("ExecutionProvider")
+
+
+def p_value(p: float) -> str:
+    """``0.032``; below a ten-thousandth only that."""
+    return "< 0.0001" if p < 1e-4 else significant(p, 2)
+
+
+def difference(test: PairedTest) -> str:
+    """``+1.20 (+0.60 to +1.80)``: points, with the 95 % interval."""
+    return f"{test.difference * 100:+.2f} ({test.low * 100:+.2f} to {test.high * 100:+.2f})"
+
+
+def spread_text(spread: Spread | None, number: Callable[[float | None], str] = significant) -> str:
+    """``4.1 (3.9–4.6)``: the median, with the lowest and the highest."""
+    if spread is None:
+        return NOTHING
+    return f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"

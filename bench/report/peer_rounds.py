@@ -1,15 +1,18 @@
-"""What the rounds of a comparison come to: medians, spreads, and ratios of the same round.
+"""Rounds of a comparison with other servers: medians, spreads, and ratios of the same round.
 
-Pure functions of rows. A ratio is of two figures of one round, because what slows the machine in a
-round slows both; the median of the ratios is not the ratio of the medians.
+A ratio is of two figures of one round, because what slows the machine in a round slows both; the
+median of the ratios is not the ratio of the medians.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.report.shown import Shown
 from bench.rows.kinds.service import PeerFailureMeasurement, PeerMeasurement
-from bench.rows.row import Row
+from bench.rows.selection import rows_of
 from bench.statistics.samples import Spread, spread_of
+
+Figure = Callable[[PeerMeasurement], float | None]
 
 
 @dataclass(frozen=True)
@@ -21,26 +24,21 @@ class Comparison:
     """Name → round → what was measured; in the order in which they first came."""
     failures: tuple[PeerFailureMeasurement, ...]
 
+    @property
+    def all_rounds(self) -> list[PeerMeasurement]:
+        """Every round of every server."""
+        return [one for rounds in self.rounds.values() for one in rounds.values()]
+
     def first(self, name: str) -> PeerMeasurement:
-        """What does not change from round to round."""
+        """A server's first round, for what does not change from round to round."""
         return next(iter(self.rounds[name].values()))
 
-    def spread(self, name: str, figure: Callable[[PeerMeasurement], float | None]) -> Spread | None:
-        """Of one figure; None where no round has it."""
-        return spread_of(
-            [
-                value
-                for found in self.rounds.get(name, {}).values()
-                if (value := figure(found)) is not None
-            ]
-        )
+    def spread(self, name: str, figure: Figure) -> Spread | None:
+        """Spread of one figure; None where no round has it."""
+        found = map(figure, self.rounds.get(name, {}).values())
+        return spread_of([value for value in found if value is not None])
 
-    def ratio(
-        self,
-        above: str,
-        below: str,
-        figure: Callable[[PeerMeasurement], float | None],
-    ) -> Spread | None:
+    def ratio(self, above: str, below: str, figure: Figure) -> Spread | None:
         """``above`` over ``below``, of the rounds that have both; None where none has."""
         found = []
         for number, upper in self.rounds.get(above, {}).items():
@@ -52,24 +50,26 @@ class Comparison:
         return spread_of(found)
 
 
-def comparisons(rows: Sequence[Row]) -> list[Comparison]:
-    """Of each model the newest session: a whole one, or a quick one where there is no other."""
-    peer_rows = [row for row in rows if row.kind in ("peer", "peer_failure")]
+def comparisons(shown: Shown) -> list[Comparison]:
+    """The newest session of each model: a whole one, or a quick one where there is no other; of
+    the files that are shown."""
+    rows = shown.of_shown_files(rows_of(shown.results.rows, PeerMeasurement))
+    failed = shown.of_shown_files(rows_of(shown.results.rows, PeerFailureMeasurement))
     sessions: dict[str, tuple[bool, str, str]] = {}
-    for row in peer_rows:
-        if isinstance(row.measurement, PeerMeasurement):
-            newer = (not row.quick, row.created, row.run_id)
-            sessions[row.model] = max(newer, sessions.get(row.model, newer))
+    for row in rows:
+        newer = (not row.quick, row.created, row.run_id)
+        sessions[row.model] = max(newer, sessions.get(row.model, newer))
     found = []
     for model, (_, _, session) in sessions.items():
-        mine = [row for row in peer_rows if row.model == model and row.run_id == session]
         rounds: dict[str, dict[int, PeerMeasurement]] = {}
-        failures: dict[str, PeerFailureMeasurement] = {}
-        for row in mine:
-            match row.measurement:
-                case PeerMeasurement() as measured:
-                    rounds.setdefault(measured.name, {})[measured.round] = measured
-                case PeerFailureMeasurement() as failure:
-                    failures[failure.name] = failure
+        for row in rows:
+            if (row.model, row.run_id) == (model, session):
+                one = row.measurement
+                rounds.setdefault(one.name, {})[one.round] = one
+        failures = {
+            row.measurement.name: row.measurement
+            for row in failed
+            if (row.model, row.run_id) == (model, session)
+        }
         found.append(Comparison(model, rounds, tuple(failures.values())))
     return found

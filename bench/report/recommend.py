@@ -1,15 +1,16 @@
-"""Which model to ship for which budget: the cheapest of those that nothing in the budget beats.
+"""Which model to ship for which budget: the cheapest of the most accurate ones in it.
 
-Within a budget the most accurate model sets the mark. Every model whose accuracy cannot be told
-from its (McNemar's test on the same images) is as good, so of those the cheapest is the one to
-ship. The interval of one figure is no such test: it ignores that the images are the same.
+Within a budget the most accurate model is the reference. Every model that is not significantly less
+accurate (McNemar's test on the same images) counts as equally accurate, so the cheapest of those is
+the one to ship. The interval of one figure is no such test: it ignores that the images are the
+same. Only files that the store holds are recommended.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.report.columns import FLOORS
+from bench.report.efficiency import FLOORS
 from bench.report.formats import (
     accuracy_with_interval,
     millions,
@@ -17,10 +18,9 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
-from bench.rows.packed import unpack_hits
+from bench.report.tables import Block, Column, Table, words
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff
-from cifar10.paired import PairedTest, mcnemar
 from cifar10.predictor import CPU_PROVIDER
 
 
@@ -53,7 +53,7 @@ class Pick:
     model: ModelResult | None
     """None: nothing measured fits."""
     as_accurate: tuple[ModelResult, ...]
-    """Others in the budget whose accuracy cannot be told from the best one's."""
+    """Others in the budget that are not significantly less accurate than the best."""
 
 
 def pick_for_budgets(results: Sequence[ModelResult]) -> list[Pick]:
@@ -62,12 +62,12 @@ def pick_for_budgets(results: Sequence[ModelResult]) -> list[Pick]:
     Args:
         results: as :func:`bench.rows.selection.select` orders them.
     """
-    rivals = one_of_each(comparable(results))
+    rivals = one_of_each(comparable([result for result in results if result.released]))
     return [_pick(budget, rivals) for budget in BUDGETS]
 
 
 def comparable(results: Sequence[ModelResult]) -> list[ModelResult]:
-    """The models that can be held against each other: one provider, one set of images.
+    """The models that can be compared with each other: one provider, one set of images.
 
     The CPU's where there are any, else those of the best model's provider; of these, the images of
     the group with most models.
@@ -85,20 +85,9 @@ def comparable(results: Sequence[ModelResult]) -> list[ModelResult]:
     return [result for result in right if result.dataset == dataset]
 
 
-def paired_test(first: ModelResult, second: ModelResult) -> PairedTest | None:
-    """McNemar's test between two models; None unless both saw the same images."""
-    one, other = first.accuracy, second.accuracy
-    if one is None or other is None or first.dataset != second.dataset:
-        return None
-    if one.top1.count != other.top1.count or not (one.hits and other.hits):
-        return None
-    count = one.top1.count
-    return mcnemar(unpack_hits(one.hits, count), unpack_hits(other.hits, count))
-
-
 def told_apart(first: ModelResult, second: ModelResult) -> bool:
-    """Whether their accuracies really differ."""
-    test = paired_test(first, second)
+    """Whether their accuracies differ significantly."""
+    test = first.against(second)
     if test is None:  # rows that do not tell image by image: the intervals have to do
         one, other = first.accuracy, second.accuracy
         return bool(one and other and (one.top1.low > other.top1.high
@@ -148,6 +137,30 @@ def ship(pick: Pick) -> str:
     return f"none (nearest: `{pick.model.model}`)"
 
 
+LEAST: Final = f"at least {percent(FLOORS[-1][0], 0)} %"
+"""What a model must reach to be recommended."""
+
+HOW_TO_MAKE: Final = (
+    "More models are measured than `models/` holds. Any is made by `cifar10 train NAME "
+    "&& cifar10 export NAME`, its int8 variant by `cifar10 export NAME --int8`."
+)
+"""Where a model that was measured is to be had: rows are kept of more models than are shipped."""
+
+
+def budgets(results: Sequence[ModelResult]) -> list[Block]:
+    """The table of what to ship for each budget; nothing where nothing can be recommended."""
+    picks = pick_for_budgets(results)
+    if not any(pick.model for pick in picks):
+        return []
+    columns: list[Column[Pick]] = [
+        words("Budget", lambda pick: pick.budget.title),
+        words(f"Ship ({LEAST})", ship),
+        words("Why", why),
+        words("Floor reached", lambda pick: reaches(pick.model)),
+    ]
+    return [Table(columns, picks), HOW_TO_MAKE]
+
+
 def _pick(budget: Budget, rivals: Sequence[ModelResult]) -> Pick:
     priced = [
         (cost, result)
@@ -170,4 +183,4 @@ def _dearness(pair: tuple[float, ModelResult]) -> tuple[float, float, float]:
 
 
 def _accuracy(result: ModelResult) -> float:
-    return result.accuracy.top1.accuracy if result.accuracy else 0.0
+    return result.share_right or 0.0

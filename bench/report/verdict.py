@@ -1,11 +1,11 @@
-"""The first thing a reader wants: which model, and how sure is that."""
+"""The report's first sentences: which model is best, and how certain that is."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from bench.report.columns import FLOORS, failure_reason
+from bench.report.efficiency import FLOORS
 from bench.report.formats import accuracy_with_interval, count, millions, percent, significant
-from bench.report.recommend import paired_test, reaches_a_floor
+from bench.report.recommend import reaches_a_floor
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
 
@@ -24,14 +24,23 @@ def verdict(results: Sequence[ModelResult]) -> list[str]:
         results: as :func:`bench.rows.selection.select` orders them.
     """
     sentences = []
-    right = [result for result in one_of_each(results) if result.accuracy is not None]
+    released = [result for result in results if result.released]
+    right = [result for result in one_of_each(released) if result.accuracy is not None]
     if right:
         sentences += _accuracy_sentences(right)
         sentences += _cost_sentences(right)
+    elif results and not released:
+        sentences.append("**No file of `models/` has been measured on this machine.**")
     else:
         sentences.append("**No model has a measured accuracy here**, so none can be recommended.")
     for result in results:
         sentences += _warnings(result)
+    others = list(dict.fromkeys(result.model for result in results if not result.released))
+    if others:
+        sentences.append(
+            f"{len(others)} models below are not the files in `models/` (an earlier export, or not "
+            "released): they are marked in the table and come after those that are."
+        )
     if len({result.dataset for result in right}) > 1:
         sentences.append(
             "**The accuracies are of different images** (see the column *Test images*): compare "
@@ -54,7 +63,7 @@ def _accuracy_sentences(right: Sequence[ModelResult]) -> list[str]:
             f"`{other.model}` (p = {significant(test.p_value, 2)})"
             for other in right
             if other.model != best.model
-            and (test := paired_test(best, other)) is not None
+            and (test := best.against(other)) is not None
             and not test.is_real
         }
     )
@@ -106,7 +115,7 @@ def _cost_sentences(right: Sequence[ModelResult]) -> list[str]:
 
 
 def _warnings(result: ModelResult) -> list[str]:
-    found = [f"**`{result.model}` {failure_reason(failure)}**" for failure in result.failures]
+    found = [f"**`{result.model}` {failure.reason}**" for failure in result.failures]
     accuracy = result.accuracy
     if (
         accuracy is not None

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import re
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
@@ -19,6 +18,7 @@ from typing import Final
 from pydantic.dataclasses import dataclass
 
 from bench.rows.row import STRICT
+from cifar10.machine import cpu_name, rounded_memory_gib, usable_cores
 
 PACKAGES: Final = (
     "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "bentoml", "locust", "psutil",
@@ -34,7 +34,7 @@ class Machine:
     cpu: str
     physical_cores: int
     logical_cores: int
-    """Cores this process may use."""
+    """Whole cores that this process may use, by affinity and control-group quota."""
     memory_bytes: int
     operating_system: str
     kernel: str
@@ -50,7 +50,7 @@ class Machine:
     @property
     def memory_gib(self) -> int:
         """Memory, rounded: the exact number of bytes changes from boot to boot."""
-        return round(self.memory_bytes / 2**30)
+        return rounded_memory_gib(self.memory_bytes)
 
     @property
     def identity(self) -> str:
@@ -75,7 +75,7 @@ def read_machine() -> Machine:
     """Look at the machine this runs on. What cannot be read is None or ``"unknown"``."""
     gpus, driver = _nvidia_gpus()
     return Machine(
-        cpu=_cpu_model(),
+        cpu=cpu_name(),
         physical_cores=_physical_cores(),
         logical_cores=usable_cores(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -102,11 +102,6 @@ def _short_hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _cpu_model() -> str:
-    named = re.search(r"^model name\s*:\s*(.+?)\s*$", _cpuinfo(), re.MULTILINE)
-    return named[1] if named else platform.processor() or platform.machine() or "unknown"
-
-
 def _physical_cores() -> int:
     """Number of cores, hyper-threads counted once; 0 where the system does not tell."""
     processors = [
@@ -114,13 +109,6 @@ def _physical_cores() -> int:
         for one in _cpuinfo().split("\n\n")
     ]
     return len({one for one in processors if one})
-
-
-def usable_cores() -> int:
-    """Logical cores that this process may run on."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _operating_system() -> str:

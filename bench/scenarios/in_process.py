@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.arrivals import arrivals_s
-from bench.load.sent import Sent
+from bench.load.sent import OK, Sent
 from bench.measure.latency import Clock, Executor
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.speed import SCENARIOS, Scenario, ScenarioMeasurement
@@ -100,7 +100,7 @@ class InProcess:
             ended.append(clock())
         sent_s = (np.array(begun) - start) / 1e9
         done_s = (np.array(ended) - start) / 1e9
-        return Sent(sent_s, sent_s, done_s, np.ones(len(begun), np.bool_))
+        return Sent(sent_s, sent_s, done_s, np.full(len(begun), OK, np.int16))
 
     def _offer(self, rate_per_s: float, seconds: float, seed: int) -> tuple[Sent, None]:
         """Queries of one image at a rate: an open loop."""
@@ -114,7 +114,7 @@ class InProcess:
             sent_s[number] = (clock() - start) / 1e9
             self._executor.predict(image)
             done_s[number] = (clock() - start) / 1e9
-        return Sent(due_s, sent_s, done_s, np.ones(due_s.size, np.bool_)), None
+        return Sent(due_s, sent_s, done_s, np.full(due_s.size, OK, np.int16)), None
 
     def _wait_until(self, moment_ns: int) -> None:
         while (ahead := (moment_ns - self._clock()) / 1e9) > 0:

@@ -12,8 +12,8 @@ Source: MLPerf Inference Rules, "Scenarios" (github.com/mlcommons/inference_poli
 and every row states its seconds and queries. The bound of 15 ms is theirs for ResNet-50. MLPerf has
 no HTTP: over HTTP MultiStream is 8 requests at the same time, Offline a closed loop of many users.
 
-Here: the rules, and what a run becomes. Who runs it: :mod:`bench.scenarios.in_process` and
-:mod:`bench.scenarios.over_http`.
+This module has the rules and makes rows of runs; :mod:`bench.scenarios.in_process` and
+:mod:`bench.scenarios.over_http` run them.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from bench.statistics.stability import WINDOWS
 
 IMAGES_PER_MULTI_STREAM_QUERY: Final = 8
 KEPT_TIMES: Final = 20_000
-"""Of one run at most; a run with more keeps the last ones, and its counts say so."""
+"""Most times that a row keeps; a run with more keeps the last ones, and its counts say so."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class ScenarioPlan:
     """How long each scenario runs."""
 
     seconds: float = 5.0
-    """Measured, of SingleStream, MultiStream and Offline."""
+    """Measured time of SingleStream, MultiStream and Offline."""
     warm_up_seconds: float = 1.0
-    """Before each run, thrown away."""
+    """Time before each run, thrown away."""
     try_seconds: float = 3.0
-    """Measured, of each rate that Server tries."""
+    """Measured time of each rate that Server tries."""
     try_warm_up_seconds: float = 0.5
     bound_ms: float = 15.0
-    """On Server's p99."""
+    """Bound on Server's p99."""
     offline_batch_size: int = 32
-    """In process."""
+    """Images in a batch, in process."""
     offline_users: int = 16
-    """Over HTTP."""
+    """Concurrent users, over HTTP."""
     seed: int = 0
     search: SearchPlan = DEFAULT_SEARCH
 
@@ -67,7 +67,7 @@ QUICK_SCENARIO_PLAN: Final = ScenarioPlan(
 
 @dataclass(frozen=True)
 class Setting:
-    """What the rows of one session share."""
+    """Fields that all rows of one session share."""
 
     via: Via
     device: str
@@ -75,9 +75,9 @@ class Setting:
 
 
 def assess_try(sent: Sent, rate_per_s: float, plan: ScenarioPlan) -> RateTry:
-    """Whether a rate held: everything answered, and the p99 within the bound.
+    """Judge a rate: it held where everything was answered with a p99 within the bound.
 
-    ``sent`` is without its warm-up.
+    ``sent`` is without the warm-up.
     """
     p99_ms = sent.percentile_ms(99)
     held = sent.failed == 0 and p99_ms is not None and p99_ms <= plan.bound_ms
@@ -97,9 +97,12 @@ def describe(
     cpu_share: float | None = None,
     span_s: tuple[float, float] | None = None,
 ) -> ScenarioMeasurement:
-    """The row of a run; ``sent`` is without its warm-up.
+    """Make the row of a run.
 
-    ``span_s`` is when it was measured, where that is not from the first query to the last answer.
+    Args:
+        sent: the queries without the warm-up.
+        span_s: start and end of the measured time, where these are not the first query and the last
+            answer.
     """
     loop: Loop = "open" if scenario == "server" else "closed"
     start = float(sent.due_s.min()) if sent.due_s.size else 0.0

@@ -33,8 +33,8 @@ _CONNECTIONS: Final = 2
 """One request is on its way while the other is answered."""
 _WARM_UP_RUNS: Final = 2
 _PATIENCE_SECONDS: Final = 600.0
-"""For one request: 256 images are a minute's work for the largest models. What is measured is how
-much is answered, and not when the service's deadline would have ended it."""
+"""Timeout of one request, and the service's deadline: 256 images take the largest models a minute,
+and throughput is measured, not the deadline."""
 _SETTINGS: Final = {
     "CIFAR10_WORKERS": "1",
     "CIFAR10_DEADLINE_SECONDS": f"{_PATIENCE_SECONDS:g}",
@@ -51,7 +51,7 @@ class BulkPlan:
     images: int = 256
     rounds: int = 5
     seconds: float = 3.0
-    """Of each way in each round."""
+    """Duration of each way in each round."""
 
 
 QUICK_BULK_PLAN: Final = BulkPlan(rounds=2, seconds=0.5)

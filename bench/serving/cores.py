@@ -1,36 +1,36 @@
-"""Which CPU is the server's and which the load generator's, so that neither takes time from the
-other."""
+"""Separate CPUs for server and load generator, so that neither takes time from the other."""
 
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar10.errors import BenchError
+from cifar10.machine import usable_cpus
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Which logical CPU is whose."""
+    """Logical CPUs of server and load generator."""
 
     server: int
     generator: int
 
 
 def usable() -> tuple[int, ...]:
-    """The logical CPUs that this process may use, ascending; none where a system does not pin."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    if affinity is None or shutil.which("taskset") is None:
+    """Logical CPUs that this process may use, ascending; none where processes cannot be pinned."""
+    if sys.platform != "linux" or shutil.which("taskset") is None:
         return ()
-    return tuple(sorted(affinity(0)))
+    return usable_cpus()
 
 
 def choose_cores() -> Cores:
-    """The first and the last that this process may use.
+    """The first and the last CPU that this process may use.
 
     Raises:
-        BenchError: fewer than two, or a system that does not pin.
+        BenchError: there are fewer than two, or processes cannot be pinned here.
     """
     available = usable()
     if len(available) < 2:
@@ -43,13 +43,13 @@ def choose_cores() -> Cores:
 
 
 def on_cores(cores: Sequence[int]) -> tuple[str, ...]:
-    """What a command is to begin with so that it and its children have only those."""
+    """Beginning of a command that keeps it and its children on these CPUs."""
     return ("taskset", "--cpu-list", ",".join(map(str, cores)))
 
 
 @contextlib.contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """This process on one core."""
+    """Keep this process on one core meanwhile."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

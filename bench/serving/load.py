@@ -1,4 +1,4 @@
-"""The service under load, over HTTP: what a client waits, and what a request costs the server.
+"""The service under load over HTTP: response times, and CPU time of the server a request.
 
 A closed loop: ``users`` clients, each sending its next request when it has the last answer. The
 rate is therefore what the server sustains, and the response times are those at saturation; a slow
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load.bodies import encode_png
-from bench.load.locust import LoadPlan, RawLoad, run_locust
-from bench.load.loops import OK
+from bench.load.drive import Driven
+from bench.load.locust import LoadPlan, run_locust
+from bench.load.sent import NO_ANSWER, OK
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.service import RESPONSE_TIME_STEP_US, LoadMeasurement
 from bench.serving.process import Server, is_ready
@@ -31,7 +32,7 @@ _SHOWN_BODY: Final = 300
 
 @dataclass(frozen=True)
 class Served:
-    """What one answer of the server says of itself."""
+    """Model, digest and device that an answer of the server names."""
 
     model: str
     digest: str
@@ -39,7 +40,7 @@ class Served:
 
 
 def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) -> Served:
-    """Post one image and read who answered: the proof of what a load run measures.
+    """Post one image and read which model answers: proof of what a load run measures.
 
     Raises:
         BenchError: no answer, or not the one that the contract promises.
@@ -83,7 +84,7 @@ def measure_load(
     server: Server | None = None,
     progress: Progress = silent,
 ) -> tuple[LoadMeasurement, bool]:
-    """Drive the server and gather what happened.
+    """Put the server under load.
 
     Args:
         url: of the server.
@@ -91,7 +92,7 @@ def measure_load(
         plan: users and seconds.
         model: which one to ask for; None for the server's default.
         device: where the server says that model runs.
-        server: the process, when it was started here: its CPU time is then known.
+        server: its process, where it was started here: its CPU time is then known.
         progress: told how many seconds have passed.
 
     Returns:
@@ -103,7 +104,7 @@ def measure_load(
     """
     check: Callable[[], None] = server.check_alive if server is not None else lambda: None
     cpu_before = server.cpu_seconds() if server is not None else 0.0
-    raw = run_locust(
+    driven, interrupted = run_locust(
         url,
         images[:IMAGE_COUNT],
         plan,
@@ -117,51 +118,50 @@ def measure_load(
         raise BenchError(message)
     cpu_seconds = server.cpu_seconds() - cpu_before if server is not None else None
     try:
-        found = summarise(raw, plan, device=device, server_cpu_seconds=cpu_seconds)
+        found = summarise(driven, plan, device=device, server_cpu_seconds=cpu_seconds)
     except BenchError:
-        if raw.interrupted:  # during the warm-up: there is nothing to keep, and nothing failed
+        if interrupted:  # during the warm-up: nothing was measured, and nothing failed
             raise KeyboardInterrupt from None
         raise
-    return found, raw.interrupted
+    return found, interrupted
 
 
 def summarise(
-    raw: RawLoad, plan: LoadPlan, *, device: str, server_cpu_seconds: float | None
+    driven: Driven, plan: LoadPlan, *, device: str, server_cpu_seconds: float | None
 ) -> LoadMeasurement:
-    """Drop the warm-up; count what is left, exactly.
+    """The row of a load run, without its warm-up.
 
     Raises:
         BenchError: no request succeeded after the warm-up.
     """
-    if raw.start_s.size == 0:
+    whole, warm_up_s = driven.sent, plan.warm_up_seconds
+    if not whole.queries:
         message = "the load generator sent no request"
         raise BenchError(message)
-    warm_until = float(raw.start_s.min()) + plan.warm_up_seconds
-    measured = raw.start_s >= warm_until
-    good = measured & (raw.status == OK)
-    statuses = Counter(str(status) if status else "no answer" for status in raw.status[measured])
-    if not good.any():
+    sent = whole.after(warm_up_s)
+    statuses = Counter(str(status) if status else "no answer" for status in sent.status)
+    if not sent.answered:
         message = f"no request succeeded after the warm-up: {dict(statuses)}"
         raise BenchError(message)
-    ended = raw.start_s + raw.response_ms / 1e3
-    seconds = float(ended[measured].max()) - warm_until
-    steps = np.rint(raw.response_ms[good] * 1e3 / RESPONSE_TIME_STEP_US).astype(np.int64)
+    seconds = float(sent.done_s.max()) - warm_up_s
+    steps = np.rint(sent.times_ms * 1e3 / RESPONSE_TIME_STEP_US).astype(np.int64)
     values, counts = np.unique(steps, return_counts=True)
-    per_second = np.bincount(np.floor(ended[good] - warm_until).astype(np.int64))
+    ended = sent.done_s[sent.succeeded] - warm_up_s
+    per_second = np.bincount(np.floor(ended).astype(np.int64))
     return LoadMeasurement(
         device=device,
         users=plan.users,
         seconds=round(seconds, 3),
         warm_up_seconds=plan.warm_up_seconds,
-        warm_up_requests=int((~measured).sum()),
+        warm_up_requests=whole.queries - sent.queries,
         status_counts=dict(sorted(statuses.items())),
         response_time_counts=tuple(
             (int(value), int(count)) for value, count in zip(values, counts, strict=True)
         ),
         requests_per_second=tuple(int(count) for count in per_second[: int(seconds)]),
-        generator_cpu_share=round(raw.cpu_s / raw.wall_s, 4) if raw.wall_s else 0.0,
+        generator_cpu_share=round(driven.cpu_share, 4),
         server_cpu_seconds=None if server_cpu_seconds is None else round(server_cpu_seconds, 2),
-        server_requests=int((raw.status != 0).sum()),
+        server_requests=int((whole.status != NO_ANSWER).sum()),
         rate_per_s=plan.rate_per_s,
         shape=None if plan.rate_per_s is None else plan.shape,
     )

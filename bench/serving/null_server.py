@@ -1,8 +1,8 @@
-"""A server that does nothing, to find out what a generator itself can do.
+"""A server that does nothing, to find out how much a load generator can send.
 
     python -m bench.serving.null_server PORT
 
-It reads a request, and answers a constant JSON of the size that ``/classify`` has.
+It reads a request and answers a constant JSON of the size of an answer of ``/classify``.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ ANSWER: Final = (
 ) + _BODY
 
 
-class Trivial(asyncio.Protocol):
-    """Counts bodies off by their Content-Length."""
+class NullServer(asyncio.Protocol):
+    """Answers every request; finds its end by its Content-Length."""
 
     def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Keep the connection."""
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Answer every whole request."""
+        """Answer every complete request."""
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             head = self._received[:end].lower()
@@ -39,15 +39,15 @@ class Trivial(asyncio.Protocol):
 
 
 async def serve(port: int) -> None:
-    """Answer for ever."""
+    """Serve until the process is ended."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Trivial, "127.0.0.1", port)
+    server = await loop.create_server(NullServer, "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 
 
 def main() -> None:
-    """On uvloop where there is one: the server must not be the limit."""
+    """Serve on uvloop where it is installed: the server must not be the limit."""
     try:
         import uvloop
     except ImportError:

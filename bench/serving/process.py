@@ -1,7 +1,8 @@
-"""The service as a process of its own: started, waited for, weighed and stopped.
+"""The service as a process of its own: start it, wait until it is ready, read its CPU time and
+memory, stop it.
 
-It is told where the models are by ``CIFAR10_MODELS`` and gets a BentoML home of its own, because a
-second server in the same home deletes the first one's metrics.
+It finds the models through ``CIFAR10_MODELS`` and has a BentoML home of its own, because a second
+server in the same home deletes the metrics of the first.
 """
 
 import contextlib
@@ -32,25 +33,24 @@ SERVE: Final = (sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1",
 
 
 class Server:
-    """A service started for one measurement; a context manager that stops it.
+    """A service for one measurement; a context manager that starts and stops it.
 
     Args:
         models: the model store.
         load: the only models to load; empty for all.
         device: ``auto``, ``cpu`` or ``cuda``.
-        command: what starts it; ``{port}`` stands for the port, ``{port_2}`` and ``{port_3}`` for
-            two more.
-        settings: environment variables besides, in which the same stand for the same. Without
-            ``CIFAR10_WORKERS`` among them, there is one worker, whatever the machine has: rows of
-            two machines are about one worker each.
-        folder: where it runs.
-        ready: whether the service at this URL is ready.
+        command: starts it; ``{port}`` stands for the port, ``{port_2}`` and ``{port_3}`` for two
+            more.
+        settings: more environment variables, with the same placeholders. ``CIFAR10_WORKERS`` is 1
+            unless it is among them, so that rows of all machines are about one worker.
+        folder: its working folder.
+        ready: whether the service at a URL is ready.
         start_timeout_seconds: how long it may take to be ready.
         output: descriptor that gets what it prints; None: a file of this class, whose last lines
             are in the error when the service does not start.
 
     Raises:
-        BenchError: on entering, when it does not become ready; with its own last words.
+        BenchError: on entering, when it does not become ready; with its last lines of output.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Server:
         self._folder = folder
         self._ready = ready or is_ready
         self.ready_seconds = 0.0
-        """From its start until it was ready; known once entered."""
+        """Time from its start until it was ready; known once entered."""
         if load:
             self._settings |= {"CIFAR10_LOAD": ",".join(load), "CIFAR10_DEFAULT_MODEL": load[0]}
         self._settings |= {name: with_ports(value) for name, value in (settings or {}).items()}
@@ -128,7 +128,7 @@ class Server:
         """Do nothing while the process runs.
 
         Raises:
-            BenchError: it has ended; with its exit code and last words.
+            BenchError: it has ended; with its exit code and last lines of output.
         """
         code = self._process.poll()
         if code is not None:
@@ -136,7 +136,7 @@ class Server:
             raise BenchError(message)
 
     def cpu_seconds(self) -> float:
-        """User and system time used so far by the server and its live children."""
+        """User and system time that the server and its live children have used so far."""
         total = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -179,7 +179,7 @@ class Server:
             time.sleep(_POLL_SECONDS)
 
     def _stop(self) -> None:
-        """Politely, then the whole group: no worker outlives its parent."""
+        """Ask it to end, then kill the whole process group: no worker outlives its parent."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -12,8 +12,7 @@ from bench.load.locust import LoadPlan
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.in_process import Open
 from bench.measure.progress import Progress, labelled
-from bench.measure.survey import RunOutcome, Subject, Survey
-from bench.measure.survey import reference_to as reference_to
+from bench.measure.survey import RunOutcome, Subject, Survey, reference_to
 from bench.rows.files import Recorder
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server
@@ -25,15 +24,15 @@ from cifar10.store import ModelStore
 
 @dataclass(frozen=True)
 class Target:
-    """Which server is measured."""
+    """The server to measure."""
 
     models: Path
     """The model store of the servers started here."""
     url: str | None = None
-    """Of a running service; None: start one for each model."""
+    """URL of a running service; None: start one for each model."""
     device: str = "auto"
     command: Sequence[str] = SERVE
-    """What starts one."""
+    """Command that starts one."""
 
     @contextlib.contextmanager
     def serving(self, model: str | None) -> Iterator[tuple[str, Server | None]]:
@@ -52,9 +51,9 @@ class Endpoint:
 
     url: str
     process: Server | None
-    """None: it was not started here."""
+    """Its process; None where it was not started here."""
     model: str | None
-    """What requests ask for; None: the server's default."""
+    """The model that requests name; None: the server's default."""
     served: Served
 
     def check(self) -> None:

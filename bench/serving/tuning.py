@@ -1,4 +1,4 @@
-"""Which number of workers, threads and images in a batch serves best (``bench settings``).
+"""Rates with other numbers of workers, threads and images in a batch (``bench settings``).
 
 Each choice is a server of its own, started anew in every round. On one core, the load generator has
 another. On all cores it shares them, as there is no other.
@@ -49,7 +49,7 @@ class Choice:
 
     @property
     def environment(self) -> dict[str, str]:
-        """As environment variables of the service."""
+        """The service's environment variables."""
         return {
             "CIFAR10_WORKERS": str(self.workers),
             "CIFAR10_THREADS": str(self.threads),
@@ -83,7 +83,7 @@ class _Rounds:
 
 
 def choices(device: str) -> list[Choice]:
-    """What is tried here: on one core (unless on a GPU), and on all that this process may use.
+    """The choices to try: on one core (unless on a GPU), and on all that this process may use.
 
     Raises:
         BenchError: fewer than two CPUs, or a system that cannot pin.
@@ -205,7 +205,7 @@ def _measure(
         within.require_answers(f"{plan.connections} clients")
         alone = driver.closed(1, plan.one_client_seconds).sent
         alone.require_answers("one client")
-        rounds.requests_per_second.append(round(sent.rate_per_s(plan.seconds), 1))
+        rounds.requests_per_second.append(round(sent.request_rate(plan.seconds), 1))
         rounds.p50_ms.append(within.percentile_ms(50) or 0.0)
         rounds.p99_ms.append(within.percentile_ms(99) or 0.0)
         rounds.one_client_p50_ms.append(alone.percentile_ms(50) or 0.0)

@@ -1,15 +1,14 @@
-"""The end-to-end check: every test image through the running server, against this process.
+"""End-to-end check: every test image through the running server, compared with this process.
 
-If the server decoded, labelled or predicted in any other way than the code that measured the
-accuracy, that accuracy would not be the server's. Images travel as PNG, so no pixel changes on
-the way.
+The accuracy measured in process is the server's only if the server decodes, labels and predicts in
+the same way. Images are sent as PNG, which keeps every pixel.
 """
 
 import contextlib
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ _SHOWN_DIFFERENCES: Final = 20
 def classes_from_server(
     url: str, images: NDArray[np.uint8], *, model: str | None, progress: Progress = silent
 ) -> NDArray[np.int64]:
-    """Ask the server for the class of every image, over a handful of connections.
+    """Ask the server for the class of every image, over :data:`CONNECTIONS` connections.
 
     Args:
         url: of the server, without a path.
@@ -43,46 +42,41 @@ def classes_from_server(
         int64 (N,): 0–9, or :data:`NO_ANSWER` where the answer was not a 200 with a class.
 
     Raises:
-        BenchError: the server went away.
+        BenchError: the server stopped answering.
     """
     found = np.full(len(images), NO_ANSWER, np.int64)
-    indices = iter(range(len(images)))
-    taking = threading.Lock()
+    route = classify_route(model)
 
-    def ask_until_done() -> None:
-        with _connection(url) as connection:
-            while True:
-                with taking:  # each image is taken once
-                    index = next(indices, None)
-                if index is None:
+    def ask_every(first: int) -> None:
+        """Ask for every eighth image over one connection."""
+        with contextlib.closing(_connection(url)) as connection:
+            for index in range(first, len(images), CONNECTIONS):
+                if stopping.is_set():
                     return
                 if index % 100 == 0:
                     progress("verify", index, len(images))
-                found[index] = _ask(connection, classify_route(model), encode_png(images[index]))
+                found[index] = _ask(connection, route, encode_png(images[index]))
 
-    with ThreadPoolExecutor(CONNECTIONS) as threads:
-        workers = [threads.submit(ask_until_done) for _ in range(CONNECTIONS)]
+    stopping = threading.Event()
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
         try:
-            for worker in workers:
-                worker.result()
+            for _ in pool.map(ask_every, range(CONNECTIONS)):
+                pass
         except (OSError, http.client.HTTPException) as error:
             message = f"the server stopped answering: {type(error).__name__}: {error}"
             raise BenchError(message) from error
         finally:
-            with taking:
-                indices = iter(())  # an error or Ctrl-C ends the other threads too
+            stopping.set()  # an error or Ctrl-C ends the other threads too
     progress("verify", len(images), len(images))
     return found
 
 
-@contextlib.contextmanager
-def _connection(url: str) -> Iterator[http.client.HTTPConnection]:
-    """Kept open between requests; several times cheaper than a full-grown client."""
+def _connection(url: str) -> http.client.HTTPConnection:
+    """A connection to keep open; several times cheaper than a general client."""
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=30)) as connection:
-        yield connection
+    return kind(parts.hostname or "", parts.port, timeout=30)
 
 
 def _ask(connection: http.client.HTTPConnection, route: str, body: bytes) -> int:
@@ -103,7 +97,7 @@ def compare_answers(
     device: str,
     card_accuracy: float | None,
 ) -> VerifyMeasurement:
-    """Count where the two agree, and how many each has right.
+    """Count the images on which both agree, and those that each classifies correctly.
 
     Args:
         from_server: int64 (N,), 0–9 or :data:`NO_ANSWER`.

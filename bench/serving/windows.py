@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from bench.load.bodies import encode_png
 from bench.load.client import HttpClient
 from bench.load.drive import Driver
-from bench.load.locust import LoadPlan, RawLoad
-from bench.load.loops import OK
+from bench.load.locust import LoadPlan
 from bench.rows.kinds.service import LoadMeasurement
 from bench.serving.load import IMAGE_COUNT, classify_route, summarise
 from bench.serving.process import Server
 
 
 class Window:
-    """What is asked in every window.
+    """The requests of every window.
 
     Args:
         images: uint8 (N, 32, 32, 3), RGB: posted as PNG, one a request.
@@ -49,18 +48,8 @@ class Window:
         driven = Driver(client, server.check_alive).closed(
             plan.users, plan.warm_up_seconds + plan.seconds
         )
-        server_seconds = server.cpu_seconds() - before
-        sent = driven.sent
-        wall_s = float(sent.done_s.max()) if sent.queries else 0.0
-        raw = RawLoad(
-            start_s=sent.sent_s,
-            response_ms=(sent.done_s - sent.sent_s) * 1e3,
-            status=np.where(sent.succeeded, OK, 0).astype(np.int16),
-            cpu_s=driven.cpu_share * wall_s,
-            wall_s=wall_s,
-            interrupted=False,
-        )
-        return summarise(raw, plan, device=self._device, server_cpu_seconds=server_seconds)
+        seconds = server.cpu_seconds() - before
+        return summarise(driven, plan, device=self._device, server_cpu_seconds=seconds)
 
 
 def take_turns(

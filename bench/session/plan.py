@@ -1,9 +1,8 @@
-"""How much of ``cifar10 bench all`` each model gets, so that thirty models fit into half an hour.
+"""Each model's part in ``cifar10 bench all``, so that thirty models take half an hour.
 
-Everything takes minutes a model, and most models of a large store need not be known that well: no
-one ships a model that another beats at everything. So every model gets its accuracy and its cost,
-and those worth considering get the rest. :data:`RULE` says it in the report, and each model's part
-is a row.
+Everything takes minutes a model, and nobody ships a model that another beats at everything. So
+every model gets accuracy and cost, and those worth considering get the rest. :data:`RULE` says it
+in the report, and each model's part is a row.
 """
 
 from collections.abc import Sequence
@@ -44,19 +43,18 @@ RULE: Final = (
     f"verification) is for at most {MOST_FULL} models: `{BASELINE}` as the baseline, then those on "
     "a Pareto front of accuracy against latency, size or multiply-accumulates, those on most "
     "fronts first, the more accurate of equals first; and for those named with `--full`. Where "
-    f"there are no more than {MOST_FULL} candidates, all get everything. Whether the load "
-    "generators agree is a question about the instruments, and is asked of one model. A batch size "
-    "whose one call takes longer than {slowest_ms:.0f} ms is not measured."
+    f"there are no more than {MOST_FULL} candidates, all get everything. A batch size whose one "
+    "call takes longer than {slowest_ms:.0f} ms is not measured."
 )
-"""In words, for the report."""
+"""The plan in words, for the report."""
 
 SLOWEST_CALL_NS: Final = 300_000_000
 _LATENCY_SECONDS: Final = 180
-"""For all models that have an accuracy, together; likewise for those that have none."""
+"""Time for all models that have an accuracy together; as much for those that have none."""
 _SHORTEST_BLOCK_NS: Final = 40_000_000
 _SHORT_ROUNDS: Final = 5
 _FEW: Final = 2
-"""Up to so many models in full, each gets the long plans."""
+"""Most models in full that each get the long plans."""
 
 
 def rule() -> str:
@@ -66,26 +64,22 @@ def rule() -> str:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the parts that only few models get take."""
+    """Durations of what only few models get."""
 
     scenarios: ScenarioPlan
     load: LoadPlan
 
 
 def lengths_for(models: int) -> Lengths:
-    """Shorter runs where several models get everything; every row states its own seconds."""
+    """Durations by the number of models in full; every row states its own seconds."""
     if models <= _FEW:
         return Lengths(ScenarioPlan(), LoadPlan())
     return Lengths(ScenarioPlan(seconds=3.0, try_seconds=2.0), LoadPlan(seconds=10))
 
 
 def latency_plan_for(models: int, *, short: bool = False) -> LatencyPlan:
-    """Shorter blocks the more models share the time; fewer rounds for those that have no accuracy.
-
-    Args:
-        models: how many are measured together.
-        short: for models with random weights.
-    """
+    """Latency plan for ``models`` that share the time: the more, the shorter the blocks. With
+    ``short`` fewer rounds, for models with random weights."""
     plan = LatencyPlan(threads=1, call_ns_most=SLOWEST_CALL_NS)
     if short:
         plan = replace(plan, rounds=_SHORT_ROUNDS)
@@ -95,7 +89,7 @@ def latency_plan_for(models: int, *, short: bool = False) -> LatencyPlan:
 
 
 def other_seeds(cards: Sequence[ModelCard]) -> dict[str, str]:
-    """Model → the one of the same recipe and precision, and a lower seed, that stands for it."""
+    """Model → the model that stands for it: the same recipe and precision, the lowest seed."""
     lowest: dict[tuple[str, str], ModelCard] = {}
     for card in sorted(cards, key=lambda card: (card.seed, card.name != card.recipe, card.name)):
         lowest.setdefault((card.recipe, card.precision), card)
@@ -108,11 +102,11 @@ def other_seeds(cards: Sequence[ModelCard]) -> dict[str, str]:
 
 
 def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[str, Role]:
-    """What the cards alone say of each model; ``in process`` for those that may get more.
+    """Each model's part as far as the cards tell; ``in process`` for those that may get more.
 
     Args:
         cards: of all models of the session.
-        named: those to be measured in full, whatever they are.
+        named: models to measure in full.
     """
     others = other_seeds(cards)
     roles: dict[str, Role] = {}
@@ -129,12 +123,12 @@ def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[s
 def decide(
     cards: Sequence[ModelCard], results: Sequence[ModelResult], named: Sequence[str] = ()
 ) -> dict[str, PlanMeasurement]:
-    """Each model's part, once all have their accuracy and latency.
+    """Decide each model's part, once all have their accuracy and latency.
 
     Args:
         cards: of all models of the session.
-        results: what the session knows of them so far.
-        named: those to be measured in full, whatever they are.
+        results: the session's results so far.
+        named: models to measure in full.
     """
     roles = first_roles(cards, named)
     others = other_seeds(cards)
@@ -154,7 +148,7 @@ def _full(
     roles: dict[str, Role],
     named: Sequence[str],
 ) -> dict[str, str]:
-    """Model → why it is measured in every way."""
+    """Model measured in every way → why."""
     full = dict.fromkeys(named, "named with --full")
     candidates = _candidates(results, roles)
     names = list(dict.fromkeys(result.model for result in candidates))
@@ -177,7 +171,7 @@ def _full(
 
 
 def _candidates(results: Sequence[ModelResult], roles: dict[str, Role]) -> list[ModelResult]:
-    """Those that can be on a front: other seeds would only crowd it."""
+    """Results that can be on a front; other seeds of a recipe would only crowd it."""
     return [
         result
         for result in results
@@ -186,7 +180,7 @@ def _candidates(results: Sequence[ModelResult], roles: dict[str, Role]) -> list[
 
 
 def _on_fronts(candidates: Sequence[ModelResult]) -> dict[str, list[TradeOff]]:
-    """Model → the trade-offs on whose front it is."""
+    """Model → the trade-offs on whose Pareto front it is."""
     found: dict[str, list[TradeOff]] = {result.model: [] for result in candidates}
     for trade_off, front in fronts(candidates).items():
         for name in {candidates[position].model for position in front}:

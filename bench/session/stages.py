@@ -1,11 +1,12 @@
 """The stages of ``cifar10 bench all``, in order: what each measures and which rows it leaves.
 
-In process first: no server is running then. What the first stages find decides, by
+In process first: no server is running then. The results of the first stages decide, by
 :mod:`bench.session.plan`, which models the later ones are for.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from bench.load.locust import LoadPlan
 from bench.measure.corruptions import CORRUPTIONS
@@ -15,12 +16,11 @@ from bench.measure.latency import LatencyPlan
 from bench.measure.progress import Progress
 from bench.measure.resources import measure_resources
 from bench.measure.sendings import SENDINGS
-from bench.measure.survey import RunOutcome
+from bench.measure.survey import RunOutcome, merged
 from bench.rows.files import Recorder
-from bench.rows.kinds.accuracy import RobustnessMeasurement, SendingMeasurement
 from bench.rows.kinds.service import LoadMeasurement
 from bench.rows.kinds.session import PlanMeasurement
-from bench.rows.kinds.speed import SCENARIOS, LatencyMeasurement, ScenarioMeasurement
+from bench.rows.kinds.speed import SCENARIOS, LatencyMeasurement
 from bench.rows.row import Row
 from bench.rows.selection import select
 from bench.scenarios.run import scenarios_in_process, scenarios_over_http
@@ -31,19 +31,20 @@ from cifar10.card import ModelCard
 from cifar10.dataset import Dataset
 from cifar10.store import ModelStore
 
-_LATE_START_SECONDS = 2.0
+_LATE_START_SECONDS: Final = 2.0
 """Locust's own start is part of its time; a load run that lacks more than this was cut short."""
-_QUICK_ROBUSTNESS_IMAGES = 100
-_GROUP_BYTES = 300_000_000
-"""Models without an accuracy are timed in groups whose files are not larger than this together, so
-that dozens of large ones need not be in memory at once."""
+_QUICK_ROBUSTNESS_IMAGES: Final = 100
+_GROUP_BYTES: Final = 300_000_000
+"""Models without an accuracy are timed in groups of files of this size together, so that dozens of
+large ones need not be in memory at once."""
 
+IsIt = Callable[[Row], bool]
 IsDone = Callable[[Sequence[Row]], bool]
 
 
 @dataclass(frozen=True)
 class Everything:
-    """What all stages share."""
+    """Settings of a session and what all its stages share."""
 
     target: Target
     dataset: Dataset
@@ -52,65 +53,114 @@ class Everything:
     progress: Progress
     quick: bool
     rows: Callable[[], Sequence[Row]]
-    """Those of this session so far."""
+    """Reads the rows of this session so far."""
     named: Sequence[str]
-    """Models to be measured in full, whatever they are."""
+    """Models to measure in full, whatever the plan says."""
     quick_latency: LatencyPlan | None
-    """Instead of the plan that the number of models gives."""
+    """Replaces the plan that depends on the number of models."""
     lengths: Callable[[int], Lengths]
-    """How long the runs over few models take, by their number."""
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Which models a stage is for."""
-
-    session: Everything
-    cards: dict[str, ModelCard]
-
-    def first(self, role: Role) -> list[str]:
-        """As far as the cards tell."""
-        roles = first_roles(list(self.cards.values()), self.session.named)
-        return [name for name, found in roles.items() if found == role]
-
-    def in_process(self) -> list[str]:
-        """All that have an accuracy of their own."""
-        return self.first("in process")
-
-    def full(self) -> list[str]:
-        """As the session's rows have it."""
-        return [name for name in self.cards if self._role(name) == "full"]
-
-    def _role(self, name: str) -> str | None:
-        found = [
-            row.measurement.role
-            for row in self.session.rows()
-            if row.model == name and isinstance(row.measurement, PlanMeasurement)
-        ]
-        return found[-1] if found else None
-
-    def record(self) -> RunOutcome:
-        """Decide what each model gets."""
-        cards = list(self.cards.values())
-        found = decide(cards, select(self.session.rows()), self.session.named)
-        for name, part in found.items():
-            self.session.recorder.add(name, self.cards[name].sha256, None, part)
-        return RunOutcome(list(found))
+    """Durations of the runs over few models, by their number."""
 
 
 def stages_of(session: Everything, cards: Sequence[ModelCard]) -> list[Stage]:
     """The stages for the models that have these cards."""
-    parts = _Parts(session, {card.name: card for card in cards})
-    return [*_on_each(session, parts), *_on_few(session, parts)]
+    return _Stages(session, cards).all()
 
 
-def _on_each(session: Everything, parts: _Parts) -> list[Stage]:
-    """What every model gets, and what decides which get more."""
-    store = ModelStore(session.target.models)
+class _Stages:
+    def __init__(self, session: Everything, cards: Sequence[ModelCard]) -> None:
+        self._session = session
+        self._cards = {card.name: card for card in cards}
+        self._first = first_roles(cards, session.named)
+        self._store = ModelStore(session.target.models)
 
-    def run(names: Sequence[str], plan: LatencyPlan | None) -> RunOutcome:
+    def all(self) -> list[Stage]:
+        in_process, cost_only = self._plan_for("in process"), self._plan_for("cost only")
+        return [
+            # What every model gets, and the decision which models get more.
+            Stage(
+                "accuracy and speed",
+                _are_whole_latencies(in_process),
+                lambda names: self._in_process(names, in_process),
+                lambda: self._with_role("in process"),
+            ),
+            Stage(
+                "other seeds",
+                _one_of_each(_row("cost"), _row("accuracy")),
+                lambda names: self._in_process(names, None),
+                lambda: self._with_role("other seed"),
+            ),
+            Stage(
+                "cost only",
+                _are_whole_latencies(cost_only),
+                self._cost_only,
+                lambda: self._with_role("cost only"),
+            ),
+            Stage("who gets more", _one_of_each(_row("plan")), lambda _: self._record_plan()),
+            Stage(
+                "resources",
+                _one_of_each(_row("resources")),
+                self._resources,
+                lambda: self._with_role("in process"),
+            ),
+            # What only those worth considering get.
+            Stage(
+                "scenarios in process",
+                _are_scenarios("in process"),
+                self._scenarios_in_process,
+                self._full,
+            ),
+            Stage(
+                "robustness",
+                _one_of_each(*(_row("robustness", corruption=one.name) for one in CORRUPTIONS)),
+                lambda names: self._damage(measure_robustness, names),
+                self._full_and_trained,
+            ),
+            Stage(
+                "images as users send them",
+                _one_of_each(*(_row("sending", way=one.name) for one in SENDINGS)),
+                lambda names: self._damage(measure_sendings, names),
+                self._full_and_trained,
+            ),
+            Stage(
+                "scenarios over http", _are_scenarios("http"), self._scenarios_over_http, self._full
+            ),
+            Stage(
+                "load",
+                lambda rows: any(_is_whole_load(row, self._lengths().load) for row in rows),
+                self._load,
+                self._full,
+            ),
+            Stage("verify", _one_of_each(_row("verify")), self._verify, self._full),
+        ]
+
+    def _with_role(self, role: Role) -> list[str]:
+        """Models with this part, as far as the cards tell."""
+        return [name for name, found in self._first.items() if found == role]
+
+    def _full(self) -> list[str]:
+        """Models measured in every way, as the session's rows say."""
+        roles = {
+            row.model: row.measurement.role
+            for row in self._session.rows()
+            if isinstance(row.measurement, PlanMeasurement)
+        }
+        return [name for name in self._cards if roles.get(name) == "full"]
+
+    def _full_and_trained(self) -> list[str]:
+        return [name for name in self._full() if self._first[name] != "cost only"]
+
+    def _lengths(self) -> Lengths:
+        return self._session.lengths(len(self._full()))
+
+    def _plan_for(self, role: Role) -> LatencyPlan:
+        models = len(self._with_role(role))
+        return self._session.quick_latency or latency_plan_for(models, short=role == "cost only")
+
+    def _in_process(self, names: Sequence[str], plan: LatencyPlan | None) -> RunOutcome:
+        session = self._session
         return measure_models(
-            store,
+            self._store,
             names,
             session.dataset,
             session.recorder,
@@ -120,122 +170,64 @@ def _on_each(session: Everything, parts: _Parts) -> list[Stage]:
             progress=session.progress,
         )
 
-    def plan_for(role: Role) -> LatencyPlan:
-        short = role == "cost only"
-        return session.quick_latency or latency_plan_for(len(parts.first(role)), short=short)
-
-    def cost_only(names: Sequence[str]) -> RunOutcome:
-        whole = RunOutcome()
-        for group in groups_of(names, {name: parts.cards[name].size_bytes for name in names}):
-            found = run(group, plan_for("cost only"))
-            whole.measured += found.measured
-            whole.failed |= found.failed
-            whole.interrupted = found.interrupted
-            if found.interrupted:
+    def _cost_only(self, names: Sequence[str]) -> RunOutcome:
+        outcomes: list[RunOutcome] = []
+        for group in groups_of(names, {name: self._cards[name].size_bytes for name in names}):
+            outcomes.append(self._in_process(group, self._plan_for("cost only")))
+            if outcomes[-1].interrupted:
                 break
-        return whole
+        return merged(outcomes)
 
-    return [
-        Stage(
-            "accuracy and speed",
-            _are_whole_latencies(plan_for("in process")),
-            lambda names: run(names, plan_for("in process")),
-            parts.in_process,
-        ),
-        Stage(
-            "other seeds",
-            _one_of_each(_is("cost"), _is("accuracy")),
-            lambda names: run(names, None),
-            lambda: parts.first("other seed"),
-        ),
-        Stage(
-            "cost only",
-            _are_whole_latencies(plan_for("cost only")),
-            cost_only,
-            lambda: parts.first("cost only"),
-        ),
-        Stage("who gets more", _one_of_each(_is("plan")), lambda _: parts.record()),
-        Stage(
-            "resources",
-            _one_of_each(_is("resources")),
-            lambda names: measure_resources(
-                store,
-                names,
-                session.recorder,
-                open_model=session.open_model,
-                device=session.target.device,
-                progress=session.progress,
-            ),
-            parts.in_process,
-        ),
-    ]
+    def _record_plan(self) -> RunOutcome:
+        """Decide each model's part and record it."""
+        session = self._session
+        found = decide(list(self._cards.values()), select(session.rows()), session.named)
+        for name, part in found.items():
+            session.recorder.add(name, self._cards[name].sha256, None, part)
+        return RunOutcome(list(found))
 
+    def _resources(self, names: Sequence[str]) -> RunOutcome:
+        session = self._session
+        return measure_resources(
+            self._store,
+            names,
+            session.recorder,
+            open_model=session.open_model,
+            device=session.target.device,
+            progress=session.progress,
+        )
 
-def _on_few(session: Everything, parts: _Parts) -> list[Stage]:
-    """What only those worth considering get."""
-    store = ModelStore(session.target.models)
-    shared = (session.dataset, session.recorder)
-    target, progress = session.target, session.progress
+    def _damage(self, measure: Callable[..., RunOutcome], names: Sequence[str]) -> RunOutcome:
+        session = self._session
+        return measure(
+            self._store,
+            names,
+            session.dataset,
+            session.recorder,
+            open_model=session.open_model,
+            images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
+            progress=session.progress,
+        )
 
-    def lengths() -> Lengths:
-        return session.lengths(len(parts.full()))
+    def _scenarios_in_process(self, names: Sequence[str]) -> RunOutcome:
+        one, plan = self._session, self._lengths().scenarios
+        return scenarios_in_process(
+            self._store, names, one.dataset, one.recorder, one.open_model, plan, one.progress
+        )
 
-    return [
-        Stage(
-            "scenarios in process",
-            _are_scenarios("in process"),
-            lambda names: scenarios_in_process(
-                store, names, *shared, session.open_model, lengths().scenarios, progress
-            ),
-            parts.full,
-        ),
-        Stage(
-            "robustness",
-            _one_of_each(*(_is_robustness(corruption.name) for corruption in CORRUPTIONS)),
-            lambda names: measure_robustness(
-                store,
-                names,
-                *shared,
-                open_model=session.open_model,
-                images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
-                progress=progress,
-            ),
-            lambda: [name for name in parts.full() if name not in parts.first("cost only")],
-        ),
-        Stage(
-            "images as users send them",
-            _one_of_each(*(_is_sending(sending.name) for sending in SENDINGS)),
-            lambda names: measure_sendings(
-                store,
-                names,
-                *shared,
-                open_model=session.open_model,
-                images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
-                progress=progress,
-            ),
-            lambda: [name for name in parts.full() if name not in parts.first("cost only")],
-        ),
-        Stage(
-            "scenarios over http",
-            _are_scenarios("http"),
-            lambda names: scenarios_over_http(
-                target, names, *shared, lengths().scenarios, progress
-            ),
-            parts.full,
-        ),
-        Stage(
-            "load",
-            lambda rows: any(_is_whole_load(row, lengths().load) for row in rows),
-            lambda names: load_models(target, names, *shared, lengths().load, progress),
-            parts.full,
-        ),
-        Stage(
-            "verify",
-            _one_of_each(_is("verify")),
-            lambda names: verify_models(target, names, *shared, session.open_model, progress),
-            parts.full,
-        ),
-    ]
+    def _scenarios_over_http(self, names: Sequence[str]) -> RunOutcome:
+        one, plan = self._session, self._lengths().scenarios
+        return scenarios_over_http(one.target, names, one.dataset, one.recorder, plan, one.progress)
+
+    def _load(self, names: Sequence[str]) -> RunOutcome:
+        one, plan = self._session, self._lengths().load
+        return load_models(one.target, names, one.dataset, one.recorder, plan, one.progress)
+
+    def _verify(self, names: Sequence[str]) -> RunOutcome:
+        one = self._session
+        return verify_models(
+            one.target, names, one.dataset, one.recorder, one.open_model, one.progress
+        )
 
 
 def groups_of(names: Iterable[str], sizes: dict[str, int]) -> list[list[str]]:
@@ -251,33 +243,25 @@ def groups_of(names: Iterable[str], sizes: dict[str, int]) -> list[list[str]]:
     return groups
 
 
-def _one_of_each(*wanted: Callable[[Row], bool]) -> IsDone:
+def _one_of_each(*wanted: IsIt) -> IsDone:
     """Whether there is a row for each of these."""
     return lambda rows: all(any(is_it(row) for row in rows) for is_it in wanted)
 
 
-def _is(kind: str) -> Callable[[Row], bool]:
-    return lambda row: row.kind == kind
+def _row(kind: str, **fields: Any) -> IsIt:
+    """Whether a row is of this kind and its measurement has these values."""
+    return lambda row: (
+        row.kind == kind
+        and all(getattr(row.measurement, name) == value for name, value in fields.items())
+    )
 
 
-def _is_robustness(corruption: str) -> Callable[[Row], bool]:
-    def check(row: Row) -> bool:
-        found = row.measurement
-        return isinstance(found, RobustnessMeasurement) and found.corruption == corruption
-
-    return check
-
-
-def _is_sending(way: str) -> Callable[[Row], bool]:
-    def check(row: Row) -> bool:
-        found = row.measurement
-        return isinstance(found, SendingMeasurement) and found.way == way
-
-    return check
+def _are_scenarios(via: str) -> IsDone:
+    return _one_of_each(*(_row("scenario", scenario=name, via=via) for name in SCENARIOS))
 
 
 def _are_whole_latencies(plan: LatencyPlan) -> IsDone:
-    """Whether there are some, and each has all the plan's rounds: batches that are too slow to be
+    """Whether there are some, each with all the plan's rounds. Batches that are too slow to be
     measured have no row."""
 
     def check(rows: Sequence[Row]) -> bool:
@@ -288,21 +272,5 @@ def _are_whole_latencies(plan: LatencyPlan) -> IsDone:
 
 
 def _is_whole_load(row: Row, plan: LoadPlan) -> bool:
-    found = row.measurement
-    return (
-        isinstance(found, LoadMeasurement) and found.seconds >= plan.seconds - _LATE_START_SECONDS
-    )
-
-
-def _are_scenarios(via: str) -> IsDone:
-    def check(scenario: str) -> Callable[[Row], bool]:
-        def is_it(row: Row) -> bool:
-            found = row.measurement
-            return (
-                isinstance(found, ScenarioMeasurement)
-                and (found.scenario, found.via) == (scenario, via)
-            )  # fmt: skip
-
-        return is_it
-
-    return _one_of_each(*(check(scenario) for scenario in SCENARIOS))
+    found, least = row.measurement, plan.seconds - _LATE_START_SECONDS
+    return isinstance(found, LoadMeasurement) and found.seconds >= least

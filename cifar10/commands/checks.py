@@ -4,7 +4,6 @@ A finding is ``ok``, ``missing`` (something optional is not there) or ``problem`
 """
 
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -18,6 +17,7 @@ from cifar10.commands import discovery
 from cifar10.commands.ports import free_port_after, is_free
 from cifar10.environment import PROJECT_ROOT, data_source, models_dir, weights_dir
 from cifar10.errors import Cifar10Error
+from cifar10.machine import usable_cores
 
 State = Literal["ok", "missing", "problem"]
 
@@ -96,7 +96,7 @@ def packages() -> Iterator[Finding]:
 def processor() -> Iterator[Finding]:
     """The processor's instructions for int8 models."""
     flags, name = _cpu_flags()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     found = [title for flag, title in _INT8_INSTRUCTIONS.items() if flag in flags]
     if not flags:
         yield Finding("CPU", "missing", f"{name}, {cores} cores; its features cannot be read here")

@@ -26,7 +26,7 @@ const COLUMNS = [
   ["Accuracy, % (95 % interval)", (row) => known(row.accuracy)
     ? `${hundred(row.accuracy)} (${hundred(row.accuracy_low)}–${hundred(row.accuracy_high)})` : "–"],
   ["Latency p50 / p99, ms", (row) => `${figure(row.latency_p50_ms)} / ${figure(row.latency_p99_ms)}`],
-  ["HTTP, requests/s", (row) => whole(row.http_requests_per_second)],
+  ["Requests/s, shared cores", (row) => whole(row.http_requests_per_second)],
   ["Size, MB", (row) => figure(row.size_bytes, 1e6)],
   ["MACs, M", (row) => figure(row.macs, 1e6)],
   ["Parameters", (row) => whole(row.parameters_total)],

@@ -125,6 +125,25 @@ function show(answer, roundTrip) {
   say(`${answer.label}, ${percent(answer.confidence)}`, true);
 }
 
+/** What our server says; null: what answered is a page of something between it and here. */
+async function answerIn(response) {
+  const text = await response.text();
+  try {
+    const answer = JSON.parse(text);
+    return response.ok || answer.type ? answer : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The words for an answer that is no JSON, and whether to try again may help. */
+function wordsOfProxy(status) {
+  if (status === 413) {
+    return ["A proxy in front of the server refuses so large a file. Send a smaller copy of it.", "", false];
+  }
+  return [`A proxy in front of the server answered with status ${status}. Try again in a moment.`, "", true];
+}
+
 async function classify() {
   if (!picture) return;
   asked.abort();
@@ -137,10 +156,11 @@ async function classify() {
   try {
     const started = performance.now();
     const response = await fetch(`classify?${query}`, {method: "POST", body: picture, signal: turn.signal});
-    const answer = await response.json();
+    const answer = await answerIn(response);
     const roundTrip = performance.now() - started;
     if (turn !== asked) return;
-    if (response.ok) show(answer, roundTrip);
+    if (!answer) refuse(...wordsOfProxy(response.status));
+    else if (response.ok) show(answer, roundTrip);
     else refuse(PLAIN_WORDS[answer.type.split(":").pop()] ?? `${answer.title}.`, answer.detail,
       response.status >= 500 || response.status === 408);
   } catch {

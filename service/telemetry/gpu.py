@@ -1,4 +1,4 @@
-"""NVIDIA GPUs in the metrics: their memory and how busy they are, asked when somebody asks us.
+"""Metrics of NVIDIA GPUs, memory and utilization, read whenever metrics are asked for.
 
 Read through NVML, the driver's own library, by the package ``nvidia-ml-py``. Where that, the
 driver or the GPU is missing, there are no such metrics.
@@ -25,11 +25,11 @@ class GpuCollector:
         self._nvml = nvml
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """The families without values, so that registering asks no GPU."""
+        """Return the families without values, so that registering asks no GPU."""
         return list(_families())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The families; a GPU that does not answer is left out."""
+        """Yield the families; a GPU that does not answer is left out."""
         used, total, busy = families = _families()
         for number in range(self._count()):
             try:
@@ -37,7 +37,7 @@ class GpuCollector:
                 memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
                 shares = self._nvml.nvmlDeviceGetUtilizationRates(handle)
             except self._nvml.NVMLError as error:
-                logger.warning("GPU %d tells nothing of itself: %s", number, error)
+                logger.warning("GPU %d cannot be read: %s", number, error)
                 continue
             labels = [str(number)]
             used.add_metric(labels, memory.used)
@@ -49,7 +49,7 @@ class GpuCollector:
         try:
             return int(self._nvml.nvmlDeviceGetCount())
         except self._nvml.NVMLError as error:
-            logger.warning("NVML tells of no GPU: %s", error)
+            logger.warning("NVML lists no GPUs: %s", error)
             return 0
 
 
@@ -68,7 +68,7 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily
 
 
 def find_gpus() -> GpuCollector | None:
-    """A collector, or None where there is no GPU to ask."""
+    """Return a collector; None without NVML."""
     try:
         import pynvml  # type: ignore[import-untyped]
     except ImportError:
@@ -81,6 +81,6 @@ def find_gpus() -> GpuCollector | None:
 
 
 def register_gpus(registry: CollectorRegistry, gpus: GpuCollector | None) -> None:
-    """Let ``registry`` tell of ``gpus``, where there are any."""
+    """Add the collector to ``registry``, if there is one."""
     if gpus is not None:
         registry.register(gpus)

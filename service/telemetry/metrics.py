@@ -1,9 +1,10 @@
-"""What Prometheus is told. Every label has a fixed set of values: none comes from a request.
+"""Metrics for Prometheus. Every label has a fixed set of values: none comes from a request.
 
-With several workers each writes its own files into ``PROMETHEUS_MULTIPROC_DIR``, which BentoML sets
-before the worker starts, and whichever is asked adds them up.
+With several workers each writes its own files into ``PROMETHEUS_MULTIPROC_DIR``, this server's
+private folder (:mod:`service.workers.private_folder`); whichever worker is asked adds them up.
 """
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from service.models import LoadedModel
 from service.telemetry.gpu import GpuCollector, find_gpus, register_gpus
+from service.telemetry.logs import on_dropped_lines
+from service.telemetry.metric_files import allocate_metric_files
+from service.telemetry.metric_sums import add_up_dead, whole_files
 
 _SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -27,7 +31,7 @@ _LIVE_GAUGE = re.compile(r"gauge_live\w*_(\d+)\.db")
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """What is told of one model."""
+    """Collectors of one model."""
 
     classified: Counter
     inference_seconds: Histogram
@@ -37,18 +41,19 @@ class ModelMetrics:
 
 
 class Metrics:
-    """The collectors of one worker process.
+    """Collectors of one worker process.
 
-    A labelled collector looks its child up for a few microseconds each time it is asked; those that
-    every request needs are kept here.
+    A labelled collector takes a few microseconds to look a child up; the children that every
+    request needs are kept here.
     """
 
     def __init__(self) -> None:
+        allocate_metric_files()
         registry = CollectorRegistry()
         self._registry = registry
         self._gpus: GpuCollector | None = None
         self._asked_for_gpus = False
-        """Not before a worker is asked for its metrics: NVML is the driver's, and does not fork."""
+        """GPUs are looked for when metrics are first asked for: NVML does not survive a fork."""
         self._answers: dict[tuple[str, int], Counter] = {}
         self._times: dict[str, Histogram] = {}
         self._models: dict[str, ModelMetrics] = {}
@@ -122,6 +127,12 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        log_lines_dropped = Counter(
+            "cifar10_log_lines_dropped",
+            "Log lines dropped because the log was blocked, full or closed.",
+            registry=registry,
+        )
+        on_dropped_lines(log_lines_dropped.inc)
         self.model_info = Gauge(
             "cifar10_model_info",
             "Models that are loaded, and the execution provider that really runs them.",
@@ -146,7 +157,7 @@ class Metrics:
         times.observe(seconds)
 
     def of_model(self, name: str) -> ModelMetrics:
-        """The collectors of a model that is loaded."""
+        """Return the collectors of a loaded model."""
         found = self._models.get(name)
         if found is None:
             found = self._models[name] = ModelMetrics(
@@ -159,35 +170,51 @@ class Metrics:
         return found
 
     def model_loaded(self, model: LoadedModel, is_there: bool = True) -> None:
-        """Tell which model runs where, or no longer does."""
+        """Record which model runs where, or that it no longer does."""
         predictor = model.predictor
         self.model_info.labels(
             model.card.name, model.card.sha256, predictor.device, predictor.provider
         ).set(is_there)
 
     def render(self) -> bytes:
-        """The text exposition format, over all workers."""
+        """Return the metrics of all workers in the text exposition format.
+
+        Raises:
+            FileNotFoundError: the folder that they share has been removed.
+        """
         if not self._asked_for_gpus:
             self._asked_for_gpus = True
             self._gpus = find_gpus()
             register_gpus(self._registry, self._gpus)
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder is None:
             return generate_latest(self._registry)
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder of metrics has been removed", folder)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         register_gpus(registry, self._gpus)  # the same for all workers, so not added up
-        return generate_latest(registry)
+        if os.name != "posix":
+            return generate_latest(registry)
+        with whole_files(Path(folder)):
+            return generate_latest(registry)
 
 
-def forget_dead_workers() -> None:
-    """Remove the live gauges of workers that were killed and could not do it themselves."""
+def forget_dead_workers() -> bool:
+    """Remove the live gauges of workers that were killed before they could do it themselves, and
+    add their counters up.
+
+    Returns:
+        Whether all of it is done; where not, it is worth another try.
+    """
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory is None or os.name != "posix":  # elsewhere, signal 0 is not a question
-        return
-    for path in Path(directory).iterdir():
+        return True
+    for path in Path(directory).glob("gauge_live*"):  # none where the folder is gone
         match = _LIVE_GAUGE.fullmatch(path.name)
         if match and not _alive(int(match[1])):
             mark_process_dead(int(match[1]))  # type: ignore[no-untyped-call]
+    return add_up_dead(Path(directory), _alive)
 
 
 def forget_this_worker() -> None:

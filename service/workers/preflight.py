@@ -1,9 +1,9 @@
-"""What is checked once before any worker starts, so that a server that cannot work does not start.
+"""Checks made once before any worker starts, so that a server that cannot work does not start.
 
-A worker that fails is started anew for ever, ever more rarely. So what can be known beforehand is
-checked before all of that: the settings, the choice of models, every card and digest, and, where
-CUDA is demanded, that it really executes. What only a worker can know (a golden answer that
-differs) keeps that worker alive and unready, with the reason at ``/readyz`` and in the log.
+A worker that fails is restarted for ever, at growing intervals. So everything that can be known
+before is checked before: the settings, the choice of models, every card and digest, and, where CUDA
+is demanded, that it really executes. A fault that only a worker can find (a golden answer that
+differs) leaves that worker running and unready, with the reason at ``/readyz`` and in the log.
 """
 
 import subprocess

@@ -1,8 +1,8 @@
 """One worker's server: uvicorn, with connections shared out evenly and bounded.
 
-What uvicorn leaves open is closed here. Several workers accept from one socket, and each takes one
-connection at a time, after any that has fewer: else the first to wake up takes nearly all. A
-request's head has a bound on its size and on its time, and a worker one on its connections.
+Several workers accept from one socket, and each takes one connection at a time, after any that has
+fewer: otherwise the first to wake up takes nearly all. A worker has a bound on its connections, and
+each connection bounds itself (:mod:`service.workers.connection`).
 """
 
 import asyncio
@@ -12,26 +12,44 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
+from operator import itemgetter
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.problems import MEDIA_TYPE, Kind, Problem
+from service.problems import Kind, Problem
 from service.settings import Settings
 from service.workers.board import Field, Place
+from service.workers.connection import Connection
+from service.workers.cycle import last_answer
+from service.workers.heads import MAX_HEAD_BYTES
 
 logger = logging.getLogger(__name__)
-
-MAX_HEAD_BYTES: Final = 64 * 1024
 
 _GIVE_WAY_SECONDS: Final = 0.001
 _NO_MORE_FILES_SECONDS: Final = 0.1
 _FAREWELL_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
+_TURN_AWAY_SECONDS: Final = 1.0
+_MOST_TURNED_AWAY: Final = 64
+"""Connections above the bound that wait, for :data:`_TURN_AWAY_SECONDS`, until their client has
+read why."""
+
 _LATE_START_SECONDS: Final = 5.0
 """A worker that is not ready after this lets people in, if only to tell them why."""
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than proxies keep an unused connection to a server (nginx and Envoy 60 s, AWS's load
+balancers 60 s): a server that closes first may do it while a request is on its way, and the proxy
+answers 502."""
+
+CIPHERS: Final = "ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM"
+"""What CPython's :mod:`ssl` allows by default."""
+_BENTOML_CIPHERS: Final = "TLSv1"
+"""BentoML's default. Modern TLS 1.2 clients share no cipher with it."""
 
 _ORPHAN_SECONDS: Final = 60.0
 """BentoML takes about ten to replace a killed supervisor of ours."""
@@ -50,82 +68,22 @@ class Launch:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], settings: Settings) -> "Launch":
-        """From the options of BentoML's worker command."""
+        """Read the options of BentoML's worker command.
+
+        Args:
+            options: those that stand on the command line; its defaults are not ours.
+            settings: for what is not there.
+        """
         given = {name: value for name, value in options.items() if value is not None}
+        ssl = {name: value for name, value in given.items() if name.startswith("ssl_")}
+        if ssl.get("ssl_ciphers", _BENTOML_CIPHERS) == _BENTOML_CIPHERS:
+            ssl["ssl_ciphers"] = CIPHERS
         return cls(
             descriptor=given["fd"],
-            keep_alive_seconds=given.get("timeout_keep_alive", 5),
+            keep_alive_seconds=given.get("timeout_keep_alive", KEEP_ALIVE_SECONDS),
             drain_seconds=given.get("timeout_graceful_shutdown", settings.drain_seconds),
-            ssl={name: value for name, value in given.items() if name.startswith("ssl_")},
+            ssl=ssl,
         )
-
-
-class Connection(HttpToolsProtocol):
-    """A connection that knows since when it waits for the rest of a request's head."""
-
-    place: Place
-    """Of this worker; set by :func:`run_worker`, as is the next."""
-    count: Callable[[Kind], None]
-    """Told of each refusal that no application sees."""
-
-    waits_since: float | None = None
-    """On the event loop's clock; None while a request is answered or the connection is idle."""
-    leaves = False
-    """Whether the next answer is the last on this connection."""
-    _in_head = True
-    _head_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client that connects and says nothing has the time of a head."""
-        super().connection_made(transport)
-        self.waits_since = self.loop.time()
-        self.place.put(Field.CONNECTIONS, len(self.connections))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """One fewer."""
-        super().connection_lost(exc)
-        self.place.put(Field.CONNECTIONS, len(self.connections))
-
-    def data_received(self, data: bytes) -> None:
-        """Pass it on, and bound the head that is not complete then."""
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                detail = f"at most {MAX_HEAD_BYTES:,} bytes are read of a request line and headers"
-                self.refuse(Kind.HEAD_TOO_LARGE, detail)
-        elif (
-            self.waits_since is None
-            and self.timeout_keep_alive_task is None
-            and (self.cycle is None or self.cycle.response_complete)
-        ):
-            # uvicorn has stopped its timer for data that may be no request: empty lines, or the
-            # rest of a body that was refused.
-            self.waits_since = self.loop.time()
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        super().on_message_begin()
-        self.waits_since = self.loop.time()
-        self._in_head = True
-        self._head_bytes = 0
-
-    def on_headers_complete(self) -> None:
-        """From here on, the request has its own deadline."""
-        self.waits_since = None
-        self._in_head = False
-        super().on_headers_complete()
-        if self.leaves:
-            self.cycle.keep_alive = False
-
-    def refuse(self, kind: Kind, detail: str) -> None:
-        """Answer what is no request yet, and end the connection."""
-        if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(_last_answer(Problem(kind, detail)))
-                self.count(kind)
-            self.transport.close()
-        self.waits_since = None
 
 
 class WorkerServer(uvicorn.Server):
@@ -161,6 +119,7 @@ class WorkerServer(uvicorn.Server):
         self._accepting = False
         self._gave_way = False
         self._opening: set[asyncio.Task[Any]] = set()
+        self._turned_away: set[socket.socket] = set()
         self._began = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -168,9 +127,12 @@ class WorkerServer(uvicorn.Server):
         await super().startup(sockets=[])
         loop = asyncio.get_running_loop()
         self._began = loop.time()
-        loop.add_reader(self._lifeline, self._be_orphan)
+        loop.add_reader(self._lifeline, self._on_supervisor_exit)
+        self._check_connections()
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
+            if self._place.missed_reload:  # while the signal was still ignored
+                self._reload()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let nobody in any more; finish what has been accepted."""
@@ -196,7 +158,6 @@ class WorkerServer(uvicorn.Server):
         if not self._accepting and self._should_accept(now, fit):
             self._start_accepting()
         if counter % 10 == 0:
-            self._end_late_heads(now - self._settings.header_seconds)
             self._share_out()
             if self._orphaned is not None:
                 self._end_if_forgotten(now)
@@ -247,13 +208,18 @@ class WorkerServer(uvicorn.Server):
             self._pause_accepting(_NO_MORE_FILES_SECONDS)
             return
         connection.setblocking(False)
-        if mine >= self._settings.max_connections:
+        if mine >= self._settings.max_connections and not self._close_idle_connection():
             self._turn_away(connection)
             return
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
         opening = loop.create_task(
-            loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+            loop.connect_accepted_socket(
+                self._protocol,
+                connection,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=self._settings.header_seconds if self.config.ssl else None,
+            )
         )
         self._opening.add(opening)
         opening.add_done_callback(self._opened)
@@ -267,26 +233,50 @@ class WorkerServer(uvicorn.Server):
         Connection.count(Kind.TOO_MANY_CONNECTIONS)
         detail = f"{self._settings.max_connections} connections are open; try again in a second"
         problem = Problem(Kind.TOO_MANY_CONNECTIONS, detail, headers=((b"retry-after", b"1"),))
-        with connection:
-            try:
-                if self.config.ssl is None:
-                    connection.send(_last_answer(problem))
-            except OSError:
-                pass  # it has gone already
+        try:
+            if self.config.ssl is None:
+                connection.send(last_answer(problem))
+                connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            connection.close()  # the client has gone already
+            return
+        # Closed at once, with the request unread, it would be reset, and the answer lost.
+        if len(self._turned_away) >= _MOST_TURNED_AWAY or self.config.ssl is not None:
+            connection.close()
+            return
+        self._turned_away.add(connection)
+        asyncio.get_running_loop().call_later(_TURN_AWAY_SECONDS, self._drop, connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._turned_away.discard(connection)
+        with connection, suppress(OSError):
+            connection.recv(MAX_HEAD_BYTES)
+
+    def _close_idle_connection(self) -> bool:
+        """Make room by closing the connection that has been unused for longest, if there is one."""
+        idle = [
+            (connection.timeout_keep_alive_task.when(), connection)
+            for connection in self.server_state.connections
+            if isinstance(connection, Connection) and connection.timeout_keep_alive_task is not None
+        ]
+        if not idle:
+            return False
+        min(idle, key=itemgetter(0))[1].transport.close()
+        return True
 
     def _protocol(self) -> Connection:
         return Connection(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
-    def _end_late_heads(self, limit: float) -> None:
+    def _check_connections(self) -> None:
+        """Once a second, also while the worker ends, when there are no more ticks."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(_CHECK_SECONDS, self._check_connections)
+        now, patience = loop.time(), self._settings.header_seconds
         for connection in list(self.server_state.connections):
             if isinstance(connection, Connection):
-                since = connection.waits_since
-                if since is not None and since < limit:
-                    seconds = self._settings.header_seconds
-                    detail = f"no request was complete up to its body after {seconds:g} seconds"
-                    connection.refuse(Kind.HEAD_TIMEOUT, detail)
+                connection.check(now, patience)
 
     def _share_out(self) -> None:
         """Send some clients elsewhere when this worker has more than its share, as after the
@@ -302,7 +292,7 @@ class WorkerServer(uvicorn.Server):
             if isinstance(connection, Connection):
                 connection.leaves = True
 
-    def _be_orphan(self) -> None:
+    def _on_supervisor_exit(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._lifeline)
         self._orphaned = loop.time()
@@ -347,7 +337,8 @@ def run_worker(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=settings.rate_limit > 0,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=launch.keep_alive_seconds,
         timeout_graceful_shutdown=ceil(launch.drain_seconds),
         **launch.ssl,
@@ -356,19 +347,6 @@ def run_worker(
     listener.setblocking(False)
     server = WorkerServer(config, listener, settings, place, is_fit, lifeline, reload)
     server.run()
-
-
-def _last_answer(problem: Problem) -> bytes:
-    body = problem.body()
-    headers = (
-        (b"content-type", MEDIA_TYPE),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-        *problem.headers,
-    )
-    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-    reason = problem.kind.title.encode()
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (problem.kind.status, reason, lines, body)
 
 
 def _allow_connections(count: int) -> None:

@@ -1,5 +1,6 @@
 """Made-up rows and a made-up machine: what report and tables are tested on."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.rows.files import Recorder
+from bench.report.shown import Shown
+from bench.report.tables import Block, to_markdown
+from bench.rows.files import MachineResults, Recorder
 from bench.rows.kinds.accuracy import AccuracyMeasurement, RobustnessMeasurement, VerifyMeasurement
 from bench.rows.kinds.cost import (
     CostMeasurement,
@@ -16,12 +19,19 @@ from bench.rows.kinds.cost import (
     StartSample,
     TrainingMeasurement,
 )
-from bench.rows.kinds.service import LoadMeasurement, PeerMeasurement
+from bench.rows.kinds.service import (
+    BulkMeasurement,
+    ChaosMeasurement,
+    LoadMeasurement,
+    PeerMeasurement,
+    SettingsMeasurement,
+)
 from bench.rows.kinds.session import FailureMeasurement
 from bench.rows.kinds.speed import LatencyMeasurement, ThroughputMeasurement
 from bench.rows.machine import Machine
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference, Measurement
+from bench.rows.selection import ModelResult
 from bench.statistics.calibration import measure_reliability
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
@@ -182,6 +192,21 @@ def peer(
     return replace(measured, **changes)
 
 
+CHAOS = ChaosMeasurement(
+    "kill",
+    2,
+    4.0,
+    {"200": 100},
+    {"workers_killed": 1.0},
+    ((0.0, 10), (1.0, 11)),
+    "it answers",
+    True,
+)
+BULK = BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,))
+SETTINGS = SettingsMeasurement(
+    "cpu", 2, False, 2, 2, 32, 32, 3.0, (9.0,), (1.0,), (2.0,), (1.0,), (8,)
+)
+
 VERIFIED = VerifyMeasurement("cpu", 10_000, 10_000, 10_000, 6_806, 6_806, 6_806, ())
 
 
@@ -193,3 +218,12 @@ def add_all(recorder: Recorder, model: str, digest: str, *measurements: Measurem
     for measurement in measurements:
         is_accuracy = isinstance(measurement, AccuracyMeasurement)
         recorder.add(model, digest, REFERENCE if is_accuracy else None, measurement)
+
+
+def text_of(
+    render: Callable[[Shown], Iterable[Block]],
+    results: MachineResults | None,
+    models: Sequence[ModelResult],
+) -> str:
+    """A section of the report as Markdown."""
+    return to_markdown(list(render(Shown(results, tuple(models)))), {})

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import os
 import pickle
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -320,3 +322,105 @@ def test_a_gzip_that_is_no_tar(tmp_path):
     path.write_bytes(buffer.getvalue())
     with pytest.raises(DataError, match=r"a\.gz"):
         load_dataset(str(path))
+
+
+def test_a_link_to_nothing_is_named(folder):
+    (folder / "train" / "dog" / "gone.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(DataError, match=r"gone\.png is a link to nothing"):
+        load_dataset(str(folder))
+
+
+def test_a_class_folder_may_be_a_link_and_links_may_go_in_circles(folder, tmp_path):
+    expected = load_dataset(str(folder))
+    (folder / "train" / "dog").rename(tmp_path / "dogs elsewhere")
+    (folder / "train" / "dog").symlink_to(tmp_path / "dogs elsewhere")
+    (tmp_path / "dogs elsewhere" / "again").symlink_to(tmp_path / "dogs elsewhere")
+    (folder / "train" / "up").symlink_to(folder)
+    assert same(load_dataset(str(folder)), expected)
+
+
+def test_one_folder_may_be_linked_twice(folder, tmp_path):
+    (folder / "test").rename(tmp_path / "kept")
+    (folder / "test").mkdir()
+    for label in LABELS:
+        (folder / "test" / label).symlink_to(tmp_path / "kept" / "cat")
+    assert np.bincount(read_source(folder).y_test).tolist() == [3] * 10
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses such names")
+def test_file_names_that_are_not_utf_8(folder):
+    files = sorted((folder / "train" / "cat").iterdir())
+    odd = Path(os.fsdecode(os.fsencode(files[0].parent) + b"/k\xe4tzchen.png"))
+    files[0].rename(odd)
+    assert len(load_dataset(str(folder)).train.labels) == 90
+    odd.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DataError, match=r"k\\xe4tzchen\.png") as caught:
+        load_dataset(str(folder))
+    str(caught.value).encode()
+
+
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini", "Icon\r", ".DS_Store", "@eaDir/0001.png/SYNO@.jpg")
+
+
+def test_what_systems_leave_in_folders_is_passed_over(folder, tmp_path, caplog):
+    expected = load_dataset(str(folder))
+    for place in (folder, folder / "train", folder / "train" / "cat"):
+        for name in SYSTEM_FILES:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(b"not a picture")
+    assert same(load_dataset(str(folder)), expected)
+    archive = tmp_path / "a.tar"
+    assert same(load_dataset(str(pack_tar(folder, archive, "w"))), expected)
+    assert not caplog.records
+
+
+def test_other_files_are_passed_over_and_told(folder, caplog):
+    expected = load_dataset(str(folder))
+    for place in (folder / "train", folder / "train" / "cat"):
+        (place / "labels.txt").write_text("cat\n")
+    assert same(load_dataset(str(folder)), expected)
+    assert "train/cat/labels.txt" in caplog.text
+
+
+def test_a_picture_of_another_type_is_not_passed_over(folder):
+    (folder / "train" / "cat" / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"a\.gif: expected a JPEG, PNG or WebP"):
+        load_dataset(str(folder))
+
+
+def change_zip(path: Path, offset: int, value: bytes) -> Path:
+    """Set a field of every member, in its local header and in the directory (APPNOTE 4.3)."""
+    data = bytearray(path.read_bytes())
+    for signature, start in ((b"PK\3\4", offset), (b"PK\1\2", offset + 2)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + start : at + start + len(value)] = value
+            at = data.find(signature, at + 4)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_zip_packed_with_deflate64(folder, tmp_path):
+    path = change_zip(pack_zip(folder, tmp_path / "a.zip"), 8, b"\x09\0")
+    with pytest.raises(DataError, match=r"\.png is packed with method 9.*Deflate64"):
+        load_dataset(str(path))
+
+
+def test_an_encrypted_zip(folder, tmp_path):
+    path = change_zip(pack_zip(folder, tmp_path / "a.zip"), 6, b"\x01\0")
+    with pytest.raises(DataError, match=r"\.png is encrypted.*without a password"):
+        load_dataset(str(path))
+
+
+def test_a_zip_with_backslashes(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in folder.rglob("*"):
+            name = str(file.relative_to(folder)).replace("/", "\\")
+            member = zipfile.ZipInfo(name + "\\" * file.is_dir())
+            archive.writestr(member, b"" if file.is_dir() else file.read_bytes())
+    assert same(load_dataset(str(tmp_path / "a.zip")), load_dataset(str(folder)))
+
+
+def test_the_suffix_may_be_in_capitals(raw, tmp_path):
+    path = write_npz(raw, tmp_path / "a.npz").rename(tmp_path / "DATA.NPZ")
+    assert np.array_equal(read_source(path).x_test, raw.x_test)

@@ -21,6 +21,7 @@ from cifar10.errors import (
 )
 from cifar10.images import DecodeLimits, decode_image, decode_tile
 from tests.conftest import encode
+from tests.kernel.hostile_images import chunk, saved, with_chunks
 
 TILE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
@@ -33,18 +34,8 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checksum = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -224,3 +215,155 @@ def test_no_image_makes_pillow_load_all_the_types_it_knows(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path)]
     found = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("scale", [2, 3, 5, 9])
+def test_reduced_scale_keeps_the_edges(scale):
+    """The last row and column of reduced pixels lie partly outside of the picture."""
+    side = 64 * scale + 1
+    columns = np.zeros((side, side, 3), np.uint8)
+    columns[:, side // 2 :] = 255
+    data = saved(Image.fromarray(columns), "JPEG", quality=95)
+    whole = Image.open(io.BytesIO(data)).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.abs(decode_image(data).astype(int) - np.asarray(whole)).max() <= 8
+
+
+PHOTO = np.asarray(Image.fromarray(smooth(150, 210)).convert("RGB"))
+PHOTO = PHOTO ^ np.random.default_rng(1).integers(0, 16, PHOTO.shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_that_lacks_its_end_marker_is_decoded(options, missing):
+    data = encode(PHOTO, "JPEG", **options)
+    assert np.array_equal(decode_image(data[:-missing]), decode_image(data))
+
+
+def test_a_jpeg_that_lacks_a_byte_more_is_decoded():
+    data = encode(PHOTO, "JPEG")
+    difference = np.abs(decode_image(data[:-3]).astype(int) - decode_image(data))
+    assert difference[:-1].max() == 0
+    assert difference.max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.98])
+def test_real_truncation_is_refused_in_words(kind, share):
+    data = encode(PHOTO, kind)
+    with pytest.raises(UndecodableImageError, match="its data ends before the picture does"):
+        decode_image(data[: int(len(data) * share)])
+
+
+def test_a_progressive_jpeg_cut_between_two_scans_is_cut_short():
+    data = encode(PHOTO, "JPEG", progressive=True)
+    starts = [at for at in range(len(data)) if data[at : at + 2] in (b"\xff\xda", b"\xff\xc4")]
+    for start in starts[3:]:
+        with pytest.raises(UndecodableImageError, match="its data ends before the picture does"):
+            decode_image(data[:start])
+
+
+METADATA = {
+    "long text": chunk(b"iTXt", b"Comment\0\0\0\0\0" + b"t" * 2_000_000),
+    "much packed text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"t" * 9_000_000)),
+    "a wrong checksum": chunk(b"tEXt", b"Comment\0text")[:-1] + b"\0",
+    "a damaged profile": chunk(b"iCCP", b"name\0\1 not zlib"),
+    "short gamma": chunk(b"gAMA", b"\0"),
+    "an animation that is none": chunk(b"acTL", b"\0"),
+    "text that is not text": chunk(b"iTXt", b"\xff\0\0\0\xff\0\xff\0\xff"),
+    "no name": chunk(b"tEXt", b"\0text"),
+}
+
+
+@pytest.mark.parametrize("extra", METADATA.values(), ids=METADATA)
+def test_a_png_is_not_refused_for_its_metadata(extra):
+    assert np.array_equal(decode_image(with_chunks(encode(TILE), extra)), TILE)
+    after = encode(TILE)[:-12] + extra + encode(TILE)[-12:]
+    assert np.array_equal(decode_image(after), TILE)
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def tiff(orientation: int, order: str = ">", kind: int = 3) -> bytes:
+    magic = b"MM\0*" if order == ">" else b"II*\0"
+    value = struct.pack(f"{order}{'I' if kind == 4 else 'H'}", orientation).ljust(4, b"\0")
+    entry = struct.pack(f"{order}HHI", 0x0112, kind, 1) + value
+    return magic + struct.pack(f"{order}IH", 8, 1) + entry + b"\0" * 4
+
+
+def raw_profile(exif: bytes) -> bytes:
+    return b"\nexif\n" + str(len(exif)).rjust(8).encode() + b"\n" + exif.hex().encode() + b"\n"
+
+
+NOTED = {
+    "eXIf": chunk(b"eXIf", tiff(6)),
+    "eXIf, little-endian": chunk(b"eXIf", tiff(6, "<")),
+    "eXIf, as a long number": chunk(b"eXIf", tiff(6, kind=4)),
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+    "ImageMagick": chunk(b"tEXt", b"Raw profile type exif\0" + raw_profile(b"Exif\0\0" + tiff(6))),
+    "ImageMagick, packed": chunk(
+        b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw_profile(b"Exif\0\0" + tiff(6)))
+    ),
+}
+
+
+@pytest.mark.parametrize("noted", NOTED.values(), ids=NOTED)
+@pytest.mark.parametrize("is_after", [False, True])
+def test_orientation_is_found_wherever_a_png_has_it(noted, is_after):
+    png = encode(TILE)
+    data = png[:-12] + noted + png[-12:] if is_after else with_chunks(png, noted)
+    assert np.array_equal(decode_image(data), np.rot90(TILE, -1))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("noted", ["exif", "xmp"])
+def test_orientation_is_found_in_other_types(kind, noted):
+    picture = Image.fromarray(smooth(64, 64))
+    data = saved(picture, kind, **{noted: b"Exif\0\0" + tiff(6) if noted == "exif" else XMP})
+    expected = np.rot90(decode_image(saved(picture, kind)), -1)
+    assert np.array_equal(decode_image(data), expected)
+
+
+def png_of(depth: int, colour: int, rows: bytes, transparent: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", 32, 32, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"tRNS", transparent)
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "clear", "other"),
+    [
+        (16, 0, b"\x12\x34", b"\x12\x35"),
+        (8, 0, b"\0\x12", b"\0\x13"),
+        (16, 2, b"\x01\x02\x03\x04\x05\x06", b"\x02\x02\x03\x04\x05\x06"),
+        (8, 2, b"\0\x01\0\x02\0\x03", b"\0\x01\0\x02\0\x04"),
+    ],
+)
+def test_one_transparent_colour_in_every_depth(depth, colour, clear, other):
+    def sample(colour: bytes) -> bytes:
+        return colour if depth == 16 else colour[1::2]
+
+    row = b"\0" + sample(clear) * 16 + sample(other) * 16
+    tile = decode_image(png_of(depth, colour, row * 32, clear))
+    assert (tile[:, :16] == 255).all()
+    assert (tile[:, 16:] < 40).all()
+
+
+@pytest.mark.parametrize(
+    ("depth", "row"), [(2, b"\x55" * 4 + b"\0" * 4), (4, b"\x55" * 8 + b"\0" * 8)]
+)
+def test_one_transparent_grey_of_few_bits(depth, row):
+    clear = {2: b"\0\1", 4: b"\0\5"}[depth]
+    tile = decode_image(png_of(depth, 0, (b"\0" + row) * 32, clear))
+    assert (tile[:, :16] == 255).all()
+    assert (tile[:, 16:] == 0).all()
+
+
+def test_no_memory_is_not_the_image_s_fault(monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cifar10.images.to_pixels", fail)
+    with pytest.raises(MemoryError):
+        decode_image(encode(TILE))

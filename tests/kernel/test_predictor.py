@@ -248,3 +248,34 @@ def test_weights_in_other_files_are_refused(tmp_path):
     onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
     with pytest.raises(InvalidGraphError, match="external"):
         Predictor(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "overlong", [b"\x0a\x88\x00", b"\x8a\x80\x00\x08", b"\x8a\x00\x88\x80\x80\x00"]
+)
+def test_external_data_behind_overlong_varints_is_refused(overlong):
+    """Protobuf reads a field's number and length with needless zero bytes at their end."""
+    spoiled = _with_external_data(linear_onnx(0), overlong)
+    plain = _with_external_data(linear_onnx(0), b"\x0a\x08")
+    assert onnx.load_from_string(spoiled) == onnx.load_from_string(plain)
+    with pytest.raises(InvalidGraphError, match="external"):
+        Predictor(spoiled)
+
+
+def _with_external_data(data: bytes, before: bytes) -> bytes:
+    """``data`` with one more constant that is kept in a file, and ``before`` before "location"."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    entry = before + b"location" + field(2, b"weights")
+    tensor = b"\x08\x01\x10\x01" + field(8, b"extra") + field(13, entry) + b"\x70\x01"
+    return data + field(7, field(5, tensor))  # a second graph field is merged into the first
+
+
+def test_a_value_named_location_is_no_external_data():
+    model = onnx.load_from_string(linear_onnx(0))
+    model.graph.doc_string = "the location of it\nlocation"
+    model.graph.node[0].name = "location"
+    model.metadata_props.add(key="a", value="location")
+    assert Predictor(model.SerializeToString()).device == "cpu"

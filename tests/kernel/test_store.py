@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import os
 import re
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from cifar10.errors import (
     InvalidCardError,
     InvalidModelNameError,
     ModelNotFoundError,
+    UnreadableStoreError,
 )
 from cifar10.paired import mcnemar
 from cifar10.records import RecordError, from_json, to_json
@@ -31,6 +36,37 @@ def store(tmp_path: Path) -> ModelStore:
 def change_card(store: ModelStore, **changes: object) -> None:
     path = store.folder("one") / "card.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@contextmanager
+def without_privilege() -> Iterator[None]:
+    """Act as a user whom permissions bind."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+@pytest.mark.parametrize("closed", ["", "one"])
+def test_a_store_that_may_not_be_read_is_an_error_with_its_remedy(closed):
+    with tempfile.TemporaryDirectory() as name:  # whose parents everybody may enter
+        root = Path(name)
+        add_model(root, "one", linear_onnx(1))
+        root.chmod(0o755)
+        (root / closed).chmod(0)
+        try:
+            with without_privilege(), pytest.raises(UnreadableStoreError) as caught:
+                ModelStore(root).names()
+        finally:
+            (root / closed).chmod(0o755)
+    assert str(root / closed) in str(caught.value)
+    assert f"chmod -R a+rX {root}" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_card_survives_the_round_trip(store):
@@ -224,3 +260,80 @@ def test_the_released_model_is_what_its_card_says():
     assert card.parity.max_absolute_difference <= 1e-4
     assert card.accuracy is not None
     assert card.accuracy.test.count == 10_000
+
+
+def golden_with(store: ModelStore, **changes: object) -> dict[str, object]:
+    return {"golden": {**json.loads(to_json(store.card("one")))["golden"], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "message"),
+    [
+        ("macs", "1" + 30 * "0", "ModelCard.macs: expected an integer of at most 64 bits"),
+        ("macs", "-1", "macs is -1, expected 0 or more"),
+        ("commit", r'"\ud800"', "ModelCard.commit: expected text, got .* lone surrogate"),
+        ("recipe_fields", r'{"\ud800": 1}', "ModelCard.recipe_fields: expected text"),
+        ("recipe_fields", '{"a": NaN}', "NaN is not a number"),
+        ("recipe_fields", '{"a": [-Infinity]}', "Infinity is not a number"),
+        ("recipe_fields", '{"a": 1e999}', "recipe_fields.a: expected a finite number, got inf"),
+        ("recipe_fields", '{"a": ' + 100 * "[" + 100 * "]" + "}", "nested more than 32 deep"),
+        ("recipe_fields", '{"a": ' + 10**5 * "[" + 10**5 * "]" + "}", "nested more than 32 deep"),
+        ("recipe_fields", '{"a": "' + (8 << 20) * "x" + '"}', "larger than 8,388,608 bytes"),
+        ("created", "9" * 5_000, "not JSON"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_card_holds_only_what_json_and_a_page_can_show(store, field, raw, message):
+    path = store.folder("one") / "card.json"
+    document = json.loads(path.read_text())
+    document[field] = "HERE"
+    path.write_text(json.dumps(document).replace('"HERE"', raw))
+    with pytest.raises(InvalidCardError, match=message):
+        store.card("one")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tolerance": 1.0}, "golden.tolerance is 1, expected 0 to 0.1"),
+        ({"tolerance": -1e-9}, "golden.tolerance"),
+        ({"probabilities": []}, "golden.probabilities are 0 rows"),
+        ({"probabilities": [[0.1] * 9]}, "golden.probabilities are 1 rows"),
+        ({"probabilities": [[2.0] * 10]}, "golden.probabilities"),
+    ],
+)
+def test_no_card_switches_its_golden_check_off(store, changes, message):
+    change_card(store, **golden_with(store, **changes))
+    with pytest.raises(InvalidCardError, match=re.escape(message)):
+        store.card("one")
+
+
+def test_an_infinite_tolerance_is_refused(store):
+    path = store.folder("one") / "card.json"
+    path.write_text(path.read_text().replace('"tolerance": 0.001', '"tolerance": Infinity'))
+    with pytest.raises(InvalidCardError, match="Infinity is not a number"):
+        store.card("one")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX's FIFOs")
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("card.json", InvalidCardError),
+        ("model.onnx", ModelNotFoundError),
+    ],
+)
+def test_a_fifo_in_the_store_is_an_error_and_never_waited_for(store, name, error):
+    path = store.folder("one") / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(error, match=f"{name}.*not a regular file"):
+        store.load("one")
+
+
+def test_another_variant_s_bad_refusal_does_not_hide_a_missing_model(store):
+    folder = store.folder("bad")
+    folder.mkdir()
+    (folder / "refused.json").write_text("{")
+    with pytest.raises(ModelNotFoundError, match="no model 'two'"):
+        store.card("two")

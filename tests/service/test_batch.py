@@ -124,6 +124,12 @@ CASES = (
         _of_type(claiming(_UINT8 % "(99999999999999999999, 32, 32, 3)")),
     ),
     Case("npy less than none", 400, "malformed", _of_type(claiming(_UINT8 % "(-1, 32, 32, 3)"))),
+    Case(
+        "npy of True",
+        400,
+        "malformed",
+        _of_type(claiming(_UINT8 % "(True, 32, 32, 3)") + bytes(3072)),
+    ),
     Case("npy of a call", 400, "malformed", _of_type(claiming("__import__('os').getpid()"))),
     Case("npy of brackets", 400, "malformed", _of_type(claiming("(" * 110))),
     Case("unknown model", 404, "no-such-model", _of_type(npy(ONE)), "?model=resnet"),

@@ -1,7 +1,12 @@
-"""The Bento installs what the project does, at the versions that were tested."""
+"""The Bento installs what the project does, at the versions that were tested, and make says where
+nothing can be installed."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -41,3 +46,51 @@ def test_the_bento_has_the_versions_of_the_constraints() -> None:
 def test_what_is_overridden_has_an_upper_bound(name: str) -> None:
     (versions,) = [found for one, found, _ in map(split, PROJECT["dependencies"]) if one == name]
     assert re.search(r"<\d", versions), versions
+
+
+def test_the_bento_and_make_report_no_usage():
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    expected = {"BENTOML_DO_NOT_TRACK": "True", "ORT_DISABLE_TELEMETRY": "1"}
+    assert {one["name"]: one["value"] for one in BENTO["envs"]} == expected
+    for name, value in expected.items():
+        assert f"export {name} := {value}\n" in makefile
+
+
+def python_that_says(folder: Path, version: str, machine: str) -> Path:
+    """A stand-in for another machine's Python: it answers the Makefile's questions, no more."""
+    answers = folder / "answers.py"
+    answers.write_text(
+        "import platform, sys\n"
+        f"sys.version_info = {version}\n"
+        f"platform.system, platform.machine = (lambda: {machine.split()[0]!r}), "
+        f"(lambda: {machine.split()[1]!r})\n"
+        "if sys.argv[1] == '-c':\n    exec(sys.argv[2])\n"
+    )
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {answers} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("version", "machine", "says"),
+    [
+        ("(3, 14, 0)", "Linux x86_64", "Python 3.11, 3.12 or 3.13 is needed"),
+        ("(3, 10, 9)", "Linux x86_64", "Python 3.11, 3.12 or 3.13 is needed"),
+        ("(3, 12, 1)", "Darwin x86_64", "Intel processor are not supported"),
+        ("(3, 13, 1)", "Darwin arm64", None),
+        ("(3, 11, 0)", "Linux x86_64", None),
+    ],
+)
+def test_make_says_where_it_cannot_install(tmp_path, version, machine, says):
+    python = python_that_says(tmp_path, version, machine)
+    target = tmp_path / "venv"
+    done = subprocess.run(
+        ["make", f"PYTHON={python}", f"VENV={target}", f"{target}/bin/python"],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode == 0) == (says is None), done.stdout + done.stderr
+    assert (says or "") in done.stdout

@@ -256,6 +256,24 @@ def test_a_server_that_is_gone_can_be_asked_again(page, server, file):
     assert_shows(page, server, PNG)
 
 
+@pytest.mark.parametrize(
+    ("status", "words", "again"),
+    [
+        (413, "A proxy in front of the server refuses so large a file.", False),
+        (502, "A proxy in front of the server answered with status 502.", True),
+    ],
+)
+def test_a_proxy_s_own_answer_is_told_as_such(page, server, file, status, words, again):
+    html = f"new Response('<html>nginx</html>', {{status: {status}}})"
+    page.run(f"window.itsFetch = window.fetch; window.fetch = async () => {html};")
+    page.choose(file(PNG))
+    assert page.problem().startswith(words)
+    assert page.id("again").is_displayed() == again
+    page.run("window.fetch = window.itsFetch;")
+    page.choose(file(OTHER, "other"))
+    assert_shows(page, server, OTHER)
+
+
 def test_the_keyboard_is_enough(page):
     """Tab, Enter and arrows; and what has the focus shows it."""
     keys = ActionChains(page.driver)

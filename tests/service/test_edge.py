@@ -65,7 +65,7 @@ def test_top_k(run, query, count):
 def test_a_large_photo_is_answered(run):
     photo = encode(np.tile(PIXELS, (40, 40, 1)), "JPEG")
     flat = encode(np.zeros((2000, 2000, 3), np.uint8), "PNG")  # few bytes, many pixels
-    assert len(photo) > inference_module.INLINE.max_bytes > len(flat)
+    assert len(photo) > inference_module.INLINE_BYTES > len(flat)
 
     async def ask(client):
         return [await client.post("/classify", content=image) for image in (photo, flat)]

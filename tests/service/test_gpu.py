@@ -119,7 +119,7 @@ def test_a_gpu_is_used_in_one_thread_that_is_used_to_it(device, warm_up, request
 
     async def main() -> None:
         inference = Inference(Settings(), Metrics())
-        await asyncio.to_thread(inference.get_used_to, model)
+        await asyncio.to_thread(inference.warm_up_thread, model)
         assert predictor.ran_in == ["predict"] * warm_up
         deadline = asyncio.get_running_loop().time() + 30
         await inference.predict(model, np.zeros((1, 32, 32, 3), np.uint8), deadline)

@@ -1,13 +1,19 @@
 """What a request may take: bytes, time, places in a queue, a thread. In process."""
 
 import asyncio
+import gc
+import gzip
 import os
 import sys
 import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 
+from cifar10.image_layout import ImageLayout
 from cifar10.predictor import Predictor
 from service import batcher as batcher_module
 from service import inference as inference_module
@@ -15,7 +21,7 @@ from service.exchange import Request
 from service.problems import Kind, Problem
 from service.upload import BodyReader
 from tests.conftest import encode
-from tests.service.cases import PIXELS, PNG, Case, assert_refused
+from tests.service.cases import PNG, WEBP, Case, assert_refused
 from tests.service.conftest import make_edge, running
 
 
@@ -214,23 +220,44 @@ def test_a_full_queue_is_503_with_retry_after(tiny_store, stuck):
     assert int(busy.headers["retry-after"]) >= 1
 
 
-def test_too_many_large_photos_are_503(tiny_store, monkeypatch):
-    release = threading.Event()
-    decode = inference_module.decode_image
+@pytest.fixture
+def decoders(monkeypatch):
+    """Where each image was decoded, by its bytes: (thread, niceness); a photo waits for release."""
+    decode, release = inference_module.decode_layout, threading.Event()
+    found: dict[bytes, tuple[str, int]] = {}
 
-    def wait_and_decode(*arguments):
-        release.wait(30)
-        return decode(*arguments)
+    def note_and_decode(layout):
+        niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        thread = threading.current_thread().name.partition("_")[0]
+        found[layout.data] = thread, niceness
+        if thread == "photos":
+            release.wait(30)
+        return decode(layout)
 
+    monkeypatch.setattr(inference_module, "decode_layout", note_and_decode)
+    found_and_release = SimpleNamespace(threads=found, release=release)
+    yield found_and_release
+    release.set()
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (1_000, 1_000, 3), np.uint8)
+PHOTO = encode(NOISE, "JPEG")
+PICTURE = encode(NOISE[:200, :200], "JPEG")
+
+
+def test_too_many_large_photos_are_503(tiny_store, monkeypatch, decoders):
     monkeypatch.setattr(inference_module, "MAX_PREPARING", 2)
-    monkeypatch.setattr(inference_module, "decode_image", wait_and_decode)
-    photo = encode(np.tile(PIXELS, (40, 40, 1)), "JPEG")
 
     async def main():
         async with running(make_edge(tiny_store)) as client:
-            posts = [asyncio.create_task(client.post("/classify", content=photo)) for _ in range(3)]
+            posts = []
+            for _ in range(3):  # one after the other: they pass another thread before
+                posts.append(asyncio.create_task(client.post("/classify", content=PHOTO)))
+                await asyncio.sleep(0)
+                while len(posts) == 1 and not decoders.threads:
+                    await asyncio.sleep(0.001)
             done, _ = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
-            release.set()
+            decoders.release.set()
             await asyncio.gather(*posts)
             return done.pop().result(), [post.result().status_code for post in posts]
 
@@ -239,69 +266,177 @@ def test_too_many_large_photos_are_503(tiny_store, monkeypatch):
     assert sorted(statuses) == [200, 200, 503]
 
 
-def test_a_photo_holds_up_no_smaller_image_and_its_thread_gives_way(tiny_store, monkeypatch):
-    decode, release = inference_module.decode_image, threading.Event()
-    threads: dict[int, tuple[str, int]] = {}
-
-    def note_and_decode(image, limits):
-        here = threading.get_native_id()
-        niceness = os.getpriority(os.PRIO_PROCESS, here)
-        threads[len(image)] = threading.current_thread().name.partition("_")[0], niceness
-        if len(image) >= inference_module.PHOTO_BYTES:
-            release.wait(30)
-        return decode(image, limits)
-
-    monkeypatch.setattr(inference_module, "decode_image", note_and_decode)
-    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
-    photo, picture = encode(noise, "JPEG"), encode(noise[:200, :200], "JPEG")
-    assert inference_module.INLINE.max_bytes < len(picture) < inference_module.PHOTO_BYTES
-
+def test_a_photo_holds_up_no_smaller_image_and_its_thread_gives_way(tiny_store, decoders):
     async def main():
         async with running(make_edge(tiny_store)) as client:
-            large = asyncio.create_task(client.post("/classify", content=photo))
-            while len(photo) not in threads:
+            large = asyncio.create_task(client.post("/classify", content=PHOTO))
+            while PHOTO not in decoders.threads:
                 await asyncio.sleep(0)
-            small = await client.post("/classify", content=picture)
+            small = await client.post("/classify", content=PICTURE)
             still_there = not large.done()
-            release.set()
+            decoders.release.set()
             return small.status_code, still_there, (await large).status_code
 
     assert asyncio.run(main()) == (200, True, 200)
-    assert (threads[len(photo)][0], threads[len(picture)][0]) == ("photos", "prepare")
+    assert [decoders.threads[one][0] for one in (PHOTO, PICTURE)] == ["photos", "prepare"]
     if sys.platform == "linux":
         own = os.getpriority(os.PRIO_PROCESS, 0)
-        assert threads[len(picture)][1] == own
-        assert threads[len(photo)][1] == min(own + inference_module.PHOTO_NICENESS, 19)
+        assert decoders.threads[PICTURE][1] == own
+        assert decoders.threads[PHOTO][1] == min(own + inference_module.NICENESS, 19)
 
 
-def test_many_pixels_and_many_images_hold_up_no_smaller_image(tiny_store, monkeypatch):
+def test_many_pixels_and_many_images_hold_up_no_smaller_image(tiny_store, decoders):
     """A few kilobytes may be millions of pixels, and a form may hold hundreds of images."""
-    decode = inference_module.decode_image
-    threads: dict[int, str] = {}
-
-    def note_and_decode(image, limits):
-        tile = decode(image, limits)  # first: what is refused inline goes on to a thread
-        threads[len(image)] = threading.current_thread().name.partition("_")[0]
-        return tile
-
-    monkeypatch.setattr(inference_module, "decode_image", note_and_decode)
+    decoders.release.set()
     flat = encode(np.zeros((1_200, 1_200, 3), np.uint8), "PNG")
-    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
-    picture, part = encode(noise, "JPEG"), encode(noise, "PNG")
-    assert len(flat) < inference_module.INLINE.max_bytes
+    part = encode(NOISE[:200, :200], "PNG")
+    assert len(flat) < inference_module.INLINE_BYTES
 
     async def main():
         async with running(make_edge(tiny_store)) as client:
             posts = [
                 await client.post("/classify", content=flat),
-                await client.post("/classify", files={"image": picture}),
+                await client.post("/classify", files={"image": PICTURE}),
                 await client.post("/classify/batch", files=[("image", part)]),
             ]
             return [post.status_code for post in posts]
 
     assert asyncio.run(main()) == [200, 200, 200]
-    expected = {len(flat): "photos", len(picture): "prepare", len(part): "forms"}
-    assert threads == expected
+    threads = {one: thread for one, (thread, _) in decoders.threads.items()}
+    assert threads == {flat: "photos", PICTURE: "prepare", part: "forms"}
+    if sys.platform == "linux":
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert decoders.threads[part][1] == min(own + inference_module.NICENESS, 19)
+
+
+def test_a_decoder_that_is_stuck_is_not_ready(tiny_store, decoders):
+    async def main():
+        async with running(make_edge(tiny_store, deadline_seconds=0.05)) as client:
+            late = await client.post("/classify", content=PHOTO)
+            while (stuck := await client.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+            v2 = await client.get("/v2/health/ready")
+            live = await client.get("/livez")
+            decoders.release.set()
+            while (await client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.01)
+            return late, stuck, v2, live
+
+    late, stuck, v2, live = asyncio.run(main())
+    assert late.status_code == 504
+    assert_refused(Case("", 503, "not-ready"), stuck)
+    assert "the decoder of photos has been at one request" in stuck.json()["detail"]
+    assert (v2.status_code, live.status_code) == (503, 200)
+
+
+def test_no_memory_for_an_image_is_503(run, monkeypatch):
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(inference_module, "decode_layout", fail)
+
+    async def ask(client):
+        post = await client.post("/classify", content=PNG)
+        return post, await client.post("/classify/batch", files=[("image", PNG)] * 2)
+
+    post, form = run(ask)
+    assert_refused(Case("", 503, "queue-full"), post)
+    assert "memory" in post.json()["detail"]
+    assert_refused(Case("", 503, "queue-full"), form)
+
+
+def test_a_form_has_one_deadline_and_not_one_in_each_thread(tiny_store, monkeypatch):
+    """What it waits for its thread is a part of its time; and a form whose client has its answer
+    decodes no further."""
+    decoded = []
+    release = threading.Event()
+
+    def note(layout):
+        decoded.append(layout.data)
+        release.wait(30)
+        return np.zeros((32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(inference_module, "decode_layout", note)
+    monkeypatch.setattr(inference_module, "FORM_TURN_SECONDS", 0.0)
+
+    async def main():
+        edge = make_edge(tiny_store, deadline_seconds=0.2)
+        async with running(edge) as client:
+            late = await client.post("/classify/batch", files=[("image", PNG)] * 50)
+            release.set()
+            while edge._inference._open_forms or edge._inference._forms.busy_seconds():
+                await asyncio.sleep(0)
+            return late.status_code
+
+    assert asyncio.run(main()) == 504
+    assert len(decoded) <= 1
+
+
+def test_forms_of_others_take_turns_with_a_long_one(tiny_store, monkeypatch):
+    monkeypatch.setattr(inference_module, "FORM_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(inference_module, "client_of", str)
+    order = []
+
+    release = threading.Event()
+
+    def note(layout):
+        order.append(layout.data)
+        release.wait(30)
+        return np.zeros((32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(inference_module, "decode_layout", note)
+
+    async def main():
+        edge = make_edge(tiny_store)
+        async with running(edge) as client:
+            other = httpx.AsyncClient(
+                transport=httpx.ASGITransport(edge, client=("192.0.2.7", 1)), base_url="http://edge"
+            )
+            long = asyncio.create_task(client.post("/classify/batch", files=[("image", PNG)] * 200))
+            while not order:
+                await asyncio.sleep(0)
+            short = asyncio.create_task(other.post("/classify/batch", files=[("image", WEBP)]))
+            while edge._inference._open_forms < 2:
+                await asyncio.sleep(0)
+            release.set()
+            return (await short).status_code, (await long).status_code
+
+    assert asyncio.run(main()) == (200, 200)
+    assert order.index(WEBP) <= 3
+    assert len(order) == 201
+
+
+REFUSED = {
+    "cut short": ("/classify", {"content": PHOTO[: len(PHOTO) // 2]}),
+    "no image": ("/classify", {"content": b"a cat" * 10_000}),
+    "form": ("/classify", {"files": {"picture": PHOTO}}),
+    "bad parts": ("/classify/batch", {"files": [("image", PHOTO[:-5_000])] * 3}),
+    "gzip": (
+        "/v2/models/tiny_a/infer",
+        {"content": gzip.compress(b"[" * 20_000), "headers": {"content-encoding": "gzip"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("url", "arguments"), REFUSED.values(), ids=REFUSED)
+def test_a_refused_request_leaves_nothing_for_the_garbage_collector(run, url, arguments):
+    """An exception knows the frames that it has passed, and they the request's body."""
+
+    async def ask(client):
+        await client.post(url, **arguments)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await client.post(url, **arguments)
+            gc.collect()
+            return [one for one in gc.garbage if isinstance(one, Problem | ImageLayout | Future)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    assert run(ask) == []
 
 
 def test_bad_lengths_are_malformed(edge):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.report.build import prepare, render_json
+from bench.report.build import prepare, released, render_json
 from bench.rows.files import read_results
 from cifar10.environment import EFFICIENCY_FILE, PROJECT_ROOT
 from cifar10.images import decode_image
@@ -140,5 +140,7 @@ def test_the_committed_table_is_what_bench_makes_of_the_rows():
     """The one file that ``bench`` hands to ``service``."""
     results = PROJECT_ROOT / "results"
     table = json.loads(read_efficiency(results / EFFICIENCY_FILE))
-    assert table == json.loads(render_json(prepare(read_results(results), results)))
+    assert table == json.loads(
+        render_json(prepare(read_results(results), results, released(PROJECT_ROOT / "models")))
+    )
     assert table["machines"]

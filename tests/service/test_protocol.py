@@ -163,6 +163,14 @@ BAD: dict[str, tuple[int, dict[str, Any]]] = {
     "data with fractions": (400, _input(data=[0.5, *ONE[1:]])),
     "ragged data": (400, _input(data=[[ONE[:96]], ONE[96:]])),
     "id of a number": (400, ask(id=1)),
+    "id too long": (400, ask(id="x" * 1_025)),
+    "many lists": (400, {"content": b"[" + b"[]," * 10_000 + b"[]]"}),
+    "many lists of lists": (400, {"content": b"[" + b"[[]]," * 8_000 + b"[]]"}),
+    "many objects": (400, ask(parameters={"a": [{}] * 65})),
+    "many texts": (400, ask(parameters={"a": ["b"] * 513})),
+    "many values": (400, ask(parameters={"a": [0] * 40_000})),
+    "much JSON": (413, ask(id="x" * 1_400_000)),
+    "much JSON, compressed": (413, compressed(ask(id="x" * 1_400_000), "gzip")),
     "parameters of text": (400, ask(parameters="x")),
     "another output": (400, _output(name="logits")),
     "classes of text": (400, _output(name="probabilities", parameters={"classification": "2"})),
@@ -235,7 +243,7 @@ BINARY = binary()
 def test_damaged_bodies(body, length):
     length = length or BINARY["headers"]["inference-header-content-length"].encode()
     try:
-        images = read_inference(body, length, 8).images
+        images = read_inference(body, length, 8, 100_000).images
     except Problem:
         return
     assert images.shape[1:] == (32, 32, 3)

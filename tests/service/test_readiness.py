@@ -156,6 +156,12 @@ def test_settings_come_from_the_environment(monkeypatch):
         ("CIFAR10_DEVICE", "gpu", "'auto', 'cpu' or 'cuda'"),
         ("CIFAR10_WORKERS", "0", "greater than or equal to 1"),
         ("CIFAR10_DEVCIE", "cuda", "Did you mean CIFAR10_DEVICE"),
+        ("CIFAR10_PORT", "3000", "which is no setting"),
+        ("CIFAR10_SERVICE_HOST", "example.org", "which is no setting"),
+        ("CIFAR10_WORKERS_PORT", "2", "which is no setting"),
+        ("CIFAR10_TOKEN", " ", "without spaces or line ends"),
+        ("CIFAR10_TOKEN", "secret\n", "without spaces or line ends"),
+        ("CIFAR10_ADMIN_TOKEN", "se\tcret", "control characters"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch, name, value, says):
@@ -165,11 +171,29 @@ def test_a_wrong_setting_is_named(monkeypatch, name, value, says):
     assert name in str(caught.value)
 
 
-def test_what_kubernetes_sets_for_a_service_of_this_name_is_no_setting(monkeypatch):
-    monkeypatch.setenv("CIFAR10_SERVICE_HOST", "10.0.0.1")
-    monkeypatch.setenv("CIFAR10_PORT", "tcp://10.0.0.1:3000")
-    monkeypatch.setenv("CIFAR10_PORT_3000_TCP_ADDR", "10.0.0.1")
-    read_settings()
+@pytest.mark.parametrize(
+    "service", ["CIFAR10", "CIFAR10_EFFICIENCY", "CIFAR10_API", "CIFAR10_TOKEN"]
+)
+def test_what_kubernetes_sets_for_a_service_is_no_setting(monkeypatch, service):
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "3000",
+        "SERVICE_PORT_HTTP": "3000",
+        "PORT": "tcp://10.0.0.1:3000",
+        "PORT_3000_TCP": "tcp://10.0.0.1:3000",
+        "PORT_3000_TCP_PROTO": "tcp",
+        "PORT_3000_TCP_PORT": "3000",
+        "PORT_3000_TCP_ADDR": "fd00::1",
+    }.items():
+        monkeypatch.setenv(f"{service}_{name}", value)
+    assert read_settings().token is None
+
+
+def test_a_refused_token_is_not_shown(monkeypatch):
+    monkeypatch.setenv("CIFAR10_TOKEN", "secret ")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert "secret" not in str(caught.value)
 
 
 def test_importing_the_service_loads_no_training_framework():

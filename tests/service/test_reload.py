@@ -16,6 +16,7 @@ import pytest
 
 from cifar10.records import to_json
 from cifar10.store import ModelStore
+from service.workers.board import EVERY_MODEL, RELOADS, Board, Place, model_key
 from tests.conftest import add_model, linear_onnx
 from tests.service.cases import PNG
 from tests.service.conftest import make_edge, running
@@ -127,6 +128,65 @@ def test_who_may_reload_what(tiny_store, token, sent, address, status):
             return await client.post(address, headers=sent)
 
     assert asyncio.run(main()).status_code == status
+
+
+def make_unreadable(store: Path) -> None:
+    """``tiny_a``'s card is no text."""
+    (store / "tiny_a" / "card.json").write_bytes(b"\xff\xfe")
+
+
+def make_fifo(store: Path) -> None:
+    """``tiny_a``'s card would have to be waited for."""
+    card = store / "tiny_a" / "card.json"
+    card.unlink()
+    os.mkfifo(card)
+
+
+def make_deep(store: Path) -> None:
+    """``tiny_a``'s card has no end of lists."""
+    (store / "tiny_a" / "card.json").write_text(100_000 * "[")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
+@pytest.mark.parametrize("spoil", [make_unreadable, make_fifo, make_deep])
+def test_one_model_s_bad_card_does_not_touch_another_s_reload(server: Server, store, spoil):
+    spoil(store)
+    digest = put_new(store)
+    reload = httpx.post(f"{server.url}{ADDRESS}", headers=ADMINISTRATOR, timeout=90)
+    assert reload.status_code == 200, reload.text
+    assert reload.json() == {**reload.json(), "digest": digest, "workers": 2}
+    assert {digest_from(server) for _ in range(20)} == {digest}
+    refused = httpx.post(f"{server.url}/models/tiny_a/reload", headers=ADMINISTRATOR, timeout=90)
+    assert refused.status_code == 409
+    assert "tiny_a" in refused.json()["detail"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
+def test_a_reload_changes_the_model_it_names_and_no_other(server: Server, store: Path):
+    before = digest_from(server)
+    put_new(store)
+    reload = httpx.post(f"{server.url}/models/tiny_a/reload", headers=ADMINISTRATOR, timeout=90)
+    assert (reload.status_code, reload.json()["workers"]) == (200, 2)
+    assert {digest_from(server) for _ in range(20)} == {before}
+
+
+def test_the_board_tells_which_model_each_reload_is_for():
+    board = Board(2)
+    here, there = (Place(board, board.take_row(process)) for process in (1, 2))
+    first, second = board.next_reload(model_key("a")), board.next_reload(EVERY_MODEL)
+    assert [board.reload_key(number) for number in (first, second)] == [model_key("a"), 0]
+    assert here.missed_reload
+    here.report_reload(first, done=False)
+    here.report_reload(second, done=True)
+    assert not here.missed_reload
+    outcomes = [board.reload_outcome(place.row, first) for place in (here, there)]
+    assert outcomes == [False, None]
+    assert board.reload_outcome(here.row, second) is True
+    for _ in range(RELOADS):
+        last = board.next_reload(model_key("b"))
+    assert board.reload_outcome(here.row, last) is None
+    board.free_row(here.row)
+    assert board.reload_outcome(here.row, second) is None
 
 
 @pytest.fixture

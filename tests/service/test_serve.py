@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -33,11 +34,23 @@ def _free_port() -> int:
 
 
 class Server:
-    """A running ``bentoml serve``."""
+    """A running ``bentoml serve``, on ``host`` or, where that is None, where it listens by itself.
 
-    def __init__(self, home: Path, store: Path, **settings: str) -> None:
+    ``options`` are more of its command line, ``settings`` of its environment.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        store: Path,
+        *options: str,
+        log_to: int | None = None,
+        host: str | None = "127.0.0.1",
+        **settings: str,
+    ) -> None:
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        scheme = "https" if "--ssl-certfile" in options else "http"
+        self.url = f"{scheme}://127.0.0.1:{port}"
         self.log = home / "log"
         environment = {
             **os.environ,
@@ -49,23 +62,25 @@ class Server:
             "CIFAR10_WORKERS": "1",
             **settings,
         }
-        command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1"]
+        command = [sys.executable, "-m", "bentoml", "serve", *options]
+        if host is not None:
+            command += ["--host", host]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(port)],
                 cwd=PROJECT_ROOT,
                 env=environment,
-                stdout=log,
+                stdout=log if log_to is None else log_to,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, verify: ssl.SSLContext | bool = True) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                if httpx.get(f"{self.url}/readyz", verify=verify).status_code == 200:
                     return
             except httpx.TransportError:
                 pass

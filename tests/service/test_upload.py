@@ -36,7 +36,8 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 )
 def test_damaged_images(body, content_type):
     with contextlib.suppress(Problem):
-        tile = DECODER._decode(body, content_type, Settings().decode_limits)
+        tile = DECODER._decode_short(body, content_type)
+        assert isinstance(tile, np.ndarray)
         assert (tile.shape, tile.dtype) == ((1, 32, 32, 3), np.uint8)
 
 

@@ -12,18 +12,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+import uvicorn
 
 from cifar10.environment import PROJECT_ROOT
 from cifar10.store import ModelStore
 from service.edge import Edge
 from service.models import ModelSet
 from service.settings import Settings
-from service.workers.board import STALE_MS, Board, Field, Place, shared_clock_ms
+from service.workers.board import EVERY_MODEL, STALE_MS, Board, Field, Place, shared_clock_ms
+from service.workers.server import WorkerServer
+from service.workers.supervisor import PARENT_VARIABLE
 from tests.service.cases import PNG
 from tests.service.conftest import nothing_behind, running
 from tests.service.test_serve import START_SECONDS, Server
@@ -150,6 +154,7 @@ def test_killing_the_supervisor_interrupts_nobody(server: Server):
 
 def test_nothing_outlives_bentoml(server: Server):
     processes = [supervisor_of(server), *supervisor_of(server).children()]
+    assert processes[0].environ()[PARENT_VARIABLE] == str(server.process.pid)
     server.process.kill()
     server.process.wait()
     _, alive = psutil.wait_procs(processes, timeout=START_SECONDS)
@@ -212,6 +217,116 @@ def test_a_worker_that_cannot_start_is_tried_ever_more_rarely():
     # What is promised is the least that it waits; a slow machine only makes it more.
     for pause, promised in zip(pauses, (0.2, 0.4, 0.8, 1.6), strict=True):
         assert pause >= promised * 0.99
+
+
+KEEPING = """
+import os, signal
+from service.workers.board import Board
+from service.workers.supervisor import Supervisor
+
+def serve(place, lifeline):
+    print(os.getpid(), flush=True)
+    signal.pause()
+
+Supervisor(Board(1), serve, 1.0).run()
+"""
+
+
+def test_a_supervisor_that_was_stopped_takes_that_for_no_signal():
+    """sigtimedwait() that is interrupted at its end returns a signal that never came."""
+    command = [sys.executable, "-c", KEEPING]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            wait_for(lambda: time.monotonic() - began > 0.6, "its wait is over")  # noqa: B023
+            process.send_signal(signal.SIGCONT)
+        os.kill(worker, signal.SIGKILL)
+        assert int(process.stdout.readline() or 0) not in (0, worker)
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+
+
+def test_a_supervisor_whose_bentoml_is_gone_before_it_begins_starts_nothing(tmp_path: Path):
+    """Killed while its supervisor imports, it is no parent by which the end could be told."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", KEEPING],
+            cwd=PROJECT_ROOT,
+            env={**os.environ, PARENT_VARIABLE: str(gone.pid)},
+            stdout=output,
+            start_new_session=True,
+        )
+    try:
+        assert process.wait(START_SECONDS) == 0
+        assert (tmp_path / "output").read_text() == ""
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+FORKING = """
+import logging, os, sys, threading
+from service.telemetry.logs import configure_logging
+from service.workers.board import Board
+from service.workers.supervisor import Supervisor
+
+configure_logging()
+os.register_at_fork(before=lambda: os.write(2, b"%d\\n" % threading.active_count()))
+Supervisor(Board(1), lambda place, lifeline: sys.exit(7), 1.0).run()
+"""
+
+
+def test_the_supervisor_forks_with_no_other_thread():
+    """It has logged the death of the worker before."""
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        threads = [process.stderr.readline() for _ in range(3)]
+        process.terminate()
+        assert threads == 3 * ["1\n"]
+        assert "worker" in process.stdout.readline()
+        assert process.wait(START_SECONDS) == 0
+
+
+def test_a_reload_that_was_announced_before_the_signal_is_heard_is_made_up_for():
+    """A worker ignores SIGHUP until its server has started."""
+    board = Board(1)
+    place = Place(board, board.take_row(os.getpid()))
+    board.next_reload(EVERY_MODEL)
+    reloads: list[int] = []
+
+    async def main() -> None:
+        lifeline, end = os.pipe()
+        with socket.socket() as listener:
+            config = uvicorn.Config(nothing_behind, lifespan="off", log_config=None)
+            server = WorkerServer(
+                config,
+                listener,
+                Settings(device="cpu"),
+                place,
+                lambda: True,
+                lifeline,
+                lambda: reloads.append(board.last_reload),
+            )
+            config.load()
+            server.lifespan = config.lifespan_class(config)
+            await server.startup()
+            asyncio.get_running_loop().remove_reader(lifeline)
+        for descriptor in (lifeline, end):
+            os.close(descriptor)
+
+    asyncio.run(main())
+    assert reloads == [1]
 
 
 SLOW = {"CIFAR10_HEADER_SECONDS": "1", "CIFAR10_MAX_CONNECTIONS": "4"}
@@ -279,7 +394,8 @@ def test_connections_above_the_bound_are_told_so(strict_server: Server):
         for _ in range(12):
             one = socket.create_connection(("127.0.0.1", port_of(strict_server)), timeout=30)
             held.append(one)
-            one.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            # Not idle: such a one would make room for the next.
+            one.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nPOST /classify HT")
             refused = one.recv(65536)
             if b" 200 " not in refused[:20]:
                 break

@@ -1,8 +1,8 @@
-"""A planted regression: every image that a model runs on burns PLANTED_DELAY_US more of CPU.
+"""A planted regression: every image that a model runs on takes PLANTED_DELAY_US more of CPU time.
 
-Python imports a module of this name by itself when its folder is on PYTHONPATH, so that a server
-started by its ordinary command is slowed, all its workers included. Used by
-:mod:`bench.compare.selftest` only.
+Python imports a module of this name by itself where its folder is on PYTHONPATH. So a server that
+its ordinary command starts is slowed, all its workers included. Only :mod:`bench.compare.selftest`
+uses it.
 """
 
 import importlib.abc
@@ -20,7 +20,7 @@ _TARGET = "cifar10.predictor"
 
 
 class _SlowedLoader(importlib.abc.Loader):
-    """Loads the module as ever, then slows ``Predictor.predict``."""
+    """Loads the module as usual, then slows ``Predictor.predict``."""
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader

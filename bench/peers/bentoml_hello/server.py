@@ -1,4 +1,4 @@
-"""BentoML's hello world, to hold the time that ours takes to start against.
+"""BentoML's hello world: its start-up time is compared with ours.
 
 docs.bentoml.com/en/latest/get-started/hello-world.html, its text without the model.
 

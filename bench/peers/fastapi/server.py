@@ -19,7 +19,7 @@ models: dict[str, Classifier] = {}
 
 
 class Prediction(BaseModel):
-    """What is answered."""
+    """The answer."""
 
     label: str
     class_id: int

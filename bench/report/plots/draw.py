@@ -4,6 +4,7 @@ Each picture names its n and its units. Every file carries a digest of the rows 
 from, so that a stale one is noticed.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from bench.report.columns import FLOORS
+from bench.report.efficiency import FLOORS
 from bench.report.plots.axes import COST_AXES
 from bench.report.plots.evidence import draw_calibration, draw_robustness, draw_training
 from bench.report.plots.style import (
@@ -29,6 +31,7 @@ from bench.report.plots.style import (
     readable_axis,
     svg,
 )
+from bench.report.shown import Shown
 from bench.report.study.front import placed, repeats
 from bench.report.study.plots import (
     draw_backbones,
@@ -72,43 +75,47 @@ DESCRIPTIONS: Final = {
 """What each picture shows; the tables beside them hold the figures."""
 
 
-def draw_all(results: Sequence[ModelResult], folder: Path, digest: str) -> list[Path]:
-    """Draw what the results allow; return the pictures made, in the order they are to be shown.
+FEW: Final = ("trade_offs", "study_front", "latency", "load", "cnn_and_transfer", "robustness")
+"""Pictures that ``REPORT.md`` shows and that are committed: small, of the first machine."""
 
-    Args:
-        results: as :func:`bench.rows.selection.select` orders them.
-        folder: where to put them.
-        digest: of the rows, written into each picture.
+_FEW_DPI: Final = 110
+_FEW_COLOURS: Final = 64
+
+
+def draw_few(shown: Shown, folder: Path) -> list[Path]:
+    """Draw the pictures of ``REPORT.md`` that the rows allow; return their files.
+
+    Each carries a digest of the rows that it was drawn from.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for name, draw in _pictures(results).items():
+    pictures = _pictures(shown.models)
+    made = few_pictures(shown, folder)
+    for path in made:
         with mpl.rc_context(STYLE):
-            figure = draw(results)
-            path = folder / name
-            figure.savefig(path, metadata={_DIGEST_KEY: digest, "Software": None})
-        made.append(path)
+            buffer = io.BytesIO()
+            pictures[path.stem](shown.models).savefig(buffer, dpi=_FEW_DPI, facecolor="white")
+        information = PngInfo()
+        information.add_text(_DIGEST_KEY, shown.digest)
+        with Image.open(buffer) as picture:
+            small = picture.convert("RGB").quantize(_FEW_COLOURS, dither=Image.Dither.NONE)
+            small.save(path, optimize=True, pnginfo=information)
     return made
 
 
-def draw_svgs(results: Sequence[ModelResult], prefix: str) -> dict[str, str]:
-    """The same pictures as ``<svg>`` elements for a page, by their name without its ending.
+def few_pictures(shown: Shown, folder: Path) -> list[Path]:
+    """The files that :func:`draw_few` makes."""
+    possible = _pictures(shown.models)
+    return [folder / f"{name}.png" for name in FEW if name in possible]
 
-    Args:
-        results: as for :func:`draw_all`.
-        prefix: keeps the pictures of several machines apart.
-    """
+
+def draw_svgs(shown: Shown) -> dict[str, str]:
+    """Every picture that the rows allow as an ``<svg>`` element, by its name."""
     found = {}
-    for name, draw in _pictures(results).items():
-        stem = Path(name).stem
+    for name, draw in _pictures(shown.models).items():
         with mpl.rc_context(STYLE):
-            found[stem] = svg(draw(results), f"{prefix}-{stem}", DESCRIPTIONS[stem])
+            picture = draw(shown.models)
+            found[name] = svg(picture, f"{shown.results.name}-{name}", DESCRIPTIONS[name])
     return found
-
-
-def expected_pictures(results: Sequence[ModelResult], folder: Path) -> list[Path]:
-    """The pictures that :func:`draw_all` would make."""
-    return [folder / name for name in _pictures(results)]
 
 
 def is_stale(path: Path, digest: str) -> bool:
@@ -122,33 +129,28 @@ def is_stale(path: Path, digest: str) -> bool:
 def _pictures(
     results: Sequence[ModelResult],
 ) -> dict[str, Callable[[Sequence[ModelResult]], Figure]]:
-    shown: dict[str, Callable[[Sequence[ModelResult]], Figure]] = {}
-    if any(result.accuracy is not None and result.cost is not None for result in results):
-        shown["trade_offs.png"] = draw_trade_offs
-    if any(1 in result.latency for result in results):
-        shown["latency.png"] = draw_latency
-    if any(result.throughput for result in results):
-        shown["throughput.png"] = draw_throughput
-        shown["throughput_latency.png"] = draw_throughput_latency
-    if any(result.load is not None for result in results):
-        shown["load.png"] = draw_load
-    if any(result.accuracy is not None for result in results):
-        shown["confusion.png"] = draw_confusion
-    if any(result.accuracy and result.accuracy.reliability for result in results):
-        shown["calibration.png"] = draw_calibration
-    if any(result.robustness for result in results):
-        shown["robustness.png"] = draw_robustness
-    if any(result.training is not None and result.training.epochs for result in results):
-        shown["training.png"] = draw_training
-    if any(one.ours.accuracy is not None for one in placed(results)) and len(results) > 1:
-        shown["study_front.png"] = draw_study_front
-    if has_both_kinds(results):
-        shown["cnn_and_transfer.png"] = draw_cnn_and_transfer
-    if has_backbones(results):
-        shown["backbones.png"] = draw_backbones
-    if len(with_gap(results)) > 1:
-        shown["gaps.png"] = draw_gaps
-    return shown
+    """Name of each picture that the results allow → what draws it, in the order shown."""
+    possible = {
+        "trade_offs": (draw_trade_offs, any(one.accuracy and one.cost for one in results)),
+        "latency": (draw_latency, any(1 in one.latency for one in results)),
+        "throughput": (draw_throughput, any(one.throughput for one in results)),
+        "throughput_latency": (draw_throughput_latency, any(one.throughput for one in results)),
+        "load": (draw_load, any(one.load for one in results)),
+        "confusion": (draw_confusion, any(one.accuracy for one in results)),
+        "calibration": (
+            draw_calibration, any(one.accuracy and one.accuracy.reliability for one in results),
+        ),
+        "robustness": (draw_robustness, any(one.robustness for one in results)),
+        "training": (draw_training, any(one.training and one.training.epochs for one in results)),
+        "study_front": (
+            draw_study_front,
+            len(results) > 1 and any(one.ours.accuracy for one in placed(results)),
+        ),
+        "cnn_and_transfer": (draw_cnn_and_transfer, has_both_kinds(results)),
+        "backbones": (draw_backbones, has_backbones(results)),
+        "gaps": (draw_gaps, len(with_gap(results)) > 1),
+    }  # fmt: skip
+    return {name: draw for name, (draw, can_be_drawn) in possible.items() if can_be_drawn}
 
 
 def draw_trade_offs(results: Sequence[ModelResult]) -> Figure:

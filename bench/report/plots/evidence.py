@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.measure.corruptions import SEVERITIES
 from bench.report.plots.style import (
     COLOURS,
     INK,
@@ -92,8 +91,9 @@ def draw_robustness(results: Sequence[ModelResult]) -> Figure:
             correct = (found.clean_correct, *found.correct)
             shares = np.asarray(correct) / found.images * 100
             intervals = np.asarray([wilson_interval(one, found.images) for one in correct]) * 100
+            severities = range(len(correct))
             panel.errorbar(
-                (0, *SEVERITIES),
+                severities,
                 shares,
                 yerr=[shares - intervals[:, 0], intervals[:, 1] - shares],
                 color=COLOURS[position % len(COLOURS)],
@@ -104,7 +104,7 @@ def draw_robustness(results: Sequence[ModelResult]) -> Figure:
                 label=f"{label_of(result, results)} (n = {found.images:,})",
             )
         panel.set_title(kind, fontsize=9)
-        panel.set_xticks((0, *SEVERITIES))
+        panel.set_xticks(range(1 + max(len(one.correct) for m in shown for one in m.robustness)))
         panel.tick_params(labelbottom=True)
         panel.set_xlabel("severity")
     for row in range(rows):

@@ -1,13 +1,14 @@
-"""The report's section on faults and attacks, from rows to Markdown."""
+"""Section on faults and attacks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from typing import Final
 
-from bench.report.formats import count, markdown_table, numbers_after_name, significant
-from bench.rows.files import MachineResults
+from bench.report.formats import count, significant
+from bench.report.shown import Section, Shown
+from bench.report.tables import Block, Column, Table, words
 from bench.rows.kinds.service import ChaosMeasurement
-from bench.rows.selection import ModelResult, newest
+from bench.rows.row import Row
 
 _TITLES: Final = {
     "kill": "Workers killed under load (`kill -9`)",
@@ -29,63 +30,54 @@ _SUFFIXES: Final = {
 """End of a figure's name → its unit."""
 
 
-def chaos(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
+def chaos(shown: Shown) -> Iterator[Block]:
     """What was done to the service, what was promised, and what came of it."""
-    latest = {
-        # It is the service that is hurt: of a model that was made anew, the newest trial counts.
-        (row.model, row.measurement.trial, row.measurement.workers): (
-            row.model, row.created, row.measurement, row.quick
-        )
-        for row in sorted(newest(results.rows), key=lambda row: (not row.quick, row.created))
-        if isinstance(row.measurement, ChaosMeasurement)
-    }  # fmt: skip
-    if not latest:
-        return ""
-    found = list(latest.values())
     order = {trial: position for position, trial in enumerate(_TITLES)}
-    found.sort(key=lambda one: (order.get(one[2].trial, len(order)), one[2].trial, one[0]))
-    header = ["What was done", "Model", "Workers", "Seconds", "Answers", "Promised", "Held"]
-    rows = [
-        [
-            _title(trial),
-            model,
-            str(trial.workers),
-            significant(trial.seconds),
-            ", ".join(f"{status}: {count(many)}" for status, many in trial.status_counts.items()),
-            trial.promise,
-            "yes" if trial.holds else "**no**",
-        ]
-        for model, _, trial, _ in found
-    ]
-    align = numbers_after_name(header)
-    align[1] = align[4] = align[5] = align[6] = "left"
-    figures = "\n".join(
-        f"- {_title(trial)} ({created[:10]}{', quick' if quick else ''}): "
-        + "; ".join(_figure(name, value) for name, value in trial.figures.items())
-        + _outcomes(trial)
-        + _broken(trial)
-        for _, created, trial, quick in found
+
+    def place(row: Row[ChaosMeasurement]) -> tuple[int, str, str]:
+        trial = row.measurement.trial
+        return order.get(trial, len(order)), trial, row.model
+
+    rows = sorted(shown.rows(ChaosMeasurement), key=place)
+    if not rows:
+        return
+    yield (
+        "Real processes and real sockets, each trial on a server of its own; the client runs on "
+        "the same machine and takes its share of the cores, so times are those of a machine under "
+        "full load. Memory is the proportional set size over all processes of the server."
     )
-    return f"{_CHAOS}\n\n{markdown_table(header, rows, align)}\n{figures}"
+    columns: list[Column[Row[ChaosMeasurement]]] = [
+        words("What was done", lambda row: _title(row.measurement)),
+        words("Model", lambda row: row.model),
+        Column("Workers", lambda row: str(row.measurement.workers)),
+        Column("Seconds", lambda row: significant(row.measurement.seconds)),
+        words("Answers", lambda row: _counts(row.measurement.status_counts)),
+        words("Promised", lambda row: row.measurement.promise),
+        words("Held", lambda row: "yes" if row.measurement.holds else "**no**"),
+    ]
+    yield Table(columns, rows)
+    yield "\n".join(_figures(row) for row in rows)
 
 
 def _title(trial: ChaosMeasurement) -> str:
     return trial.title or _TITLES.get(trial.trial, trial.trial)
 
 
-def _outcomes(trial: ChaosMeasurement) -> str:
-    """Inputs by outcome, the most frequent first; every kind of input together."""
+def _figures(row: Row[ChaosMeasurement]) -> str:
+    """One line on what else was counted, by outcome (the most frequent first), and what broke."""
+    trial = row.measurement
+    when = f"{row.created[:10]}{', quick' if row.quick else ''}"
+    figures = "; ".join(_figure(name, value) for name, value in trial.figures.items())
     total: Counter[str] = Counter()
     for name, inputs in trial.outcomes.items():
         total[name.partition(": ")[2]] += inputs
-    shown = ", ".join(f"{name}: {count(inputs)}" for name, inputs in total.most_common())
-    return f". Outcomes: {shown}" if shown else ""
+    outcomes = f". Outcomes: {_counts(dict(total.most_common()))}" if total else ""
+    broken = f". **Did not hold:** {'; '.join(trial.broken)}" if trial.broken else ""
+    return f"- {_title(trial)} ({when}): {figures}{outcomes}{broken}"
 
 
-def _broken(trial: ChaosMeasurement) -> str:
-    return f". **Did not hold:** {'; '.join(trial.broken)}" if trial.broken else ""
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name}: {count(many)}" for name, many in counts.items())
 
 
 def _figure(name: str, value: float) -> str:
@@ -96,8 +88,4 @@ def _figure(name: str, value: float) -> str:
     return f"{name.replace('_', ' ')} {shown}"
 
 
-_CHAOS: Final = (
-    "Real processes and real sockets, each trial on a server of its own; the client runs on the "
-    "same machine and takes its share of the cores, so times are those of a machine under full "
-    "load. Memory is the proportional set size over all processes of the server."
-)
+SECTIONS: Final = (Section(90, "Fault injection", chaos),)

@@ -1,21 +1,22 @@
-"""The report's sections on other servers beside this one, and on many images in one request."""
+"""Sections on other servers beside this one, and on many images in one request."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from bench.report.formats import NOTHING, count, markdown_table, numbers_after_name, significant
+from bench.report.formats import NOTHING, REQUESTS_PER_S, count, significant, spread_text
 from bench.report.peer_rounds import Comparison, comparisons
-from bench.rows.files import MachineResults
+from bench.report.shown import Section, Shown
+from bench.report.tables import Block, Column, Table, words
 from bench.rows.kinds.service import BulkMeasurement, PeerMeasurement
-from bench.rows.selection import ModelResult, newest
-from bench.statistics.samples import Spread, median, spread_of
+from bench.rows.row import Row
+from bench.statistics.samples import Spread, spread_of
 
 OURS: Final = "ours"
 OURS_V2: Final = "ours_v2"
 
 _NOT_MEASURED: Final = (
-    "`bench/peers` has not been measured on this machine: nothing is claimed here about how this "
-    "service compares with other servers."
+    "`bench/peers` has not been measured on this machine with a model that is shown: nothing is "
+    "claimed here about how this service compares with other servers."
 )
 
 _HOW: Final = (
@@ -32,150 +33,103 @@ _HOW: Final = (
     "one core, to the first answer."
 )
 
+Figure = Callable[[PeerMeasurement], float | None]
+_Server = tuple[str, PeerMeasurement]
+"""Name, and what does not change from round to round."""
 
-def peers(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
+
+def _rate(one: PeerMeasurement) -> float | None:
+    return one.request_rate
+
+
+def peers(shown: Shown) -> Iterator[Block]:
     """Other servers with the same model beside ours."""
-    found = comparisons(results.rows)
-    if not found:
-        return _NOT_MEASURED
-    return "\n\n".join([_HOW, *map(_one_model, found)])
+    found = comparisons(shown)
+    yield _HOW if found else _NOT_MEASURED
+    for comparison in found:
+        yield f"Model: `{comparison.model}`."
+        yield Table(_columns(comparison), _servers(comparison))
+        yield _sentences(comparison)
+        yield _starts(comparison)
+        yield _generator(comparison)
+        for failure in comparison.failures:
+            if failure.name not in comparison.rounds:
+                yield f"{failure.server} could not be measured: {failure.error}: {failure.message}"
+        failed = sum(one.failed_requests for one in comparison.all_rounds)
+        if failed:
+            yield f"Requests without a 200, of all servers and loops: {count(failed)}."
 
 
-def readme_peers(results: MachineResults) -> str:
+def readme_peers(shown: Shown) -> Iterator[Block]:
     """The README's short table; nothing where nothing was compared."""
-    parts = []
-    for comparison in comparisons(results.rows):
-        rows = [
-            [
-                _server(found),
-                found.decoder,
-                spread_text(comparison.spread(name, _request_rate), count),
-                _ratio(comparison, name),
-                spread_text(comparison.spread(name, lambda one: one.half_load_p99_ms)),
-                spread_text(comparison.spread(name, lambda one: one.common_rate_p99_ms)),
-            ]
-            for name, found in _servers(comparison)
-        ]
-        header = [
-            "Server",
-            "Decoder",
-            "Requests/s",
-            "Ours is",
-            "p99 at half its rate, ms",
-            f"p99 at {_common_rate(comparison)}, ms",
-        ]
-        parts.append(f"Model: `{comparison.model}`.\n")
-        parts.append(markdown_table(header, rows, numbers_after_name(header, ("Decoder",))))
-        parts.append(_sentences(comparison))
-    return "\n\n".join(part.strip() for part in parts if part)
+    for comparison in comparisons(shown):
+        yield f"Model: `{comparison.model}`."
+        every = {column.title: column for column in _columns(comparison)}
+        common = f"p99 at {_common_rate(comparison)}, ms"
+        kept = ["Server", "Decoder", "Ours is", "p99 at half load, ms", common]
+        short = [every[title] for title in kept]
+        short.insert(2, Column(REQUESTS_PER_S, every[f"{REQUESTS_PER_S}, median (range)"].text))
+        short[1] = words("Decoder", short[1].text)
+        short[4] = Column("p99 at half its rate, ms", short[4].text)
+        yield Table(short, _servers(comparison))
+        yield _sentences(comparison)
 
 
-def _one_model(comparison: Comparison) -> str:
-    spread = comparison.spread
-    rows = [
-        [
-            _server(found),
-            found.sends,
-            found.decoder,
-            spread_text(spread(name, _request_rate), count),
-            _ratio(comparison, name),
-            str(len(comparison.rounds[name])),
-            spread_text(spread(name, lambda one: one.cpu_us_per_request), count),
-            spread_text(spread(name, lambda one: one.one_client_p50_ms)),
-            spread_text(spread(name, lambda one: one.saturated_p99_ms)),
-            spread_text(spread(name, lambda one: one.half_load_p50_ms)),
-            spread_text(spread(name, lambda one: one.half_load_p99_ms)),
-            spread_text(spread(name, lambda one: one.common_rate_p50_ms)),
-            spread_text(spread(name, lambda one: one.common_rate_p99_ms)),
-            spread_text(spread(name, lambda one: one.resident_bytes / 1e6), count),
-            spread_text(spread(name, lambda one: one.ready_seconds)),
-        ]
-        for name, found in _servers(comparison)
-    ]
-    header = [
-        "Server",
-        "Request",
-        "Decoder",
-        "Requests/s, median (range)",
-        "Ours is",
-        "Rounds",
-        "CPU, µs a request",
-        "One client p50, ms",
-        "p99 at saturation, ms",
-        "p50 at half load, ms",
-        "p99 at half load, ms",
-        f"p50 at {_common_rate(comparison)}, ms",
-        f"p99 at {_common_rate(comparison)}, ms",
-        "Memory, MB",
-        "Ready, s",
-    ]
-    text = f"Model: `{comparison.model}`.\n\n"
-    text += markdown_table(header, rows, numbers_after_name(header))
-    parts = [text, _sentences(comparison), _starts(comparison), _generator(comparison)]
-    parts += [
-        f"{failure.server} could not be measured: {failure.error}: {failure.message}"
-        for failure in comparison.failures
-        if failure.name not in comparison.rounds
-    ]
-    failed = sum(
-        one.failed_requests for rounds in comparison.rounds.values() for one in rounds.values()
-    )
-    if failed:
-        parts.append(f"Requests without a 200, of all servers and loops: {count(failed)}.")
-    return "\n\n".join(part.strip() for part in parts if part)
+def _columns(comparison: Comparison) -> list[Column[_Server]]:
+    def spread(title: str, figure: Figure, number: Callable[[float | None], str] = significant,
+               ) -> Column[_Server]:  # fmt: skip
+        return Column(title, lambda one: spread_text(comparison.spread(one[0], figure), number))
 
-
-def _servers(comparison: Comparison) -> list[tuple[str, PeerMeasurement]]:
-    """Those that answer pictures: ours first, then the fastest."""
-    found = [
-        (name, comparison.first(name))
-        for name in comparison.rounds
-        if comparison.first(name).role in ("ours", "peer")
+    common = _common_rate(comparison)
+    return [
+        words("Server", lambda o: f"**{o[1].server}**" if o[1].role == "ours" else o[1].server),
+        Column("Request", lambda one: one[1].sends),
+        Column("Decoder", lambda one: one[1].decoder),
+        spread(f"{REQUESTS_PER_S}, median (range)", _rate, count),
+        Column("Ours is", lambda one: _ratio(comparison, one[0])),
+        Column("Rounds", lambda one: str(len(comparison.rounds[one[0]]))),
+        spread("CPU, µs a request", lambda one: one.cpu_us_per_request, count),
+        spread("One client p50, ms", lambda one: one.one_client_p50_ms),
+        spread("p99 at saturation, ms", lambda one: one.saturated_p99_ms),
+        spread("p50 at half load, ms", lambda one: one.half_load_p50_ms),
+        spread("p99 at half load, ms", lambda one: one.half_load_p99_ms),
+        spread(f"p50 at {common}, ms", lambda one: one.common_rate_p50_ms),
+        spread(f"p99 at {common}, ms", lambda one: one.common_rate_p99_ms),
+        spread("Memory, MB", lambda one: one.resident_bytes / 1e6, count),
+        spread("Ready, s", lambda one: one.ready_seconds),
     ]
 
-    def rank(entry: tuple[str, PeerMeasurement]) -> tuple[bool, float]:
-        rate = comparison.spread(entry[0], _request_rate)
+
+def _servers(comparison: Comparison) -> list[_Server]:
+    """Servers that answer pictures: ours first, then the fastest."""
+    found = [(name, comparison.first(name)) for name in comparison.rounds]
+
+    def rank(entry: _Server) -> tuple[bool, float]:
+        rate = comparison.spread(entry[0], _rate)
         return entry[1].role != "ours", -(rate.median if rate else 0.0)
 
-    return sorted(found, key=rank)
+    return sorted((one for one in found if one[1].role in ("ours", "peer")), key=rank)
 
 
 def _sentences(comparison: Comparison) -> str:
     """What the table does not say: Triton against our own v2, and the tails."""
     lines = []
-    pixels = [
-        name for name, found in _servers(comparison)
-        if found.role == "peer" and found.decoder == "none"
-    ]  # fmt: skip
-    for name in pixels:
-        ratio = comparison.ratio(OURS_V2, name, _request_rate)
-        if ratio is not None:
-            lines.append(
-                f"Asked in the same way, with pixels over v2, this service is "
-                f"{_times(ratio)} {comparison.first(name).server}."
-            )
-    lines.append(_tails(comparison, "half of each server's own rate", _half_load_p99))
-    lines.append(_tails(comparison, _common_rate(comparison), _common_rate_p99))
+    for name, found in _servers(comparison):
+        if found.role == "peer" and found.decoder == "none":
+            ratio = comparison.ratio(OURS_V2, name, _rate)
+            if ratio is not None:
+                lines.append(
+                    f"Asked in the same way, with pixels over v2, this service is "
+                    f"{_times(ratio)} {found.server}."
+                )
+    half = "half of each server's own rate"
+    lines.append(_tails(comparison, half, lambda one: one.half_load_p99_ms))
+    common = _common_rate(comparison)
+    lines.append(_tails(comparison, common, lambda one: one.common_rate_p99_ms))
     return " ".join(line for line in lines if line)
 
 
-def _request_rate(found: PeerMeasurement) -> float | None:
-    return found.request_rate
-
-
-def _half_load_p99(found: PeerMeasurement) -> float | None:
-    return found.half_load_p99_ms
-
-
-def _common_rate_p99(found: PeerMeasurement) -> float | None:
-    return found.common_rate_p99_ms
-
-
-def _tails(
-    comparison: Comparison, load: str, p99: Callable[[PeerMeasurement], float | None]
-) -> str:
+def _tails(comparison: Comparison, load: str, p99: Figure) -> str:
     """Our tail beside the best of the others'."""
     tails = {
         name: spread.median
@@ -196,10 +150,9 @@ def _tails(
 def _common_rate(comparison: Comparison) -> str:
     rates = {
         one.common_rate_per_s
-        for rounds in comparison.rounds.values()
-        for one in rounds.values()
+        for one in comparison.all_rounds
         if one.common_rate_per_s is not None
-    }
+    }  # fmt: skip
     return " or ".join(f"{rate:g}" for rate in sorted(rates)) + " requests/s"
 
 
@@ -220,28 +173,22 @@ def _starts(comparison: Comparison) -> str:
 
 def _generator(comparison: Comparison) -> str:
     """How far the generator was from being the limit."""
-    fastest = comparison.spread(OURS, _request_rate)
-    for name in comparison.rounds:
-        if comparison.first(name).role == "ceiling":
-            rate = comparison.spread(name, _request_rate)
-            if rate is None or fastest is None:
-                return ""
-            return (
-                f"The load generator's own ceiling, against a server that does nothing: "
-                f"{spread_text(rate, count)} requests/s; this service's rate is "
-                f"{fastest.median / rate.median:.0%} of it."
-            )
-    return ""
-
-
-def _server(found: PeerMeasurement) -> str:
-    return f"**{found.server}**" if found.role == "ours" else found.server
+    fastest = comparison.spread(OURS, _rate)
+    ceilings = [name for name in comparison.rounds if comparison.first(name).role == "ceiling"]
+    rate = comparison.spread(ceilings[0], _rate) if ceilings else None
+    if rate is None or fastest is None:
+        return ""
+    return (
+        f"The load generator's own ceiling, against a server that does nothing: "
+        f"{spread_text(rate, count)} requests/s; this service's rate is "
+        f"{fastest.median / rate.median:.0%} of it."
+    )
 
 
 def _ratio(comparison: Comparison, name: str) -> str:
     if comparison.first(name).role == "ours":
         return NOTHING
-    ratio = comparison.ratio(OURS, name, _request_rate)
+    ratio = comparison.ratio(OURS, name, _rate)
     return NOTHING if ratio is None else _times(ratio)
 
 
@@ -249,61 +196,42 @@ def _times(ratio: Spread) -> str:
     return f"{significant(ratio.median)}× ({significant(ratio.low)}–{significant(ratio.high)})"
 
 
-def spread_text(spread: Spread | None, number: Callable[[float | None], str] = significant) -> str:
-    """The median, with the least and the most."""
-    if spread is None:
-        return NOTHING
-    return f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"
-
-
-def bulk(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
-    """Many images in one request, against in process."""
-    rows = []
-    latest = {
-        row.model: (row, row.measurement)  # of a model that was made anew, the newest
-        for row in sorted(newest(results.rows), key=lambda row: row.created)
-        if isinstance(row.measurement, BulkMeasurement)
-    }
-    for row, found in latest.values():
-        best = max((found.in_process, found.in_process_chunks), key=median)
-        rows.append(
-            [
-                row.model,
-                str(found.images),
-                str(len(found.in_process)),
-                spread_text(spread_of(found.in_process), count),
-                f"{spread_text(spread_of(found.in_process_chunks), count)}",
-                f"{spread_text(spread_of(found.classify_batch), count)}",
-                _share(found.classify_batch, best),
-                f"{spread_text(spread_of(found.v2_infer), count)}",
-                _share(found.v2_infer, best),
-            ]
-        )
+def bulk(shown: Shown) -> Iterator[Block]:
+    """Many images in one request, compared with in process."""
+    rows = shown.rows(BulkMeasurement)
     if not rows:
-        return ""
-    header = [
-        "Model",
-        "Images a request",
-        "Rounds",
-        "In process, one run, images/s",
-        "In process, in the service's chunks, images/s",
-        "/classify/batch, images/s",
-        "of in process, %",
-        "v2 infer, images/s",
-        "of in process, %",
-    ]
-    return (
+        return
+    yield (
         "Raw pixels, the server on one core and the client on another, ONNX Runtime in process on "
         "the server's core while it waits. Rounds interleave the ways; a share is of "
-        "the same round's rate in process, by the way that is faster there by the median.\n\n"
-        + markdown_table(header, rows, numbers_after_name(header))
+        "the same round's rate in process, by the way that is faster there by the median."
     )
+    columns: list[Column[Row[BulkMeasurement]]] = [
+        words("Model", lambda row: row.model),
+        Column("Images a request", lambda row: str(row.measurement.images)),
+        Column("Rounds", lambda row: str(len(row.measurement.in_process))),
+        Column("In process, one run, images/s", lambda row: _counts(row.measurement.in_process)),
+        Column("In process, in the service's chunks, images/s",
+               lambda row: _counts(row.measurement.in_process_chunks)),
+        Column("/classify/batch, images/s", lambda row: _counts(row.measurement.classify_batch)),
+        Column("of in process, %", lambda r: _share(r.measurement, r.measurement.classify_batch)),
+        Column("v2 infer, images/s", lambda row: _counts(row.measurement.v2_infer)),
+        Column("of in process, %", lambda row: _share(row.measurement, row.measurement.v2_infer)),
+    ]  # fmt: skip
+    yield Table(columns, rows)
 
 
-def _share(over_http: Sequence[float], in_process: Sequence[float]) -> str:
-    shares = [mine / theirs for mine, theirs in zip(over_http, in_process, strict=True)]
-    return spread_text(
-        spread_of(shares), lambda share: NOTHING if share is None else f"{share:.0%}"[:-1]
-    )
+def _counts(rates: Sequence[float]) -> str:
+    return spread_text(spread_of(rates), count)
+
+
+def _share(found: BulkMeasurement, over_http: Sequence[float]) -> str:
+    pairs = zip(over_http, found.best_in_process, strict=True)
+    shares = [100 * mine / theirs for mine, theirs in pairs]
+    return spread_text(spread_of(shares), count)
+
+
+SECTIONS: Final = (
+    Section(270, "Beside other servers", peers),
+    Section(280, "Many images in one request", bulk),
+)

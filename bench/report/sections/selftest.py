@@ -1,32 +1,31 @@
-"""The report's section on what ``compare`` notices on this machine."""
+"""Section on what ``compare`` notices on this machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
-from bench.report.formats import markdown_table, numbers_after_name
-from bench.rows.files import MachineResults
+from bench.report.shown import Section, Shown
+from bench.report.tables import Block, Column, Table, words
 from bench.rows.kinds.session import SensitivityMeasurement, Trial
-from bench.rows.selection import ModelResult, newest
 
 
-def sensitivity(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
+def sensitivity(shown: Shown) -> Iterator[Block]:
     """One line a trial, and what follows from them."""
-    current = {(model.model, model.digest) for model in models}
-    parts = []
-    for row in newest(results.rows):
+    for position, row in enumerate(shown.rows(SensitivityMeasurement)):
         found = row.measurement
-        if isinstance(found, SensitivityMeasurement) and (row.model, row.digest) in current:
-            header = ["Side", "Planted", "Compared", "Changed most", "By (99 % interval)", "Gate"]
-            table = markdown_table(
-                header,
-                [_line(trial, found) for trial in found.trials],
-                numbers_after_name(header, ("Planted", "Changed most", "Gate")),
-            )
-            conclusion = "\n".join(f"- {line}" for line in told(found))
-            parts.append(f"**{row.model}**: {_method(found)}\n\n{table}\n{conclusion}")
-    return "\n\n".join(parts) and f"{_WHY}\n\n" + "\n\n".join(parts)
+        if position == 0:
+            yield _WHY
+        yield f"**{row.model}**: {_method(found)}"
+        columns: list[Column[Trial]] = [
+            words("Side", lambda trial: trial.side.replace("_", " ")),
+            words("Planted", partial(_planted, found)),
+            Column("Compared", lambda trial: str(trial.findings)),
+            words("Changed most", lambda trial: trial.worst),
+            Column("By (99 % interval)", _change),
+            words("Gate", lambda trial: "regression" if trial.regression else "passes"),
+        ]
+        yield Table(columns, found.trials)
+        yield "\n".join(f"- {line}" for line in told(found))
 
 
 def told(measurement: SensitivityMeasurement) -> list[str]:
@@ -36,7 +35,7 @@ def told(measurement: SensitivityMeasurement) -> list[str]:
     for trial in measurement.trials:
         if trial.planted != "nothing":
             seen = "reported" if trial.regression else "NOT reported"
-            lines.append(f"{_planted(trial, measurement)}: {seen}.")
+            lines.append(f"{_planted(measurement, trial)}: {seen}.")
     return lines
 
 
@@ -50,18 +49,7 @@ def _method(found: SensitivityMeasurement) -> str:
     )
 
 
-def _line(trial: Trial, measurement: SensitivityMeasurement) -> list[str]:
-    return [
-        trial.side.replace("_", " "),
-        _planted(trial, measurement),
-        str(trial.findings),
-        trial.worst,
-        _change(trial),
-        "regression" if trial.regression else "passes",
-    ]
-
-
-def _planted(trial: Trial, measurement: SensitivityMeasurement) -> str:
+def _planted(measurement: SensitivityMeasurement, trial: Trial) -> str:
     if trial.planted == "server":
         share = measurement.planted_delay_us / measurement.server_cpu_us
         return f"{share:.0%} more CPU a request"
@@ -86,3 +74,5 @@ _WHY: Final = (
     "is the same one with noise on the logarithms of its answers, so that, as with a real one, "
     "images are both lost and won."
 )
+
+SECTIONS: Final = (Section(80, "Would `compare` notice?", sensitivity),)

@@ -1,22 +1,16 @@
-"""The report's section on int8 and float16 variants: what each costs and gains over its source."""
+"""Section on int8 and float16 variants: what each costs and gains over its source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from bench.report.formats import (
-    NOTHING,
-    markdown_table,
-    numbers_after_name,
-    percent,
-    significant,
-)
-from bench.report.recommend import paired_test
-from bench.rows.files import MachineResults
-from bench.rows.packed import unpack_classes
+from bench.report.formats import NOTHING, p_value, percent, significant
+from bench.report.shown import Section, Shown
+from bench.report.tables import Block, Column, Table, words
+from bench.rows.kinds.cost import VariantMeasurement
 from bench.rows.selection import ModelResult
 from cifar10.paired import PairedTest
 
-_WHY: Final = (
+_ABOUT: Final = (
     "A variant is made from the exported file of a model, without training. Whether it is kept is "
     "decided on the validation images: one that loses more than 1 point there is refused. The test "
     "images are looked at afterwards and decide nothing. Differences are of the variant against "
@@ -25,31 +19,34 @@ _WHY: Final = (
     "smaller, or faster."
 )
 
-_HEADER: Final = [
-    "Variant",
-    "Of",
-    "Validation, points (95 % interval)",
-    "p",
-    "Same class, validation, %",
-    "Test, points (95 % interval)",
-    "p, test",
-    "Same class, test, %",
-    "Size, times smaller",
-    "One image, times faster",
-    "Kept",
-]
+_Line = tuple[ModelResult, VariantMeasurement, ModelResult | None]
+"""Variant, its row, and its source where that was measured here."""
 
 
-def variants(
-    results: MachineResults, models: Sequence[ModelResult], pictures: Mapping[str, str]
-) -> str:
+def variants(shown: Shown) -> Iterator[Block]:
     """One line a variant and provider, in the order given."""
-    rows = [_line(model, models) for model in models if model.variant is not None]
-    if not rows:
-        return ""
-    return f"{_WHY}\n\n" + markdown_table(
-        _HEADER, rows, numbers_after_name(_HEADER, ("Of", "Kept"))
-    )
+    lines = [
+        (model, model.variant, source_of(model, shown.models))
+        for model in shown.models
+        if model.variant is not None
+    ]
+    if not lines:
+        return
+    yield _ABOUT
+    columns: list[Column[_Line]] = [
+        words("Variant", lambda line: line[0].model),
+        words("Of", lambda line: line[1].record.source),
+        Column("Validation, points (95 % interval)", lambda o: _change(o[1].record.validation)),
+        Column("p", lambda line: _p(line[1].record.validation)),
+        Column("Same class, validation, %", lambda line: percent(line[1].parity.top1_agreement)),
+        Column("Test, points (95 % interval)", lambda line: _change(_on_test(line))),
+        Column("p, test", lambda line: _p(_on_test(line))),
+        Column("Same class, test, %", lambda line: percent(_agreement(line))),
+        Column("Size, times smaller", _smaller),
+        Column("One image, times faster", _faster),
+        words("Kept", lambda one: f"no: {one[1].refused}" if one[1].refused else "yes"),
+    ]
+    yield Table(columns, lines)
 
 
 def source_of(variant: ModelResult, models: Sequence[ModelResult]) -> ModelResult | None:
@@ -57,50 +54,50 @@ def source_of(variant: ModelResult, models: Sequence[ModelResult]) -> ModelResul
     if variant.variant is None:
         return None
     record = variant.variant.record
-    same_file = [
-        model
-        for model in models
-        if (model.model, model.digest) == (record.source, record.source_sha256)
-    ]
+    wanted = (record.source, record.source_sha256)
+    same_file = [model for model in models if (model.model, model.digest) == wanted]
     return next((model for model in same_file if variant.provider in (None, model.provider)), None)
 
 
-def _line(model: ModelResult, models: Sequence[ModelResult]) -> list[str]:
-    found = model.variant
-    if found is None:
-        return []
-    source = source_of(model, models)
-    on_test = paired_test(source, model) if source is not None else None
-    size = source.cost.size_bytes if source is not None and source.cost is not None else None
-    before = source.typical_latency_ms if source is not None else None
-    after = model.typical_latency_ms
-    return [
-        model.model,
-        found.record.source,
-        *_change(found.record.validation),
-        percent(found.parity.top1_agreement),
-        *_change(on_test),
-        percent(_agreement(source, model)),
-        significant(size / found.size_bytes if size is not None else None),
-        significant(before / after if before is not None and after else None),
-        f"no: {found.refused}" if found.refused else "yes",
-    ]
+def _on_test(line: _Line) -> PairedTest | None:
+    model, _, source = line
+    return source.against(model) if source is not None else None
 
 
-def _change(test: PairedTest | None) -> tuple[str, str]:
-    """What the variant gains over its source, and how likely so uneven a split is by chance."""
+def _change(test: PairedTest | None) -> str:
+    """What the variant gains over its source, which is the test's first."""
     if test is None:
-        return NOTHING, NOTHING
+        return NOTHING
     interval = f"{-test.high * 100:+.2f} to {-test.low * 100:+.2f}"
-    p = "< 0.0001" if test.p_value < 1e-4 else significant(test.p_value, 2)
-    return f"{0.0 - test.difference * 100:+.2f} ({interval})", p
+    return f"{0.0 - test.difference * 100:+.2f} ({interval})"
 
 
-def _agreement(source: ModelResult | None, variant: ModelResult) -> float | None:
-    """The share of test images on which both name the same class."""
-    one, other = source.accuracy if source is not None else None, variant.accuracy
-    if one is None or other is None or source is None or source.dataset != variant.dataset:
+def _p(test: PairedTest | None) -> str:
+    return NOTHING if test is None else p_value(test.p_value)
+
+
+def _agreement(line: _Line) -> float | None:
+    """Share of test images on which both name the same class."""
+    variant, _, source = line
+    if source is None or source.dataset != variant.dataset:
         return None
-    if one.top1.count != other.top1.count or not (one.predictions and other.predictions):
+    one = source.accuracy.classes if source.accuracy else None
+    other = variant.accuracy.classes if variant.accuracy else None
+    if one is None or other is None or one.size != other.size:
         return None
-    return float((unpack_classes(one.predictions) == unpack_classes(other.predictions)).mean())
+    return float((one == other).mean())
+
+
+def _smaller(line: _Line) -> str:
+    _, found, source = line
+    size = source.cost.size_bytes if source is not None and source.cost is not None else None
+    return significant(size / found.size_bytes if size is not None else None)
+
+
+def _faster(line: _Line) -> str:
+    model, _, source = line
+    before, after = source.typical_latency_ms if source else None, model.typical_latency_ms
+    return significant(before / after if before is not None and after else None)
+
+
+SECTIONS: Final = (Section(30, "Variants at another precision", variants),)

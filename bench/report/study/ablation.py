@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from statistics import fmean
 
-from bench.report.recommend import comparable, paired_test
+from bench.report.recommend import comparable
 from bench.report.study.recipe_facts import TITLES, RecipeFacts, differing, facts_of
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
@@ -23,7 +23,7 @@ class Subject:
     @property
     def accuracy(self) -> float:
         """Top-1, 0–1."""
-        return self.result.accuracy.top1.accuracy if self.result.accuracy else 0.0
+        return self.result.share_right or 0.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def single_changes(results: Sequence[ModelResult]) -> list[Step]:
             continue
         (factor,) = factors
         before, after = sorted((one, other), key=lambda each: each.facts.ordinal(factor))
-        test = paired_test(after.result, before.result)
+        test = after.result.against(before.result)
         if test is not None:
             found.append(Step(before, after, factors, test))
     order = list(TITLES)
@@ -105,7 +105,7 @@ def way_to_the_best(results: Sequence[ModelResult]) -> list[Step]:
         )  # fmt: skip
     steps = []
     for before, after in pairwise(chain):
-        test = paired_test(after.result, before.result)
+        test = after.result.against(before.result)
         if test is not None:
             steps.append(Step(before, after, differing(before.facts, after.facts), test))
     return steps

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from bench.statistics.calibration import Reliability
 from bench.statistics.samples import Interval
 from cifar10.accuracy import Z_95, Accuracy
 from cifar10.paired import PairedTest, mcnemar
+
+SEVERITIES: Final = (1, 2, 3, 4, 5)
+"""Severities of damage to images, the mildest first."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -114,7 +117,7 @@ class RobustnessMeasurement(Measurement):
     clean_correct: int
     """Correct answers on the same images, undamaged."""
     correct: tuple[int, ...]
-    """Correct answers at severities 1–5."""
+    """Correct answers at each of :data:`SEVERITIES`."""
 
     @property
     def key(self) -> str:

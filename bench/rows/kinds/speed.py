@@ -67,6 +67,11 @@ class LatencyMeasurement(Measurement):
         """Percentile of the time of one call, in ms."""
         return percentile(self.samples_ns, percent) / 1e6
 
+    @cached_property
+    def median_interval_ms(self) -> Interval:
+        """Bootstrap interval of the median time of one call, in ms."""
+        return bootstrap_interval(self.times_ms)
+
     @property
     def mean_ms(self) -> float:
         """Mean time of one call, in ms."""
@@ -179,7 +184,7 @@ class ScenarioMeasurement(Measurement):
         step = -(-times.size // _BOOTSTRAP_SAMPLES)
         return percentile(times, percent), bootstrap_interval(times[::step], percent, resamples=400)
 
-    @property
+    @cached_property
     def headline(self) -> Headline:
         """What the scenario reports."""
         if self.scenario == "server":

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from bench.chaos.fuzz import feed_around_crashes
+from bench.chaos.fuzz import Fed, feed_around_crashes, split
 from bench.chaos.in_process import UNDESIGNED, MemoryTransport, Snapshot, label_of, outcome_of
 from bench.chaos.raw import Answer, Target, answers_in, check_loopback, request_bytes
 from cifar10.errors import BenchError
@@ -106,15 +106,31 @@ class Service:
 @pytest.mark.parametrize("deadly", [set(), {0}, {99}, {37, 38}, {5, 50, 95}])
 def test_every_input_is_fed_once_around_crashes(deadly: set[int]) -> None:
     service = Service(deadly, every=10)
-    found = feed_around_crashes(service.feed, 100)
+    found = feed_around_crashes(service.feed, 0, 100)
     assert service.fed == Counter(set(range(100)) - deadly)
     assert found.outcomes["raw: 200"] == 100 - len(deadly)
     assert found.crashes == [f"input {number} ended by SIGSEGV" for number in sorted(deadly)]
 
 
+def test_inputs_are_split_into_ranges_without_gaps() -> None:
+    assert split(10, 3) == [(0, 3), (3, 3), (6, 4)]
+    assert split(1, 4) == [(0, 1)]
+    assert sum(many for _, many in split(1_000_000, 7)) == 1_000_000
+
+
+def test_what_several_processes_found_is_added_up() -> None:
+    whole = Fed()
+    for number in (3, 8):
+        part = Fed(crashes=[f"input {number} ended by SIGSEGV"])
+        part.add(Snapshot(9, Counter({"raw: 200": 5}), Counter({200: 5}), [], number / 10, number))
+        whole.add(part)
+    assert (whole.outcomes["raw: 200"], whole.statuses[200], len(whole.crashes)) == (10, 10, 2)
+    assert (whole.longest_cpu_s, whole.longest_number) == (0.8, 8)
+
+
 def test_it_gives_up_where_everything_crashes() -> None:
     with pytest.raises(BenchError, match="gave up after 20 crashes: input 0"):
-        feed_around_crashes(Service(set(range(100)), every=10).feed, 100)
+        feed_around_crashes(Service(set(range(100)), every=10).feed, 0, 100)
 
 
 def test_a_snapshot_survives_its_file() -> None:

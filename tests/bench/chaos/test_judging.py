@@ -189,7 +189,7 @@ def test_memory_is_not_judged_by_few_inputs() -> None:
 def test_a_refused_request_of_an_ordinary_client_counts_as_long_as_it_would_have_waited() -> None:
     zeros = np.zeros(4)
     done = np.array([0.001, 0.002, 0.001, 0.003])
-    sent = Sent(zeros, zeros, done, np.array([True, True, False, True]))
+    sent = Sent(zeros, zeros, done, np.array([200, 200, 503, 200], np.int16))
     assert times_with_failures(sent).tolist() == [1.0, 2.0, 30_000.0, 3.0]
     assert percentile_ms([times_with_failures(sent)], 50) == 2.5
     assert percentile_ms([], 99) == 0.0

@@ -19,7 +19,9 @@ from bench.chaos.trial import (
 from bench.report.sections.chaos import chaos
 from bench.rows.files import Recorder, read_results, read_rows
 from bench.rows.kinds.service import ChaosMeasurement
+from bench.rows.selection import select
 from cifar10.errors import BenchError
+from tests.bench.conftest import text_of
 
 QUICK = ChaosPlan(
     workers=2,
@@ -92,7 +94,8 @@ def test_verdicts_become_rows_and_one_failure_stops_no_other(
     assert found["good"].outcomes == {"raw: 200": 4}
     assert found["bad"].broken == ("one part", "another")
     assert found["last"].promise == "less was done"
-    text = chaos(read_results(recorder.folder.parent)[0], [], {})
+    (results,) = read_results(recorder.folder.parent)
+    text = text_of(chaos, results, select(results.rows))
     assert "| The trial good | tiny_a | 2 |" in text
     assert "Outcomes: 200: 4" in text
     assert "**Did not hold:** one part; another" in text

@@ -134,3 +134,23 @@ def test_a_share_changes_by_points_and_a_time_by_per_cent(results: Path) -> None
     assert change(BY_NAME["p50"], 1.1, None) == ""
     bare = next(one for one in select(rows(results)) if one.model == "bare")
     assert shown(BY_NAME["p50"], bare) == "–"
+
+
+def test_compare_folds_what_is_on_one_side_and_says_when_nothing_is_compared(
+    results: Path, tmp_path: Path, machine: Machine, capsys
+) -> None:
+    """Exit code 5: a gate that compared nothing must not look like one that found nothing."""
+    other = tmp_path / "other"
+    recorder = Recorder(other, machine, {})
+    for size in (1, 8, 32):
+        recorder.add("elsewhere", DIGEST, None, latency(10**6, size))
+    assert main(["compare", str(results), str(other)]) == 5
+    lines_ = capsys.readouterr().out.splitlines()
+    assert lines_ == [
+        "11 measurements: only in A (--json lists them)",
+        "3 measurements: only in B (--json lists them)",
+        "nothing could be compared: the two sides have nothing in common",
+    ]
+    assert main(["compare", str(results), str(results)]) == 0
+    assert main(["compare", str(results), str(other), "--json"]) == 5
+    capsys.readouterr()

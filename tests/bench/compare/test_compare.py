@@ -10,7 +10,6 @@ from bench.compare.findings import (
     Comparison,
     Tolerance,
     compare,
-    mcnemar_interval,
     proportions_interval,
 )
 from bench.rows.files import Recorder
@@ -103,18 +102,6 @@ def test_accuracy_is_the_newest_digests(rows) -> None:
     side = [*rows(accuracy(9_000), digest="old"), *rows(accuracy(6_987), digest="new")]
     (found,) = compare(side, rows(accuracy(6_987))).findings
     assert found.change == 0
-
-
-def test_mcnemar_is_the_textbooks() -> None:
-    """1,000 images, 30 lost and 10 won: −2 points, standard error √(40 − 0.4) / 1000."""
-    before = np.zeros(1_000, np.bool_)
-    after = before.copy()
-    before[:30] = True
-    after[30:40] = True
-    difference, interval = mcnemar_interval(before, after)
-    assert difference == pytest.approx(-0.02)
-    assert interval.high - difference == pytest.approx(2.575829 * 39.6**0.5 / 1_000)
-    assert mcnemar_interval(before, before)[1].high == 0
 
 
 def test_proportions_without_pairs_are_wider() -> None:
@@ -215,3 +202,12 @@ def test_runs_taken_in_turn_are_compared_as_pairs(rows, slower: float, verdict: 
                        [row for side in apart[20:] for row in side]).findings  # fmt: skip
     assert {finding.method for finding in unpaired} == {"bootstrap of runs"}
     assert {finding.verdict for finding in unpaired} == {"unclear"}
+
+
+def test_accuracy_on_the_same_images_has_mcnemars_99_percent_interval(rows) -> None:
+    """1,000 images, 20 lost and none won: −2 points, standard error √(20 − 0.4) / 1000."""
+    (found,) = compare(rows(accuracy(700, 1_000)), rows(accuracy(680, 1_000))).findings
+    assert found.method == "McNemar, paired"
+    assert found.change == pytest.approx(-2)
+    half = 100 * 2.575829 * (20 - 0.4) ** 0.5 / 1_000
+    assert (found.low, found.high) == pytest.approx((-2 - half, -2 + half))

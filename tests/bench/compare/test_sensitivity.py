@@ -36,7 +36,7 @@ from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from service.models import choose
 from service.settings import Settings
-from tests.bench.conftest import REFERENCE, cost
+from tests.bench.conftest import REFERENCE, cost, text_of
 
 FAKE = (sys.executable, "-m", "tests.bench.fake_server", "{port}")
 
@@ -147,7 +147,7 @@ def test_the_report_shows_every_trial(recorder: Recorder, tmp_path: Path) -> Non
     recorder.add("simple_cnn", "d" * 64, None, cost())
     recorder.add("simple_cnn", "d" * 64, REFERENCE, found)
     (results,) = read_results(tmp_path / "results")
-    text = sensitivity(results, select(results.rows), {})
+    text = text_of(sensitivity, results, select(results.rows))
     assert "| side | nothing | 5 | load, requests/s | +20.0 (+10.0 … +30.0) % | passes |" in text
     assert (
         "| side | 20% more CPU a request | 5 | load, requests/s | +20.0 (+10.0 … +30.0) % "

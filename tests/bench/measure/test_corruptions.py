@@ -3,7 +3,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from bench.measure.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt
+from bench.measure.corruptions import CORRUPTIONS, Corruption, corrupt
+from bench.rows.kinds.accuracy import SEVERITIES
 from cifar10.dataset import Dataset
 
 BY_NAME = {one.name: one for one in CORRUPTIONS}

@@ -9,7 +9,7 @@ import pytest
 from bench.measure.accuracy import predict_classes
 from bench.measure.damage import choose_images, measure_sendings
 from bench.measure.sendings import SENDINGS, sent
-from bench.report.sections.sendings import as_sent, lost_more
+from bench.report.sections.sendings import as_sent
 from bench.rows.files import Recorder, read_results, read_rows
 from bench.rows.kinds.accuracy import SendingMeasurement
 from bench.rows.packed import pack_hits, unpack_hits
@@ -17,7 +17,7 @@ from bench.rows.selection import select
 from cifar10.dataset import Dataset
 from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel
-from tests.bench.conftest import add_all, cost, latency
+from tests.bench.conftest import add_all, cost, latency, text_of
 
 BY_NAME = {sending.name: sending for sending in SENDINGS}
 
@@ -104,20 +104,20 @@ def test_which_model_loses_less(recorder: Recorder) -> None:
             sending(900, 900, "PNG"))  # fmt: skip
     add_all(recorder, "other", "c" * 64, cost("other"), latency(1_000))
     models = select(read_results(recorder.folder.parent)[0].rows)
-    text = as_sent(None, models, {})
+    text = text_of(as_sent, None, models)
     photo = [line for line in text.splitlines() if line.startswith("| photo")]
     assert photo[0] == "| photo | 1.00 (0.38 to 1.62) | 10.00 (8.14 to 11.86) |"
     assert photo[1].startswith("| photo | -9.00 (")
     assert photo[1].endswith("): less |")
     assert "| PNG | +0.00 (+0.00 to +0.00): cannot be told |" in text
     assert "other" not in text
-    assert as_sent(None, [], {}) == ""
+    assert text_of(as_sent, None, []) == ""
 
 
 def test_a_difference_of_losses_is_exact_and_only_of_the_same_images() -> None:
-    mean, interval = lost_more(sending(700, 600), sending(900, 890))
+    mean, interval = sending(700, 600).lost_more_than(sending(900, 890))
     assert mean == pytest.approx(9.0)
     values = np.repeat([0.0, 1.0, 0.0, -1.0, 0.0], [600, 100, 190, 10, 100])
     half = 1.959964 * (values * 100).std(ddof=1) / np.sqrt(1_000)
     assert interval.high - mean == pytest.approx(half, rel=1e-6)
-    assert lost_more(sending(700, 600), replace(sending(900, 890), seed=1)) is None
+    assert sending(700, 600).lost_more_than(replace(sending(900, 890), seed=1)) is None

@@ -162,7 +162,7 @@ def test_ratios_are_of_the_same_round(recorder: Recorder) -> None:
         for number, count in enumerate((2_000, 2_000), start=1)
     ]
     add_all(recorder, "good", DIGEST, *ours, *others)
-    (found,) = comparisons(read_results(recorder.folder.parent)[0].rows)
+    (found,) = comparisons(prepare(read_results(recorder.folder.parent), Path())[0])
     ratio = found.ratio("ours", "other", lambda one: one.request_rate)
     assert ratio is not None
     assert (ratio.median, ratio.low, ratio.high, ratio.rounds) == (3.0, 2.0, 4.0, 2)
@@ -176,7 +176,7 @@ def test_the_newest_session_counts_and_a_whole_one_before_a_quick_one(recorder: 
     for run_id, quick, requests in (("one", False, 400), ("two", False, 800), ("three", True, 4)):
         written = Recorder(results, MACHINE, {}, quick=quick, run_id=run_id)
         written.add("good", DIGEST, None, peer("other", requests))
-    (found,) = comparisons(read_results(results)[0].rows)
+    (found,) = comparisons(prepare(read_results(results), results)[0])
     assert found.first("other").requests == 800
 
 
@@ -200,7 +200,7 @@ def compared(recorder: Recorder) -> Recorder:
 
 def test_the_report_says_all_of_it(compared: Recorder) -> None:
     results = compared.folder.parent
-    text = render_report(prepare(read_results(results), results), Path())
+    text = render_report(prepare(read_results(results), results), results, Path())
     assert (
         "| Other 1.0 | JPEG | its own | 1,000 (1,000–1,000) | 3.00× (3.00–3.00) | 1 | "
         "1,000 (1,000–1,000) |" in text
@@ -221,14 +221,14 @@ def test_the_readme_gets_the_ratios_where_it_has_the_place(compared: Recorder) -
     markers = "<!-- efficiency-table:begin -->\n<!-- efficiency-table:end -->\n"
     readme.write_text(f"{markers}a\n{PEERS_BEGIN}\nold\n{PEERS_END}\nz\n")
     reports = prepare(read_results(results), results)
-    write_report(reports, output)
+    write_report(reports, results, output)
     text = readme.read_text()
     assert "| Other 1.0 | its own | 1,000 (1,000–1,000) | 3.00× (3.00–3.00) |" in text
     assert "old" not in text
     assert text.endswith(f"{PEERS_END}\nz\n")
-    assert stale_files(reports, output) == []
+    assert stale_files(reports, results, output) == []
     readme.write_text(text.replace("3.00×", "9.00×"))
-    assert stale_files(reports, output) == [readme]
+    assert stale_files(reports, results, output) == [readme]
 
 
 JPEG = encode_jpeg(np.arange(3_072, dtype=np.uint8).reshape(32, 32, 3))

@@ -1,8 +1,12 @@
 """What is rendered from rows: golden strings, staleness, pictures."""
 
+import ast
 import csv
 import io
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,26 +16,33 @@ from PIL import Image
 from bench.report.build import (
     TABLE_BEGIN,
     TABLE_END,
-    MachineReport,
     prepare,
     render_json,
+    render_report,
     stale_files,
     write_report,
 )
-from bench.report.efficiency import efficiency_csv, efficiency_table
-from bench.report.formats import markdown_table, significant
-from bench.report.sections.index import load as load_section
-from bench.report.study.sections import study_table
+from bench.report.efficiency import NOT_RELEASED, efficiency_table
+from bench.report.formats import significant
+from bench.report.recommend import pick_for_budgets
+from bench.report.sections.speed import load as load_section
+from bench.report.sections.study import study_table
+from bench.report.shown import Shown
+from bench.report.tables import Table, words
 from bench.report.verdict import verdict
 from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
 from bench.rows.row import DatasetReference, Row
 from bench.rows.selection import fronts, select
 from bench.statistics.pareto import Candidate, pareto_front
+from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.predictor import CUDA_PROVIDER
 from tests.bench.conftest import (
+    BULK,
+    CHAOS,
     REFERENCE,
+    SETTINGS,
     VERIFIED,
     accuracy,
     add_all,
@@ -39,6 +50,8 @@ from tests.bench.conftest import (
     failure,
     latency,
     load,
+    peer,
+    text_of,
     throughput,
 )
 
@@ -62,7 +75,7 @@ def fill(recorder: Recorder) -> None:
     add_all(recorder, "unreadable", "", failure("open"))
 
 
-def reports(recorder: Recorder) -> list[MachineReport]:
+def reports(recorder: Recorder) -> list[Shown]:
     results = recorder.folder.parent
     return prepare(read_results(results), results)
 
@@ -70,8 +83,8 @@ def reports(recorder: Recorder) -> list[MachineReport]:
 GOLDEN = """\
 | Model | Variant | Accuracy, % (95 % interval) | Floor reached | Seeds | Gap, points | \
 Parameters | Trainable | MACs, M | Size, MB | Accuracy per M parameters | Latency p50 / p99, ms \
-| Throughput, images/s (batch) | HTTP, requests/s | Training, minutes | Test images | Provider \
-| Pareto on accuracy against |
+| Throughput, images/s (batch) | Requests/s, shared cores | Training, minutes | Test images | \
+Provider | Pareto on accuracy against |
 | :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | :-- \
 | :-- | :-- |
 | small_net | fp32, small | 89.06 (88.43–89.66) | 85 % | 1 | 5.0 | 100,000 | 100,000 | 40.0 | \
@@ -119,12 +132,12 @@ unreadable,,,,,,,,,,,,,,,,,,,,,,,,,,,failed at open: RuntimeError: out of memory
 
 def test_the_efficiency_table(recorder: Recorder) -> None:
     fill(recorder)
-    assert efficiency_table(reports(recorder)[0].models) == GOLDEN
+    assert efficiency_table(reports(recorder)[0].models).markdown() + "\n" == GOLDEN
 
 
 def test_the_csv_has_the_same_lines_exactly(recorder: Recorder) -> None:
     fill(recorder)
-    assert efficiency_csv(reports(recorder)[0].models) == GOLDEN_CSV
+    assert efficiency_table(reports(recorder)[0].models).csv() == GOLDEN_CSV
 
 
 def test_the_records_have_the_same_lines_and_lists(recorder: Recorder) -> None:
@@ -154,9 +167,9 @@ def test_an_early_exit_is_compared_by_its_mean_and_said(recorder: Recorder) -> N
     assert models["always"].typical_latency_ms == 0.5
     (report,) = reports(recorder)
     assert "early exit: a second look at 25.00 % of validation images, 0.525 ms on the mean" in (
-        efficiency_table(report.models)
+        efficiency_table(report.models).markdown()
     )
-    (line,) = [one for one in csv.DictReader(io.StringIO(efficiency_csv(report.models)))
+    (line,) = [one for one in csv.DictReader(io.StringIO(efficiency_table(report.models).csv()))
                if one["model"] == "some"]  # fmt: skip
     assert (float(line["latency_p50_ms"]), float(line["latency_typical_ms"])) == (0.4, 0.525)
     assert "Fastest that reaches 85 %: `always`, 0.500 ms" in "\n".join(verdict(report.models))
@@ -164,7 +177,7 @@ def test_an_early_exit_is_compared_by_its_mean_and_said(recorder: Recorder) -> N
 
 def test_the_study_beside_ours(recorder: Recorder) -> None:
     fill(recorder)
-    lines = study_table(reports(recorder)[0].models).splitlines()
+    lines = study_table(reports(recorder)[0].models).markdown().splitlines()
     assert lines[2] == (
         "| Simple CNN | 69.37 | 86.8 | 17.4 | 9 | simple_cnn | 68.06 (67.14–68.97) | -1.3 | 17.4 "
         "| 9 |"
@@ -232,7 +245,7 @@ def dated(rows: list[Row]) -> list[Row]:
 def test_each_provider_has_its_line(recorder: Recorder) -> None:
     add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000))
     recorder.add("a", "a" * 64, None, replace(latency(100_000), provider=CUDA_PROVIDER))
-    table = efficiency_table(reports(recorder)[0].models)
+    table = efficiency_table(reports(recorder)[0].models).markdown()
     assert "| 1.00 / 1.05 | – | – | 5.00 on 2 cores | – | CPU |" in table
     assert "| 0.100 / 0.149 | – | – | 5.00 on 2 cores | – | CUDA |" in table
 
@@ -259,7 +272,7 @@ def test_significant_digits(number: float | None, text: str) -> None:
 
 
 def test_a_pipe_does_not_break_a_table() -> None:
-    assert markdown_table(["a"], [["x|y"]], ["left"]) == "| a |\n| :-- |\n| x\\|y |\n"
+    assert Table([words("a", str)], ["x|y"]).markdown() == "| a |\n| :-- |\n| x\\|y |"
 
 
 def test_write_then_check_then_measure_again(
@@ -268,48 +281,45 @@ def test_write_then_check_then_measure_again(
     fill(recorder)
     readme = tmp_path / "README.md"
     readme.write_text(f"# Before\n\n{TABLE_BEGIN}\nold\n{TABLE_END}\n\nAfter\n")
-    written = write_report(reports(recorder), tmp_path)
+    written = write_report(reports(recorder), tmp_path / "results", tmp_path)
     assert [path.name for path in written] == [
-        "trade_offs.png", "latency.png", "throughput.png", "throughput_latency.png", "load.png",
-        "confusion.png", "calibration.png", "study_front.png", "gaps.png", "table.csv",
+        "trade_offs.png", "study_front.png", "latency.png", "load.png", "table.csv",
         "efficiency.json", "REPORT.md", "README.md", "report.html",
     ]  # fmt: skip
-    for path in written[:9]:
+    for path in written[:4]:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
     text = readme.read_text()
     assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\nMeasured on Test CPU 9000, 2 cores")
     assert text.endswith(f"{TABLE_END}\n\nAfter\n")
-    assert GOLDEN in text
+    assert "| simple_cnn | fp32, simple_cnn | 68.06 (67.14–68.97) | 2,122,186 | 11.9 |" in text
     report = (tmp_path / "REPORT.md").read_text()
     assert GOLDEN in report
     assert report.index("**Most accurate: `small_net`**") < report.index("| Model |")
     assert f"](results/{machine.name}/plots/latency.png)" in report
     assert "The load generator was the limit for simple_cnn" in report
 
-    assert stale_files(reports(recorder), tmp_path) == []
-    page, picture = tmp_path / "report.html", written[0].read_bytes()
-    drawn = page.read_text()
+    assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == []
+    picture = written[0].read_bytes()
+    (tmp_path / "report.html").unlink()  # built, not committed
     readme.write_text(text.replace("68.06", "78.06"))
-    page.write_text(drawn.replace("small_net", "other_net", 1))
     written[0].unlink()
-    assert stale_files(reports(recorder), tmp_path) == [written[0], readme, page]
+    assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == [written[0], readme]
 
     readme.write_text(text)
-    page.write_text(drawn)
     written[0].write_bytes(picture)
-    assert stale_files(reports(recorder), tmp_path) == []
+    assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == []
     recorder.add("simple_cnn", "a" * 64, None, latency(300_000))
-    assert {path.name for path in stale_files(reports(recorder), tmp_path)} == {
-        path.name for path in written
-    }
+    assert {
+        path.name for path in stale_files(reports(recorder), tmp_path / "results", tmp_path)
+    } == {path.name for path in written if path.name != "report.html"}
 
 
 def test_a_readme_without_markers(tmp_path: Path, recorder: Recorder) -> None:
     fill(recorder)
     (tmp_path / "README.md").write_text("# No place\n")
     with pytest.raises(BenchError, match="no place for the table"):
-        write_report(reports(recorder), tmp_path)
+        write_report(reports(recorder), tmp_path / "results", tmp_path)
     assert not (tmp_path / "REPORT.md").exists()
 
 
@@ -326,7 +336,7 @@ def test_an_open_loop_is_shown_as_one_and_is_not_the_rate_of_the_table(
         recorder.add("simple_cnn", "d" * 64, REFERENCE, measurement)
     (found,) = select(read_results(tmp_path / "results")[0].rows)
     assert (found.load, found.offered) == (load(), (offered,))
-    text = load_section(read_results(tmp_path / "results")[0], [found], {})
+    text = text_of(load_section, read_results(tmp_path / "results")[0], [found])
     assert "| simple_cnn | 16 | closed | 2,000 |" in text
     assert "| simple_cnn | 16 | open, poisson, 200/s offered | 200 |" in text
 
@@ -338,3 +348,82 @@ def test_the_machine_with_most_models_comes_first(tmp_path: Path, machine: Machi
             there.add(model, "a" * 64, None, latency(400_000))
     shown = [report.results.machine.cpu for report in prepare(read_results(tmp_path), tmp_path)]
     assert shown == ["b", "c", "a"]
+
+
+def test_the_machine_of_the_released_files_comes_first(tmp_path: Path, machine: Machine) -> None:
+    """More models on the other machine do not help: none of them is the file in the store."""
+    for cpu, models in (("own", {"net": "a"}), ("other", {"net": "b", "more": "c", "most": "d"})):
+        there = Recorder(tmp_path, replace(machine, cpu=cpu), {})
+        for model, digest in models.items():
+            add_all(there, model, digest * 64, cost(), accuracy(9_000), latency(400_000))
+    shown = prepare(read_results(tmp_path), tmp_path, {"net": "a" * 64})
+    assert [one.results.machine.cpu for one in shown] == ["own", "other"]
+    own, other = ("\n".join(verdict(one.models)) for one in shown)
+    assert "**Most accurate: `net`**" in own
+    assert "**No file of `models/` has been measured on this machine.**" in other
+    assert "Most accurate" not in other
+    assert not any(pick.model for pick in pick_for_budgets(shown[1].models))
+    table = efficiency_table(shown[1].models).markdown()
+    assert table.count(NOT_RELEASED) == 3
+    assert NOT_RELEASED not in efficiency_table(shown[0].models).markdown()
+
+
+def test_rows_of_the_stores_file_count_and_come_first(tmp_path: Path, recorder: Recorder) -> None:
+    add_all(recorder, "net", "a" * 64, cost(), accuracy(8_600), latency(400_000))
+    add_all(recorder, "net", "b" * 64, cost(), accuracy(9_900), latency(100_000))  # newer
+    add_all(recorder, "else", "c" * 64, cost("other"), accuracy(9_999), latency(100_000))
+    (results,) = read_results(recorder.folder.parent)
+    found = select(results.rows, {"net": "a" * 64})
+    assert [(one.model, one.digest[0], one.released) for one in found] == [
+        ("net", "a", True), ("else", "c", False),
+    ]  # fmt: skip
+
+
+def test_sections_show_only_rows_of_the_files_that_are_shown(recorder: Recorder) -> None:
+    """Faults, settings, peers and bulk as every other section: rows of an older file are gone."""
+    for digest in "ab":
+        add_all(
+            recorder, "net", digest * 64, cost(), accuracy(9_000), replace(CHAOS, promise=digest),
+            replace(SETTINGS, workers=ord(digest)), replace(BULK, images=ord(digest)),
+            peer("other", server=f"Other {digest}"), peer("ours", role="ours"),
+        )  # fmt: skip
+    results = recorder.folder.parent
+    text = render_report(
+        prepare(read_results(results), results, {"net": "a" * 64}), results, results
+    )
+    for mark in ("| a | yes |", "| 97 | 2 | 32 |", "| net | 97 |", "| Other a |"):
+        assert mark in text
+        assert mark.replace("97", "98").replace("a |", "b |") not in text
+
+
+def test_requests_per_second_has_one_name_for_each_condition(recorder: Recorder) -> None:
+    shares = replace(SETTINGS, generator_shares=True)
+    add_all(recorder, "net", "a" * 64, cost(), accuracy(9_000), load(), SETTINGS, shares, peer())
+    results = recorder.folder.parent
+    text = render_report(prepare(read_results(results), results), results, results)
+    named = set(re.findall(r"\| ([^|]*[Rr]equests/s[^|]*) (?=\|)", text))
+    assert {name for name in named if "p50" not in name and "p99" not in name} == {
+        "Requests/s, shared cores", "Requests/s, median (range)",
+        "Requests/s, shared cores, median (range)",
+    }  # fmt: skip
+
+
+def test_the_report_imports_nothing_that_measures() -> None:
+    """Only rows, statistics and the kernel: nothing that renders can start a server."""
+    program = (
+        "import sys, bench.report.build, bench.report.sections as s; s.all_sections(); "
+        "print([m for m in sys.modules if m.startswith('bench.')])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT_ROOT,
+    )
+    rooms = {name.split(".")[1] for name in ast.literal_eval(answer.stdout)}
+    assert rooms == {"report", "rows", "statistics"}
+    for room in rooms:
+        for path in (PROJECT_ROOT / "bench" / room).rglob("*.py"):
+            imported = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+            assert not {"psutil", "httpx", "subprocess", "locust"} & set(imported), path

@@ -7,19 +7,21 @@ import pytest
 from PIL import Image
 
 from bench.report.build import prepare, stale_files, write_report
-from bench.report.columns import entries
-from bench.report.plots.draw import expected_pictures
+from bench.report.efficiency import entries
+from bench.report.plots.draw import few_pictures
 from bench.report.recommend import pick_for_budgets
-from bench.report.sections import analysis
+from bench.report.sections.study import ablation, study_front, study_table
+from bench.report.sections.training import convergence, overfitting, seeds
+from bench.report.shown import Shown
 from bench.report.study.ablation import single_changes, way_to_the_best
+from bench.report.study.conclusions import conclusions
 from bench.report.study.front import dominations, placed
 from bench.report.study.plots import shown_in_first_figure
 from bench.report.study.recipe_facts import differing, facts_of
-from bench.report.study.sections import study_front, study_table
 from bench.rows.files import MachineResults, Recorder, read_results
 from bench.rows.seeds import one_of_each, seed_groups
 from bench.rows.selection import ModelResult, select
-from tests.bench.conftest import add_all, cost, latency
+from tests.bench.conftest import add_all, cost, latency, text_of
 from tests.bench.study_rows import fields, fill_study, shuffled, trained
 
 
@@ -54,7 +56,7 @@ def test_what_dominates_each_of_the_studys_models(models: list[ModelResult]) -> 
 def test_the_section_marks_what_is_whose(
     machine_results: MachineResults, models: list[ModelResult]
 ) -> None:
-    text = study_front(machine_results, models, {})
+    text = text_of(study_front, machine_results, models)
     assert (
         "| 7 | VGG16 | ~ 25 | backbone_vgg16 | no pretrained weights here | 9.30 | 59.0 | 186 "
         "| mobilenetv2_tuned | +68.0 | 3.7× | 6.1× | 3.3× |" in text
@@ -63,10 +65,10 @@ def test_the_section_marks_what_is_whose(
     assert "no figure of the study's to compare" in text
     few = [model for model in models if model.model in ("simple_cnn", "compact")]
     assert "Not placed, because no build of ours was measured: MobileNetV2, frozen, " in (
-        study_front(machine_results, few, {})
+        text_of(study_front, machine_results, few)
     )
-    assert study_front(machine_results, [], {}) == ""
-    table = study_table(models)
+    assert text_of(study_front, machine_results, []) == ""
+    table = study_table(models).markdown()
     assert "| MobileNetV2 | ~ 21 | – | – | 5 | backbone_mobilenetv2 | 34.00" in table
     assert "| ~ +13.0 |" in table
 
@@ -87,7 +89,7 @@ def test_seeds_are_one_recipe_and_do_not_crowd_out_others(models: list[ModelResu
     assert fronts["compact"] == ("latency", "size", "MACs")
     assert fronts["compact_seed1"] == ()
     assert {pick.model.model for pick in pick_for_budgets(models) if pick.model} <= kept
-    text = analysis.seeds(None, models, {})
+    text = text_of(seeds, None, models)
     assert "| compact | fp32 | 3 | 90.93 ± 0.31 | 0.6 | 0: 91.00, 1: 91.20, 2: 90.60 |" in text
 
 
@@ -158,7 +160,7 @@ def test_ablation_pairs_differ_in_one_thing_and_are_paired(models: list[ModelRes
 
 
 def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Recorder) -> None:
-    said = analysis.conclusions(None, models, {})
+    said = text_of(conclusions, None, models)
     assert "`simple_cnn` reaches 69.87 %, 0.5 points more: repeated within 3 points." in said
     assert "`mobilenetv2_frozen` reaches 30.30 %, 20.8 points less: **not repeated**" in said
     assert "at 32 px: of 5 models 5 are measurably less accurate than it and 0 more" in said
@@ -174,7 +176,7 @@ def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Record
     found = replace(shuffled(5_100, 99, gap=0.40), provider=models[0].provider)
     add_all(recorder, "odd", "0" * 64, cost("odd"), found, trained(0.5, fields(epochs=(30,))))
     again = select(read_results(recorder.folder.parent)[0].rows)
-    assert "`odd` reproduces both: 91.0 % and 51.0 %." in analysis.conclusions(None, again, {})
+    assert "`odd` reproduces both: 91.0 % and 51.0 %." in text_of(conclusions, None, again)
     few = fields(resolution=64) | {"train_images": 1_000}
     add_all(recorder, "few", "1" * 64, cost("few"), replace(
         shuffled(5_109, 98, gap=0.4071), provider=models[0].provider,
@@ -183,8 +185,8 @@ def test_conclusions_follow_the_rows(models: list[ModelResult], recorder: Record
     assert (
         "however fed, `few` (64 px, x/255, frozen, 1,000 training images, "
         "2,122,186 trained parameters) reproduces both: 91.8 % and 51.1 %."
-    ) in analysis.conclusions(None, again, {})
-    assert analysis.conclusions(None, [], {}) == ""
+    ) in text_of(conclusions, None, again)
+    assert text_of(conclusions, None, []) == ""
 
 
 def test_without_such_rows_there_is_no_section(recorder: Recorder) -> None:
@@ -193,19 +195,19 @@ def test_without_such_rows_there_is_no_section(recorder: Recorder) -> None:
         trained(0.5, fields()),
     )  # fmt: skip
     models = select(read_results(recorder.folder.parent)[0].rows)
-    for section in (analysis.seeds, analysis.overfitting, analysis.convergence,
-                    analysis.ablation, analysis.conclusions):  # fmt: skip
-        assert section(None, models, {}) == ""
+    for section in (seeds, overfitting, convergence,
+                    ablation, conclusions):  # fmt: skip
+        assert text_of(section, None, models) == ""
     assert (models[0].training.epochs, models[0].training.test_accuracy) == ((), None)
-    assert "training" not in {path.stem for path in expected_pictures(models, Path())}
+    assert few_pictures(Shown(None, tuple(models)), Path()) == [Path("latency.png")]
 
 
 def test_gap_convergence_and_phases(models: list[ModelResult]) -> None:
-    gaps = analysis.overfitting(None, models, {})
+    gaps = text_of(overfitting, None, models)
     assert "| simple_cnn | 82.87 | 69.87 | 13.0 | 17.4 |" in gaps
     assert "| mobilenetv2_frozen | 35.30 | 30.30 | 5.0 | 40.7 |" in gaps
     assert "heavy" not in gaps
-    text = analysis.convergence(None, models, {})
+    text = text_of(convergence, None, models)
     assert "| simple_cnn | 3.35 | 3.00–3.70 | 8 | 8 | 69.87 | 0.447 | 2 cores |" in text
     assert "| mobilenetv2_tuned | p1 | 4 | 93.00 | +10.04 |" in text
     assert "backbone_resnet50" not in text
@@ -215,11 +217,12 @@ def test_the_whole_report_of_a_large_store_is_drawn_and_checked(
     machine_results: MachineResults, tmp_path: Path
 ) -> None:
     reports = prepare([machine_results], tmp_path / "results")
-    written = {path.name: path for path in write_report(reports, tmp_path)}
-    for name in ("study_front.png", "cnn_and_transfer.png", "backbones.png", "gaps.png"):
+    written = {path.name: path for path in write_report(reports, tmp_path / "results", tmp_path)}
+    for name in ("study_front.png", "cnn_and_transfer.png"):
         with Image.open(written[name]) as picture:
-            assert picture.width > 900
-    assert stale_files(reports, tmp_path) == []
+            assert picture.width > 600
+        assert written[name].stat().st_size < 83_000  # six of them: under 500 KB
+    assert stale_files(reports, tmp_path / "results", tmp_path) == []
     shown = [model.model for model in shown_in_first_figure(reports[0].models)]
     assert "simple_cnn" in shown
     assert not any(name.startswith("backbone_") or "seed" in name for name in shown)

@@ -8,10 +8,9 @@ import numpy as np
 from bench.measure.in_process import measure_models
 from bench.measure.latency import LatencyPlan
 from bench.report.build import prepare, render_report
-from bench.report.columns import entries
-from bench.report.efficiency import efficiency_csv, efficiency_table
+from bench.report.efficiency import efficiency_table, entries
+from bench.report.sections.study import study_table
 from bench.report.sections.variants import variants
-from bench.report.study.sections import study_table
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.cost import VariantMeasurement
 from bench.rows.selection import select
@@ -21,7 +20,7 @@ from cifar10.paired import mcnemar
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import ModelStore
-from tests.bench.conftest import accuracy, add_all, cost, latency
+from tests.bench.conftest import accuracy, add_all, cost, latency, text_of
 from tests.conftest import add_model, linear_onnx
 
 VALIDATION = mcnemar(np.arange(5_000) < 3_500, np.arange(5_000) < 3_420)  # 1.6 points lost
@@ -49,19 +48,19 @@ def line_of(table: str, name: str) -> str:
 def test_a_variant_names_its_precision_and_its_source(recorder: Recorder) -> None:
     fill(recorder, variant())
     models = select(read_results(recorder.folder.parent)[0].rows)
-    line = line_of(efficiency_table(models), "simple_cnn_int8")
+    line = line_of(efficiency_table(models).markdown(), "simple_cnn_int8")
     assert "| int8 of simple_cnn, simple_cnn | 68.00 (" in line
     assert line.endswith("| latency, size |")
-    assert "simple_cnn_int8,int8,simple_cnn,0.68," in efficiency_csv(models)
+    assert "simple_cnn_int8,int8,simple_cnn,0.68," in efficiency_table(models).csv()
     # The study's own CNN is repeated by the model, not by a variant of it.
-    assert "simple_cnn_int8" not in study_table(models)
+    assert "simple_cnn_int8" not in study_table(models).markdown()
 
 
 def test_the_section_holds_it_against_its_source(recorder: Recorder) -> None:
     fill(recorder, variant())
     found = read_results(recorder.folder.parent)
     models = select(found[0].rows)
-    line = line_of(variants(found[0], models, {}), "simple_cnn_int8")
+    line = line_of(text_of(variants, found[0], models), "simple_cnn_int8")
     assert line.split(" | ")[1:] == [
         "simple_cnn",
         "-1.60 (-1.95 to -1.25)",
@@ -74,14 +73,16 @@ def test_the_section_holds_it_against_its_source(recorder: Recorder) -> None:
         "2.00",
         "yes |",
     ]
-    report = render_report(prepare(found, recorder.folder.parent), recorder.folder)
+    report = render_report(
+        prepare(found, recorder.folder.parent), recorder.folder.parent, recorder.folder
+    )
     assert "## Variants at another precision" in report
 
 
 def test_without_variants_there_is_no_section(recorder: Recorder) -> None:
     add_all(recorder, "simple_cnn", "a" * 64, cost(), accuracy(6_806))
     found = read_results(recorder.folder.parent)
-    assert variants(found[0], select(found[0].rows), {}) == ""
+    assert text_of(variants, found[0], select(found[0].rows)) == ""
 
 
 def test_a_refused_variant_is_a_row_that_says_why(recorder: Recorder) -> None:
@@ -91,11 +92,11 @@ def test_a_refused_variant_is_a_row_that_says_why(recorder: Recorder) -> None:
     found = read_results(recorder.folder.parent)
     models = select(found[0].rows)
     assert [model.model for model in models] == ["simple_cnn", "simple_cnn_int8"]
-    line = line_of(efficiency_table(models), "simple_cnn_int8")
+    line = line_of(efficiency_table(models).markdown(), "simple_cnn_int8")
     assert line.startswith("| simple_cnn_int8 | int8 of simple_cnn, simple_cnn | – |")
     assert line.endswith(f"| refused: it {reason} |")
-    assert "simple_cnn_int8,int8,simple_cnn,,,," in efficiency_csv(models)
-    section = line_of(variants(found[0], models, {}), "simple_cnn_int8")
+    assert "simple_cnn_int8,int8,simple_cnn,,,," in efficiency_table(models).csv()
+    section = line_of(text_of(variants, found[0], models), "simple_cnn_int8")
     assert section.endswith(f"| 4.00 | – | no: {reason} |")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bench.report.build import prepare, render_html
+from bench.report.build import prepare
+from bench.report.page import render_html
 from bench.rows.files import MACHINES_FILE, Recorder, read_results, read_rows
 from bench.rows.kinds import adapter_of, kinds
 from bench.rows.kinds.accuracy import SendingMeasurement, mean_corrupted_accuracy

@@ -250,7 +250,7 @@ def test_a_service_that_refuses_everything_is_an_error() -> None:
 def sent(times_ms: list[float], failed: int = 0) -> Sent:
     due = np.arange(len(times_ms)) * 0.1
     good = np.arange(len(times_ms)) >= failed
-    return Sent(due, due, due + np.array(times_ms) / 1e3, good)
+    return Sent(due, due, due + np.array(times_ms) / 1e3, np.where(good, 200, 503))
 
 
 def test_a_try_holds_only_when_all_is_answered_in_time() -> None:

@@ -59,5 +59,5 @@ def test_the_share_is_of_the_faster_way_in_process(recorder: Recorder) -> None:
     )
     add_all(recorder, "good", "a" * 64, cost(), accuracy(9_000), found)
     results = recorder.folder.parent
-    text = render_report(prepare(read_results(results), results), results)
+    text = render_report(prepare(read_results(results), results), results, results)
     assert "| 1,900 (1,900–1,900) | 95 (95–95) | 1,000 (1,000–1,000) | 50 (50–50) |" in text

@@ -134,7 +134,7 @@ def test_the_report_names_the_best_and_the_share_of_the_default(recorder: Record
     alone = replace(ONE, cores=1, generator_shares=False, workers=1)
     add_all(recorder, "good", DIGEST, cost(), accuracy(9_000), ONE, faster, alone)
     results = recorder.folder.parent
-    text = render_report(prepare(read_results(results), results), results)
+    text = render_report(prepare(read_results(results), results), results, results)
     assert "good on cpu, 2 cores, shared with the load generator; 32 connections" in text
     assert "Most requests: 2 workers, 1 thread, batches of at most 128." in text
     assert (

@@ -17,7 +17,7 @@ from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
 from bench.session.resume import Stage, new_session, newest_session, run_stages
 from cifar10.commands.main import main
 from cifar10.errors import BenchError
-from tests.bench.conftest import accuracy, cost, failure, latency, load
+from tests.bench.conftest import accuracy, cost, failure, latency, load, text_of
 
 DIGESTS = {"a": "1" * 64, "b": "2" * 64}
 
@@ -83,8 +83,8 @@ def test_which_session_is_resumed(tmp_path: Path, machine: Machine) -> None:
 
 def scenario_rows(recorder: Recorder) -> None:
     due = np.arange(60) * 0.01
-    sent = Sent(due, due, due + 0.002, np.ones(60, np.bool_))
-    slowing = Sent(due, due, due + np.repeat([0.002, 0.004], [50, 10]), np.ones(60, np.bool_))
+    sent = Sent(due, due, due + 0.002, np.full(60, 200))
+    slowing = Sent(due, due, due + np.repeat([0.002, 0.004], [50, 10]), np.full(60, 200))
     setting = Setting("http", "cpu", ScenarioPlan())
     tries = (RateTry(100.0, 60, 0, 2.0, held=True), RateTry(200.0, 60, 1, 40.0, held=False))
     for measurement in (
@@ -103,14 +103,14 @@ def test_the_report_shows_scenarios_and_marks_the_unstable(
     scenario_rows(recorder)
     (machine,) = read_results(tmp_path / "results")
     models = select(machine.rows)
-    text = scenarios_section(machine, models, {})
+    text = text_of(scenarios_section, machine, models)
     single, server_line = [line for line in text.splitlines() if line.startswith("| net")]
     assert "| SingleStream | p90 | 4.00 ms (" in single
     assert "**unstable**, 100% apart" in single
     assert "| Server | rate with p99 ≤ 15 ms | 100 queries/s |" in server_line
     assert "stable, 0% apart" in server_line
     assert "100: 2.00 ms; ~~200: 40.0 ms, 1 failed~~; 100: 2.00 ms" in text
-    assert scenarios_section(machine, [], {}) == ""
+    assert text_of(scenarios_section, machine, []) == ""
 
 
 def test_compare_show_and_ls_as_a_user_types_them(

@@ -9,7 +9,8 @@ from bench.commands.choices import open_model
 from bench.measure.latency import LatencyPlan
 from bench.measure.progress import silent
 from bench.report.efficiency import efficiency_table
-from bench.report.sections.plan import missing, what_was_measured
+from bench.report.sections.plan import what_was_measured
+from bench.report.shown import Shown
 from bench.rows.files import Recorder, read_results
 from bench.rows.selection import select
 from bench.serving.target import Target
@@ -29,7 +30,7 @@ from cifar10.card import ModelCard, WeightsRecord
 from cifar10.dataset import Dataset
 from cifar10.records import to_json
 from cifar10.store import ModelStore
-from tests.bench.conftest import accuracy, add_all, cost, latency
+from tests.bench.conftest import accuracy, add_all, cost, latency, text_of
 from tests.conftest import add_model, linear_onnx
 
 RANDOM = WeightsRecord("resnet50", "none", "0" * 64, random=True)
@@ -174,12 +175,12 @@ def test_each_model_gets_its_part_and_a_resumed_session_repeats_nothing(
 
     (machine,) = read_results(recorder.folder.parent)
     models = select(machine.rows)
-    text = what_was_measured(machine, models, {})
+    text = text_of(what_was_measured, machine, models)
     assert "| net | full | one of 1 candidates | nothing |" in text
     assert "| net_seed1 | other seed | another seed of net | latency, throughput, memory" in text
-    assert missing(models, "latency").endswith(": `net_seed1`.")
-    assert missing(models, "nothing of the kind") == ""
-    table = efficiency_table(models)
+    assert Shown(machine, tuple(models)).left_out("latency").endswith(": `net_seed1`.")
+    assert Shown(machine, tuple(models)).left_out("nothing of the kind") == ""
+    table = efficiency_table(models).markdown()
     assert "no pretrained weights here; with them: `cifar10 train heavy`" in table
     assert "another seed of net: not all was measured" in table
     assert table.count("| 2: ") == 2  # both seeds show the mean of the two

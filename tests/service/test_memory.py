@@ -1,0 +1,56 @@
+"""Memory that one large image took goes back."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cifar10.environment import PROJECT_ROOT
+from service.memory import return_freed_memory
+
+PROGRAM = """
+import io, sys, threading
+from pathlib import Path
+from PIL import Image
+from cifar10.images import DecodeLimits, decode_image
+from service.memory import return_freed_memory
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def saved(kind: str, side: int, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side)).save(stream, kind, **options)
+    return stream.getvalue()
+
+if sys.argv[1] == "True":
+    return_freed_memory()
+kinds = {"PNG": {}, "JPEG": {"progressive": True}, "WEBP": {"quality": 1, "method": 0}}
+small = [saved(kind, 64, **options) for kind, options in kinds.items()]
+large = [saved(kind, 3_000, **options) for kind, options in kinds.items()]
+kept = []
+
+def decode(images: list[bytes]) -> None:
+    for image in images:
+        decode_image(image, DecodeLimits(max_pixels_per_byte=10**9))
+        kept.append(bytes(2_000))  # what outlives a request
+
+for images in (small, large):
+    thread = threading.Thread(target=decode, args=[images])
+    before = resident()
+    thread.start()
+    thread.join()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not return_freed_memory(), reason="needs Linux with glibc")
+def test_pixels_of_a_large_image_do_not_stay():
+    def grown(is_on: bool) -> int:
+        command = [sys.executable, "-c", PROGRAM, str(is_on)]
+        found = subprocess.run(
+            command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+        )
+        return int(found.stdout)
+
+    assert grown(is_on=True) < 12e6 < grown(is_on=False)
