@@ -29,7 +29,7 @@ DeviceFit = Callable[[NDArray[Any], NDArray[Any], NDArray[np.float32]], dict[str
 
 def runs_here() -> bool:
     """Whether Keras runs on JAX, the only backend that this module trains on."""
-    return keras.backend.backend() == "jax"
+    return str(keras.backend.backend()) == "jax"
 
 
 class DeviceEpochs:
