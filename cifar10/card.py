@@ -94,6 +94,8 @@ class TrainingCost:
     """Number of times the training was resumed after an interruption."""
     backend: str
     hardware: str
+    precision: str = "fp32"
+    """What layers computed in: ``fp32``, or ``bf16`` with weights in float32."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class TeacherRecord:
 
     name: str
     sha256: str
-    """SHA-256 of its ``model.onnx``."""
+    """SHA-256 of its ``model.onnx``; of its ``model.keras`` where it answered through Keras."""
 
 
 @dataclass(frozen=True)
@@ -244,10 +246,16 @@ class RefusedVariant:
     """The card it would have had, without accuracy, which must not be shown."""
 
 
-_ADDED_LATER: Final[dict[str, Any]] = {"variant": None, "teacher": None, "early_exit": None}
-"""Fields that older cards lack → values to use for them."""
+_ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {
+    "teacher": None,
+    "training": {"precision": "fp32"},
+}
 
-_ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {"teacher": None}
+_ADDED_LATER: Final[dict[str, Any]] = _ADDED_TO_TRAINING_LATER | {
+    "variant": None,
+    "early_exit": None,
+}
+"""Fields that older cards lack → values to use for them."""
 
 
 def training_fields(recipe_fields: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from training.observer import Observer
 from training.recipes.schema import Phase
@@ -22,6 +24,13 @@ class LearningRate(keras.callbacks.Callback):  # type: ignore[misc]
         if self._phase.schedule is not None:
             rate = learning_rate(self._phase, self._done + batch, self._steps)
             self.model.optimizer.learning_rate.assign(rate)
+
+    def of_epoch(self, steps: int) -> NDArray[np.float32]:
+        """The rates of this epoch's ``steps`` all at once, float32 (steps,)."""
+        rates = [
+            learning_rate(self._phase, self._done + step, self._steps) for step in range(steps)
+        ]
+        return np.array(rates, np.float32)
 
 
 class StepCallback(keras.callbacks.Callback):  # type: ignore[misc]

@@ -1,32 +1,46 @@
 """A teacher's answers for the training images: computed once and cached.
 
-The exported teacher runs in ONNX Runtime, so only its ``model.onnx`` is needed. Its answers are
-cached in ``<cache>/targets`` under a name that identifies the teacher and the images. The checksums
-of zip detect damage.
+The exported teacher runs in ONNX Runtime, so only its ``model.onnx`` is needed. Where Keras runs on
+JAX, which cannot export, a teacher that has only been trained answers through Keras. Its answers
+are cached in ``<cache>/targets`` under a name that identifies the teacher and the images. The
+checksums of zip detect damage.
 """
 
 import hashlib
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.card import TeacherRecord
+from cifar10.card import TeacherRecord, read_training_record
 from cifar10.dataset import Dataset
 from cifar10.errors import Cifar10Error, RecipeError
 from cifar10.labels import CLASS_COUNT
 from cifar10.machine import usable_cores
 from cifar10.predictor import Predictor, PredictorOptions
-from cifar10.store import ModelStore, StoredModel, write_atomic
+from cifar10.store import (
+    KERAS_FILE,
+    TRAINING_FILE,
+    ModelStore,
+    StoredModel,
+    file_sha256,
+    write_atomic,
+)
+from training import batches
+from training.device_epochs import runs_here
 from training.recipes.schema import Distillation, Recipe
 
 _FORMAT_VERSION: Final = 1
 _BATCH: Final = 64
+_KERAS_BATCH: Final = 512
+_KERAS_BLOCK: Final = 8 * _KERAS_BATCH
+"""Keras' ``predict`` takes its time to start."""
 _LEAST: Final = 1e-8
 """Lower bound of probabilities, because log(0) is undefined."""
 
@@ -39,7 +53,10 @@ class Teacher:
     """A model in the store that teaches a recipe."""
 
     record: TeacherRecord
-    stored: StoredModel
+    stored: StoredModel | None
+    """None where it has been trained and not exported."""
+    keras_file: Path | None = None
+    """What it is asked through then."""
 
     def targets(
         self,
@@ -69,16 +86,24 @@ class Teacher:
         return softened(answers, distillation.temperature)
 
     def _ask(self, images: NDArray[np.uint8], progress: Told) -> NDArray[np.float32]:
-        options = PredictorOptions(threads=usable_cores())
-        predictor = Predictor(self.stored.onnx, options)
+        predict, batch_size = self._predictor()
         answers = np.empty((len(images), CLASS_COUNT), np.float32)
-        for start in range(0, len(images), _BATCH):
-            batch = images[start : start + _BATCH]
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
-            both = predictor.predict(batch) + predictor.predict(mirrored)
-            answers[start : start + len(batch)] = both / 2
+            answers[start : start + len(batch)] = (predict(batch) + predict(mirrored)) / 2
             progress(start + len(batch), len(images))
         return answers
+
+    def _predictor(self) -> tuple[Callable[[NDArray[np.uint8]], NDArray[np.float32]], int]:
+        """What answers, and for how many images at once."""
+        if self.stored is not None:
+            options = PredictorOptions(threads=usable_cores())
+            return Predictor(self.stored.onnx, options).predict, _BATCH
+        import keras
+
+        model = keras.saving.load_model(self.keras_file, compile=False)
+        return partial(_through_keras, model), _KERAS_BLOCK
 
 
 def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
@@ -94,6 +119,9 @@ def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
     try:
         stored = store.load(name)
     except Cifar10Error as error:
+        trained = _only_trained(store.folder(name)) if runs_here() else None
+        if trained is not None:
+            return trained
         message = (
             f"recipe {recipe.name!r} learns from {name!r}, which is not in {store.root}: {error} "
             f"Make it: cifar10 train {name} && cifar10 export {name}"
@@ -103,6 +131,23 @@ def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
         message = f"recipe {recipe.name!r} learns from {name!r}, whose weights are random"
         raise RecipeError(message)
     return Teacher(TeacherRecord(name, stored.card.sha256), stored)
+
+
+def _only_trained(folder: Path) -> Teacher | None:
+    """A model that is trained, and whose weights are not random; None where there is none."""
+    file = folder / KERAS_FILE
+    try:
+        record = read_training_record((folder / TRAINING_FILE).read_bytes())
+        intact = file_sha256(file) == record.keras_sha256
+    except (OSError, Cifar10Error):
+        return None
+    if record.accuracy is None or not intact:
+        return None
+    return Teacher(TeacherRecord(record.name, record.keras_sha256), None, file)
+
+
+def _through_keras(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return batches.predict(model, images, _KERAS_BATCH)
 
 
 def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -30,10 +30,18 @@ def git_commit() -> str:
 def hardware() -> str:
     """Return the processor's model, the usable cores, and the GPUs that Keras finds."""
     parts = [f"{cpu_name()}, {usable_cores()} cores"]
-    gpus = keras.distribution.list_devices("gpu")
+    gpus = _gpus()
     if gpus:
         parts.append(f"GPUs: {', '.join(gpus)}")
     return "; ".join(parts)
+
+
+def _gpus() -> list[str]:
+    if keras.backend.backend() != "jax":
+        return list(keras.distribution.list_devices("gpu"))
+    import jax  # asked for GPUs where there are none, it raises
+
+    return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
 
 
 def library_versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ taken in another order, and the result is only statistically the same.
 import dataclasses
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,6 @@ from cifar10.card import (
 from cifar10.dataset import Dataset, Split
 from cifar10.environment import cache_dir
 from cifar10.errors import InvalidCardError, RecipeError, StoreError
-from cifar10.labels import CLASS_COUNT
 from cifar10.records import to_json
 from cifar10.store import (
     HISTORY_FILE,
@@ -46,17 +46,20 @@ from cifar10.store import (
     write_atomic,
 )
 from training import batches
-from training.augmentation import alternating_flips, augment
 from training.callbacks import LearningRate, StepCallback
 from training.checkpoint import Checkpoint, State, check_identity
+from training.device_epochs import DeviceEpochs, DeviceFit, runs_here
 from training.distillation import find_teacher
+from training.drawn_epochs import Asked, Drawing, ahead_of_time
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
 from training.networks.backbones import Backbone, WeightsChoice
 from training.networks.models import compile_model, count_parameters, describe_preprocessing
 from training.observer import Observer
+from training.precision import Precision, computing_in, in_float32
 from training.provenance import git_commit, hardware, library_versions
 from training.recipes.schema import Phase, Recipe, recipe_fields
 from training.stages import Inputs, Kept, Stages, make_stages, weights_file
+from training.targets import make_targets
 
 CHECKPOINT_FOLDER: Final = "checkpoint"
 
@@ -82,6 +85,7 @@ def train(
     seed: int = 0,
     restart: bool = False,
     weights: WeightsChoice = WeightsChoice(),
+    precision: Precision = "fp32",
     observer: Observer = Observer(),
 ) -> Outcome:
     """Train ``recipe``, or go on with it, or find it finished.
@@ -94,6 +98,9 @@ def train(
         restart: forget what was trained so far. An exported ``model.onnx`` and its card stay: they
             are a whole model of their own until the next export replaces them.
         weights: of the recipe's backbone; nothing to a recipe that has none.
+        precision: what layers compute in while training. The weights that are stored, and the model
+            that is kept, are float32 in any case.
+        observer: told what happens.
 
     Raises:
         RecipeError: the folder holds another training (recipe, seed, dataset or weights), or the
@@ -106,7 +113,7 @@ def train(
     folder = store.folder(name)
     checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER)
     random = weights.random if isinstance(recipe.architecture, Backbone) else None
-    identity = _identity(recipe_fields(recipe), seed, dataset.record, random)
+    identity = _identity(recipe_fields(recipe), seed, dataset.record, random, precision)
     finished = None if restart else _finished(folder)
     if finished is not None:
         found = _identity(
@@ -114,6 +121,7 @@ def train(
             finished.seed,
             finished.dataset,
             finished.weights.random if finished.weights is not None else None,
+            finished.training.precision,
         )
         check_identity(folder, found, identity)
         checkpoint.remove()  # a kill between the record and this leaves it over
@@ -131,22 +139,28 @@ def train(
         if teacher is not None and not _was_taught(recipe, state.history):
             found = found | {"teacher_sha256": teacher.record.sha256}
         check_identity(checkpoint.folder, found, identity)
-    stages = make_stages(recipe, dataset, seed, file, observer)
-    taught = None
-    if teacher is not None and recipe.distillation is not None:
-        taught = teacher.targets(
-            recipe.distillation, dataset, cache_dir() / "targets", observer.teacher_asked
-        )
-    job = _Job(
-        name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer,
-        teacher.record if teacher is not None else None, taught,
-    )  # fmt: skip
-    if restart:  # only now: what stops the new training before it starts must not cost the old one
-        _forget(folder, checkpoint)
-    if state is not None:
-        state = checkpoint.mark_resumed(state)
-        observer.resumed(state.history)
-    return Outcome(_finish(job, _run_phases(job, state)), already_there=False)
+    drawing_epochs = (
+        ahead_of_time(dataset.train.images)
+        if runs_here()
+        else nullcontext(Drawing(dataset.train.images))
+    )
+    with computing_in(precision), drawing_epochs as drawing:
+        stages = make_stages(recipe, dataset, seed, file, observer)
+        taught = None
+        if teacher is not None and recipe.distillation is not None:
+            taught = teacher.targets(
+                recipe.distillation, dataset, cache_dir() / "targets", observer.teacher_asked
+            )
+        job = _Job(
+            name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer,
+            teacher.record if teacher is not None else None, taught, precision, drawing,
+        )  # fmt: skip
+        if restart:  # only now: what stops the new one before it starts must not cost the old one
+            _forget(folder, checkpoint)
+        if state is not None:
+            state = checkpoint.mark_resumed(state)
+            observer.resumed(state.history)
+        return Outcome(_finish(job, _run_phases(job, state)), already_there=False)
 
 
 @dataclass(frozen=True)
@@ -164,10 +178,16 @@ class _Job:
     teacher: TeacherRecord | None
     taught: NDArray[np.float32] | None
     """The teacher's part of the targets, in the order of the training images."""
+    precision: Precision
+    drawing: Drawing
 
 
 def _identity(
-    fields: dict[str, Any], seed: int, dataset: DatasetRecord, random_weights: bool | None
+    fields: dict[str, Any],
+    seed: int,
+    dataset: DatasetRecord,
+    random_weights: bool | None,
+    precision: str,
 ) -> dict[str, Any]:
     """What makes two trainings the same one; ``random_weights`` is None without a backbone."""
     identity = training_fields(fields) | {
@@ -178,6 +198,8 @@ def _identity(
     }
     if random_weights is not None:
         identity["random_weights"] = random_weights
+    if precision != "fp32":
+        identity["precision"] = precision
     return identity
 
 
@@ -230,8 +252,9 @@ def _run_phases(job: _Job, state: State | None) -> State:
             soft_targets = job.recipe.distillation_in(phase) is not None
             compile_model(model, phase, job.recipe.label_smoothing, soft_targets=soft_targets)
         inputs = job.stages.inputs(phase)
+        fit = DeviceEpochs(model, job.recipe.batch_size).fit if runs_here() else None
         while not phase_is_over(history, phase):
-            row = _run_epoch(job, model, inputs, phase, history)
+            row = _run_epoch(job, model, fit, inputs, phase, history)
             history = (*history, row)
             state = checkpoint.save(model, job.identity, history, state)
             job.observer.epoch_finished(row, best=best_epoch(history) == row.epoch)
@@ -255,6 +278,7 @@ def _kept(job: _Job, state: State) -> Kept:
 def _run_epoch(
     job: _Job,
     model: keras.Model,
+    fit_on_device: DeviceFit | None,
     inputs: Inputs,
     phase: Phase,
     history: tuple[EpochRow, ...],
@@ -262,31 +286,30 @@ def _run_epoch(
     train, validation = job.dataset.train, job.dataset.validation
     epoch = len(history) + 1
     started = time.perf_counter()
-    random = np.random.default_rng((job.seed, epoch))
-    order = random.permutation(len(train.labels))
-    keras.utils.set_random_seed(int(random.integers(2**31)))
-    images = inputs.train[order]
-    augmentation = job.recipe.augmentation_in(phase)
-    if augmentation is not None and inputs.are_pixels:
-        flipped = None
-        if augmentation.alternating:
-            flipped = alternating_flips(len(order), job.seed, epoch)[order]
-        images = augment(images, augmentation, random, flipped)
+    augmentation = job.recipe.augmentation_in(phase) if inputs.are_pixels else None
+    asked = [
+        Asked(job.seed, number, augmentation)
+        for number in range(epoch, _first_epoch(history, phase) + phase.epochs)
+    ]
+    drawn = job.drawing.take(asked[0], tuple(asked[1:]))
+    order = drawn.order
+    keras.utils.set_random_seed(drawn.keras_seed)
+    images = inputs.train[order] if drawn.images is None else drawn.images
     steps = math.ceil(len(order) / job.recipe.batch_size)
     before = (epoch - _first_epoch(history, phase)) * steps
     rates = LearningRate(phase, before, phase.epochs * steps)
+    targets = make_targets(job.recipe, phase, train.labels[order], job.taught, order)
     job.observer.epoch_started(phase, epoch, steps)
-    fitted = batches.fit(
-        model,
-        images,
-        _targets(job.recipe, phase, train.labels[order], job.taught, order),
-        job.recipe.batch_size,
-        [rates, StepCallback(job.observer)],
-    )
+    if fit_on_device is not None:
+        fitted = fit_on_device(images, targets, rates.of_epoch(steps))
+        job.observer.step_finished(steps, fitted["loss"], fitted["accuracy"])
+    else:
+        callbacks = [rates, StepCallback(job.observer)]
+        fitted = batches.fit(model, images, targets, job.recipe.batch_size, callbacks)
     evaluated = batches.evaluate(
         model,
         inputs.validation,
-        _targets(job.recipe, phase, validation.labels),
+        make_targets(job.recipe, phase, validation.labels),
         _EVALUATION_BATCH,
     )
     return EpochRow(
@@ -301,31 +324,11 @@ def _run_epoch(
     )
 
 
-def _targets(
-    recipe: Recipe,
-    phase: Phase,
-    labels: NDArray[np.uint8],
-    taught: NDArray[np.float32] | None = None,
-    order: NDArray[np.int64] | slice = slice(None),
-) -> NDArray[Any]:
-    """What the loss takes: class ids, or float32 (N, 10) where it smooths them or there is a
-    teacher; of ``taught``, which is in the dataset's order, the rows ``order``."""
-    distillation = recipe.distillation_in(phase)
-    if not recipe.label_smoothing and distillation is None:
-        return labels
-    true = np.eye(CLASS_COUNT, dtype=np.float32)[labels]
-    if distillation is None or taught is None:
-        return true
-    share = np.float32(distillation.share)
-    mixed: NDArray[np.float32] = (1 - share) * true + share * taught[order]
-    return mixed
-
-
 def _finish(job: _Job, state: State) -> TrainingRecord:
     """Evaluate the best weights and write the three files, the record last."""
     recipe, folder, checkpoint = job.recipe, job.folder, job.checkpoint
     kept = _kept(job, state)
-    model = job.stages.whole(kept)
+    model = in_float32(job.stages.whole(kept), recipe, job.precision)
     random_weights = job.stages.weights is not None and job.stages.weights.random
     seconds = tuple(row.seconds for row in state.history)
     record = TrainingRecord(
@@ -349,6 +352,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
             resumed=state.resumed,
             backend=keras.backend.backend(),
             hardware=hardware(),
+            precision=job.precision,
         ),
         keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
         versions=library_versions(),

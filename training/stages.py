@@ -211,8 +211,14 @@ class BackboneStages(Stages):
             train_count=record.train_count,
             validation_count=record.validation_count,
             keras=keras.version(),
-            backend=keras.backend.backend(),
+            backend=_arithmetic(),
         )
+
+
+def _arithmetic() -> str:
+    """Keras' backend, and the policy that layers compute by where it is not float32."""
+    backend, policy = keras.backend.backend(), keras.config.dtype_policy().name
+    return backend if policy == "float32" else f"{backend}, {policy}"
 
 
 def weights_file(recipe: Recipe, choice: WeightsChoice) -> WeightsFile | None:

@@ -34,10 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / ".gpu", help="(default: .gpu)")
     parser.add_argument("--python", default="3.12", help="of that machine (default: 3.12)")
-    parser.add_argument("--mib", type=int, default=44, help="of a part, at most (default: 44)")
+    parser.add_argument("--mib", type=int, default=40, help="of a part, at most (default: 40)")
+    parser.add_argument("--limit", type=int, default=64,
+                        help="of checkout and part together (default: 64)")  # fmt: skip
     parser.add_argument("--with", dest="folders", action="append", default=[], type=Path,
                         metavar="FOLDER", help="a folder of data to take along")  # fmt: skip
     options = parser.parse_args()
+    checkout = _checkout_mib()
+    if checkout + options.mib > options.limit:
+        most = int(options.limit - checkout)
+        parser.error(
+            f"the checkout is {checkout:.1f} MiB, so a part can be {most} MiB: --mib {most}"
+        )
     shutil.rmtree(options.output, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
         wheels = Path(scratch) / "wheels"
@@ -52,6 +60,23 @@ def main() -> None:
         count = _split(archive, options.output, options.mib << 20)
     size = sum(path.stat().st_size for path in options.output.rglob("piece")) / 2**20
     print(f"{count} parts, {size:.0f} MiB, in {options.output}")  # noqa: T201 - a script
+
+
+def _checkout_mib() -> float:
+    """The size of the files that travel with every part: tracked ones, and new ones not ignored."""
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
 
 
 def _download(wheels: Path, python: str) -> None:

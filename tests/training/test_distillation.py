@@ -14,14 +14,15 @@ from cifar10.store import ModelStore
 from export.run import export_model
 from tests.conftest import add_model, linear_onnx
 from tests.training.tiny import TINY, TINY_SCHEDULED, tiny_dataset
-from training import distillation, run
+from training import distillation, drawn_epochs, run
 from training.augmentation import augment
 from training.distillation import find_teacher, softened
 from training.history import EpochRow
 from training.networks.models import build_model, compile_model
 from training.observer import Observer
 from training.recipes.schema import Augmentation, Distillation, recipe_fields, smoke_form
-from training.run import _targets, train
+from training.run import train
+from training.targets import make_targets
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -97,15 +98,15 @@ def test_targets_mix_the_true_class_with_the_teacher_s_answer() -> None:
     taught = np.full((2, 10), 0.1, np.float32)
     taught[0] = np.eye(10)[9]
     phase = TAUGHT.phases[0]
-    found = _targets(TAUGHT, phase, labels[order], taught, order)
+    found = make_targets(TAUGHT, phase, labels[order], taught, order)
     np.testing.assert_allclose(found[0], 0.25 * np.eye(10)[0] + 0.075, atol=1e-6)
     np.testing.assert_allclose(found[1], 0.25 * np.eye(10)[3] + 0.75 * np.eye(10)[9], atol=1e-6)
     # Validation is on the true classes.
     true = np.eye(10, dtype=np.float32)[labels]
-    np.testing.assert_array_equal(_targets(TAUGHT, phase, labels), true)
+    np.testing.assert_array_equal(make_targets(TAUGHT, phase, labels), true)
     # And so is a phase without the teacher.
     alone = dataclasses.replace(phase, taught=False)
-    np.testing.assert_array_equal(_targets(TAUGHT, alone, labels, taught), true)
+    np.testing.assert_array_equal(make_targets(TAUGHT, alone, labels, taught), true)
 
 
 def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: ModelStore) -> None:
@@ -167,13 +168,13 @@ def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
         return augment(images, how, *drawn)
 
     def aiming(*arguments: Any) -> Any:
-        found = _targets(*arguments)
+        found = make_targets(*arguments)
         if len(found) == len(DATASET.train.labels):
             targets.append(found)
         return found
 
-    monkeypatch.setattr(run, "augment", augmenting)
-    monkeypatch.setattr(run, "_targets", aiming)
+    monkeypatch.setattr(drawn_epochs, "augment", augmenting)
+    monkeypatch.setattr(run, "make_targets", aiming)
     record = train(recipe, DATASET, store).record
     assert changed == [TAUGHT.augmentation, harder, harder]
     assert [bool(found.max(axis=1).min() == 1) for found in targets] == [True, False, False]

@@ -7,6 +7,7 @@ trained again.
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -63,6 +64,13 @@ cifar10 train simple_cnn --smoke --data synthetic  a functional check in seconds
     is_flag=True,
     help="The recipe's tiny form, on few images; its model is called RECIPE_smoke.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="What layers compute in while training; bf16 is for a GPU. Weights stay float32.",
+)
 @click.option("--restart", is_flag=True, help="Discard what was trained so far and begin again.")
 @options.as_json
 def command(
@@ -75,6 +83,7 @@ def command(
     weights_dir: Path | None,
     random_weights: bool,
     smoke: bool,
+    precision: Literal["fp32", "bf16"],
     restart: bool,
     as_json: bool,
 ) -> int:
@@ -109,6 +118,7 @@ def command(
                 seed=seed,
                 restart=restart,
                 weights=weights,
+                precision=precision,
                 observer=observer,
             )
     except KeyboardInterrupt:

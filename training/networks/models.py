@@ -3,6 +3,8 @@
 Every model takes uint8 (N, 32, 32, 3), RGB, and gives float32 (N, 10), class probabilities.
 """
 
+import math
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -118,8 +120,8 @@ def _optimizer(phase: Phase) -> keras.optimizers.Optimizer:
 
 def count_parameters(model: keras.Model) -> Parameters:
     """Count the model's weights, optimizer and metrics aside."""
-    trainable = sum(weight.numpy().size for weight in model.trainable_weights)
-    non_trainable = sum(weight.numpy().size for weight in model.non_trainable_weights)
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    non_trainable = sum(math.prod(weight.shape) for weight in model.non_trainable_weights)
     return Parameters(trainable + non_trainable, trainable, non_trainable)
 
 

@@ -1,0 +1,121 @@
+"""Train one epoch as a single program on the device, where Keras runs on JAX.
+
+Keras' ``fit`` starts each step from Python. On a GPU, where a step of a small network takes less
+than a millisecond, that is most of an epoch. Here an epoch's images and targets are sent to the
+device once, as uint8 where they are pixels, and one compiled ``lax.scan`` takes all the steps, each
+of them Keras' own ``train_step``. Afterwards the weights, the optimizer's variables and the metrics
+are put back into the Keras model, so that checkpoints do not notice the difference.
+
+**Steps of one size.** A scan cannot take a smaller last step. Where the images do not fill it, it
+is filled with the epoch's first ones, which are in random order; an epoch of 45,000 images at 256 a
+step so trains on 56 of them twice. These count in the epoch's loss and accuracy too.
+
+**Learning rate.** Keras on JAX reads the optimizer's variables once, at the start of an epoch, so a
+callback that assigns the learning rate before each step has no effect there. Here the rates are an
+input of the program.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+DeviceFit = Callable[[NDArray[Any], NDArray[Any], NDArray[np.float32]], dict[str, float]]
+"""Type of :meth:`DeviceEpochs.fit`."""
+
+
+def runs_here() -> bool:
+    """Whether Keras runs on JAX, the only backend that this module trains on."""
+    return str(keras.backend.backend()) == "jax"
+
+
+class DeviceEpochs:
+    """Trains a compiled model, epoch after epoch; the program is compiled at the first one."""
+
+    def __init__(self, model: keras.Model, batch_size: int) -> None:
+        self._model = model
+        self._batch_size = batch_size
+        self._program: Any = None
+
+    def fit(
+        self, inputs: NDArray[Any], targets: NDArray[Any], rates: NDArray[np.float32]
+    ) -> dict[str, float]:
+        """Train for one epoch, in the order of ``inputs``.
+
+        Args:
+            inputs: (N, ...).
+            targets: as the model's loss takes them, (N,) or (N, 10).
+            rates: the learning rate of each step, float32 (steps,).
+
+        Returns:
+            The loss and the metrics of the epoch, by name.
+        """
+        model = self._model
+        steps = math.ceil(len(inputs) / self._batch_size)
+        if len(rates) != steps:
+            message = (
+                f"{len(rates)} learning rates for an epoch of {steps} steps; one for each expected"
+            )
+            raise ValueError(message)
+        batches = tuple(self._in_steps(array, steps) for array in (inputs, targets))
+        if self._program is None:
+            # As Keras' own fit does first: the optimizer's variables and the metrics come to be.
+            model._symbolic_build(data_batch=tuple(array[0] for array in batches))
+            self._program = _epoch_program(model)
+        model.reset_metrics()
+        variables = _variables(model)
+        state = tuple([variable.value for variable in some] for some in variables)
+        logs, state = self._program(state, batches, np.asarray(rates, np.float32))
+        for some, values in zip(variables, state, strict=True):
+            for variable, value in zip(some, values, strict=True):
+                variable.assign(value)
+        return {name: float(value) for name, value in logs.items()}
+
+    def _in_steps(self, array: NDArray[Any], steps: int) -> NDArray[Any]:
+        """``array`` as (steps, batch, ...), filled from its start."""
+        missing = steps * self._batch_size - len(array)
+        if missing:
+            array = np.concatenate([array, array[np.arange(missing) % len(array)]])
+        return np.asarray(array).reshape(steps, self._batch_size, *array.shape[1:])
+
+
+def _variables(model: keras.Model) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """What a step changes, in the order of Keras' ``train_step``."""
+    return (
+        list(model.trainable_variables),
+        list(model.non_trainable_variables),
+        list(model.optimizer.variables),
+        list(model.metrics_variables),
+    )
+
+
+def _epoch_program(model: keras.Model) -> Any:
+    """Compile-on-first-use function (state, (inputs, targets), rates) → (logs, state).
+
+    The state's memory is reused for the new one.
+    """
+    import jax
+
+    learning_rate = model.optimizer.learning_rate
+    rate_at = next(
+        index for index, held in enumerate(model.optimizer.variables) if held is learning_rate
+    )
+
+    def step(state: Any, given: Any) -> Any:
+        (inputs, targets), rate = given
+        trainable, non_trainable, optimizer, metrics = state
+        if jax.numpy.issubdtype(inputs.dtype, jax.numpy.floating):  # features, kept in half
+            inputs = inputs.astype(keras.config.floatx())
+        optimizer = [*optimizer[:rate_at], rate, *optimizer[rate_at + 1 :]]
+        state = (trainable, non_trainable, optimizer, metrics)
+        logs, after = model.train_step(state, (inputs, targets))
+        return tuple(list(some) for some in after), logs
+
+    def epoch(state: Any, batches: Any, rates: Any) -> Any:
+        state, logs = jax.lax.scan(step, state, (batches, rates))
+        return {name: values[-1] for name, values in logs.items()}, state
+
+    return jax.jit(epoch, donate_argnums=0)
