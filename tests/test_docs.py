@@ -1,4 +1,4 @@
-"""The figures in the page on the reference study are those that are measured now."""
+"""The pages of docs/ name the routes there are and the figures that are measured now."""
 
 import json
 import re
@@ -27,3 +27,13 @@ def test_accuracies_on_the_page_are_the_measured_ones() -> None:
     told = FIGURE.findall(PAGE.read_text())
     assert len(told) >= 12
     assert told == [(model, measured[model]) for model, _ in told]
+
+
+def test_routes_on_the_page_are_those_of_the_description() -> None:
+    page = (PROJECT_ROOT / "docs" / "http-api.md").read_text()
+    table = re.search(r"^\| route .*?\n\n", page, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    told = set(re.findall(r"`(?:GET |POST )?(/[^`]*)`", table[0])) - {"/v2/..."}
+    described = json.loads((PROJECT_ROOT / "service/static/openapi.json").read_text())["paths"]
+    assert len(told) >= 10
+    assert told <= set(described)

@@ -1,4 +1,4 @@
-"""Compare the class of every test image over HTTP with the class in process."""
+"""Compare the server's class for every test image with the class in process."""
 
 from pathlib import Path
 

@@ -68,15 +68,21 @@ def packages() -> Iterator[Finding]:
         absent = [name for name, version in versions.items() if version is None]
         if extra == "" and {"onnxruntime", "onnxruntime-gpu"} & set(versions) - set(absent):
             absent = [name for name in absent if not name.startswith("onnxruntime")]
-        others += [
-            f"{name} {version} ({pins[_normal(name)]})"
-            for name, version in versions.items()
-            if version is not None and pins.get(_normal(name), version) != version
-        ]
+        if not (extra and absent):  # a package of an unused extra may come from anywhere
+            others += [
+                f"{name} {version} ({pins[_normal(name)]})"
+                for name, version in versions.items()
+                if version is not None and pins.get(_normal(name), version) != version
+            ]
         subject = f"packages [{extra}]" if extra else "packages"
         if absent:
             state: State = "missing" if extra else "problem"
-            yield Finding(subject, state, f"not installed: {', '.join(absent)}", _install(extra))
+            yield Finding(
+                subject,
+                state,
+                f"not installed: {', '.join(absent)}",
+                discovery.install_command_of(extra),
+            )
         else:
             yield Finding(subject, "ok", f"all {len(versions)} installed")
     if not pins:
@@ -87,7 +93,7 @@ def packages() -> Iterator[Finding]:
             "constraints",
             "missing",
             f"versions differ from those tested: {', '.join(different)}",
-            "pip install --constraint constraints.txt -e .",
+            discovery.install_command_of(""),
         )
     else:
         yield Finding("constraints", "ok", "all versions match constraints.txt")
@@ -173,7 +179,7 @@ def providers() -> Iterator[Finding]:
         predictor = Predictor(stored.onnx, PredictorOptions(device="cuda"))
         predictor.check_golden(stored.card.golden)
     except Cifar10Error as error:
-        yield Finding("CUDA", "problem", str(error), _install("cuda"))
+        yield Finding("CUDA", "problem", str(error), discovery.install_command_of("cuda"))
     else:
         yield Finding("CUDA", "ok", f"executes {name}, its golden answer matches; {state}")
 
@@ -237,13 +243,6 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _install(extra: str) -> str:
-    brackets = f"[{extra}]" if extra else ""
-    if discovery.checkout():
-        return f"pip install -e '.{brackets}'"
-    return f"pip install '{discovery.DISTRIBUTION}{brackets}'"
 
 
 def _pins(path: Path) -> dict[str, str]:

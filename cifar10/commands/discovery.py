@@ -82,11 +82,14 @@ def install_command(module: str) -> str | None:
     """Return the ``pip install`` command for the missing ``module``; None if it is not one of our
     dependencies."""
     extra = _extra_with(module.partition(".")[0].lower())
-    if extra is None:
-        return None
+    return None if extra is None else install_command_of(extra)
+
+
+def install_command_of(extra: str) -> str:
+    """Return the ``pip install`` command for an extra; an empty one is the base install."""
     brackets = f"[{extra}]" if extra else ""
-    if checkout():
-        return f"pip install -e '.{brackets}'"
+    if checkout():  # pinned, so that it is the versions that were tested
+        return f"pip install -c constraints.txt -e '.{brackets}'"
     return f"pip install '{DISTRIBUTION}{brackets}'"
 
 

@@ -42,7 +42,8 @@ function remarks(row, served) {
   const model = served.find(({name}) => name === row.model);
   if (model) found.push(model.digest === row.digest ? "served here" : "another file of this name is served here");
   if (row.quick) found.push("from a quick run");
-  return [...found, ...row.notes].join("; ");
+  // The notes are inline Markdown, as in REPORT.md.
+  return [...found, ...row.notes].join("; ").replaceAll("`", "");
 }
 
 function tableOf({conditions, models}, served) {

@@ -64,8 +64,21 @@ def test_packages_are_held_against_the_constraints(monkeypatch: pytest.MonkeyPat
     )
     base, train, constraints = checks.packages()
     assert (base.state, train.state, constraints.state) == ("ok", "missing", "missing")
-    assert train.remedy == "pip install -e '.[train]'"
+    assert train.remedy == "pip install -c constraints.txt -e '.[train]'"
     assert "numpy 2.1 (2.4)" in constraints.found
+
+
+def test_versions_of_an_extra_that_is_not_installed_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fresh virtual environment has its own setuptools, which the extra ``test`` pins."""
+    installed = {"numpy": "2.4", "setuptools": "65.5", "pytest": None}
+    pins = {"numpy": "2.4", "setuptools": "80.1"}
+    required = [("numpy", ""), ("setuptools", "test"), ("pytest", "test")]
+    monkeypatch.setattr(checks, "_installed", installed.get)
+    monkeypatch.setattr(checks, "_pins", lambda _: pins)
+    monkeypatch.setattr(checks.discovery, "requirements", lambda: required)
+    assert [one.state for one in checks.packages()] == ["ok", "missing", "ok"]
 
 
 def test_vnni_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

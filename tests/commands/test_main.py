@@ -187,7 +187,7 @@ def test_a_missing_package_names_the_pip_install(monkeypatch: pytest.MonkeyPatch
     assert main(["ls"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: `cifar10 ls` needs the Python package keras")
-    assert "pip install -e '.[train]'" in said
+    assert "pip install -c constraints.txt -e '.[train]'" in said
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -68,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterat
         row("tiny_a", **measured(0.8, 0.5), pareto=["latency", "size"], digest=digest),
         row("dominated_model", **measured(0.7, 0.9), recipe="d", precision="fp32", seed=0, seeds=2),
         row("another_seed", **measured(0.72, 0.9), recipe="d", precision="fp32", seed=1, seeds=2),
-        row("broken", notes=["failed at latency: RuntimeError: out of memory"]),
+        row("broken", notes=["failed at latency: out of memory", "not the file in `models/`"]),
     ]
     machine = {"name": "m", "conditions": "Measured on a test.", "models": models}
     (home / EFFICIENCY_FILE).write_text(json.dumps({"machines": [machine]}))
@@ -322,7 +322,7 @@ def test_the_efficiency_table_and_its_front(page):
     ]  # fmt: skip
     assert cells[1][0] == "tiny_a\nserved here"
     assert [cell[-1] for cell in cells] == ["latency", "latency, size", "–", "–", "–"]
-    assert cells[4][0] == "broken\nfailed at latency: RuntimeError: out of memory"
+    assert cells[4][0] == "broken\nfailed at latency: out of memory; not the file in models/"
     assert [line.get_attribute("class") for line in lines] == ["front", "front", "", "", ""]
     chart = page.id("machines").find_element(By.TAG_NAME, "svg")
     assert chart.get_attribute("aria-label") == (
