@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,11 @@ def _isolated_environment(
     """No test reads or fills the user's own cache, data, weights or models by accident."""
     for name in ("CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_RESULTS", "CIFAR10_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
+    # `cifar10 train` sets these for its own process; a test's child must not inherit them.
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
+        if name not in os.environ:
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
