@@ -20,15 +20,14 @@ from cifar10.card import DatasetRecord
 from cifar10.environment import cache_dir, data_source
 from cifar10.errors import DataError, DatasetNotFoundError
 from cifar10.labels import CLASS_COUNT, IMAGE_SIZE, LABELS
+from cifar10.members import files_below, shown
 from cifar10.records import RecordError, from_json, to_json
 from cifar10.sources import (
     TEST_COUNT,
     TRAIN_COUNT,
     Progress,
     RawArrays,
-    files_below,
     read_source,
-    shown,
 )
 from cifar10.store import file_sha256, write_atomic
 

@@ -14,14 +14,12 @@ import hashlib
 import io
 import logging
 import lzma
-import os
 import pickle
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -31,6 +29,7 @@ from numpy.typing import NDArray
 from cifar10.errors import DataError, DatasetNotFoundError, ImageError, UnsupportedImageError
 from cifar10.images import decode_tile, image_format
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+from cifar10.members import Member, members, shown
 
 Progress = Callable[[int, int], None]
 """Progress callback, called with (images done, images expected)."""
@@ -48,14 +47,7 @@ OFFICIAL_MD5: Final = {
 }
 """MD5 of the official batch files, as torchvision's CIFAR10 dataset publishes them."""
 
-_MAX_MEMBER_BYTES: Final = 64 * 1024 * 1024
-"""Largest member file that is read; no image or batch file of CIFAR-10 is nearly as large."""
-
 _FETCH_AGAIN: Final = "The file is truncated or damaged: get it again."
-
-_SYSTEM_FILES: Final = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
-_SYSTEM_FOLDERS: Final = frozenset(("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"))
-"""Files and folders that Windows, macOS and network drives leave beside pictures, in lower case."""
 
 _IMAGE_SUFFIXES: Final = frozenset(
     (
@@ -96,7 +88,7 @@ def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
     try:
-        return _Collector(path, progress).collect(_members(path))
+        return _Collector(path, progress).collect(members(path, _wanted))
     except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         message = f"{shown(path)}: {error}. {_FETCH_AGAIN}"
         raise DataError(message) from error
@@ -105,113 +97,7 @@ def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
         raise DataError(message) from error
 
 
-def shown(name: object) -> str:
-    """Return a path or file name as printable text, with non-UTF-8 bytes as ``\\xNN``."""
-    return os.fsencode(str(name)).decode("utf-8", "backslashreplace").replace("\r", "\\r")
-
-
-def files_below(folder: Path) -> list[Path]:
-    """List every file in a folder and its subfolders, sorted. Links to folders are followed, except
-    those that lead back to a parent folder. Broken links are listed like files.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        message = f"{shown(error.filename)} cannot be read: {error.strerror}"
-        raise DataError(message) from error
-
-    found: list[Path] = []
-    above: dict[str, frozenset[str]] = {}
-    """Folder → the real paths of the folder and its parents, along the path that led to it."""
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        here = above.get(str(Path(root).parent), frozenset()) | {os.path.realpath(root)}
-        above[root] = here
-        folders[:] = [name for name in folders if os.path.realpath(Path(root, name)) not in here]
-        found += [Path(root, name) for name in names]
-    return sorted(found)
-
-
-def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    if path.is_dir():
-        return _folder_members(path)
-    if zipfile.is_zipfile(path):
-        return _zip_members(path)
-    return _tar_members(path)
-
-
-def _folder_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for file in files_below(path):
-        name = PurePosixPath(file.relative_to(path).as_posix())
-        if not _wanted(name):
-            continue
-        if not file.exists():
-            message = f"{shown(file)} is a broken link. Restore its target, or remove the link."
-            raise DataError(message)
-        if file.is_file():  # not a pipe, which would block
-            yield name, _bounded(name, file.stat().st_size, file.read_bytes)
-
-
-def _zip_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            # Some Windows programs write backslashes as separators.
-            name = PurePosixPath(member.filename.replace("\\", "/"))
-            if not member.filename.endswith(("/", "\\")) and _wanted(name):
-                yield name, _bounded(name, member.file_size, partial(_unzip, archive, member))
-
-
-def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Read one file of a zip.
-
-    Raises:
-        DataError: it is encrypted or uses an unsupported compression method.
-    """
-    name = shown(member.filename)
-    if member.flag_bits & 1:
-        message = f"{name} is encrypted; pack the zip again without a password"
-        raise DataError(message)
-    try:
-        return archive.read(member)
-    except NotImplementedError as error:
-        message = (
-            f"{name} uses compression method {member.compress_type}, which is not supported "
-            "(9 is Deflate64, which Windows uses for large files). Unpack the zip and give the "
-            "folder, or pack it again with Deflate."
-        )
-        raise DataError(message) from error
-
-
-def _tar_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    try:
-        archive = tarfile.open(path, "r|*")  # noqa: SIM115 - closed below
-    except tarfile.ReadError as error:
-        message = (
-            f"{path} is not a dataset: expected a folder, a tar, a zip or an .npz "
-            f"(see `cifar10 data --help`), or the file is damaged ({error})"
-        )
-        raise DataError(message) from error
-    with archive:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            file = archive.extractfile(member) if member.isfile() and _wanted(name) else None
-            if file is not None:
-                yield name, _bounded(name, member.size, file.read)
-
-
-def _bounded(name: PurePosixPath, size: int, read: Callable[[], bytes]) -> bytes:
-    if size > _MAX_MEMBER_BYTES:
-        message = f"{shown(name)} has {size:,} bytes: too large for a file of CIFAR-10"
-        raise DataError(message)
-    return read()
-
-
 def _wanted(name: PurePosixPath) -> bool:
-    if name.name.startswith(".") or name.name.lower() in _SYSTEM_FILES:
-        return False
-    if any(part.lower() in _SYSTEM_FOLDERS for part in name.parts[:-1]):
-        return False
     return name.name in OFFICIAL_MD5 or _split_of(name) is not None
 
 
@@ -232,9 +118,9 @@ class _Collector:
         self.batches: dict[str, bytes] = {}
         self.skipped: list[str] = []
 
-    def collect(self, members: Iterator[tuple[PurePosixPath, bytes]]) -> RawArrays:
+    def collect(self, files: Iterator[Member]) -> RawArrays:
         done = 0
-        for name, data in members:
+        for name, data in files:
             if name.name in OFFICIAL_MD5:
                 self.batches[name.name] = data
                 continue
