@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from cifar10.accuracy import Accuracy
 from cifar10.errors import InvalidCardError
+from cifar10.image_layout import Fit
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
@@ -234,6 +235,8 @@ class ModelCard:
     """The teacher; None for a model trained on the true classes alone."""
     early_exit: EarlyExit | None = None
     """The early-exit rule; None for a graph that processes every image alike."""
+    fit: Fit = "squash"
+    """How an image of another aspect ratio is fitted to the input before the graph sees it."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,7 @@ _ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {
 _ADDED_LATER: Final[dict[str, Any]] = _ADDED_TO_TRAINING_LATER | {
     "variant": None,
     "early_exit": None,
+    "fit": "squash",
 }
 """Fields that older cards lack → values to use for them."""
 
