@@ -28,7 +28,7 @@ from cifar10.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
-from cifar10.image_layout import ImageLayout, Kind
+from cifar10.image_layout import TILE, ImageLayout, Kind, Target
 from cifar10.jpeg_markers import MAX_SEGMENTS, has_all_scans, jpeg_layout, read_markers
 from cifar10.labels import IMAGE_SIZE
 from cifar10.pixels import to_pixels
@@ -43,8 +43,7 @@ _OPENERS: Final[dict[Kind, type[ImageFile.ImageFile]]] = {
 """Pillow's class for each type. Not ``Image.open``, whose errors give a heap address and no
 reason."""
 
-_TARGET: Final = (IMAGE_SIZE, IMAGE_SIZE)
-_TARGET_PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
+_TILE_PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
 _APP0, _DHT, _DQT, _DRI, _SOF0, _SOS = 0xE0, 0xC4, 0xDB, 0xDD, 0xC0, 0xDA
 _PLAIN_MARKERS: Final = frozenset((_APP0, _DHT, _DQT, _DRI, _SOF0))
 """Markers allowed before the scan of a plain JPEG (ITU T.81, table B.1): one baseline frame, and no
@@ -110,20 +109,23 @@ def image_format(data: bytes) -> Kind:
     raise UnsupportedImageError(message)
 
 
-def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
-    """Decode one image to the tile that every model takes as input.
+def decode_image(
+    data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, target: Target = TILE
+) -> NDArray[np.uint8]:
+    """Decode one image to a model's input.
 
-    The whole image is resized to 32×32 with an antialiased bicubic filter; its aspect ratio is not
-    kept, so that nothing is cropped. A 32×32 image keeps its pixels exactly. EXIF orientation is
-    applied, transparency is composited over white, 16-bit greyscale is scaled to 8 bits, and of an
-    animation the first frame is used.
+    The image is resized with an antialiased bicubic filter: all of it or, for a target with
+    ``fit="crop"``, the largest centred part of the target's shape. An image of the target's size
+    keeps its pixels exactly. EXIF orientation is applied, transparency is composited over white,
+    16-bit greyscale is scaled to 8 bits, and of an animation the first frame is used.
 
     Args:
         data: the file's bytes: JPEG, PNG or WebP.
         limits: maximum bytes, pixels and scans.
+        target: the model's input; CIFAR-10's by default.
 
     Returns:
-        uint8 (32, 32, 3), RGB, 0–255, C-contiguous.
+        uint8 (height, width, 3), RGB, 0–255, C-contiguous.
 
     Raises:
         UnsupportedImageError: not one of the three types.
@@ -131,8 +133,11 @@ def decode_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[
         UndecodableImageError: truncated, damaged, or otherwise not decodable.
         MemoryError: memory is insufficient to decode it.
     """
-    tile = decode_plain_tile(data, limits)
-    return decode_layout(inspect_image(data, limits)) if tile is None else tile
+    if target.size == TILE.size:
+        tile = decode_plain_tile(data, limits)
+        if tile is not None:
+            return tile
+    return decode_layout(inspect_image(data, limits, target), target)
 
 
 def decode_tile(data: bytes) -> NDArray[np.uint8]:
@@ -148,7 +153,7 @@ def decode_tile(data: bytes) -> NDArray[np.uint8]:
     if tile is not None:
         return tile
     layout = inspect_image(data)
-    if (layout.width, layout.height) != _TARGET:
+    if (layout.width, layout.height) != TILE.size:
         message = f"the image is {layout.width} × {layout.height}, expected 32 × 32"
         raise UndecodableImageError(message)
     return decode_layout(layout)
@@ -165,7 +170,7 @@ def decode_plain_tile(
     if (
         data[:3] != b"\xff\xd8\xff"
         or len(data) > limits.max_bytes
-        or limits.max_pixels < _TARGET_PIXELS
+        or limits.max_pixels < _TILE_PIXELS
         or not _is_plain_tile(data)
     ):
         return None
@@ -176,8 +181,15 @@ def decode_plain_tile(
     return tile
 
 
-def inspect_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageLayout:
+def inspect_image(
+    data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, target: Target = TILE
+) -> ImageLayout:
     """Return the layout of an image, with the cost of decoding it, without decoding it.
+
+    Args:
+        data: the file's bytes.
+        limits: maximum bytes, pixels and scans.
+        target: the model's input, for the messages.
 
     Raises:
         UnsupportedImageError: not one of the three types.
@@ -195,16 +207,16 @@ def inspect_image(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> ImageLa
         if found is None:
             _refuse(kind, "its header is damaged or cut short")
         layout = found
-    _check_cost(layout, len(data), limits)
+    _check_cost(layout, len(data), limits, target)
     return layout
 
 
-def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArray[np.uint8]:
+def decode_layout(layout: ImageLayout, target: Target = TILE) -> NDArray[np.uint8]:
     """Decode an image that :func:`inspect_image` has accepted.
 
     Args:
         layout: the image's layout.
-        size: (width, height) of the result.
+        target: the model's input.
 
     Returns:
         uint8 (height, width, 3), RGB, 0–255, C-contiguous.
@@ -215,7 +227,7 @@ def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArr
     """
     content = layout.content
     try:
-        return _decode(layout, content, size)
+        return _decode(layout, content, target)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a decoder fed hostile bytes may raise anything
@@ -226,16 +238,16 @@ def decode_layout(layout: ImageLayout, size: tuple[int, int] = _TARGET) -> NDArr
             _refuse(layout.kind, CUT_SHORT if is_cut else reason, error)
     whole = _with_end(content, layout)
     try:
-        return _decode(layout, whole, size)
+        return _decode(layout, whole, target)
     except OSError as error:
         _refuse(layout.kind, str(error), error)
 
 
-def _decode(layout: ImageLayout, content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _decode(layout: ImageLayout, content: bytes, target: Target) -> NDArray[np.uint8]:
     with _OPENERS[layout.kind](io.BytesIO(content)) as image:
         if image.size != (layout.width, layout.height):
             _refuse(layout.kind, "its header contradicts itself")
-        return to_pixels(image, layout.orientation, size)
+        return to_pixels(image, layout, target)
 
 
 def _refuse(kind: Kind, reason: str, cause: BaseException | None = None) -> NoReturn:
@@ -295,13 +307,14 @@ def _is_grey_or_ycbcr(frame: bytes) -> bool:
     )
 
 
-def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits) -> None:
+def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits, target: Target) -> None:
     whole = min(limits.max_pixels, limits.max_pixels_whole)
     most = limits.max_pixels if layout.streamed else whole
     if layout.pixels > most:
         message = (
             f"the {layout.kind} image is {layout.width} × {layout.height} = {layout.pixels:,} "
-            f"pixels; at most {most:,} are accepted. Send a smaller copy: the model sees 32 × 32."
+            f"pixels; at most {most:,} are accepted. Send a smaller copy: the model sees "
+            f"{target.width} × {target.height}."
         )
         raise ImageTooLargeError(message)
     passes = 1 if layout.streamed else layout.scans

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from cifar10.image_layout import ImageLayout, Target
+
 _TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -17,23 +19,16 @@ _TRANSPOSES: Final = {
 }
 """EXIF orientation → the transposition that undoes it (EXIF 2.32, tag 0x0112)."""
 
-_REDUCTION: Final = 2
-"""Minimum ratio of decoded to target size for JPEGs. They are decoded at the smallest scale of 1,
-1/2, 1/4, 1/8 that reaches it, so that the final, filtered resize has two source pixels per target
-pixel."""
-
 _GREY_BLOCK_ROWS: Final = 64
 
 
-def to_pixels(
-    image: ImageFile.ImageFile, orientation: int, size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """Decode an opened image and resize it to ``size``, without cropping.
+def to_pixels(image: ImageFile.ImageFile, layout: ImageLayout, target: Target) -> NDArray[np.uint8]:
+    """Decode an opened image and fit it to ``target``.
 
     Args:
         image: an image that has not been loaded yet.
-        orientation: EXIF 2.32, tag 0x0112; numbers other than 2 to 8 have no effect.
-        size: (width, height) of the result.
+        layout: its layout.
+        target: the size of the result, and how to fit the image to it.
 
     Returns:
         uint8 (height, width, 3), RGB, 0–255, C-contiguous.
@@ -41,23 +36,37 @@ def to_pixels(
     Raises:
         Exception: whatever Pillow's decoders raise.
     """
+    scale, size = layout.scale(target), layout.stored_size(target)
     # At reduced scale the last row and column of pixels may lie partly outside the picture.
-    drafted = image.draft(None, (_REDUCTION * size[0], _REDUCTION * size[1]))
-    box = drafted[1] if drafted else None
+    drafted = image.draft(None, (layout.width // scale, layout.height // scale))
+    box = drafted[1] if drafted else (0.0, 0.0, float(layout.width), float(layout.height))
     _scale_transparency(image)
     image.load()
     tile = _eight_bit(image)
     if tile.size != size:
+        box = _centre(box, size) if target.fit == "crop" else box
         tile = tile.resize(size, Image.Resampling.BICUBIC, box)
     if tile.mode == "RGBA":
         white = Image.new("RGBA", tile.size, (255, 255, 255, 255))
         tile = Image.alpha_composite(white, tile)
     if tile.mode != "RGB":
         tile = tile.convert("RGB")
-    transpose = _TRANSPOSES.get(orientation)
+    transpose = _TRANSPOSES.get(layout.orientation)
     if transpose is not None:
         tile = tile.transpose(transpose)
     return np.array(tile, dtype=np.uint8)
+
+
+def _centre(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Return the largest centred part of ``box``, which starts at (0, 0), with the aspect ratio of
+    ``size``."""
+    width, height = box[2:]
+    kept_width = min(width, height * size[0] / size[1])
+    kept_height = min(height, width * size[1] / size[0])
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    return left, top, left + kept_width, top + kept_height
 
 
 def _scale_transparency(image: ImageFile.ImageFile) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.errors import ImageError, ImageTooLargeError, UnsupportedImageError
-from cifar10.image_layout import ImageLayout
+from cifar10.image_layout import TILE, ImageLayout
 from cifar10.images import decode_layout, decode_plain_tile, inspect_image
 from service.batcher import Batcher, Run
 from service.exchange import Request
@@ -96,9 +96,9 @@ class Inference:
             found = await self.prepare(request, seconds, self._decode_short, body, content_type)
             if isinstance(found, np.ndarray):
                 return found
-        thread = self._photos if found.seconds > PHOTO_SECONDS else self._preparing
+        thread = self._photos if found.seconds(TILE) > PHOTO_SECONDS else self._preparing
         client = client_of(request.client)
-        return await thread.run(request.deadline, client, found.seconds, self._decode, found)
+        return await thread.run(request.deadline, client, found.seconds(TILE), self._decode, found)
 
     async def decode_form(self, request: Request, body: bytes) -> list[_Outcome]:
         """Decode every image of a form, in order.
@@ -241,7 +241,7 @@ class Inference:
             tile = decode_plain_tile(image, self._limits)
             if tile is None:
                 layout = inspect_image(image, self._limits)
-                if layout.seconds > seconds or layout.pixels > pixels:
+                if layout.seconds(TILE) > seconds or layout.pixels > pixels:
                     return layout
                 tile = decode_layout(layout)
         except (ImageError, MemoryError) as error:

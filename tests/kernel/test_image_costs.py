@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar10 import jpeg_markers
+from cifar10 import image_layout, jpeg_markers
 from cifar10.errors import ImageError, ImageTooLargeError, UndecodableImageError
 from cifar10.images import DecodeLimits, decode_image, inspect_image
 from cifar10.jpeg_markers import MAX_SEGMENTS, read_markers
@@ -159,7 +159,7 @@ def test_decoders_receive_no_metadata():
 
 def test_estimated_seconds_grow_with_pixels_scans_and_bytes():
     def seconds(image: bytes) -> float:
-        return inspect_image(image).seconds
+        return inspect_image(image).seconds(image_layout.TILE)
 
     large, small = photo(800, 600), photo(400, 300)
     assert seconds(saved(large, "JPEG")) > seconds(saved(small, "JPEG"))
