@@ -13,7 +13,7 @@ from bench.measure.progress import Progress, silent
 from bench.rows.kinds.accuracy import AccuracyMeasurement
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference
-from bench.statistics.calibration import measure_reliability
+from cifar10.reliability import measure_reliability
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import ModelCard
 from cifar10.labels import CLASS_COUNT

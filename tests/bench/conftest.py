@@ -32,7 +32,7 @@ from bench.rows.machine import Machine
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference, Measurement
 from bench.rows.selection import ModelResult
-from bench.statistics.calibration import measure_reliability
+from cifar10.reliability import measure_reliability
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
 from cifar10.predictor import CPU_PROVIDER

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.rows.packed import pack_classes, pack_hits, unpack_classes, unpack_hits
-from bench.statistics.calibration import Reliability, measure_reliability
+from cifar10.reliability import Reliability, measure_reliability
 from cifar10.paired import _approximate, _exact, mcnemar
 
 

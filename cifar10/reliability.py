@@ -1,4 +1,4 @@
-"""Calibration of a model's confidence: are 80 % of the answers given at 80 % right?
+"""Reliability of a model's confidence: are 80 % of the answers given at 80 % right?
 
 A row keeps only counts and sums per bin; every shown figure is computed from them.
 """

@@ -1,0 +1,96 @@
+"""Say how far an answer can be trusted: ``sure``, ``likely``, ``unsure`` or ``none``.
+
+The thresholds are chosen once, by the export, on images that trained nothing, and stand on the
+model's card (:class:`Calibration`). Here they are only applied, so that the server, the ``predict``
+command and the benchmark say the same about the same answer.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["sure", "likely", "unsure", "none"]
+
+VERDICTS: Final[tuple[Verdict, ...]] = ("sure", "likely", "unsure", "none")
+
+REJECTION: Final = "none"
+"""Label of a class that means "none of the others"."""
+
+SURE_PRECISION: Final = 0.98
+"""Least share of ``sure`` answers that are right, on the images that chose the threshold."""
+LIKELY_PRECISION: Final = 0.8
+"""Least share of ``likely`` answers that are right."""
+REJECTED_SHARE: Final = 0.005
+"""Share of images of the known classes that a model without a rejection label may answer ``none``:
+its least confident answers."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a model's confidence, the probability of its answer, relates to being right."""
+
+    temperature: float
+    """What the graph divides its logits by before the softmax; 1 changes nothing. For a variant, of
+    its source and its own multiplied."""
+    error: float
+    """Expected calibration error on the images below, 0–1."""
+    images: str
+    """The images that chose temperature and thresholds, in words."""
+    image_count: int
+    sure: float
+    """Least confidence of a ``sure`` answer, 0–1; above 1 if none is reliable enough."""
+    likely: float
+    """Least confidence of a ``likely`` answer; at most :attr:`sure`."""
+    rejected: float
+    """Confidence below which an answer is ``none``; 0 for a model with a rejection label."""
+
+    def verdict(self, label: str, confidence: float) -> Verdict:
+        """Return the verdict on the answer ``label``, given with ``confidence`` (0–1)."""
+        if label == REJECTION or confidence < self.rejected:
+            return "none"
+        if confidence >= self.sure:
+            return "sure"
+        return "likely" if confidence >= self.likely else "unsure"
+
+
+def choose_thresholds(
+    confidences: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    *,
+    sure_precision: float = SURE_PRECISION,
+    likely_precision: float = LIKELY_PRECISION,
+) -> tuple[float, float]:
+    """Return the lowest thresholds of ``sure`` and ``likely`` that keep the promised precision.
+
+    Args:
+        confidences: confidence of each answer, (N,), 0–1; without answers that reject.
+        right: whether each answer is right, boolean (N,).
+        sure_precision: least share of right answers among those from the first threshold on.
+        likely_precision: the same among those between the second threshold and the first.
+
+    Returns:
+        ``sure`` and ``likely``, float32 values. ``sure`` is 2, above every confidence, if not even
+        the most confident answers are right often enough.
+    """
+    order = np.argsort(-confidences, kind="stable")
+    sorted_confidences = confidences[order].astype(np.float64)
+    sorted_right = right[order]
+    sure, taken = _lowest(sorted_confidences, sorted_right, sure_precision)
+    likely, _ = _lowest(sorted_confidences[taken:], sorted_right[taken:], likely_precision)
+    return sure, min(sure, likely)
+
+
+def _lowest(
+    confidences: NDArray[np.float64], right: NDArray[np.bool_], precision: float
+) -> tuple[float, int]:
+    """Return the lowest threshold with at least ``precision``, and the number of answers from it
+    on; (2, 0) if there is none. Answers of equal confidence stay together."""
+    counts = np.arange(1, len(right) + 1)
+    is_precise = np.cumsum(right) / counts >= precision
+    is_last = np.append(confidences[1:] < confidences[:-1], True)[: len(right)]
+    found = np.flatnonzero(is_precise & is_last)
+    if not len(found):
+        return 2.0, 0
+    return float(confidences[found[-1]]), int(found[-1]) + 1

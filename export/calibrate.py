@@ -1,0 +1,150 @@
+"""Calibrate a graph: divide its logits by a temperature, and choose the thresholds of its verdicts.
+
+A network trained to the end is too sure of itself, one trained on softened targets not sure enough.
+One number mends most of it: the temperature, fitted on validation images so that the true classes
+are as probable as they can be, and folded into the graph in front of its softmax. It changes no
+answer, only the confidence.
+
+Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks",
+ICML 2017 (arXiv 1706.04599).
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from cifar10.card import OUTPUT
+from cifar10.errors import ExportError
+from cifar10.reliability import measure_reliability
+from cifar10.verdict import REJECTED_SHARE, REJECTION, Calibration, choose_thresholds
+from export.graph import GraphEditor
+
+TEMPERATURES: Final = (0.2, 5.0)
+"""Range in which the temperature is searched."""
+
+_LEAST_PROBABILITY: Final = 1e-12
+_STEPS: Final = 60
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+
+
+def at_temperature(
+    probabilities: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
+    """Return what the same logits give at another temperature, float32 (N, classes)."""
+    exact = np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY)
+    raised = np.log(exact) / temperature
+    raised = np.exp(raised - raised.max(axis=1, keepdims=True))
+    result: NDArray[np.float32] = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    return result
+
+
+def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
+    """Return the temperature with the least mean negative log-likelihood, by golden-section search.
+
+    Args:
+        probabilities: float32 (N, classes), rows summing to 1, as the graph gives them now.
+        labels: integer (N,), the true classes.
+    """
+
+    def loss(log_temperature: float) -> float:
+        found = at_temperature(probabilities, math.exp(log_temperature))
+        true = found[np.arange(len(labels)), labels.astype(np.int64)]
+        return float(-np.log(np.maximum(true, _LEAST_PROBABILITY)).mean())
+
+    low, high = (math.log(bound) for bound in TEMPERATURES)
+    for _ in range(_STEPS):
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return round(math.exp((low + high) / 2), 4)
+
+
+def fold_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
+    """Return the graph with its logits divided by ``temperature``.
+
+    The constants of a last dense layer are scaled, which costs nothing when it runs; elsewhere a
+    multiplication is added.
+
+    Raises:
+        ExportError: the graph does not end in a softmax.
+    """
+    graph = GraphEditor(model)
+    softmax = graph.producer(OUTPUT.name)
+    if softmax is None or softmax.op_type != "Softmax":
+        found = softmax.op_type if softmax is not None else "an input"
+        message = f"the graph ends in {found}, not in the softmax that a temperature belongs before"
+        raise ExportError(message)
+    logits = str(softmax.input[0])
+    dense = graph.producer(logits)
+    if dense is not None and graph.reader(logits) is not None and _scale(graph, dense, temperature):
+        return graph.finish()
+    factor = graph.add_constant("inverse_temperature", np.array(1 / temperature, np.float32))
+    scaled = helper.make_node("Mul", [logits, factor], ["scaled_logits"], "temperature")
+    after = onnx.NodeProto()
+    after.CopyFrom(softmax)
+    after.input[0] = "scaled_logits"
+    graph.replace([softmax], [scaled, after])
+    return graph.finish()
+
+
+def _scale(graph: GraphEditor, dense: onnx.NodeProto, temperature: float) -> bool:
+    """Scale the constants of a dense layer, MatMul and Add or Gemm, if it is one in float32."""
+    if dense.op_type == "Add":
+        product = graph.producer(dense.input[0])
+        if product is None or product.op_type != "MatMul" or not graph.reader(dense.input[0]):
+            return False
+        places = [(product, 1), (dense, 1)]
+    elif dense.op_type == "Gemm":
+        places = [(dense, place) for place in range(1, len(dense.input))]
+    else:
+        return False
+    values = [graph.constant(node.input[place]) for node, place in places]
+    if any(value is None or value.dtype != np.float32 for value in values):
+        return False
+    for (node, place), value in zip(places, values, strict=True):
+        scaled = (value.astype(np.float64) / temperature).astype(np.float32)
+        node.input[place] = graph.add_constant(f"{node.input[place]}_calibrated", scaled)
+    return True
+
+
+def describe_confidence(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    names: tuple[str, ...],
+    images: str,
+    temperature: float = 1.0,
+) -> Calibration:
+    """Choose the thresholds of the verdicts on the answers of a finished graph.
+
+    Args:
+        probabilities: float32 (N, classes), its answers for validation images.
+        labels: integer (N,), their true classes.
+        names: the classes' names.
+        images: what the images are, for the card.
+        temperature: what has been folded into the graph.
+    """
+    answers = probabilities.argmax(axis=1)
+    confidences = probabilities.max(axis=1)
+    right = answers == labels
+    rejected = 0.0
+    if REJECTION in names:
+        accepted = answers != names.index(REJECTION)
+    else:
+        rejected = float(np.quantile(confidences, REJECTED_SHARE, method="lower"))
+        accepted = confidences >= rejected
+    sure, likely = choose_thresholds(confidences[accepted], right[accepted])
+    return Calibration(
+        temperature=temperature,
+        error=round(measure_reliability(probabilities, labels).expected_calibration_error, 5),
+        images=images,
+        image_count=len(labels),
+        sure=sure,
+        likely=likely,
+        rejected=rejected,
+    )
