@@ -15,6 +15,7 @@ from cifar10.image_layout import Fit
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
+from cifar10.verdict import Calibration
 
 SCHEMA_VERSION: Final = 1
 
@@ -235,6 +236,9 @@ class ModelCard:
     """The teacher; None for a model trained on the true classes alone."""
     early_exit: EarlyExit | None = None
     """The early-exit rule; None for a graph that processes every image alike."""
+    calibration: Calibration | None = None
+    """Temperature in the graph and thresholds of the verdicts; None in older cards, and for a model
+    with random weights."""
     fit: Fit = "squash"
     """How an image of another aspect ratio is fitted to the input before the graph sees it."""
 
@@ -257,6 +261,7 @@ _ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {
 _ADDED_LATER: Final[dict[str, Any]] = _ADDED_TO_TRAINING_LATER | {
     "variant": None,
     "early_exit": None,
+    "calibration": None,
     "fit": "squash",
 }
 """Fields that older cards lack → values to use for them."""

@@ -5,7 +5,7 @@ model's card (:class:`Calibration`). Here they are only applied, so that the ser
 command and the benchmark say the same about the same answer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -45,6 +45,10 @@ class Calibration:
     """Least confidence of a ``likely`` answer; at most :attr:`sure`."""
     rejected: float
     """Confidence below which an answer is ``none``; 0 for a model with a rejection label."""
+
+    def on_top_of(self, source: "Calibration") -> "Calibration":
+        """Return this calibration of a graph that was made from a calibrated one."""
+        return replace(self, temperature=round(source.temperature * self.temperature, 4))
 
     def verdict(self, label: str, confidence: float) -> Verdict:
         """Return the verdict on the answer ``label``, given with ``confidence`` (0–1)."""

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from cifar10.card import OUTPUT
+from cifar10.dataset import Split
 from cifar10.errors import ExportError
+from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.reliability import measure_reliability
 from cifar10.verdict import REJECTED_SHARE, REJECTION, Calibration, choose_thresholds
 from export.graph import GraphEditor
@@ -28,12 +30,32 @@ TEMPERATURES: Final = (0.2, 5.0)
 
 _LEAST_PROBABILITY: Final = 1e-12
 _STEPS: Final = 60
+_BATCH: Final = 250
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
-def at_temperature(
-    probabilities: NDArray[np.float32], temperature: float
-) -> NDArray[np.float32]:
+def calibrate(
+    model: onnx.ModelProto, validation: Split, images: str, labels: tuple[str, ...]
+) -> tuple[onnx.ModelProto, Calibration]:
+    """Return the graph with its temperature folded in, and the thresholds of its verdicts.
+
+    Args:
+        model: a graph that ends in a softmax.
+        validation: images that trained nothing.
+        images: what these are, for the card.
+        labels: the classes' names.
+
+    Raises:
+        ExportError: the graph does not end in a softmax.
+    """
+    before = _answers(model, validation)
+    temperature = fit_temperature(before, validation.labels)
+    calibrated = fold_temperature(model, temperature)
+    after = _answers(calibrated, validation)
+    return calibrated, describe_confidence(after, validation.labels, labels, images, temperature)
+
+
+def at_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Return what the same logits give at another temperature, float32 (N, classes)."""
     exact = np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY)
     raised = np.log(exact) / temperature
@@ -93,6 +115,14 @@ def fold_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelPr
     return graph.finish()
 
 
+def _answers(model: onnx.ModelProto, split: Split) -> NDArray[np.float32]:
+    predictor = Predictor(model.SerializeToString(), PredictorOptions(device="cpu"))
+    starts = range(0, len(split.images), _BATCH)
+    return np.concatenate(
+        [predictor.predict(split.images[start : start + _BATCH]) for start in starts]
+    )
+
+
 def _scale(graph: GraphEditor, dense: onnx.NodeProto, temperature: float) -> bool:
     """Scale the constants of a dense layer, MatMul and Add or Gemm, if it is one in float32."""
     if dense.op_type == "Add":
@@ -105,9 +135,10 @@ def _scale(graph: GraphEditor, dense: onnx.NodeProto, temperature: float) -> boo
     else:
         return False
     values = [graph.constant(node.input[place]) for node, place in places]
-    if any(value is None or value.dtype != np.float32 for value in values):
+    constants = [value for value in values if value is not None and value.dtype == np.float32]
+    if len(constants) < len(values):
         return False
-    for (node, place), value in zip(places, values, strict=True):
+    for (node, place), value in zip(places, constants, strict=True):
         scaled = (value.astype(np.float64) / temperature).astype(np.float32)
         node.input[place] = graph.add_constant(f"{node.input[place]}_calibrated", scaled)
     return True

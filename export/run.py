@@ -38,6 +38,7 @@ from cifar10.store import (
     file_sha256,
     write_atomic,
 )
+from export.calibrate import calibrate
 from export.convert import OPSET, convert
 from export.macs import count_macs
 from export.parity import ParityLimits, check_parity, limits_for
@@ -81,8 +82,14 @@ def export_model(
     description = f"validation images of {dataset.record.variant}"
     parity = check_parity(model, predictor, dataset.validation.images, description, limits)
     logger.info("%s: parity holds, %s", name, parity)
-    answers = predictor.predict(golden_images())
     random_weights = record.weights is not None and record.weights.random
+    calibration = None
+    if not random_weights:
+        graph, calibration = calibrate(graph, dataset.validation, description, LABELS)
+        onnx_bytes = graph.SerializeToString()
+        predictor = Predictor(onnx_bytes, PredictorOptions(device="cpu"))
+        logger.info("%s: %s", name, calibration)
+    answers = predictor.predict(golden_images())
     card = ModelCard(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -109,6 +116,7 @@ def export_model(
         training=record.training,
         versions=record.versions | _converter_versions(),
         teacher=record.teacher,
+        calibration=calibration,
     )
     _write(card, onnx_bytes, store)
     return card

@@ -40,6 +40,7 @@ from cifar10.records import to_json
 from cifar10.store import CARD_FILE, ONNX_FILE, REFUSED_FILE, ModelStore, write_atomic
 from export import float16 as half
 from export import quantize
+from export.calibrate import calibrate
 from export.culprit import Culprit
 from export.early_exit import choose_exit, exit_early, looks_twice
 from export.macs import count_macs
@@ -142,7 +143,13 @@ def make_variant(
     graph = converted = kind.convert(whole, dataset.train.images)
     macs = count_macs(graph)
     validation = dataset.validation
-    early = None
+    early = calibration = None
+    random_weights = source.card.weights is not None and source.card.weights.random
+    images = f"validation images of {dataset.record.variant}"
+    if not random_weights:
+        graph, calibration = calibrate(graph, validation, images, source.card.labels)
+        if source.card.calibration is not None:
+            calibration = calibration.on_top_of(source.card.calibration)
     if kind.exits_early and looks_twice(graph):
         graph, early = _with_early_exit(graph, validation.images)
     onnx_bytes: bytes = graph.SerializeToString()
@@ -152,16 +159,15 @@ def make_variant(
     paired = mcnemar(
         expected.argmax(axis=1) == validation.labels, found.argmax(axis=1) == validation.labels
     )
-    description = f"validation images of {dataset.record.variant}, against {name}"
+    description = f"{images}, against {name}"
     parity = Parity(
         description,
         len(found),
         float(np.abs(found - expected).max()),
         float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))),
     )
-    random_weights = source.card.weights is not None and source.card.weights.random
     card = _card(source.card, precision, kind, graph, onnx_bytes, predictor, parity)
-    card = replace(card, macs=macs, early_exit=early)
+    card = replace(card, macs=macs, early_exit=early, calibration=calibration)
     if not random_weights and card.variant is not None:
         card = replace(card, variant=replace(card.variant, validation=paired))
     reason = _reason(parity, None if random_weights else paired, limits)
