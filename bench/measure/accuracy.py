@@ -13,12 +13,12 @@ from bench.measure.progress import Progress, silent
 from bench.rows.kinds.accuracy import AccuracyMeasurement
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference
-from cifar10.reliability import measure_reliability
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import ModelCard
 from cifar10.labels import CLASS_COUNT
 from cifar10.machine import usable_cores
 from cifar10.predictor import CPU_PROVIDER
+from cifar10.reliability import measure_reliability
 
 BATCH_SIZE = 250
 

@@ -32,10 +32,10 @@ from bench.rows.machine import Machine
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference, Measurement
 from bench.rows.selection import ModelResult
-from cifar10.reliability import measure_reliability
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
 from cifar10.predictor import CPU_PROVIDER
+from cifar10.reliability import measure_reliability
 
 REFERENCE = DatasetReference("cifar10-jpeg75", "f" * 64)
 

@@ -10,8 +10,8 @@ from onnx import helper
 
 from cifar10.card import read_card
 from cifar10.dataset import Dataset, Split
-from cifar10.labels import LABELS
 from cifar10.errors import ExportError
+from cifar10.labels import LABELS
 from cifar10.records import to_json
 from cifar10.reliability import measure_reliability
 from cifar10.store import ModelStore

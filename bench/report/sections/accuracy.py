@@ -12,10 +12,10 @@ from bench.report.tables import Block, Column, Picture, Table, words
 from bench.rows.kinds.accuracy import RobustnessMeasurement, mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
-from cifar10.reliability import Reliability
 from cifar10.accuracy import wilson_interval
 from cifar10.labels import LABELS
 from cifar10.paired import PairedTest
+from cifar10.reliability import Reliability
 
 MOST_PAIRED: Final = 8
 """Number of models compared with each other, the most accurate ones."""

@@ -11,10 +11,10 @@ from pydantic.dataclasses import dataclass
 
 from bench.rows.packed import unpack_classes, unpack_hits
 from bench.rows.row import STRICT, Measurement, provider_of
-from cifar10.reliability import Reliability
 from bench.statistics.samples import Interval
 from cifar10.accuracy import Z_95, Accuracy
 from cifar10.paired import PairedTest, mcnemar
+from cifar10.reliability import Reliability
 
 SEVERITIES: Final = (1, 2, 3, 4, 5)
 """Severities of damage to images, mildest first."""

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.rows.packed import pack_classes, pack_hits, unpack_classes, unpack_hits
-from cifar10.reliability import Reliability, measure_reliability
 from cifar10.paired import _approximate, _exact, mcnemar
+from cifar10.reliability import Reliability, measure_reliability
 
 
 def probabilities(*tops: tuple[int, float]) -> np.ndarray:
