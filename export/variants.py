@@ -83,6 +83,8 @@ class _Kind:
         Callable[[onnx.ModelProto, onnx.ModelProto, NDArray[np.uint8]], Culprit | None] | None
     ) = None
     """Of the float graph, what was made of it and the training images."""
+    changes_confidence: bool = False
+    """Whether answers move so far that the temperature is fitted again."""
     exits_early: bool = False
     """Whether a graph that looks at an image twice is made to do so only where it is unsure."""
 
@@ -94,6 +96,7 @@ _KINDS: Final[dict[VariantPrecision, _Kind]] = {
         quantize.CALIBRATION_IMAGES,
         golden_tolerance=0.02,
         find_culprit=quantize.find_int8_culprit,
+        changes_confidence=True,
         exits_early=True,
     ),
     "fp16": _Kind(lambda model, _: half.convert_fp16(model), half.METHOD, 0, golden_tolerance=0.01),
@@ -143,10 +146,11 @@ def make_variant(
     graph = converted = kind.convert(whole, dataset.train.images)
     macs = count_macs(graph)
     validation = dataset.validation
-    early = calibration = None
+    early = None
     random_weights = source.card.weights is not None and source.card.weights.random
     images = f"validation images of {dataset.record.variant}"
-    if not random_weights:
+    calibration = source.card.calibration
+    if kind.changes_confidence and not random_weights:
         graph, calibration = calibrate(graph, validation, images, source.card.labels)
         if source.card.calibration is not None:
             calibration = calibration.on_top_of(source.card.calibration)
