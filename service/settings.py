@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cifar10.errors import SettingsError
@@ -147,6 +147,17 @@ class Settings(BaseSettings):
         "allowed origins: `https://a.org,...` or `*`", shown="only our own", default=()
     )
     access_log: float = _field("share of requests that are logged, 0 to 1", default=0.0, ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_services(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Ignore a variable of Kubernetes that has a setting's name, such as one ending in
+        ``_PORT``."""
+        return {
+            name: value
+            for name, value in values.items()
+            if not _is_of_a_service(PREFIX + name.upper(), str(value))
+        }
 
     @field_validator("load", "cors_origins", "trusted_proxies", mode="before")
     @classmethod

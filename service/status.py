@@ -102,7 +102,22 @@ class Status:
         except FileNotFoundError as error:
             detail = f"{error.strerror}; restart the server to restore metrics"
             raise try_later(Kind.NOT_READY, detail) from error
-        return Answer(200, text, CONTENT_TYPE_LATEST.encode())
+        return Answer(200, text + self._readiness(), CONTENT_TYPE_LATEST.encode())
+
+    def _readiness(self) -> bytes:
+        """Return the readiness of this server as metrics."""
+        try:
+            check_ready(self._models, self._board, self._inference)
+            ready = 1
+        except Problem:
+            ready = 0
+        workers = min(self._board.ready, self._board.wanted)
+        return (
+            "# HELP cifar10_ready Whether /readyz answers 200 (1) or 503 (0).\n"
+            f"# TYPE cifar10_ready gauge\ncifar10_ready {ready}\n"
+            "# HELP cifar10_workers_ready Number of workers that are ready.\n"
+            f"# TYPE cifar10_workers_ready gauge\ncifar10_workers_ready {workers}\n"
+        ).encode()
 
     async def describe(self, _: Request) -> Answer:
         """Answer ``GET /openapi.json``."""

@@ -83,6 +83,20 @@ def test_one_bad_model_keeps_the_server_unready(store, spoil, reason):
     assert fit.status_code == 200
 
 
+@pytest.mark.parametrize("ready", [True, False])
+def test_metrics_say_whether_the_server_is_ready(store, ready):
+    if not ready:
+        spoil_digest(store)
+
+    async def metrics():
+        async with running(make_edge(store)) as client:
+            return (await client.get("/metrics")).text
+
+    lines = asyncio.run(metrics()).splitlines()
+    assert f"cifar10_ready {ready:d}" in lines
+    assert f"cifar10_workers_ready {ready:d}" in lines
+
+
 def test_unready_while_loading(store, monkeypatch):
     settings = Settings(device="cpu", default_model="tiny_a")
     models = ModelSet(settings, ModelStore(store))
@@ -186,6 +200,16 @@ def test_variables_that_kubernetes_sets_for_a_service_are_ignored(monkeypatch, s
     }.items():
         monkeypatch.setenv(f"{service}_{name}", value)
     assert read_settings().token is None
+
+
+def test_a_service_named_like_a_setting_leaves_its_default(monkeypatch):
+    class WithPort(Settings):
+        grpc_port: int = 3001
+
+    monkeypatch.setenv("CIFAR10_GRPC_PORT", "tcp://10.0.0.1:3000")  # a Service named cifar10-grpc
+    assert WithPort().grpc_port == 3001
+    monkeypatch.setenv("CIFAR10_GRPC_PORT", "3005")
+    assert WithPort().grpc_port == 3005
 
 
 def test_a_refused_token_is_not_shown(monkeypatch):

@@ -1,0 +1,166 @@
+"""The container file, Compose file and manifests of ``deploy/`` are valid and fit the service."""
+
+import fnmatch
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from cifar10.environment import PROJECT_ROOT
+from service.settings import Settings
+
+DEPLOY = PROJECT_ROOT / "deploy"
+DOCKERFILE = DEPLOY / "Dockerfile"
+CUSTOM = ("serving.kserve.io", "monitoring.coreos.com", "kustomize.config.k8s.io")
+"""API groups that Kubernetes itself does not define. Their files were validated against the custom
+resource definitions of KServe 0.20 and of the Prometheus operator 0.84 when they were written."""
+OVERLAYS = sorted(path.name for path in (DEPLOY / "kubernetes/overlays").iterdir())
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(text) if one]
+
+
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    """The resources of a kustomization, as ``kubectl apply --kustomize`` sends them."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl")
+    command = ["kubectl", "kustomize", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return documents(done.stdout)
+
+
+def validate(document: dict[str, Any]) -> None:
+    version = kubernetes_validate.latest_version()
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def pod_spec(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    (deployment,) = (one for one in resources if one["kind"] == "Deployment")
+    return deployment["spec"]["template"]["spec"]
+
+
+def script(name: str) -> str:
+    return str(Path(sys.prefix) / "bin" / name)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_valid_for_kubernetes(overlay: str):
+    resources = rendered(DEPLOY / "kubernetes/overlays" / overlay)
+    assert {"Deployment", "Service", "PodDisruptionBudget"} <= {one["kind"] for one in resources}
+    for one in resources:
+        validate(one)
+
+
+def test_requests_a_second_can_decide_the_scale(tmp_path: Path):
+    shutil.copytree(DEPLOY / "kubernetes", tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes/overlays/autoscaled/kustomization.yaml"
+    overlay.write_text(overlay.read_text().replace("# components:", "components:"))
+    resources = rendered(overlay.parent)
+    (scaler,) = (one for one in resources if one["kind"] == "HorizontalPodAutoscaler")
+    validate(scaler)
+    assert [one["type"] for one in scaler["spec"]["metrics"]] == ["Pods", "Resource"]
+    (rule,) = yaml.safe_load((DEPLOY / "kubernetes/requests/adapter-rule.yaml").read_text())
+    assert rule["name"]["as"] == scaler["spec"]["metrics"][0]["pods"]["metric"]["name"]
+    assert "ServiceMonitor" in {one["kind"] for one in resources}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_end_only_when_accepted_work_is_done(overlay: str):
+    pod = pod_spec(rendered(DEPLOY / "kubernetes/overlays" / overlay))
+    wait = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    drain = Settings.model_fields["drain_seconds"].default
+    assert pod["terminationGracePeriodSeconds"] > wait + drain
+    readiness = pod["containers"][0]["readinessProbe"]
+    assert wait > readiness["periodSeconds"] * readiness["failureThreshold"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_meet_the_restricted_standard(overlay: str):
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
+    pod = pod_spec(rendered(DEPLOY / "kubernetes/overlays" / overlay))
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert not pod["automountServiceAccountToken"]
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["readOnlyRootFilesystem"]
+        assert context["allowPrivilegeEscalation"] is False
+
+
+def test_the_containers_of_kserve_are_valid():
+    runtime, service = (
+        yaml.safe_load((DEPLOY / "kserve" / name).read_text())
+        for name in ("servingruntime.yaml", "inferenceservice.yaml")
+    )
+    spec = runtime["spec"]
+    pod = {"containers": spec["containers"], "volumes": spec["volumes"]}
+    validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": pod})
+    model = service["spec"]["predictor"]["model"]
+    assert model["runtime"] == runtime["metadata"]["name"]
+    assert model["protocolVersion"] in spec["protocolVersions"]
+    (format_,) = spec["supportedModelFormats"]
+    assert model["modelFormat"] == {name: format_[name] for name in ("name", "version")}
+
+
+def test_every_variable_is_a_setting():
+    known = {f"CIFAR10_{name.upper()}" for name in Settings.model_fields} | {"CIFAR10_MODELS"}
+    files = [path for path in DEPLOY.rglob("*") if path.suffix == ".yaml" or path == DOCKERFILE]
+    named = {name for path in files for name in re.findall(r"CIFAR10_[A-Z_]+", path.read_text())}
+    assert named
+    assert named <= known
+
+
+def test_compose_is_valid():
+    command = [script("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*command, str(DEPLOY / "compose.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    drain = Settings.model_fields["drain_seconds"].default
+    assert int(services["cifar10"]["stop_grace_period"].removesuffix("s")) > drain
+    for one in services.values():
+        for volume in one.get("volumes", ()):
+            if volume.startswith("."):
+                assert (DEPLOY / volume.partition(":")[0]).exists()
+
+
+def test_the_container_file_passes_its_linter():
+    done = subprocess.run([script("hadolint"), str(DOCKERFILE)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_container_file_copies_only_what_the_context_has():
+    ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    kept = [line.removeprefix("!") for line in ignore if line.startswith("!")]
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
+    sources = [source for line in copies for source in line.split()]
+    assert len(sources) > 8
+    for source in sources:
+        assert (PROJECT_ROOT / source).exists(), source
+        assert any(fnmatch.fnmatch(source, one) for one in kept), source
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_an_image_has_one_onnx_runtime_and_every_other_dependency(target: str):
+    command = [sys.executable, str(DEPLOY / "requirements.py"), target]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    others = [one for one in project["dependencies"] if not one.startswith("onnxruntime")]
+    assert set(others) <= set(lines)
+    runtimes = {
+        re.split(r"[\[>;=]", one)[0] for one in set(lines) - set(others) if "onnxruntime" in one
+    }
+    assert ("onnxruntime-gpu" in runtimes) == (target == "cuda")
+    assert len({one for one in lines if one.startswith("onnxruntime") and ";" not in one}) == (
+        target == "cpu"
+    )
