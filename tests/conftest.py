@@ -46,8 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         module = getattr(item, "module", None)
         if module is None:
             continue
-        names = vars(module)
-        if "Server" in names or "webdriver" in names or module.__name__ in _STARTS_SERVERS:
+        if (
+            "Server" in vars(module)
+            or "driver" in getattr(item, "fixturenames", ())
+            or module.__name__ in _STARTS_SERVERS
+        ):
             item.add_marker(pytest.mark.server)
 
 

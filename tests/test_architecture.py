@@ -2,11 +2,17 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MODULES = [
+    path
+    for package in ("bench", "cifar10", "export", "service", "tests", "training")
+    for path in (ROOT / package).rglob("*.py")
+]
 FRAMEWORKS = ("tensorflow", "keras", "tf2onnx", "torch", "jax")
 
 
@@ -26,5 +32,15 @@ def test_serving_and_measuring_load_no_training_framework(module):
 
 
 def test_no_dumping_grounds():
-    names = {path.stem for path in ROOT.glob("*/**/*.py") if ".venv" not in path.parts}
-    assert not names & {"utils", "util", "common", "helpers", "helper", "misc"}
+    banned = {"utils", "util", "common", "helpers", "helper", "misc"}
+    assert not banned & {path.stem for path in MODULES}
+
+
+def test_no_module_is_longer_than_400_lines():
+    lengths = {path: len(path.read_text().splitlines()) for path in MODULES}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_no_folder_has_more_than_30_modules():
+    modules = Counter(path.parent for path in MODULES)
+    assert {folder: count for folder, count in modules.items() if count > 30} == {}

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cifar10.commands.command import LazyGroup
 from cifar10.commands.main import root_group
+from tests.processes import end_group
 
 OURS = "cifar10 "
 ROOT = Path(__file__).parent.parent
@@ -95,8 +96,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             time.sleep(0.2)
         yield Server(port, tmp)
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
+        end_group(process, grace=30)
 
 
 def parse(arguments: list[str]) -> None:

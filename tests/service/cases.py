@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import encode
@@ -18,6 +19,7 @@ PIXELS = np.random.default_rng(7).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 PNG = encode(PIXELS, "PNG")
 JPEG = encode(PIXELS, "JPEG")
 WEBP = encode(PIXELS, "WEBP", lossless=True)
+PHOTO = encode(np.kron(PIXELS, np.ones((9, 12, 1), np.uint8)), "JPEG")
 
 
 @dataclass(frozen=True)
@@ -159,3 +161,13 @@ def assert_refused(case: Case, response: httpx.Response) -> None:
     assert document["type"] == f"urn:problem-type:cifar10:{case.kind}"
     assert document["title"]
     assert document["detail"]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Draw ``whole`` with a few bytes replaced, removed or inserted."""
+    data = bytearray(whole)
+    for _ in range(draw(st.integers(1, 6))):
+        start = draw(st.integers(0, len(data)))
+        data[start : start + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))
+    return bytes(data)

@@ -27,7 +27,10 @@ from service.workers.board import Board
 from service.workers.preflight import check_before_start
 from tests.service.cases import PNG
 from tests.service.conftest import Behaviour, make_edge, running
-from tests.service.test_serve import START_SECONDS, Server
+from tests.service.server import (
+    START_SECONDS,
+    Server,
+)
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -15,9 +15,8 @@ from cifar10.store import ModelStore
 from service.classify import read_npy
 from service.problems import Problem
 from tests.conftest import encode
-from tests.service.cases import JPEG, PIXELS, PNG, Case, assert_refused, png_claiming
+from tests.service.cases import JPEG, PIXELS, PNG, Case, assert_refused, damaged, png_claiming
 from tests.service.conftest import make_edge, running
-from tests.service.test_upload import damaged
 
 NPY_TYPE = {"content-type": "application/x-npy"}
 PICTURES = np.random.default_rng(3).integers(0, 256, (70, 32, 32, 3), np.uint8)

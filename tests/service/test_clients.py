@@ -15,8 +15,11 @@ import httpx
 import pytest
 
 from tests.service.cases import PNG
-from tests.service.test_serve import START_SECONDS, Server
-from tests.service.test_workers import port_of
+from tests.service.server import (
+    START_SECONDS,
+    Server,
+    port_of,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
 

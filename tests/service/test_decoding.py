@@ -13,8 +13,7 @@ from cifar10 import images as images_module
 from cifar10.errors import ImageError
 from cifar10.images import DecodeLimits, decode_image
 from tests.conftest import encode
-from tests.service.cases import JPEG, PIXELS
-from tests.service.test_upload import damaged
+from tests.service.cases import JPEG, PIXELS, damaged
 
 PLAIN = {
     "4:4:4": encode(PIXELS, "JPEG", subsampling=0),

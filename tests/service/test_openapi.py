@@ -14,7 +14,9 @@ from schemathesis.specs.openapi import checks
 from service.status import STATIC
 from tests.service import test_batch, test_protocol
 from tests.service.cases import JPEG, PNG
-from tests.service.test_serve import Server
+from tests.service.server import (
+    Server,
+)
 
 SCHEMA = schemathesis.openapi.from_path(str(STATIC / "openapi.json"))
 

@@ -18,8 +18,8 @@ from cifar10.store import ModelStore
 from service.problems import Problem
 from service.protocol import EXTENSIONS
 from service.tensors import read_inference
+from tests.service.cases import damaged
 from tests.service.conftest import make_edge, running
-from tests.service.test_upload import damaged
 
 INFER = "/v2/models/tiny_b/infer"
 PICTURES = np.random.default_rng(5).integers(0, 256, (3, 32, 32, 3), np.uint8)

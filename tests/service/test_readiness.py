@@ -1,7 +1,6 @@
 """Tests of readiness: every model is loaded, warmed up, and gives its golden answer."""
 
 import asyncio
-import dataclasses
 import json
 import os
 import shutil
@@ -10,10 +9,8 @@ import sys
 
 import pytest
 
-from cifar10.card import Golden
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import DigestMismatchError, ModelNotFoundError, SettingsError
-from cifar10.records import to_json
 from cifar10.store import ModelStore
 from service.edge import Edge
 from service.models import ModelSet, choose
@@ -22,6 +19,7 @@ from service.workers.preflight import check_before_start
 from tests.conftest import add_model, linear_onnx
 from tests.service.cases import PNG
 from tests.service.conftest import make_edge, nothing_behind, running
+from tests.service.stores import spoil_digest, spoil_golden
 
 
 @pytest.fixture
@@ -29,19 +27,6 @@ def store(tmp_path):
     for seed, name in enumerate(("tiny_a", "tiny_b")):
         add_model(tmp_path, name, linear_onnx(seed))
     return tmp_path
-
-
-def spoil_golden(store):
-    """Make ``tiny_b``'s card expect a different answer."""
-    path = store / "tiny_b" / "card.json"
-    card = ModelStore(store).card("tiny_b")
-    wrong = Golden(tuple(row[::-1] for row in card.golden.probabilities), card.golden.tolerance)
-    path.write_text(to_json(dataclasses.replace(card, golden=wrong)))
-
-
-def spoil_digest(store):
-    path = store / "tiny_b" / "model.onnx"
-    path.write_bytes(path.read_bytes() + b"\0")
 
 
 def ask(edge: Edge):

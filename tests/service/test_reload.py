@@ -20,9 +20,12 @@ from service.workers.board import EVERY_MODEL, RELOADS, Board, Place, model_key
 from tests.conftest import add_model, linear_onnx
 from tests.service.cases import PNG
 from tests.service.conftest import make_edge, running
-from tests.service.test_readiness import spoil_digest, spoil_golden
-from tests.service.test_serve import Server
-from tests.service.test_workers import supervisor_of, wait_for
+from tests.service.server import (
+    Server,
+    supervisor_of,
+    wait_for,
+)
+from tests.service.stores import spoil_digest, spoil_golden
 
 ADMINISTRATOR = {"authorization": "Bearer administrator"}
 ADDRESS = "/models/tiny_b/reload"

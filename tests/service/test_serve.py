@@ -1,13 +1,7 @@
 """Tests of ``bentoml serve`` as a user starts it, with real processes and a real socket."""
 
-import os
 import re
 import signal
-import socket
-import ssl
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,80 +11,12 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from cifar10.environment import PROJECT_ROOT
 from cifar10.images import decode_image
 from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from tests.service.cases import CASES, JPEG, PNG, assert_refused
-
-START_SECONDS = 60
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A running ``bentoml serve``, on ``host`` or, if that is None, on its default address.
-
-    ``options`` are added to its command line and ``settings`` to its environment.
-    """
-
-    def __init__(
-        self,
-        home: Path,
-        store: Path,
-        *options: str,
-        log_to: int | None = None,
-        host: str | None = "127.0.0.1",
-        **settings: str,
-    ) -> None:
-        port = _free_port()
-        scheme = "https" if "--ssl-certfile" in options else "http"
-        self.url = f"{scheme}://127.0.0.1:{port}"
-        self.log = home / "log"
-        environment = {
-            **os.environ,
-            "BENTOML_HOME": str(home / "bentoml"),
-            "BENTOML_DO_NOT_TRACK": "True",
-            "CIFAR10_MODELS": str(store),
-            "CIFAR10_DEFAULT_MODEL": "tiny_a",
-            "CIFAR10_DEVICE": "cpu",
-            "CIFAR10_WORKERS": "1",
-            **settings,
-        }
-        command = [sys.executable, "-m", "bentoml", "serve", *options]
-        if host is not None:
-            command += ["--host", host]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(port)],
-                cwd=PROJECT_ROOT,
-                env=environment,
-                stdout=log if log_to is None else log_to,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait_until_ready(self, verify: ssl.SSLContext | bool = True) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                if httpx.get(f"{self.url}/readyz", verify=verify).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-        pytest.fail(f"not ready after {START_SECONDS} s:\n{self.log.read_text()}")
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+from tests.service.server import START_SECONDS, Server
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,12 @@ from service.problems import Problem
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.upload import extract_image
-from tests.service.cases import JPEG, PNG, WEBP
+from tests.service.cases import JPEG, PNG, WEBP, damaged
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
 FORM_TYPE = b"multipart/form-data; boundary=b"
 
 DECODER = Inference(Settings(device="cpu"), Metrics())
-
-
-@st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """Draw ``whole`` with a few bytes replaced, removed or inserted."""
-    data = bytearray(whole)
-    for _ in range(draw(st.integers(1, 6))):
-        start = draw(st.integers(0, len(data)))
-        data[start : start + draw(st.integers(0, 8))] = draw(st.binary(max_size=8))
-    return bytes(data)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

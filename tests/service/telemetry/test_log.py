@@ -20,8 +20,13 @@ import pytest
 from service.telemetry.line_writer import LineWriter
 from service.telemetry.logs import JsonFormatter, QueueingHandler
 from service.telemetry.metrics import Metrics
-from tests.service.test_serve import START_SECONDS, Server
-from tests.service.test_workers import supervisor_of, wait_for, workers_of
+from tests.service.server import (
+    START_SECONDS,
+    Server,
+    supervisor_of,
+    wait_for,
+    workers_of,
+)
 
 LINE = b"x" * 999 + b"\n"
 

@@ -18,9 +18,12 @@ from service.telemetry import metric_sums
 from service.telemetry.metric_files import AllocatedDict
 from service.telemetry.metric_sums import add_up_dead, whole_files
 from tests.service.cases import PNG
-from tests.service.test_isolation import folder_of
-from tests.service.test_serve import Server
-from tests.service.test_workers import wait_for, workers_of
+from tests.service.server import (
+    Server,
+    folder_of,
+    wait_for,
+    workers_of,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="files are locked with flock")
 

@@ -20,8 +20,14 @@ from service.settings import Settings, read_settings
 from service.workers.listening import EVERY_ADDRESS, EVERY_IPV4, default_host
 from service.workers.server import CIPHERS, KEEP_ALIVE_SECONDS, Launch
 from tests.service.cases import PNG
-from tests.service.test_serve import Server
-from tests.service.test_workers import connections_of, port_of, read_all, refusals, wait_for
+from tests.service.server import (
+    Server,
+    connections_of,
+    port_of,
+    read_all,
+    refusals,
+    wait_for,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own workers")
 

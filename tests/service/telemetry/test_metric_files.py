@@ -16,8 +16,10 @@ from service.telemetry import metric_files
 from service.telemetry.metric_files import INITIAL_BYTES, AllocatedDict
 from tests.service.cases import PNG
 from tests.service.conftest import make_edge, running
-from tests.service.test_serve import Server
-from tests.service.test_workers import workers_of
+from tests.service.server import (
+    Server,
+    workers_of,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
 

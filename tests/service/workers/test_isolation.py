@@ -19,7 +19,11 @@ from cifar10.environment import PROJECT_ROOT
 from service.workers import private_folder as private_folder_module
 from service.workers.private_folder import private_folder, remove_leftovers
 from tests.service.cases import PNG
-from tests.service.test_serve import START_SECONDS, Server
+from tests.service.server import (
+    START_SECONDS,
+    Server,
+    folder_of,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's /proc, /dev/shm")
 
@@ -34,15 +38,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path):
         yield running
     finally:
         running.kill()
-
-
-def folder_of(server: Server) -> Path:
-    """Return the private folder, found through the lock file that BentoML's process holds open."""
-    for file in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        target = file.readlink()
-        if target.name == "lock" and target.parent.name.startswith("cifar10-"):
-            return target.parent
-    pytest.fail("there is no private folder")
 
 
 def test_no_control_port_is_open(server: Server):
@@ -153,7 +148,7 @@ def test_serving_makes_no_name_lookups_and_leaves_no_files(tmp_path: Path, tiny_
         "--mount",
         sys.executable,
         "-m",
-        "tests.service.network_namespace",
+        "tests.service.workers.network_namespace",
     ]
     done = subprocess.run(
         [*command, str(tmp_path)],
