@@ -5,13 +5,12 @@ Part of the kernel, so that a training record, a model card and a benchmark row 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from cifar10.labels import CLASS_COUNT, LABELS
 
 Z_95: Final = 1.959963984540054
 """97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
@@ -50,12 +49,15 @@ def wilson_interval(correct: int, count: int, z: float = Z_95) -> tuple[float, f
     return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
-def measure_accuracy(predicted: NDArray[np.integer], labels: NDArray[np.integer]) -> Accuracy:
+def measure_accuracy(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer], names: Sequence[str]
+) -> Accuracy:
     """Compare predicted class ids with true ones.
 
     Args:
-        predicted: integer (N,), 0–9.
-        labels: integer (N,), 0–9.
+        predicted: integer (N,), class ids.
+        labels: integer (N,), class ids.
+        names: names of the classes, in the order of their ids.
 
     Raises:
         ValueError: the two differ in shape, are not vectors, or are empty.
@@ -66,9 +68,7 @@ def measure_accuracy(predicted: NDArray[np.integer], labels: NDArray[np.integer]
     right = predicted == labels
     correct, count = int(right.sum()), int(right.size)
     low, high = wilson_interval(correct, count)
-    per_class = {
-        LABELS[k]: float(right[labels == k].mean())
-        for k in range(CLASS_COUNT)
-        if bool((labels == k).any())
-    }
+    images = np.bincount(labels, minlength=len(names))
+    hits = np.bincount(labels[right], minlength=len(names))
+    per_class = {name: int(hits[k]) / int(images[k]) for k, name in enumerate(names) if images[k]}
     return Accuracy(count, correct, correct / count, low, high, per_class)

@@ -10,12 +10,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from cifar10.accuracy import Accuracy
+from cifar10.contract import (
+    ImageShape,
+    TensorSpec,
+    broken_labels,
+    broken_shape,
+    input_tensor,
+    output_tensor,
+)
 from cifar10.errors import InvalidCardError
 from cifar10.image_layout import Fit
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+from cifar10.labels import DATASET_NAME, LABELS
 from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
-from cifar10.verdict import Calibration
+from cifar10.verdict import REJECTION, Calibration
 
 SCHEMA_VERSION: Final = 1
 
@@ -26,23 +34,6 @@ int8 models need 0.02."""
 Precision = Literal["fp32", "int8", "fp16"]
 """Number format of the weights and of most arithmetic. Input and output have the same format for
 all."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Description of a tensor in Open Inference Protocol v2 terms; -1 in ``shape`` is the batch
-    size."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-
-INPUT: Final = TensorSpec("image", "UINT8", (-1, *IMAGE_SHAPE))
-"""Input of every graph: RGB, 0–255."""
-
-OUTPUT: Final = TensorSpec("probabilities", "FP32", (-1, CLASS_COUNT))
-"""Output of every graph: one row per image, summing to 1."""
 
 
 DESCRIPTIVE_FIELDS: Final = frozenset(("name", "source", "expected_test_accuracy", "cost", "smoke"))
@@ -68,6 +59,9 @@ class DatasetRecord:
     train_count: int
     validation_count: int
     test_count: int
+    name: str = DATASET_NAME
+    """Name of the data set: ``cifar10`` for every copy of CIFAR-10, which ``variant`` tells
+    apart; for a user's own images, their name."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +138,7 @@ class TrainingRecord:
     keras_sha256: str
     versions: dict[str, str]
     teacher: TeacherRecord | None = None
+    labels: tuple[str, ...] = LABELS
 
 
 @dataclass(frozen=True)
@@ -242,6 +237,26 @@ class ModelCard:
     fit: Fit = "squash"
     """How an image of another aspect ratio is fitted to the input before the graph sees it."""
 
+    @property
+    def height(self) -> int:
+        """Height of the images that the model takes, in pixels."""
+        return self.input.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width of the images that the model takes, in pixels."""
+        return self.input.shape[2]
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Height, width and channels of the images that the model takes."""
+        return (self.height, self.width, 3)
+
+    @property
+    def has_rejection(self) -> bool:
+        """Whether one label says "none of these"."""
+        return REJECTION in self.labels
+
 
 @dataclass(frozen=True)
 class RefusedVariant:
@@ -253,12 +268,15 @@ class RefusedVariant:
     """The card it would have had, without accuracy, which must not be shown."""
 
 
-_ADDED_TO_TRAINING_LATER: Final[dict[str, Any]] = {
+_ADDED_TO_BOTH_LATER: Final[dict[str, Any]] = {
     "teacher": None,
     "training": {"precision": "fp32"},
+    "dataset": {"name": DATASET_NAME},
 }
 
-_ADDED_LATER: Final[dict[str, Any]] = _ADDED_TO_TRAINING_LATER | {
+_ADDED_TO_TRAINING_LATER: Final = _ADDED_TO_BOTH_LATER | {"labels": list(LABELS)}
+
+_ADDED_LATER: Final = _ADDED_TO_BOTH_LATER | {
     "variant": None,
     "early_exit": None,
     "calibration": None,
@@ -308,10 +326,15 @@ def read_refused(text: str | bytes) -> RefusedVariant:
 
 
 def _check_contract(card: ModelCard) -> None:
-    if card.labels != LABELS:
-        message = f"card of {card.name!r}: labels are {card.labels}, expected {LABELS}"
-        raise InvalidCardError(message)
-    for found, expected in ((card.input, INPUT), (card.output, OUTPUT)):
+    shape = card.input.shape[1:]
+    for fault in (broken_labels(card.labels), broken_shape(shape)):
+        if fault is not None:
+            message = f"card of {card.name!r}: {fault}"
+            raise InvalidCardError(message)
+    for found, expected in (
+        (card.input, input_tensor(card.image_shape)),
+        (card.output, output_tensor(len(card.labels))),
+    ):
         if found != expected:
             message = f"card of {card.name!r}: tensor is {found}, the contract is {expected}"
             raise InvalidCardError(message)
@@ -330,12 +353,13 @@ def _check_numbers(card: ModelCard) -> None:
             f"expected 0 to {MAX_TOLERANCE}"
         )
         raise InvalidCardError(message)
+    classes = len(card.labels)
     widths = {len(row) for row in golden.probabilities}
     values = [value for row in golden.probabilities for value in row]
-    if widths != {CLASS_COUNT} or not all(0 <= value <= 1 for value in values):
+    if widths != {classes} or not all(0 <= value <= 1 for value in values):
         message = (
             f"card of {card.name!r}: golden.probabilities are {len(golden.probabilities)} rows of "
-            f"{sorted(widths)} values, expected rows of {CLASS_COUNT} values from 0 to 1"
+            f"{sorted(widths)} values, expected rows of {classes} values from 0 to 1"
         )
         raise InvalidCardError(message)
     counts = {"macs": card.macs, "size_bytes": card.size_bytes, "opset": card.opset}

@@ -16,8 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from cifar10.card import INPUT, OUTPUT
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
+from cifar10.contract import INPUT, OUTPUT
 
 
 def runs_of(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
@@ -51,15 +50,17 @@ class BoundRun:
         self, session: ort.InferenceSession, size: int, device: str, device_id: int
     ) -> None:
         self._session = session
-        self._filled = np.zeros((size, *IMAGE_SHAPE), np.uint8)
-        self._input = _memory((size, *IMAGE_SHAPE), np.uint8, device, device_id)
-        self._output = _memory((size, CLASS_COUNT), np.float32, device, device_id)
+        image_shape = session.get_inputs()[0].shape[1:]
+        class_count = session.get_outputs()[0].shape[1]
+        self._filled = np.zeros((size, *image_shape), np.uint8)
+        self._input = _memory(self._filled.shape, np.uint8, device, device_id)
+        self._output = _memory((size, class_count), np.float32, device, device_id)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(INPUT.name, self._input)
         self._binding.bind_ortvalue_output(OUTPUT.name, self._output)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run a batch: uint8 (N, 32, 32, 3) with N up to the size → float32 (N, 10), a copy."""
+        """Run a batch: uint8 (N, H, W, 3) with N up to the size → float32 (N, L), a copy."""
         count = len(images)
         self._filled[:count] = images
         self._input.update_inplace(self._filled)
@@ -91,7 +92,7 @@ class BucketedRuns:
         self._lock = threading.Lock()
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run a batch of any size: uint8 (N, 32, 32, 3) → float32 (N, 10)."""
+        """Run a batch of any size: uint8 (N, H, W, 3) → float32 (N, L)."""
         found = []
         start = 0
         with self._lock:  # the bound memory serves one run at a time

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.card import DatasetRecord
+from cifar10.contract import ImageShape
 from cifar10.environment import cache_dir, data_source
 from cifar10.errors import DataError, DatasetNotFoundError
-from cifar10.labels import CLASS_COUNT, IMAGE_SIZE, LABELS
+from cifar10.labels import CLASS_COUNT, DATASET_NAME, IMAGE_SIZE, LABELS
 from cifar10.members import files_below, shown
 from cifar10.records import RecordError, from_json, to_json
 from cifar10.sources import (
@@ -53,11 +54,11 @@ _KNOWN_VARIANTS: Final = {
 class Split:
     """Images and labels of one set.
 
-    ``images``: uint8 (N, 32, 32, 3), RGB, 0–255. ``labels``: uint8 (N,), class ids 0–9.
+    ``images``: uint8 (N, H, W, 3), RGB, 0–255. ``labels``: unsigned integers (N,), class ids.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class Dataset:
     validation: Split
     test: Split
     record: DatasetRecord
+    labels: tuple[str, ...]
+    """Names of the classes; the position is the class id."""
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Height, width and channels of every image."""
+        height, width = self.train.images.shape[1:3]
+        return (height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,7 @@ def split_dataset(raw: RawArrays, *, source: str, variant: str | None = None) ->
         Split(raw.x_train[validation], raw.y_train[validation]),
         Split(raw.x_test[test], raw.y_test[test]),
         DatasetRecord(source, variant, fingerprint, len(train), len(validation), len(test)),
+        LABELS,
     )
 
 
@@ -253,6 +263,8 @@ def _source_key(source: str | None) -> str:
 
 _ARRAYS: Final = ("train", "validation", "test")
 
+_ADDED_LATER: Final = {"record": {"name": DATASET_NAME}}
+
 
 def _write_cache(cache: Path, key: Path, dataset: Dataset) -> None:
     folder = cache / dataset.record.fingerprint
@@ -275,7 +287,7 @@ def _read_cache(cache: Path, key: Path) -> Dataset | None:
     """Return the cached dataset, or None if there is none or it is damaged."""
     try:
         folder = cache / key.read_text()
-        entry = from_json(_CacheEntry, (folder / "entry.json").read_text())
+        entry = from_json(_CacheEntry, (folder / "entry.json").read_text(), _ADDED_LATER)
         splits = {}
         for name in _ARRAYS:
             files = [folder / f"{name}_{part}.npy" for part in ("images", "labels")]
@@ -289,4 +301,4 @@ def _read_cache(cache: Path, key: Path) -> Dataset | None:
     except (RecordError, KeyError, OSError, ValueError) as error:
         logger.warning("the dataset cache in %s is unusable (%s); decoding again", cache, error)
         return None
-    return Dataset(splits["train"], splits["validation"], splits["test"], entry.record)
+    return Dataset(splits["train"], splits["validation"], splits["test"], entry.record, LABELS)

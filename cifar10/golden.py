@@ -7,15 +7,16 @@ real data, only coloured waves and a few hard edges, enough to exercise every fi
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.labels import IMAGE_SIZE
+from cifar10.contract import ImageShape
+from cifar10.labels import IMAGE_SHAPE
 
 
-def golden_images() -> NDArray[np.uint8]:
-    """Return four fixed pictures, uint8 (4, 32, 32, 3), RGB, the same on every machine.
+def golden_images(shape: ImageShape = IMAGE_SHAPE) -> NDArray[np.uint8]:
+    """Return four fixed pictures, uint8 (4, height, width, 3), RGB, the same on every machine.
 
     Only integer arithmetic is used, so rounding cannot differ.
     """
-    rows, columns = np.indices((IMAGE_SIZE, IMAGE_SIZE), dtype=np.int64)
+    rows, columns = np.indices(shape[:2], dtype=np.int64)
     pictures = []
     for step in range(1, 5):
         red = (rows * rows * step + columns * 7) % 256

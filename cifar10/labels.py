@@ -1,4 +1,6 @@
-"""The ten classes of CIFAR-10, in the order of their ids, and the shape of its images.
+"""CIFAR-10's own values: its ten classes, in the order of their ids, and the shape of its images.
+
+A model's labels and image shape are on its card; only CIFAR-10's data and recipes use these.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -18,6 +20,9 @@ LABELS: Final[tuple[str, ...]] = (
     "truck",
 )
 """Class names; the position is the class id, 0–9."""
+
+DATASET_NAME: Final = "cifar10"
+"""Name of the data set on cards and rows."""
 
 CLASS_COUNT: Final = len(LABELS)
 

@@ -18,11 +18,23 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from cifar10.card import INPUT, OUTPUT, Golden
+from cifar10.card import ModelCard
+from cifar10.contract import (
+    INPUT,
+    MAX_CLASSES,
+    MAX_SIDE,
+    MIN_CLASSES,
+    MIN_SIDE,
+    OUTPUT,
+    ImageShape,
+    broken_shape,
+    input_tensor,
+    is_probabilities,
+    output_tensor,
+)
 from cifar10.cuda_batches import BucketedRuns
 from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
 from cifar10.golden import golden_images
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +95,7 @@ class Predictor:
 
     Raises:
         InvalidGraphError: not an ONNX model, or one that violates the graph contract
-            (uint8 ``image`` (N, 32, 32, 3) in, float32 ``probabilities`` (N, 10) out) or keeps its
+            (uint8 ``image`` (N, H, W, 3) in, float32 ``probabilities`` (N, L) out) or keeps its
             weights in other files.
         ProviderUnavailableError: ``device="cuda"``, but the model would not execute on CUDA.
     """
@@ -101,6 +113,11 @@ class Predictor:
         self.provider: str = self.providers[0]
         """Execution provider that runs the model."""
         _check_contract(self._session)
+        height, width = self._session.get_inputs()[0].shape[1:3]
+        self.image_shape: ImageShape = (height, width, 3)
+        """Shape of the images that the graph takes."""
+        self.class_count: int = self._session.get_outputs()[0].shape[1]
+        """Number of classes that the graph knows."""
         self._bucketed: BucketedRuns | None = None
         if self.device == "cuda" and options.cuda_buckets:
             self._bucketed = self._bucketed_runs(onnx, "cuda")
@@ -137,17 +154,19 @@ class Predictor:
         """Classify a batch.
 
         Args:
-            images: uint8 (N, 32, 32, 3), RGB, N ≥ 1.
+            images: uint8 (N, *image_shape), RGB, N ≥ 1.
 
         Returns:
-            float32 (N, 10): class probabilities, each row summing to 1.
+            float32 (N, class_count): class probabilities, each row summing to 1.
 
         Raises:
             ValueError: the shape or dtype is wrong.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != IMAGE_SHAPE:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.image_shape:
+            height, width, channels = self.image_shape
             message = (
-                f"expected uint8 images of shape (N, 32, 32, 3), got {images.dtype} {images.shape}"
+                f"expected uint8 images of shape (N, {height}, {width}, {channels}), "
+                f"got {images.dtype} {images.shape}"
             )
             raise ValueError(message)
         if self._bucketed is not None:
@@ -159,18 +178,29 @@ class Predictor:
     def warm_up(self, batch_sizes: Iterable[int] = (1,)) -> None:
         """Run every batch size once, so that no request pays for the first run of its shape."""
         for size in batch_sizes:
-            self.predict(np.zeros((size, *IMAGE_SHAPE), np.uint8))
+            self.predict(np.zeros((size, *self.image_shape), np.uint8))
 
-    def check_golden(self, golden: Golden) -> None:
-        """Check the model's answer to the golden images against the card's.
+    def check_card(self, card: ModelCard) -> None:
+        """Check the graph's shapes and its answer to the golden images against the card.
 
         Raises:
+            InvalidGraphError: the card describes images or classes of another model.
             GoldenMismatchError: the difference exceeds the card's tolerance: this machine computes
                 different results than the one that exported the model.
         """
-        found = self.predict(golden_images())
+        found = (input_tensor(self.image_shape), output_tensor(self.class_count))
+        if found != (card.input, card.output):
+            message = (
+                f"the graph of {card.name!r} has {found[0].shape} → {found[1].shape}, but its card "
+                f"says {card.input.shape} → {card.output.shape}. Run: cifar10 export {card.name}"
+            )
+            raise InvalidGraphError(message)
+        golden = card.golden
+        answers = self.predict(golden_images(self.image_shape))
         expected = np.asarray(golden.probabilities, np.float32)
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else 1.0
+        difference = 1.0
+        if answers.shape == expected.shape:
+            difference = float(np.abs(answers - expected).max())
         if not difference <= golden.tolerance:  # also catches NaN
             message = (
                 f"the golden images give probabilities up to {difference:.2g} away from the card's "
@@ -258,15 +288,21 @@ def _session(
 
 def _check_contract(session: ort.InferenceSession) -> None:
     found = [
-        (node.name, node.type, tuple(node.shape[1:]))
+        (node.name, node.type, tuple(node.shape))
         for node in (*session.get_inputs(), *session.get_outputs())
     ]
-    expected = [
-        (INPUT.name, "tensor(uint8)", IMAGE_SHAPE),
-        (OUTPUT.name, "tensor(float)", (CLASS_COUNT,)),
-    ]
-    if found != expected:
-        message = f"the graph has inputs and outputs {found}, but the contract is {expected}"
+    expected = [(INPUT.name, "tensor(uint8)"), (OUTPUT.name, "tensor(float)")]
+    shapes = [shape for *_, shape in found]
+    if (
+        [(name, kind) for name, kind, _ in found] != expected
+        or broken_shape(shapes[0][1:]) is not None
+        or not is_probabilities(shapes[1])
+    ):
+        message = (
+            f"the graph has inputs and outputs {found}, but the contract is uint8 {INPUT.name!r} "
+            f"(N, H, W, 3) in, float32 {OUTPUT.name!r} (N, L) out, with H and W from {MIN_SIDE} to "
+            f"{MAX_SIDE} and L from {MIN_CLASSES} to {MAX_CLASSES:,}"
+        )
         raise InvalidGraphError(message)
 
 

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
-from cifar10.card import INPUT
+from cifar10.contract import INPUT
 from cifar10.errors import ExportError
 from export.graph import GraphEditor, attributes
 

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from cifar10.card import OUTPUT
+from cifar10.contract import OUTPUT
 from cifar10.dataset import Split
 from cifar10.errors import ExportError
 from cifar10.predictor import Predictor, PredictorOptions

@@ -1,4 +1,4 @@
-"""Convert a Keras model to an ONNX graph that keeps the contract of :mod:`cifar10.card`.
+"""Convert a Keras model to an ONNX graph that keeps the contract of :mod:`cifar10.contract`.
 
 Only tf2onnx over a ``tf.function`` works: Keras' own export produces a float input with a random
 name, and ``tf2onnx.convert.from_keras`` does not support Keras 3.
@@ -15,9 +15,8 @@ import tensorflow as tf
 import tf2onnx
 from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
-from cifar10.card import INPUT, OUTPUT
+from cifar10.contract import INPUT, OUTPUT
 from cifar10.errors import ExportError
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 
 OPSET: Final = 18
 """Highest opset that tf2onnx 1.17 writes."""
@@ -29,11 +28,11 @@ def convert(model: keras.Model) -> onnx.ModelProto:
     """Convert ``model``, infer all shapes, and run the full checker.
 
     Args:
-        model: Keras model, uint8 (N, 32, 32, 3) → float32 (N, 10).
+        model: Keras model, uint8 (N, H, W, 3) → float32 (N, L).
 
     Returns:
-        A graph with one input, uint8 ``image`` (batch, 32, 32, 3), and one output, float32
-        ``probabilities`` (batch, 10).
+        A graph with one input, uint8 ``image`` (batch, H, W, 3), and one output, float32
+        ``probabilities`` (batch, L).
 
     Raises:
         ExportError: Keras' backend is not TensorFlow, or the graph breaks the
@@ -46,7 +45,8 @@ def convert(model: keras.Model) -> onnx.ModelProto:
         )
         raise ExportError(message)
     _freeze_normalisation(model)
-    signature = (tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name=INPUT.name),)
+    image_shape, outputs = model.input_shape[1:], model.output_shape[1:]
+    signature = (tf.TensorSpec((None, *image_shape), tf.uint8, name=INPUT.name),)
 
     def answer(image: Any) -> Any:
         return model(image, training=False)
@@ -61,7 +61,7 @@ def convert(model: keras.Model) -> onnx.ModelProto:
     except Exception as error:  # tf2onnx's rewriters raise exceptions of any type
         message = f"tf2onnx cannot convert the model: {error}"
         raise ExportError(message) from error
-    return _keep_contract(converted)
+    return _keep_contract(converted, image_shape, outputs)
 
 
 def _freeze_normalisation(model: keras.Model) -> None:
@@ -96,7 +96,9 @@ def _scalar_adds_pushed() -> Iterator[None]:
         TransposeOptimizer._add_handler = handle
 
 
-def _keep_contract(model: onnx.ModelProto) -> onnx.ModelProto:
+def _keep_contract(
+    model: onnx.ModelProto, image_shape: tuple[int, ...], outputs: tuple[int, ...]
+) -> onnx.ModelProto:
     graph = model.graph
     # A weight that tf2onnx could not freeze becomes an additional input, and only `run` would fail.
     if len(graph.input) != 1 or len(graph.output) != 1:
@@ -108,8 +110,8 @@ def _keep_contract(model: onnx.ModelProto) -> onnx.ModelProto:
     _rename(graph, graph.input[0].name, INPUT.name)
     _rename(graph, graph.output[0].name, OUTPUT.name)
     for value, element, shape in (
-        (graph.input[0], onnx.TensorProto.UINT8, IMAGE_SHAPE),
-        (graph.output[0], onnx.TensorProto.FLOAT, (CLASS_COUNT,)),
+        (graph.input[0], onnx.TensorProto.UINT8, image_shape),
+        (graph.output[0], onnx.TensorProto.FLOAT, outputs),
     ):
         if value.type.tensor_type.elem_type != element:
             found = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)

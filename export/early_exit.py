@@ -19,9 +19,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from cifar10.card import INPUT, OUTPUT, EarlyExit
+from cifar10.card import EarlyExit
+from cifar10.contract import INPUT, OUTPUT
 from cifar10.errors import ExportError
-from cifar10.labels import CLASS_COUNT
 from export.graph import GraphEditor, attributes
 
 THRESHOLDS: Final = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -61,6 +61,7 @@ def exit_early(model: onnx.ModelProto, confidence: float) -> onnx.ModelProto:
     in_a_column = name("in_a_column", np.array([-1, 1], np.int64))
     half = name("half", np.array(0.5, np.float32))
 
+    class_count = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     node = helper.make_node
 
     first, names = _copied(parts.body, {parts.views: INPUT.name}, "first")
@@ -97,8 +98,8 @@ def exit_early(model: onnx.ModelProto, confidence: float) -> onnx.ModelProto:
         ["any_unsure"],
         [OUTPUT.name],
         "look_again",
-        then_branch=_branch("again", again, "with_second"),
-        else_branch=_branch("stay", stay, "as_first"),
+        then_branch=_branch("again", again, "with_second", class_count),
+        else_branch=_branch("stay", stay, "as_first", class_count),
     )
     graph.replace(graph.nodes, [*outer, choice])
     return graph.finish()
@@ -207,6 +208,8 @@ def _copied(
     return copies, names
 
 
-def _branch(name: str, nodes: list[onnx.NodeProto], output: str) -> onnx.GraphProto:
-    value = helper.make_tensor_value_info(output, TensorProto.FLOAT, [_BATCH, CLASS_COUNT])
+def _branch(
+    name: str, nodes: list[onnx.NodeProto], output: str, class_count: int
+) -> onnx.GraphProto:
+    value = helper.make_tensor_value_info(output, TensorProto.FLOAT, [_BATCH, class_count])
     return helper.make_graph(nodes, name, [], [value])

@@ -32,7 +32,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from cifar10.card import INPUT, OUTPUT
+from cifar10.contract import INPUT, OUTPUT
 from cifar10.errors import ExportError
 from export.bias import correct_biases
 from export.culprit import Culprit, find_culprit

@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from cifar10.card import INPUT
+from cifar10.contract import INPUT
 from export.graph import GraphEditor, attributes
 
 _ROUNDING: Final = 1e-4

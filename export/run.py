@@ -14,8 +14,6 @@ import keras
 import onnxruntime
 
 from cifar10.card import (
-    INPUT,
-    OUTPUT,
     SCHEMA_VERSION,
     Golden,
     ModelCard,
@@ -23,10 +21,10 @@ from cifar10.card import (
     read_card,
     read_training_record,
 )
+from cifar10.contract import input_tensor, output_tensor
 from cifar10.dataset import Dataset
 from cifar10.errors import DigestMismatchError, ExportError, InvalidCardError, ModelNotFoundError
 from cifar10.golden import golden_images
-from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import (
@@ -85,11 +83,11 @@ def export_model(
     random_weights = record.weights is not None and record.weights.random
     calibration = None
     if not random_weights:
-        graph, calibration = calibrate(graph, dataset.validation, description, LABELS)
+        graph, calibration = calibrate(graph, dataset.validation, description, record.labels)
         onnx_bytes = graph.SerializeToString()
         predictor = Predictor(onnx_bytes, PredictorOptions(device="cpu"))
         logger.info("%s: %s", name, calibration)
-    answers = predictor.predict(golden_images())
+    answers = predictor.predict(golden_images(predictor.image_shape))
     card = ModelCard(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -98,9 +96,9 @@ def export_model(
         seed=record.seed,
         commit=record.commit,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        labels=LABELS,
-        input=INPUT,
-        output=OUTPUT,
+        labels=record.labels,
+        input=input_tensor(predictor.image_shape),
+        output=output_tensor(predictor.class_count),
         preprocessing=record.preprocessing,
         precision="fp32",
         parameters=record.parameters,

@@ -261,11 +261,13 @@ def _accuracy(
         classes: NDArray[np.intp] = _predict(predictor, split.images).argmax(axis=1)
         return classes
 
-    train = measure_accuracy(of(dataset.train), dataset.train.labels)
-    test = measure_accuracy(of(dataset.test), dataset.test.labels)
+    train = measure_accuracy(of(dataset.train), dataset.train.labels, dataset.labels)
+    test = measure_accuracy(of(dataset.test), dataset.test.labels, dataset.labels)
     return AccuracyRecord(
         train=train,
-        validation=measure_accuracy(validation.argmax(axis=1), dataset.validation.labels),
+        validation=measure_accuracy(
+            validation.argmax(axis=1), dataset.validation.labels, dataset.labels
+        ),
         test=test,
         overfitting_gap=train.accuracy - test.accuracy,
     )
@@ -281,7 +283,7 @@ def _card(
     parity: Parity,
 ) -> ModelCard:
     """The variant's card, without what only the labels tell."""
-    answers = predictor.predict(golden_images())
+    answers = predictor.predict(golden_images(predictor.image_shape))
     return replace(
         source,
         schema_version=SCHEMA_VERSION,

@@ -141,7 +141,7 @@ def load_model(
     stored = store.load(name)
     predictor = Predictor(stored.onnx, options)
     predictor.warm_up(batch_sizes(max_batch))
-    predictor.check_golden(stored.card.golden)
+    predictor.check_card(stored.card)
     # The minimum of several: other load on the machine can only lengthen a run. Where this thread
     # does all the work, its own CPU time: a replacement worker starts under full load.
     alone = options.threads == 1 and predictor.device == "cpu"

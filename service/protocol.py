@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from cifar10.card import INPUT, OUTPUT, TensorSpec
+from cifar10.contract import INPUT, OUTPUT, TensorSpec
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
 from service.inference import INLINE_BYTES, Inference
 from service.models import LoadedModel, ModelSet

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cifar10.card import INPUT, OUTPUT
+from cifar10.contract import INPUT, OUTPUT
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 from service.exchange import JSON, Answer
 from service.problems import Kind, Problem, malformed, too_large, too_many_images

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import os
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from PIL import Image
 
 from cifar10.accuracy import measure_accuracy
 from cifar10.card import (
-    INPUT,
-    OUTPUT,
     SCHEMA_VERSION,
     AccuracyRecord,
     DatasetRecord,
@@ -26,9 +25,10 @@ from cifar10.card import (
     TrainingCost,
     VariantRecord,
 )
+from cifar10.contract import ImageShape, input_tensor, output_tensor
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.golden import golden_images
-from cifar10.labels import LABELS
+from cifar10.labels import CLASS_COUNT, DATASET_NAME, IMAGE_SHAPE, LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import ModelStore
@@ -69,9 +69,10 @@ def _isolated_environment(
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def linear_onnx(seed: int) -> bytes:
+def linear_onnx(seed: int, shape: ImageShape = IMAGE_SHAPE, classes: int = CLASS_COUNT) -> bytes:
     """A real, small graph that keeps the contract: softmax(pixels / 255 @ weights)."""
-    weights = np.random.default_rng(seed).normal(0, 0.05, (3072, 10)).astype(np.float32)
+    values = math.prod(shape)
+    weights = np.random.default_rng(seed).normal(0, 0.05, (values, classes)).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
@@ -82,11 +83,11 @@ def linear_onnx(seed: int) -> bytes:
     graph = helper.make_graph(
         nodes,
         "linear",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 32, 32, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 10])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *shape])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])],
         [
             numpy_helper.from_array(np.float32(1 / 255), "scale"),
-            numpy_helper.from_array(np.array([-1, 3072], np.int64), "flat_shape"),
+            numpy_helper.from_array(np.array([-1, values], np.int64), "flat_shape"),
             numpy_helper.from_array(weights, "weights"),
         ],
     )
@@ -97,12 +98,20 @@ def linear_onnx(seed: int) -> bytes:
 
 
 def add_model(
-    root: Path, name: str, onnx_bytes: bytes, *, variant_of: ModelCard | None = None
+    root: Path,
+    name: str,
+    onnx_bytes: bytes,
+    *,
+    variant_of: ModelCard | None = None,
+    labels: tuple[str, ...] = LABELS,
 ) -> ModelCard:
     """Store ``onnx_bytes`` under ``name`` with a card that is true of it, in place of what there
-    was."""
-    answers = Predictor(onnx_bytes, PredictorOptions(device="cpu")).predict(golden_images())
-    accuracy = measure_accuracy(np.arange(10).repeat(10), np.arange(10).repeat(10) ** 2 % 10)
+    was. With labels of its own it is a model of the data set ``own``."""
+    predictor = Predictor(onnx_bytes, PredictorOptions(device="cpu"))
+    answers = predictor.predict(golden_images(predictor.image_shape))
+    dataset = DATASET_NAME if labels == LABELS else "own"
+    predicted = np.arange(len(labels)).repeat(10)
+    accuracy = measure_accuracy(predicted, predicted**2 % len(labels), labels)
     card = ModelCard(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -111,9 +120,9 @@ def add_model(
         seed=0,
         commit="unknown",
         created="2026-01-01T00:00:00+00:00",
-        labels=LABELS,
-        input=INPUT,
-        output=OUTPUT,
+        labels=labels,
+        input=input_tensor(predictor.image_shape),
+        output=output_tensor(predictor.class_count),
         preprocessing="cast to float32, divided by 255",
         precision="int8" if variant_of else "fp32",
         parameters=Parameters(30_720, 30_720, 0),
@@ -124,7 +133,7 @@ def add_model(
         parity=Parity("synthetic validation", 200, 0.0, 1.0),
         golden=Golden(tuple(tuple(row) for row in answers.tolist()), 1e-3),
         weights=None,
-        dataset=DatasetRecord("synthetic", "synthetic", "0" * 64, 1800, 200, 500),
+        dataset=DatasetRecord("synthetic", "synthetic", "0" * 64, 1800, 200, 500, dataset),
         accuracy=AccuracyRecord(accuracy, accuracy, accuracy, 0.0),
         training=TrainingCost(1, 1, 1.0, (1.0,), 0, "none", "none"),
         versions={"onnxruntime": "test"},

@@ -36,6 +36,7 @@ from cifar10.card import (
 from cifar10.dataset import Dataset, Split
 from cifar10.environment import cache_dir
 from cifar10.errors import InvalidCardError, RecipeError, StoreError
+from cifar10.labels import DATASET_NAME
 from cifar10.records import to_json
 from cifar10.store import (
     HISTORY_FILE,
@@ -193,9 +194,13 @@ def _identity(
     identity = training_fields(fields) | {
         "seed": seed,
         "dataset": {
-            key: value for key, value in dataclasses.asdict(dataset).items() if key != "source"
+            key: value
+            for key, value in dataclasses.asdict(dataset).items()
+            if key not in ("source", "name")
         },
     }
+    if dataset.name != DATASET_NAME:
+        identity["dataset"]["name"] = dataset.name
     if random_weights is not None:
         identity["random_weights"] = random_weights
     if precision != "fp32":
@@ -298,7 +303,8 @@ def _run_epoch(
     steps = math.ceil(len(order) / job.recipe.batch_size)
     before = (epoch - _first_epoch(history, phase)) * steps
     rates = LearningRate(phase, before, phase.epochs * steps)
-    targets = make_targets(job.recipe, phase, train.labels[order], job.taught, order)
+    classes = len(job.dataset.labels)
+    targets = make_targets(job.recipe, phase, train.labels[order], classes, job.taught, order)
     job.observer.epoch_started(phase, epoch, steps)
     if fit_on_device is not None:
         fitted = fit_on_device(images, targets, rates.of_epoch(steps))
@@ -309,7 +315,7 @@ def _run_epoch(
     evaluated = batches.evaluate(
         model,
         inputs.validation,
-        make_targets(job.recipe, phase, validation.labels),
+        make_targets(job.recipe, phase, validation.labels, classes),
         _EVALUATION_BATCH,
     )
     return EpochRow(
@@ -357,6 +363,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
         versions=library_versions(),
         teacher=job.teacher,
+        labels=job.dataset.labels,
     )
     if not random_weights:  # its accuracies would be read as results
         write_atomic(folder / HISTORY_FILE, history_csv(state.history))
@@ -376,14 +383,16 @@ def _measure(job: _Job, kept: Kept, whole: keras.Model) -> AccuracyRecord:
     inputs = job.stages.inputs(phase)
     model = whole if inputs.are_pixels else kept.model
     job.observer.evaluating("train")
-    train = _evaluate(model, inputs.train, dataset.train)
+    train = _evaluate(model, inputs.train, dataset.train, dataset.labels)
     job.observer.evaluating("validation")
-    validation = _evaluate(model, inputs.validation, dataset.validation)
+    validation = _evaluate(model, inputs.validation, dataset.validation, dataset.labels)
     job.observer.evaluating("test")
-    test = _evaluate(whole, dataset.test.images, dataset.test)
+    test = _evaluate(whole, dataset.test.images, dataset.test, dataset.labels)
     return AccuracyRecord(train, validation, test, train.accuracy - test.accuracy)
 
 
-def _evaluate(model: keras.Model, inputs: NDArray[Any], split: Split) -> Accuracy:
+def _evaluate(
+    model: keras.Model, inputs: NDArray[Any], split: Split, names: tuple[str, ...]
+) -> Accuracy:
     probabilities = batches.predict(model, inputs, _EVALUATION_BATCH)
-    return measure_accuracy(np.argmax(probabilities, axis=1), split.labels)
+    return measure_accuracy(np.argmax(probabilities, axis=1), split.labels, names)

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from cifar10.card import DatasetRecord
 from cifar10.dataset import Dataset, Split
 from training.networks.backbones import Backbone, WeightsChoice
 from training.recipes.schema import Recipe, Smoke, smoke_form
@@ -19,7 +18,7 @@ def cut_down(
     random = weights.random and isinstance(recipe.architecture, Backbone)
     if recipe.train_images is not None:
         train = _first(dataset.train, recipe.train_images)
-        dataset = _of(train, dataset.validation, dataset.test, dataset.record)
+        dataset = _reduced(dataset, train, dataset.validation, dataset.test)
     if not smoke and not random:
         return recipe, dataset
     return smoke_form(recipe), smoke_dataset(dataset, recipe.smoke)
@@ -27,23 +26,23 @@ def cut_down(
 
 def smoke_dataset(dataset: Dataset, smoke: Smoke) -> Dataset:
     """Return the first images of each split; they are in hash order, so the classes are mixed."""
-    return _of(
+    return _reduced(
+        dataset,
         _first(dataset.train, smoke.train_images),
         _first(dataset.validation, smoke.evaluation_images),
         _first(dataset.test, smoke.evaluation_images),
-        dataset.record,
     )
 
 
-def _of(train: Split, validation: Split, test: Split, record: DatasetRecord) -> Dataset:
-    """Return a data set with these splits, with their image counts in its record."""
+def _reduced(dataset: Dataset, train: Split, validation: Split, test: Split) -> Dataset:
+    """Return the data set with these splits, and their image counts in its record."""
     record = dataclasses.replace(
-        record,
+        dataset.record,
         train_count=len(train.labels),
         validation_count=len(validation.labels),
         test_count=len(test.labels),
     )
-    return Dataset(train, validation, test, record)
+    return Dataset(train, validation, test, record, dataset.labels)
 
 
 def _first(split: Split, count: int) -> Split:

@@ -73,5 +73,5 @@ def open_model(stored: StoredModel, device: str, threads: int) -> Executor:
     """Open a model and check its golden answer."""
     options = PredictorOptions(device=device, threads=threads)  # type: ignore[arg-type]
     predictor = Predictor(stored.onnx, options)
-    predictor.check_golden(stored.card.golden)
+    predictor.check_card(stored.card)
     return predictor

@@ -259,7 +259,7 @@ def _less_accurate(bench: Bench, name: str, points: float, progress: Progress) -
 
 def with_less_accuracy(
     probabilities: NDArray[np.float32],
-    labels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
     points: float,
     *,
     seed: int = 0,
@@ -300,5 +300,5 @@ def with_less_accuracy(
     return worse
 
 
-def _top1(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+def _top1(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
     return float((scores.argmax(axis=1) == labels).mean())

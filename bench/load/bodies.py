@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10.card import INPUT, OUTPUT
+from cifar10.contract import INPUT, OUTPUT
 
 V2_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 """Header of the v2 binary tensor extension: number of JSON bytes in the body."""

@@ -88,7 +88,7 @@ def untimed_workers(executor: Executor) -> int:
 
 def compare_with_labels(
     probabilities: NDArray[np.float32],
-    labels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
     *,
     provider: str,
     card: ModelCard,
@@ -112,7 +112,7 @@ def compare_with_labels(
     claimed = card.accuracy if same else None
     return AccuracyMeasurement(
         provider=provider,
-        top1=measure_accuracy(predicted, labels),
+        top1=measure_accuracy(predicted, labels, card.labels),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         card_accuracy=claimed.test.accuracy if claimed else None,
         card_train_accuracy=claimed.train.accuracy if claimed else None,

@@ -185,7 +185,7 @@ def _measure_copies(
     return survey.outcome
 
 
-def _hits(executor: Executor, images: Images, labels: NDArray[np.uint8]) -> Hits:
+def _hits(executor: Executor, images: Images, labels: NDArray[np.integer]) -> Hits:
     workers = untimed_workers(executor)
     hits: Hits = predict_classes(executor, images, workers=workers) == labels
     return hits

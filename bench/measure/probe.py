@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime as ort
 import psutil  # type: ignore[import-untyped]
 
-from cifar10.card import INPUT
+from cifar10.contract import INPUT
 from cifar10.labels import IMAGE_SHAPE
 from cifar10.predictor import Predictor, PredictorOptions
 

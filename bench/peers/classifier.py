@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10.card import INPUT, OUTPUT
+from cifar10.contract import INPUT, OUTPUT
 from cifar10.labels import IMAGE_SIZE, LABELS
 
 DECODER: Final = os.environ.get("PEER_DECODER", "own")

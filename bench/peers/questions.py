@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.load.bodies import V2_HEADER_LENGTH, v2_header
-from cifar10.card import INPUT
+from cifar10.contract import INPUT
 from cifar10.errors import BenchError
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 

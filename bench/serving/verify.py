@@ -92,7 +92,7 @@ def _ask(connection: http.client.HTTPConnection, route: str, body: bytes) -> int
 def compare_answers(
     from_server: NDArray[np.int64],
     in_process: NDArray[np.int64],
-    labels: NDArray[np.uint8],
+    labels: NDArray[np.integer],
     *,
     device: str,
     card_accuracy: float | None,

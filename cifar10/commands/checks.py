@@ -157,7 +157,7 @@ def providers() -> Iterator[Finding]:
     try:
         stored = store.load(name)
         predictor = Predictor(stored.onnx, PredictorOptions(device="cpu"))
-        predictor.check_golden(stored.card.golden)
+        predictor.check_card(stored.card)
     except Cifar10Error as error:
         yield Finding("CPU provider", "problem", str(error), "reinstall onnxruntime")
     else:
@@ -177,7 +177,7 @@ def providers() -> Iterator[Finding]:
         return
     try:
         predictor = Predictor(stored.onnx, PredictorOptions(device="cuda"))
-        predictor.check_golden(stored.card.golden)
+        predictor.check_card(stored.card)
     except Cifar10Error as error:
         yield Finding("CUDA", "problem", str(error), discovery.install_command_of("cuda"))
     else:

@@ -95,7 +95,7 @@ def command(
     name = model or _default(store, likely_device(device))
     stored = store.load(name)
     predictor = Predictor(stored.onnx, PredictorOptions(device=device))
-    predictor.check_golden(stored.card.golden)
+    predictor.check_card(stored.card)
     answers = _classify(predictor, stored.card.labels, paths)
     if as_json:
         print_json(

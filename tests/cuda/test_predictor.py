@@ -35,7 +35,7 @@ def test_the_device_asked_for_executes(stored, device):
 
 
 def test_golden_answers(stored, device):
-    opened(stored, device).check_golden(stored.card.golden)
+    opened(stored, device).check_card(stored.card)
 
 
 def test_answers_are_those_of_the_cpu(stored, device, images):

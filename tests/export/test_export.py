@@ -70,7 +70,7 @@ def test_the_card_describes_the_graph(store: ModelStore, dataset: Dataset) -> No
     assert {"keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime"} <= found.card.versions.keys()
     assert found.card.accuracy is not None
     predictor = Predictor(found.onnx, CPU)
-    predictor.check_golden(found.card.golden)
+    predictor.check_card(found.card)
     predicted = predictor.predict(dataset.test.images).argmax(axis=1)
     assert np.mean(predicted == dataset.test.labels) == found.card.accuracy.test.accuracy
 

@@ -40,7 +40,7 @@ def test_the_card_describes_the_variant(store: ModelStore, dataset: Dataset) -> 
     assert (made.macs, made.parameters) == (source.card.macs, source.card.parameters)
     assert made.variant is not None
     assert (made.variant.source, made.variant.source_sha256) == ("tiny", source.card.sha256)
-    Predictor(found.onnx, CPU).check_golden(made.golden)
+    Predictor(found.onnx, CPU).check_card(made)
     images, labels = dataset.validation.images, dataset.validation.labels
     before, after = answers(source.onnx, images), answers(found.onnx, images)
     assert made.parity.image_count == len(images)

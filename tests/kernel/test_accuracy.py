@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar10.accuracy import measure_accuracy, wilson_interval
+from cifar10.labels import LABELS
 
 
 def test_wilson_interval_matches_published_values():
@@ -30,11 +31,13 @@ def test_wilson_interval_rejects_impossible_counts(correct, count):
 
 
 def test_overall_and_per_class_accuracy():
-    found = measure_accuracy(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]))
+    found = measure_accuracy(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), LABELS)
     assert (found.correct, found.count, found.accuracy) == (2, 4, 0.5)
     assert found.per_class == {"airplane": 1.0, "automobile": pytest.approx(1 / 3)}
+    found = measure_accuracy(np.array([0, 0]), np.array([0, 2]), ("Nelke", "Rose", "Lilie"))
+    assert found.per_class == {"Nelke": 1.0, "Lilie": 0.0}
 
 
 def test_vectors_of_different_lengths_are_rejected():
     with pytest.raises(ValueError, match="equal length"):
-        measure_accuracy(np.zeros(3, int), np.zeros(4, int))
+        measure_accuracy(np.zeros(3, int), np.zeros(4, int), LABELS)

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cifar10 import cuda_batches as bound_module
+from cifar10 import cuda_batches
 from cifar10 import predictor as predictor_module
 from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
 from cifar10.golden import golden_images
@@ -20,7 +20,7 @@ from cifar10.predictor import (
     cuda_options,
 )
 from cifar10.store import ModelStore
-from tests.conftest import linear_onnx
+from tests.conftest import add_model, linear_onnx
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 
@@ -76,13 +76,13 @@ def test_warm_up_runs_each_size(on_cpu, monkeypatch):
 
 def test_golden(tiny_store):
     stored = ModelStore(tiny_store).load("tiny_a")
-    golden = stored.card.golden
-    Predictor(stored.onnx).check_golden(golden)
+    card = stored.card
+    Predictor(stored.onnx).check_card(card)
     with pytest.raises(GoldenMismatchError, match="away from the card's"):
-        Predictor(linear_onnx(9)).check_golden(golden)
-    short = dataclasses.replace(golden, probabilities=golden.probabilities[:1])
+        Predictor(linear_onnx(9)).check_card(card)
+    short = dataclasses.replace(card.golden, probabilities=card.golden.probabilities[:1])
     with pytest.raises(GoldenMismatchError):
-        Predictor(stored.onnx).check_golden(short)
+        Predictor(stored.onnx).check_card(dataclasses.replace(card, golden=short))
 
 
 def test_the_golden_images_never_change():
@@ -91,6 +91,35 @@ def test_the_golden_images_never_change():
     assert (images.shape, images.dtype) == ((4, 32, 32, 3), np.uint8)
     assert int(images.astype(np.uint64).sum()) == 1_590_272
     assert images[1, 5, 7].tolist() == [99, 26, 226]
+    larger = golden_images((48, 64, 3))
+    assert np.array_equal(larger[:, :32, :32], images)
+    assert int(larger.astype(np.uint64).sum()) == 4_748_032
+
+
+def test_a_model_of_other_images_and_classes(tmp_path):
+    labels = ("Rose", "Tulpe", "none")
+    card = add_model(tmp_path, "flowers", linear_onnx(0, (48, 64, 3), 3), labels=labels)
+    assert ModelStore(tmp_path).card("flowers") == card
+    assert (card.height, card.width, card.image_shape) == (48, 64, (48, 64, 3))
+    assert card.has_rejection
+    predictor = Predictor(ModelStore(tmp_path).load("flowers").onnx)
+    assert (predictor.image_shape, predictor.class_count) == ((48, 64, 3), 3)
+    predictor.warm_up((1, 2))
+    predictor.check_card(card)
+    images = np.random.default_rng(3).integers(0, 256, (5, 48, 64, 3), dtype=np.uint8)
+    found = predictor.predict(images)
+    assert found.shape == (5, 3)
+    bound = cuda_batches.BucketedRuns(lambda: predictor._session, (1, 4), "cpu")
+    assert np.allclose(bound.run(images), found, atol=1e-6)
+    with pytest.raises(ValueError, match=r"shape \(N, 48, 64, 3\)"):
+        predictor.predict(IMAGES)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((32, 64, 3), 10), ((32, 32, 3), 9)])
+def test_a_card_of_another_shape_is_refused(tiny_store, shape, classes):
+    card = ModelStore(tiny_store).card("tiny_a")
+    with pytest.raises(InvalidGraphError, match=r"but its card says \(-1, 32, 32, 3\)"):
+        Predictor(linear_onnx(0, shape, classes)).check_card(card)
 
 
 def test_a_predictor_on_the_cpu_reports_cpu(on_cpu):
@@ -148,9 +177,9 @@ def test_the_options_of_the_cuda_provider():
 
 
 def bind_memory_of_the_cpu(monkeypatch):
-    memory = bound_module._memory
+    memory = cuda_batches._memory
     monkeypatch.setattr(
-        bound_module, "_memory", lambda shape, kind, *_: memory(shape, kind, "cpu", 0)
+        cuda_batches, "_memory", lambda shape, kind, *_: memory(shape, kind, "cpu", 0)
     )
 
 
@@ -234,7 +263,10 @@ def graph(input_type: int, input_shape: list[object], width: int) -> bytes:
     [
         graph(TensorProto.FLOAT, ["n", 32, 32, 3], 10),
         graph(TensorProto.UINT8, ["n", 3, 32, 32], 10),
-        graph(TensorProto.UINT8, ["n", 32, 32, 3], 100),
+        graph(TensorProto.UINT8, ["n", 1, 1024, 3], 10),
+        graph(TensorProto.UINT8, ["n", "height", 32, 3], 10),
+        graph(TensorProto.UINT8, ["n", 32, 32, 3], 1),
+        graph(TensorProto.UINT8, ["n", 32, 32, 3], 1001),
     ],
 )
 def test_a_graph_that_violates_the_contract_is_refused(data):

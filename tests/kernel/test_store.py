@@ -81,6 +81,14 @@ def test_an_older_card_without_variant_is_read(store):
     assert store.card("one").variant is None
 
 
+def test_an_older_card_is_of_cifar10(store):
+    """Cards did not name their data set, which was always CIFAR-10."""
+    document = json.loads(to_json(store.card("one")))
+    assert document["dataset"].pop("name") == "cifar10"
+    (store.folder("one") / "card.json").write_text(json.dumps(document))
+    assert store.card("one").dataset.name == "cifar10"
+
+
 def test_a_variant_s_card_has_all_its_fields(store):
     validation = mcnemar(np.arange(100) < 70, np.arange(100) < 69)
     record = VariantRecord("one", "0" * 64, "static int8", 1_000, validation)
@@ -159,13 +167,18 @@ def test_names_cannot_leave_the_store(store, name):
         ({"opset": "18"}, r"ModelCard\.opset: expected int, got \"18\""),
         ({"opset": True}, r"ModelCard\.opset: expected int, got true"),
         ({"extra": 1}, r"unknown fields \['extra'\]"),
-        ({"labels": ["cat"]}, "labels are"),
+        ({"labels": ["cat"]}, "there are 1 labels, expected 2 to 1,000"),
+        ({"labels": [*"abcdefghi", " "]}, "label 9 is empty"),
+        ({"labels": [*"abcdefghi", "a"]}, "the label 'a' occurs twice"),
+        ({"labels": ["cat", "dog"]}, "the contract is"),
         ({"sha256": "xyz"}, "64 hex digits"),
         ({"schema_version": 99}, "schema version 99"),
         ({"name": "two"}, "is the card of 'two'"),
         ({"training": {}}, r"ModelCard\.training: missing fields"),
         ({"parity": None}, r"ModelCard\.parity: expected an object"),
-        ({"input": {"name": "x", "datatype": "UINT8", "shape": [-1]}}, "the contract is"),
+        ({"input": {"name": "x", "datatype": "UINT8", "shape": [-1]}}, r"an image is \(\)"),
+        ({"input": {"name": "x", "datatype": "UINT8", "shape": [-1, 8, 8, 3]}}, "the contract is"),
+        ({"input": {"name": "image", "datatype": "UINT8", "shape": [-1, 4, 8, 3]}}, "from 8 to"),
     ],
 )
 def test_the_error_for_a_wrong_card_names_the_fault(store, changes, message):

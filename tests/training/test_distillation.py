@@ -98,15 +98,15 @@ def test_targets_mix_the_true_class_with_the_teacher_s_answer() -> None:
     taught = np.full((2, 10), 0.1, np.float32)
     taught[0] = np.eye(10)[9]
     phase = TAUGHT.phases[0]
-    found = make_targets(TAUGHT, phase, labels[order], taught, order)
+    found = make_targets(TAUGHT, phase, labels[order], 10, taught, order)
     np.testing.assert_allclose(found[0], 0.25 * np.eye(10)[0] + 0.075, atol=1e-6)
     np.testing.assert_allclose(found[1], 0.25 * np.eye(10)[3] + 0.75 * np.eye(10)[9], atol=1e-6)
     # Validation is on the true classes.
     true = np.eye(10, dtype=np.float32)[labels]
-    np.testing.assert_array_equal(make_targets(TAUGHT, phase, labels), true)
+    np.testing.assert_array_equal(make_targets(TAUGHT, phase, labels, 10), true)
     # And so is a phase without the teacher.
     alone = dataclasses.replace(phase, taught=False)
-    np.testing.assert_array_equal(make_targets(TAUGHT, alone, labels, taught), true)
+    np.testing.assert_array_equal(make_targets(TAUGHT, alone, labels, 10, taught), true)
 
 
 def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: ModelStore) -> None:

@@ -151,6 +151,7 @@ def test_a_checkpoint_of_another_training_is_refused(
         DATASET.validation,
         DATASET.test,
         dataclasses.replace(DATASET.record, fingerprint="f" * 64),
+        DATASET.labels,
     )
     with pytest.raises(RecipeError, match="--restart"):
         train(
