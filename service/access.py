@@ -16,8 +16,11 @@ ALWAYS_OPEN: Final = frozenset(
 )
 """Paths of health checks, exempt from token and rate limit."""
 
-ADMINISTRATION: Final = "/models/{name}/reload"
-"""The administrative route, whose handler checks the administrator's token itself."""
+RELOAD: Final = "/models/{name}/reload"
+LOAD: Final = "/v2/repository/models/{name}/load"
+UNLOAD: Final = "/v2/repository/models/{name}/unload"
+ADMINISTRATION: Final = frozenset((RELOAD, LOAD, UNLOAD))
+"""The administrative routes, whose handlers check the administrator's token themselves."""
 
 _PREFLIGHT_SECONDS: Final = b"600"
 _BEARER: Final = b"bearer "
@@ -59,7 +62,7 @@ class Access:
             answer = self._preflight(scope, route)
             if answer is not None:
                 return answer
-        if self._tokens and (route is None or route.template != ADMINISTRATION):
+        if self._tokens and (route is None or route.template not in ADMINISTRATION):
             check_token(scope["headers"], self._tokens)
         return None
 

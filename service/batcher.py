@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final
 
 import numpy as np
@@ -112,6 +112,7 @@ class Batcher:
         """
         count = len(images)
         if self._held and self._held + count > self._bound:
+            self._metrics.failures.inc()
             detail = f"{self._held} images are waiting already; try again in a second"
             raise try_later(Kind.QUEUE_FULL, detail)
         self._held += count
@@ -123,6 +124,9 @@ class Batcher:
                 for start in range(0, count, self._max_batch)
             ]
             return np.concatenate(parts)
+        except Exception:
+            self._metrics.failures.inc()
+            raise
         finally:
             self._held -= count
 
@@ -208,6 +212,10 @@ class Batcher:
         self._metrics.inference_seconds.observe(seconds)
         self._metrics.batch_images.observe(len(images))
         self._metrics.classified.inc(len(images))
+        now = started + seconds
+        self._metrics.requests.inc(len(batch))
+        self._metrics.request_seconds.inc(sum(now - item.submitted for item in batch))
+        self._metrics.last_run.set(time())
         for item in batch:
             if item.timing is not None:
                 item.timing.queue_seconds = started - item.submitted

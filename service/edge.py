@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Final
 from uuid import uuid4
 
-from service.access import ADMINISTRATION, ALWAYS_OPEN, Access
+from service.access import ALWAYS_OPEN, RELOAD, Access
 from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
 from service.inference import Inference
@@ -68,7 +68,12 @@ class Edge:
         self._inference = Inference(settings, self._metrics)
         bodies = BodyReader(settings.max_body_bytes, settings.deadline_seconds)
         classifier = Classifier(settings, models, bodies, self._inference)
-        self._protocol = Protocol(settings, models, bodies, self._inference, place.board)
+        self._reloader = Reloader(
+            settings, models, place, self._metrics, self._inference.warm_up_thread
+        )
+        self._protocol = Protocol(
+            settings, models, bodies, self._inference, place.board, self._metrics, self._reloader
+        )
         status = Status(models, self._metrics, place.board, self._inference)
         routes = (
             Route("/classify", "POST", classifier.one),
@@ -82,10 +87,7 @@ class Edge:
         )
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)
-        self._reloader = Reloader(
-            settings, models, place, self._metrics, self._inference.warm_up_thread
-        )
-        self._reload_route = Route(ADMINISTRATION, "POST", self._reloader.answer)
+        self._reload_route = Route(RELOAD, "POST", self._reloader.answer)
         # None where a feature is off, so that it costs a request only this check.
         access = Access(settings, place.board, rate_key)
         self._access = None if access.is_open else access
@@ -140,7 +142,7 @@ class Edge:
             self._inference.warm_up_thread(model)
             self._metrics.model_loaded(model)
 
-        self._models.load_all(on_loaded)
+        self._models.load_all(on_loaded, self._reloader.is_unloaded)
         self._place.set_ready(self.is_fit())
 
     def _catch_up(self, _: object) -> None:

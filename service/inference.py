@@ -7,11 +7,12 @@ bounded queue that is fair between clients (:mod:`service.fair_thread`); a reque
 is refused at once. The batcher runs the predictions (:mod:`service.batcher`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from math import inf
 from time import perf_counter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -28,6 +29,7 @@ from service.problems import Kind, Problem, try_later
 from service.rate_limit import client_of
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
+from service.tensor_input import InferenceRequest, refusal_of_element
 from service.upload import extract_image, extract_images
 
 T = TypeVar("T")
@@ -60,6 +62,15 @@ _READING_SECONDS_PER_BYTE: Final = 20e-9
 _Outcome = NDArray[np.uint8] | Problem
 
 
+class Caller(Protocol):
+    """What the threads and the batcher need to know of a request, over HTTP or gRPC."""
+
+    deadline: float
+    """Time on the event loop's clock by which the request must be answered."""
+    client: str
+    """The client's address; empty if unknown."""
+
+
 class Inference:
     """Decoding and prediction for one worker process."""
 
@@ -85,7 +96,28 @@ class Inference:
                 is undecodable or too costly, 503 when too many large images are waiting already,
                 504 when the deadline has passed.
         """
-        content_type = request.headers.get(b"content-type", b"")
+        return await self._decode_body(request, body, request.headers.get(b"content-type", b""))
+
+    async def decode_encoded(self, caller: Caller, images: tuple[bytes, ...]) -> NDArray[np.uint8]:
+        """Decode the images of a tensor: uint8 (N, 32, 32, 3), RGB.
+
+        Raises:
+            Problem: that of the first image that cannot be decoded; others as :meth:`decode`.
+        """
+        if len(images) == 1:
+            return await self._decode_body(caller, images[0], b"")
+        with self._open_form():
+            outcomes = await self._decode_in_turns(caller, images, is_admitted=False)
+        tiles = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, Problem):
+                raise refusal_of_element(outcome, index, len(images))
+            tiles.append(outcome)
+        return np.concatenate(tiles)
+
+    async def _decode_body(
+        self, caller: Caller, body: bytes, content_type: bytes
+    ) -> NDArray[np.uint8]:
         if len(body) <= INLINE_BYTES:
             image = extract_image(body, content_type)
             found = self._tile_within(image, INLINE_SECONDS, INLINE_PIXELS)
@@ -93,12 +125,12 @@ class Inference:
                 return found
         else:
             seconds = PHOTO_SECONDS + len(body) * _READING_SECONDS_PER_BYTE
-            found = await self.prepare(request, seconds, self._decode_short, body, content_type)
+            found = await self.prepare(caller, seconds, self._decode_short, body, content_type)
             if isinstance(found, np.ndarray):
                 return found
         thread = self._photos if found.seconds(TILE) > PHOTO_SECONDS else self._preparing
-        client = client_of(request.client)
-        return await thread.run(request.deadline, client, found.seconds(TILE), self._decode, found)
+        client = client_of(caller.client)
+        return await thread.run(caller.deadline, client, found.seconds(TILE), self._decode, found)
 
     async def decode_form(self, request: Request, body: bytes) -> list[_Outcome]:
         """Decode every image of a form, in order.
@@ -109,39 +141,58 @@ class Inference:
         Raises:
             Problem: 400 for a bad form, 413 for too many images, 503 and 504 as :meth:`decode`.
         """
+        content_type = request.headers.get(b"content-type", b"")
+        with self._open_form():
+            images = await self._forms.run(
+                request.deadline,
+                client_of(request.client),
+                len(body) * _READING_SECONDS_PER_BYTE,
+                self._extract,
+                body,
+                content_type,
+            )
+            return await self._decode_in_turns(request, images, is_admitted=True)
+
+    @contextmanager
+    def _open_form(self) -> Iterator[None]:
+        """Count a request of many images while it is decoded.
+
+        Raises:
+            Problem: 503 if too many are being decoded already.
+        """
         if self._open_forms >= MAX_PREPARING:
             detail = f"{self._open_forms} forms are waiting already; try again in a second"
             raise try_later(Kind.QUEUE_FULL, detail)
         self._open_forms += 1
-        deadline, client = request.deadline, client_of(request.client)
-        content_type = request.headers.get(b"content-type", b"")
         try:
-            seconds = len(body) * _READING_SECONDS_PER_BYTE
-            images = await self._forms.run(
-                deadline, client, seconds, self._extract, body, content_type
-            )
-            outcomes: list[_Outcome] = []
-            while len(outcomes) < len(images):
-                outcomes += await self._forms.run(
-                    deadline,
-                    client,
-                    FORM_TURN_SECONDS,
-                    self._decode_turn,
-                    images[len(outcomes) :],
-                    is_continued=True,
-                )
-            return outcomes
+            yield
         finally:
             self._open_forms -= 1
 
+    async def _decode_in_turns(
+        self, caller: Caller, images: Sequence[bytes], *, is_admitted: bool
+    ) -> list[_Outcome]:
+        """Decode images in the forms' thread, which other clients use in between."""
+        outcomes: list[_Outcome] = []
+        while len(outcomes) < len(images):
+            outcomes += await self._forms.run(
+                caller.deadline,
+                client_of(caller.client),
+                FORM_TURN_SECONDS,
+                self._decode_turn,
+                images[len(outcomes) :],
+                is_continued=is_admitted or bool(outcomes),
+            )
+        return outcomes
+
     async def prepare(
-        self, request: Request, seconds: float, function: Callable[..., T], *arguments: Any
+        self, caller: Caller, seconds: float, function: Callable[..., T], *arguments: Any
     ) -> T:
         """Return ``function(*arguments)``, called in the preparing thread. For parsing client data
         off the event loop.
 
         Args:
-            request: the request, for its deadline and its client.
+            caller: the request, for its deadline and its client.
             seconds: estimated duration of the call.
             function: the function to call.
             *arguments: arguments of the call.
@@ -149,8 +200,21 @@ class Inference:
         Raises:
             Problem: any that ``function`` raises; 503 and 504 as :meth:`decode`.
         """
-        client = client_of(request.client)
-        return await self._preparing.run(request.deadline, client, seconds, function, *arguments)
+        client = client_of(caller.client)
+        return await self._preparing.run(caller.deadline, client, seconds, function, *arguments)
+
+    async def answer(
+        self, model: LoadedModel, wanted: InferenceRequest, caller: Caller
+    ) -> NDArray[np.float32]:
+        """Return the class probabilities of an inference request's images: float32 (N, L).
+
+        Raises:
+            Problem: as :meth:`decode_encoded` and :meth:`predict`.
+        """
+        images = wanted.images
+        if isinstance(images, tuple):
+            images = await self.decode_encoded(caller, images)
+        return await self.predict(model, images, caller.deadline)
 
     async def predict(
         self,
@@ -211,7 +275,7 @@ class Inference:
     def _extract(self, body: bytes, content_type: bytes) -> list[bytes]:
         return extract_images(body, content_type, self._settings.max_images)
 
-    def _decode_turn(self, images: list[bytes]) -> list[_Outcome]:
+    def _decode_turn(self, images: Sequence[bytes]) -> list[_Outcome]:
         """Decode the first of ``images``: at least one, then more until the turn's time is up."""
         until = perf_counter() + FORM_TURN_SECONDS
         outcomes: list[_Outcome] = []

@@ -18,7 +18,7 @@ from cifar10.errors import Cifar10Error, ModelNotFoundError
 from cifar10.predictor import Predictor, PredictorOptions, likely_device
 from cifar10.released import RELEASED, default_model
 from cifar10.store import ModelStore
-from service.problems import Kind, no_such_model, try_later
+from service.problems import Kind, Problem, no_such_model, try_later
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -177,10 +177,18 @@ class ModelSet:
         self._options = predictor_options(settings)
         self._max_batch = settings.max_batch
 
-    def load_all(self, on_loaded: Callable[[LoadedModel], None] = lambda _: None) -> None:
-        """Load every model. Failures are logged and kept in ``unfit``, not raised, so that the
-        process keeps running and can report them; raising would restart it in an endless loop."""
+    def load_all(
+        self,
+        on_loaded: Callable[[LoadedModel], None] = lambda _: None,
+        is_unloaded: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """Load every model but those that are unloaded. Failures are logged and kept in ``unfit``,
+        not raised, so that the process keeps running and can report them; raising would restart it
+        in an endless loop."""
         for name in self.names:
+            if is_unloaded(name):
+                del self.unfit[name]
+                continue
             try:
                 model = load_model(self._store, name, self._options, self._max_batch)
                 on_loaded(model)
@@ -231,11 +239,24 @@ class ModelSet:
         self.unfit.pop(name, None)
         return before
 
+    def unload(self, name: str) -> LoadedModel | None:
+        """Take a model out of service. Return it, if it was in service; it still answers the
+        requests that have started."""
+        self.unfit.pop(name, None)
+        return self.loaded.pop(name, None)
+
+    def why_unavailable(self, name: str) -> str | None:
+        """Return why one of :attr:`names` is not in service; None if it is."""
+        if name in self.loaded:
+            return None
+        return self.unfit.get(name, "unloaded")
+
     def get(self, name: str | None) -> LoadedModel:
         """Return the model ``name``, or the default.
 
         Raises:
-            Problem: 404 for an unknown name, 503 for a model that is not ready.
+            Problem: 404 for an unknown name or an unloaded model, 503 for a model that is not
+                ready.
         """
         wanted = self.default if name is None else name
         model = self.loaded.get(wanted)
@@ -247,5 +268,8 @@ class ModelSet:
             return model
         if wanted not in self.names:
             raise no_such_model(wanted, (*self.names, *self.aliases))
-        detail = f"the model {wanted!r} is not ready: {self.unfit.get(wanted, _LOADING)}"
-        raise try_later(Kind.NOT_READY, detail)
+        reason = self.unfit.get(wanted)
+        if reason is None:
+            detail = f"the model {wanted!r} is unloaded: POST /v2/repository/models/{wanted}/load"
+            raise Problem(Kind.NO_SUCH_MODEL, detail)
+        raise try_later(Kind.NOT_READY, f"the model {wanted!r} is not ready: {reason}")

@@ -6,22 +6,34 @@ https://github.com/triton-inference-server/server/tree/main/docs/protocol
 
 import re
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from cifar10.contract import INPUT, OUTPUT, TensorSpec
+import orjson
+
+from service.access import LOAD, UNLOAD
+from service.descriptions import (
+    configuration,
+    describe_model,
+    describe_server,
+    find_model,
+    index,
+    statistics,
+)
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
 from service.inference import INLINE_BYTES, Inference
 from service.models import LoadedModel, ModelSet
-from service.problems import Kind, Problem, no_such_model
+from service.problems import Problem, malformed, no_such_model, too_large
+from service.reload import Reloader
 from service.settings import Settings
-from service.status import check_ready
+from service.status import check_ready, of_all_workers
+from service.telemetry.metrics import Metrics
 from service.tensors import (
     ENCODINGS,
     INFERENCE_HEADER,
     decompress,
     error_answer,
     max_json_bytes,
+    parse_object,
     read_inference,
     write_inference,
 )
@@ -29,14 +41,15 @@ from service.upload import BodyReader
 from service.workers.board import Board
 
 PREFIX: Final = "/v2"
-EXTENSIONS: Final = ("binary_tensor_data", "classification")
 
-_SERVER: Final = "cifar10-efficiency"
-_VERSION: Final = "1"
-"""Version of every model: the store holds one version of each."""
 _READING_SECONDS: Final = 0.05
 """Upper bound of the time to read a long or compressed body."""
-_MODEL_PATH: Final = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
+_MODEL_PATH: Final = re.compile(
+    r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer|/config|/stats)?"
+)
+_REPOSITORY_PATH: Final = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
+_MAX_OPTIONS_BYTES: Final = 4_096
+"""Largest body of a repository route."""
 
 
 class Protocol:
@@ -49,18 +62,24 @@ class Protocol:
         bodies: BodyReader,
         inference: Inference,
         board: Board,
+        metrics: Metrics,
+        reloader: Reloader,
     ) -> None:
         self._settings = settings
         self._models = models
         self._board = board
         self._bodies = bodies
         self._inference = inference
+        self._metrics = metrics
+        self._reloader = reloader
         self._fixed = {
             route.template: route
             for route in (
                 Route("/v2", "GET", self._describe_server),
                 Route("/v2/health/live", "GET", self._live),
                 Route("/v2/health/ready", "GET", self._ready),
+                Route("/v2/models/stats", "GET", self._all_statistics),
+                Route("/v2/repository/index", "POST", self._index),
             )
         }
         self._of_models = {
@@ -71,30 +90,38 @@ class Protocol:
             for action, method, answer in (
                 ("", "GET", self._describe_model),
                 ("/ready", "GET", self._model_ready),
+                ("/config", "GET", self._configuration),
+                ("/stats", "GET", self._statistics),
                 ("/infer", "POST", self._infer),
             )
+        }
+        self._of_repository = {
+            "load": Route(LOAD, "POST", self._load),
+            "unload": Route(UNLOAD, "POST", self._unload),
         }
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """All routes of the protocol."""
-        return *self._fixed.values(), *self._of_models.values()
+        return *self._fixed.values(), *self._of_models.values(), *self._of_repository.values()
 
     def find(self, path: str) -> Route | None:
         """Return the route of a path under ``/v2``, or None."""
+        fixed = self._fixed.get(path)  # first: /v2/models/stats is not a model's
+        if fixed is not None:
+            return fixed
         match = _MODEL_PATH.fullmatch(path)
-        if match is None:
-            return self._fixed.get(path)
-        return self._of_models[match[2] is not None, match[3] or ""]
+        if match is not None:
+            return self._of_models[match[2] is not None, match[3] or ""]
+        match = _REPOSITORY_PATH.fullmatch(path)
+        return None if match is None else self._of_repository[match[2]]
 
     refuse: Final[Callable[[Problem], Answer]] = staticmethod(error_answer)
     """Turns a problem into the protocol's error response."""
 
     async def _describe_server(self, request: Request) -> Answer:
         query_parameters(request.query)
-        return json_answer(
-            {"name": _SERVER, "version": _server_version(), "extensions": EXTENSIONS}
-        )
+        return json_answer(describe_server(self._settings))
 
     async def _live(self, request: Request) -> Answer:
         query_parameters(request.query)
@@ -106,26 +133,61 @@ class Protocol:
         return json_answer({"ready": True})
 
     async def _model_ready(self, request: Request) -> Answer:
-        query_parameters(request.query)
-        model = self._model(request.path)
+        model = self._model(request)
         return json_answer({"name": model.card.name, "ready": True})
 
     async def _describe_model(self, request: Request) -> Answer:
+        return json_answer(describe_model(self._model(request)))
+
+    async def _configuration(self, request: Request) -> Answer:
+        return json_answer(configuration(self._model(request), self._settings))
+
+    async def _statistics(self, request: Request) -> Answer:
+        return await self._statistics_of(self._model(request))
+
+    async def _all_statistics(self, request: Request) -> Answer:
         query_parameters(request.query)
-        model = self._model(request.path)
-        return json_answer(
-            {
-                "name": model.card.name,
-                "versions": [_VERSION],
-                "platform": "onnxruntime_onnx",
-                "inputs": [_tensor(INPUT)],
-                "outputs": [_tensor(OUTPUT)],
-            }
-        )
+        return await self._statistics_of(*self._models.loaded.values())
+
+    async def _statistics_of(self, *models: LoadedModel) -> Answer:
+        totals = await of_all_workers(self._metrics.model_totals)
+        return json_answer(statistics(models, totals))
+
+    async def _index(self, request: Request) -> Answer:
+        options = await self._options(request, ("ready",))
+        only_ready = options.get("ready", False)
+        if not isinstance(only_ready, bool):
+            detail = "'ready' is not true or false"
+            raise malformed(detail)
+        return Answer(200, orjson.dumps(index(self._models, only_ready=only_ready)))
+
+    async def _load(self, request: Request) -> Answer:
+        self._reloader.check_allowed(request.headers.items())
+        options = await self._options(request, ("parameters",))
+        if options.get("parameters"):
+            detail = "a model is loaded as its card describes it; no parameters are accepted"
+            raise malformed(detail)
+        return json_answer(await self._reloader.load(_name_in_repository(request.path)))
+
+    async def _unload(self, request: Request) -> Answer:
+        self._reloader.check_allowed(request.headers.items())
+        await self._options(request, ("parameters",))  # such as unload_dependents: there are none
+        return json_answer(await self._reloader.unload(_name_in_repository(request.path)))
+
+    async def _options(self, request: Request, accepted: tuple[str, ...]) -> dict[str, Any]:
+        query_parameters(request.query)
+        body = await self._bodies.read(request, may_be_empty=True)
+        if len(body) > _MAX_OPTIONS_BYTES:
+            raise too_large(_MAX_OPTIONS_BYTES)
+        options = parse_object(body) if body.strip() else {}
+        for name in options:
+            if name not in accepted:
+                detail = f"unknown member {name[:32]!r}; accepted: {', '.join(accepted)}"
+                raise malformed(detail)
+        return options
 
     async def _infer(self, request: Request) -> Answer:
-        query_parameters(request.query)
-        model = self._model(request.path)
+        model = self._model(request)
         body = await self._bodies.read(request, encodings=ENCODINGS)
         encoding = request.headers.get(b"content-encoding", b"").strip().lower()
         json_length = request.headers.get(INFERENCE_HEADER)
@@ -136,23 +198,25 @@ class Protocol:
                 request,
                 _READING_SECONDS,
                 lambda: read_inference(
-                    decompress(body, encoding, max_bytes), json_length, most, max_json
+                    decompress(body, encoding, max_bytes), json_length, model.card, most, max_json
                 ),
             )
         else:
-            wanted = read_inference(body, json_length, most, max_json)
-        probabilities = await self._inference.predict(model, wanted.images, request.deadline)
-        return write_inference(wanted, model.card.name, probabilities)
+            wanted = read_inference(body, json_length, model.card, most, max_json)
+        probabilities = await self._inference.answer(model, wanted, request)
+        return write_inference(wanted, model.card, probabilities)
 
-    def _model(self, path: str) -> LoadedModel:
-        match = _MODEL_PATH.fullmatch(path)
+    def _model(self, request: Request) -> LoadedModel:
+        query_parameters(request.query)
+        match = _MODEL_PATH.fullmatch(request.path)
         if match is None:
-            raise no_such_model(path, self._models.names)
-        model = self._models.get(match[1])
-        if match[2] not in (None, _VERSION):
-            detail = f"the model {match[1]!r} has only version {_VERSION}, not {match[2][:16]!r}"
-            raise Problem(Kind.NO_SUCH_MODEL, detail)
-        return model
+            raise no_such_model(request.path, self._models.names)
+        return find_model(self._models, match[1], match[2])
+
+
+def _name_in_repository(path: str) -> str:
+    match = _REPOSITORY_PATH.fullmatch(path)
+    return match[1] if match is not None else path
 
 
 def _has_long_json(body: bytes, json_length: bytes | None) -> bool:
@@ -162,14 +226,3 @@ def _has_long_json(body: bytes, json_length: bytes | None) -> bool:
     if json_length is not None and json_length.isdigit() and len(json_length) < 18:
         length = min(length, int(json_length))
     return length > INLINE_BYTES
-
-
-def _tensor(tensor: TensorSpec) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
-
-
-def _server_version() -> str:
-    try:
-        return version(_SERVER)
-    except PackageNotFoundError:  # running from the source folder or from a Bento
-        return "unknown"

@@ -1,4 +1,5 @@
-"""Replace a model's file without a restart: ``POST /models/{name}/reload``, or SIGHUP.
+"""Replace, load and unload models without a restart: ``POST /models/{name}/reload``, SIGHUP, or the
+repository routes of the Open Inference Protocol.
 
 The worker that receives the request loads the store's file alongside the model in service and
 checks it. Only then does it replace that model, and signal every other worker to do the same. If a
@@ -12,8 +13,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from cifar10.errors import Cifar10Error
 from service.access import check_token
@@ -80,19 +81,36 @@ class Reloader:
                 file in service.
         """
         query_parameters(request.query)
+        self.check_allowed(request.headers.items())
+        return json_answer(await self.load(request.path.removesuffix(SUFFIX).rpartition("/")[2]))
+
+    def check_allowed(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Check that models may be changed by whoever sent ``headers``.
+
+        Raises:
+            Problem: 401 or 403 if not.
+        """
         if self._cannot_reach_others:
             detail = "with several workers, reloading works on Linux only: restart the server"
             raise Problem(Kind.FORBIDDEN, detail)
         if self._token is None:
-            detail = "reloading is off: start the server with CIFAR10_ADMIN_TOKEN to allow it"
+            detail = (
+                "loading, reloading and unloading are off: start the server with "
+                "CIFAR10_ADMIN_TOKEN to allow them"
+            )
             raise Problem(Kind.FORBIDDEN, detail)
-        check_token(request.headers.items(), (self._token,))
-        name = request.path.removesuffix(SUFFIX).rpartition("/")[2]
-        name = self._models.aliases.get(name, name)
-        if name not in self._models.names:
-            raise no_such_model(name, (*self._models.names, *self._models.aliases))
+        check_token(headers, (self._token,))
+
+    async def load(self, name: str) -> dict[str, Any]:
+        """Load the store's file of a model in every worker, and return what is served now.
+
+        Raises:
+            Problem: 404 for an unknown model, 409 as for :meth:`answer`.
+        """
+        name = self._known(name)
         async with self._lock:
             before, now = await self._change(name)
+            self._place.board.set_unloaded(model_key(name), False)
             number = self._place.board.next_reload(model_key(name))
             await self._catch_up()
         took, failed = await self._signal_others(number)
@@ -102,14 +120,38 @@ class Reloader:
                 "load it, see their log. Reload again, or restart the server"
             )
             raise Problem(Kind.UNFIT_FILE, detail)
-        return json_answer(
-            {
-                "model": name,
-                "digest": now.card.sha256,
-                "previous": before and before.card.sha256,
-                "workers": took,
-            }
-        )
+        return {
+            "model": name,
+            "digest": now.card.sha256,
+            "previous": before and before.card.sha256,
+            "workers": took,
+        }
+
+    async def unload(self, name: str) -> dict[str, Any]:
+        """Take a model out of service in every worker until it is loaded again.
+
+        Raises:
+            Problem: 404 for an unknown model, 409 for the default model.
+        """
+        name = self._known(name)
+        if name == self._models.default:
+            detail = f"{name!r} is the default model, which answers requests that name none"
+            raise Problem(Kind.UNFIT_FILE, detail)
+        async with self._lock:
+            try:
+                self._place.board.set_unloaded(model_key(name), True)
+            except RuntimeError as error:
+                raise Problem(Kind.UNFIT_FILE, str(error)) from error
+            number = self._place.board.next_reload(model_key(name))
+            await self._catch_up()
+        took, _ = await self._signal_others(number)
+        return {"model": name, "workers": took}
+
+    def _known(self, name: str) -> str:
+        name = self._models.aliases.get(name, name)
+        if name not in self._models.names:
+            raise no_such_model(name, (*self._models.names, *self._models.aliases))
+        return name
 
     def on_signal(self) -> None:
         """Carry out the reloads announced on the board."""
@@ -135,7 +177,13 @@ class Reloader:
             self._place.report_reload(number, bool(fit) and all(fit))
 
     async def _has_taken_over(self, name: str) -> bool:
-        """Load the store's file of one model if it has changed. Return whether it is in service."""
+        """Load the store's file of one model if it has changed, or unload the model. Return whether
+        that succeeded."""
+        if self.is_unloaded(name):
+            if self._first_load is not None:
+                await asyncio.shield(self._first_load)
+            self._forget(self._models.unload(name))
+            return True
         try:
             if await asyncio.to_thread(self._models.has_changed, name):
                 await self._change(name)
@@ -159,11 +207,18 @@ class Reloader:
             logger.exception("model %s cannot be reloaded", name)
             raise self._refusal(name, f"{type(error).__name__}; see the log") from error
         before = self._models.swap(model)
-        if before is not None:
-            self._metrics.model_loaded(before, is_loaded=False)
+        self._forget(before)
         self._metrics.model_loaded(model)
         logger.info("model %s was reloaded: SHA-256 %s", name, model.card.sha256)
         return before, model
+
+    def is_unloaded(self, name: str) -> bool:
+        """Return whether a model is to be out of service in every worker."""
+        return self._place.board.is_unloaded(model_key(name))
+
+    def _forget(self, model: LoadedModel | None) -> None:
+        if model is not None:
+            self._metrics.model_loaded(model, is_loaded=False)
 
     def _refusal(self, name: str, reason: str) -> Problem:
         old = self._models.loaded.get(name)

@@ -2,8 +2,9 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -13,6 +14,8 @@ from service.models import LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model, try_later
 from service.telemetry.metrics import Metrics
 from service.workers.board import Board
+
+T = TypeVar("T")
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -97,11 +100,7 @@ class Status:
         Raises:
             Problem: 503 if the workers' shared folder has been removed.
         """
-        try:
-            text = await asyncio.to_thread(self._metrics.render)
-        except FileNotFoundError as error:
-            detail = f"{error.strerror}; restart the server to restore metrics"
-            raise try_later(Kind.NOT_READY, detail) from error
+        text = await of_all_workers(self._metrics.render)
         return Answer(200, text + self._readiness(), CONTENT_TYPE_LATEST.encode())
 
     def _readiness(self) -> bytes:
@@ -122,6 +121,19 @@ class Status:
     async def describe(self, _: Request) -> Answer:
         """Answer ``GET /openapi.json``."""
         return Answer(200, self._openapi)
+
+
+async def of_all_workers(collect: Callable[[], T]) -> T:
+    """Return ``collect()``, which reads the metrics of all workers, called in a thread.
+
+    Raises:
+        Problem: 503 if the workers' shared folder has been removed.
+    """
+    try:
+        return await asyncio.to_thread(collect)
+    except FileNotFoundError as error:
+        detail = f"{error.strerror}; restart the server to restore metrics"
+        raise try_later(Kind.NOT_READY, detail) from error
 
 
 def check_ready(models: ModelSet, board: Board, inference: Inference) -> None:

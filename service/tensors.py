@@ -1,4 +1,5 @@
-"""Read and write bodies of the Open Inference Protocol: request → images, probabilities → response.
+"""Read and write REST bodies of the Open Inference Protocol: request → images, probabilities →
+response.
 
 A body is JSON, or JSON followed by the tensors' bytes (the binary tensor extension; the header
 ``Inference-Header-Content-Length`` gives the length of the JSON). It may be compressed.
@@ -8,7 +9,7 @@ https://github.com/triton-inference-server/server/tree/main/docs/protocol
 """
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -16,21 +17,31 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cifar10.contract import INPUT, OUTPUT
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+from cifar10.card import ModelCard
 from service.exchange import JSON, Answer
-from service.problems import Kind, Problem, malformed, too_large, too_many_images
+from service.problems import Kind, Problem, malformed, too_large
+from service.tensor_input import (
+    ENCODED,
+    InferenceRequest,
+    check_classes,
+    check_id,
+    check_names,
+    classification,
+    count_images,
+    join_elements,
+    refuse_shared_memory,
+    split_elements,
+    take_pixels,
+    whole,
+)
 
 INFERENCE_HEADER: Final = b"inference-header-content-length"
 
-_WINDOW_BITS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+_GZIP_BITS: Final = 16 + zlib.MAX_WBITS
+_WINDOW_BITS: Final = {b"gzip": _GZIP_BITS, b"x-gzip": _GZIP_BITS, b"deflate": zlib.MAX_WBITS}
 ENCODINGS: Final = tuple(_WINDOW_BITS)
-"""Content encodings accepted for requests. (``deflate`` is zlib's format: RFC 9110, section
-8.4.1.2.)"""
-
-
-MAX_ID_CHARACTERS: Final = 1_024
-"""Longest request id accepted; the id is repeated in the answer."""
+"""Content encodings accepted for requests. (``deflate`` is zlib's format, and ``x-gzip`` another
+name of ``gzip``: RFC 9110, section 8.4.1.)"""
 
 _JSON_PART: Final = 8
 _LEAST_JSON_BYTES: Final = 64 * 1024
@@ -44,22 +55,6 @@ _FEW: Final = 1_024
 _MOST_NESTED_IMAGES: Final = 64
 """Maximum number of images given as nested lists. Parsing a list takes ten times as long as parsing
 a number in a flat list."""
-_LISTS_AN_IMAGE: Final = 1 + IMAGE_SHAPE[0] * (1 + IMAGE_SHAPE[1])
-_VALUES_AN_IMAGE: Final = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2] + _LISTS_AN_IMAGE
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
-    """A decoded inference request."""
-
-    id: str | None
-    images: NDArray[np.uint8]
-    """uint8 (N, 32, 32, 3), RGB."""
-    binary: bool
-    """Whether to send the probabilities as bytes after the JSON."""
-    classes: int
-    """Number of top classes to return, each as ``probability:class id:label``; 0: return the
-    probabilities themselves."""
 
 
 def decompress(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
@@ -92,13 +87,14 @@ def max_json_bytes(max_body_bytes: int) -> int:
 
 
 def read_inference(
-    body: bytes, json_length: bytes | None, most: int, max_json: int
+    body: bytes, json_length: bytes | None, card: ModelCard, most: int, max_json: int
 ) -> InferenceRequest:
     """Read the body of an inference request.
 
     Args:
         body: the decompressed body.
         json_length: value of the header :data:`INFERENCE_HEADER`; None without binary tensors.
+        card: the card of the model that is asked.
         most: maximum number of images.
         max_json: maximum length of the JSON, in bytes.
 
@@ -114,44 +110,53 @@ def read_inference(
     if length > max_json:
         raise _too_much_json(max_json)
     document = body[:length]
-    _check_structure(document, most)
-    try:
-        request = orjson.loads(document)
-    except orjson.JSONDecodeError as error:
-        detail = f"the body is not JSON: {error}"
-        raise malformed(detail) from error
-    if not isinstance(request, dict):
-        detail = "the body is not a JSON object"
-        raise malformed(detail)
+    _check_structure(document, most, card)
+    request = parse_object(document)
     identifier = request.get("id")
     if identifier is not None and not isinstance(identifier, str):
         detail = "'id' is not a string"
         raise malformed(detail)
-    if identifier is not None and len(identifier) > MAX_ID_CHARACTERS:
-        detail = f"'id' has {len(identifier):,} characters; the limit is {MAX_ID_CHARACTERS:,}"
-        raise malformed(detail)
     inputs = _objects(request, "inputs")
-    if len(inputs) != 1 or inputs[0].get("name") != INPUT.name:
-        detail = f"expected exactly one input, named {INPUT.name!r}"
+    outputs = [] if request.get("outputs") is None else _objects(request, "outputs")
+    check_names([one.get("name") for one in inputs], [one.get("name") for one in outputs], card)
+    images = _images(inputs[0], memoryview(body)[length:], card, most)
+    binary, classes = _wanted(request, outputs, card)
+    return InferenceRequest(check_id(identifier or ""), images, binary, classes)
+
+
+def parse_object(document: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``document``.
+
+    Raises:
+        Problem: 400 for anything else.
+    """
+    try:
+        parsed = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        detail = f"the body is not JSON: {error}"
+        raise malformed(detail) from error
+    if not isinstance(parsed, dict):
+        detail = "the body is not a JSON object"
         raise malformed(detail)
-    images = _images(inputs[0], memoryview(body)[length:], most)
-    binary, classes = _wanted(request)
-    return InferenceRequest(identifier, images, binary, classes)
+    return parsed
 
 
-def _check_structure(document: bytes, most: int) -> None:
+def _check_structure(document: bytes, most: int, card: ModelCard) -> None:
     """Refuse JSON with more lists, objects, strings or values than a request with ``most`` images
     can have, before a parser creates objects: a megabyte of ``[],`` would become 20 of lists.
 
     Characters inside strings are counted too.
     """
-    nested = min(most, _MOST_NESTED_IMAGES) * _LISTS_AN_IMAGE
+    height, width, channels = card.input.shape[1:]
+    lists_an_image = 1 + height * (1 + width)
+    values_an_image = height * width * channels + lists_an_image
+    nested = min(most, _MOST_NESTED_IMAGES) * lists_an_image
     lists = min(nested, len(document) // _LEAST_BYTES_A_LIST) + _FEW
     for sign, name, accepted in (
         (b"[", "lists", lists),
         (b"{", "objects", _MAX_OBJECTS),
         (b'"', "quotation marks", 2 * _MAX_STRINGS),
-        (b",", "commas", most * _VALUES_AN_IMAGE + _FEW),
+        (b",", "commas", most * values_an_image + _FEW),
     ):
         found = document.count(sign)
         if found > accepted:
@@ -170,41 +175,44 @@ def _too_much_json(limit: int) -> Problem:
     return Problem(Kind.TOO_LARGE, detail, extras={"max_json_bytes": limit})
 
 
-def _images(tensor: dict[str, Any], rest: memoryview, most: int) -> NDArray[np.uint8]:
-    if tensor.get("datatype") != INPUT.datatype:
-        detail = f"the input's datatype is not {INPUT.datatype}"
-        raise malformed(detail)
-    shape = tensor.get("shape")
-    if (
-        not isinstance(shape, list)
-        or [type(size) for size in shape] != [int] * 4
-        or tuple(shape[1:]) != IMAGE_SHAPE
-        or shape[0] < 1
-    ):
-        detail = "the input's shape is not [N, 32, 32, 3] with N of at least 1"
-        raise malformed(detail)
-    if shape[0] > most:
-        raise too_many_images(most)
-    size = _parameters(tensor).get("binary_data_size")
-    if size is None:
-        if len(rest):
-            detail = "bytes follow the JSON, but the input has no 'binary_data_size'"
+def _images(
+    tensor: dict[str, Any], rest: memoryview, card: ModelCard, most: int
+) -> NDArray[np.uint8] | tuple[bytes, ...]:
+    parameters = _parameters(tensor)
+    refuse_shared_memory(parameters, f"the input {card.input.name!r}")
+    datatype, shape = tensor.get("datatype"), _shape(tensor.get("shape"))
+    count = count_images(datatype, shape, card, most)
+    size = parameters.get("binary_data_size")
+    if size is not None:
+        if whole(size) != len(rest):
+            detail = f"the input's 'binary_data_size' is not the {len(rest)} bytes after the JSON"
             raise malformed(detail)
-        flat = _from_json(tensor.get("data"), shape)
-    elif type(size) is not int or size != len(rest):
-        detail = f"the input's 'binary_data_size' is not the {len(rest)} bytes after the JSON"
+        if datatype == ENCODED:
+            return split_elements(rest, count)
+        return take_pixels(np.frombuffer(rest, np.uint8), count, card)
+    if len(rest):
+        detail = "bytes follow the JSON, but the input has no 'binary_data_size'"
         raise malformed(detail)
-    else:
-        flat = np.frombuffer(rest, np.uint8)
-    if flat.size != int(np.prod(shape)):
-        detail = f"the shape has {int(np.prod(shape)):,} values, but the data has {flat.size:,}"
+    if datatype == ENCODED:
+        detail = (
+            f"JSON cannot carry encoded images: send the {ENCODED} tensor after the JSON, with "
+            "'binary_data_size' and the header Inference-Header-Content-Length"
+        )
         raise malformed(detail)
-    return flat.reshape(shape)
+    flat = _from_json(tensor.get("data"), (count, *card.input.shape[1:]))
+    return take_pixels(flat, count, card)
 
 
-def _from_json(data: object, shape: list[int]) -> NDArray[np.uint8]:
-    """Return the values of a JSON list of numbers from 0 to 255, either flat or nested as ``shape``
-    says: uint8, flat."""
+def _shape(sizes: object) -> list[int] | None:
+    if not isinstance(sizes, list):
+        return None
+    numbers = [whole(size) for size in sizes]
+    return None if None in numbers else [number or 0 for number in numbers]
+
+
+def _from_json(data: object, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """Return the values of a JSON list of whole numbers from 0 to 255, either flat or nested as
+    ``shape`` says: uint8, flat."""
     if not isinstance(data, list):
         detail = "the input has neither a list 'data' nor a parameter 'binary_data_size'"
         raise malformed(detail)
@@ -214,34 +222,32 @@ def _from_json(data: object, shape: list[int]) -> NDArray[np.uint8]:
                 detail = "the lists in the input's 'data' are not nested as its shape says"
                 raise malformed(detail)
             data = list(chain.from_iterable(data))
+    values: list[Any] = data
+    if any(type(value) is float for value in values):
+        values = [whole(value) for value in values]
     try:
         # Not numpy.array, which turns numbers and one long string into an array of long strings.
-        return np.frombuffer(bytes(data), np.uint8)
+        return np.frombuffer(bytes(values), np.uint8)
     except (TypeError, ValueError) as error:
         detail = "the input's 'data' are not whole numbers from 0 to 255"
         raise malformed(detail) from error
 
 
-def _wanted(request: dict[str, Any]) -> tuple[bool, int]:
+def _wanted(
+    request: dict[str, Any], outputs: list[dict[str, Any]], card: ModelCard
+) -> tuple[bool, int]:
     """Return (binary, classes), the requested form of the response."""
     binary = _parameters(request).get("binary_data_output", False)
     classes: object = 0
-    if request.get("outputs") is not None:
-        outputs = _objects(request, "outputs")
-        if len(outputs) > 1 or any(output.get("name") != OUTPUT.name for output in outputs):
-            detail = f"expected at most one output, named {OUTPUT.name!r}"
-            raise malformed(detail)
-        for output in outputs:
-            parameters = _parameters(output)
-            binary = parameters.get("binary_data", binary)
-            classes = parameters.get("classification", 0)
+    for output in outputs:
+        parameters = _parameters(output)
+        refuse_shared_memory(parameters, f"the output {card.output.name!r}")
+        binary = parameters.get("binary_data", binary)
+        classes = parameters.get("classification", 0)
     if not isinstance(binary, bool):
         detail = "'binary_data' and 'binary_data_output' must be true or false"
         raise malformed(detail)
-    if type(classes) is not int or classes < 0:
-        detail = "'classification' is not a number of classes"
-        raise malformed(detail)
-    return binary, min(classes, CLASS_COUNT)  # as Triton does
+    return binary, check_classes(classes, card)
 
 
 def _objects(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -263,28 +269,27 @@ def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_inference(
-    wanted: InferenceRequest, model: str, probabilities: NDArray[np.float32]
+    wanted: InferenceRequest, card: ModelCard, probabilities: NDArray[np.float32]
 ) -> Answer:
-    """Return the response to ``wanted``; ``probabilities`` is float32 (N, 10)."""
-    output: dict[str, Any] = {"name": OUTPUT.name}
+    """Return the response to ``wanted``; ``probabilities`` is float32 (N, L)."""
+    output: dict[str, Any] = {"name": card.output.name}
     content = b""
     if wanted.classes:
-        rows = [_classification(row, wanted.classes) for row in probabilities.tolist()]
-        output |= {"datatype": "BYTES", "shape": [len(rows), wanted.classes]}
-        texts = [text for row in rows for text in row]
+        rows = probabilities.tolist()
+        texts = [text for row in rows for text in classification(row, wanted.classes, card.labels)]
+        output |= {"datatype": ENCODED, "shape": [len(rows), wanted.classes]}
         if wanted.binary:
-            encoded = [text.encode() for text in texts]
-            content = b"".join(len(one).to_bytes(4, "little") + one for one in encoded)
+            content = join_elements(texts)
         else:
             output["data"] = texts
     else:
-        output |= {"datatype": OUTPUT.datatype, "shape": list(probabilities.shape)}
+        output |= {"datatype": card.output.datatype, "shape": list(probabilities.shape)}
         if wanted.binary:
             content = probabilities.astype("<f4").tobytes()
         else:
             output["data"] = probabilities.ravel().tolist()
-    document: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": [output]}
-    if wanted.id is not None:
+    document: dict[str, Any] = {"model_name": card.name, "model_version": "1", "outputs": [output]}
+    if wanted.id:
         document["id"] = wanted.id
     if not wanted.binary:
         return Answer(200, orjson.dumps(document), JSON)
@@ -292,11 +297,6 @@ def write_inference(
     header = orjson.dumps(document)
     length = str(len(header)).encode()
     return Answer(200, header + content, b"application/octet-stream", ((INFERENCE_HEADER, length),))
-
-
-def _classification(row: list[float], count: int) -> list[str]:
-    ranked = sorted(range(CLASS_COUNT), key=row.__getitem__, reverse=True)
-    return [f"{row[k]:.6f}:{k}:{LABELS[k]}" for k in ranked[:count]]
 
 
 def error_answer(problem: Problem) -> Answer:

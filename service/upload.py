@@ -73,12 +73,15 @@ class BodyReader:
         self._late: set[asyncio.Task[Any]] = set()
         self._timer_is_set = False
 
-    async def read(self, request: Request, *, encodings: tuple[bytes, ...] = ()) -> bytes:
+    async def read(
+        self, request: Request, *, encodings: tuple[bytes, ...] = (), may_be_empty: bool = False
+    ) -> bytes:
         """Return the request's body as it was sent.
 
         Args:
             request: the request.
             encodings: content encodings that the caller decodes; any other is refused.
+            may_be_empty: whether to return an empty body.
 
         Raises:
             Problem: 400 for an empty body, 408 if it does not arrive in time, 413 as soon as it is
@@ -92,7 +95,7 @@ class BodyReader:
             detail = f"this Content-Encoding is not accepted; accepted: {accepted.decode()}"
             raise Problem(Kind.UNSUPPORTED, detail, headers=((b"accept-encoding", accepted),))
         body = await self._read_in_time(request)
-        if not body:
+        if not body and not may_be_empty:
             detail = "the body is empty"
             raise malformed(detail)
         return body

@@ -8,6 +8,9 @@ them up.
 import errno
 import os
 import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +42,10 @@ class ModelMetrics:
     batch_images: Histogram
     queue_images: Gauge
     queue_seconds: Histogram
+    requests: Counter
+    request_seconds: Counter
+    failures: Counter
+    last_run: Gauge
 
 
 class Metrics:
@@ -123,6 +130,31 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._model_requests = Counter(
+            "cifar10_model_requests",
+            "Requests that a model has answered; one of several batches counts once for each.",
+            ("model",),
+            registry=registry,
+        )
+        self._model_request_seconds = Counter(
+            "cifar10_model_request_seconds",
+            "Time from decoding a request's images to their probabilities, summed over requests.",
+            ("model",),
+            registry=registry,
+        )
+        self._model_failures = Counter(
+            "cifar10_model_failures",
+            "Requests that found their model's queue full, or whose run failed or came too late.",
+            ("model",),
+            registry=registry,
+        )
+        self._last_run = Gauge(
+            "cifar10_model_last_run_timestamp_seconds",
+            "Time of a model's last run, in seconds since 1970.",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.rejected = Counter(
             "cifar10_rejected",
             "Requests refused, by kind of problem.",
@@ -168,6 +200,10 @@ class Metrics:
                 self._batch_images.labels(name),
                 self._queue_images.labels(name),
                 self._queue_seconds.labels(name),
+                self._model_requests.labels(name),
+                self._model_request_seconds.labels(name),
+                self._model_failures.labels(name),
+                self._last_run.labels(name),
             )
         return found
 
@@ -188,18 +224,39 @@ class Metrics:
             self._searched_gpus = True
             self._gpus = find_gpus()
             register_gpus(self._registry, self._gpus)
+        with self._all_workers() as registry:
+            if registry is not self._registry:
+                register_gpus(registry, self._gpus)  # identical in all workers, so not summed
+            return generate_latest(registry)
+
+    def model_totals(self) -> dict[str, dict[str, float]]:
+        """Return the numbers of each model, summed over all workers: model → sample → value.
+        Samples are named as in :meth:`render`; a histogram's buckets are left out.
+
+        Raises:
+            FileNotFoundError: the workers' shared folder has been removed.
+        """
+        totals: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        with self._all_workers() as registry:
+            for metric in registry.collect():
+                for sample in metric.samples:
+                    if set(sample.labels) == {"model"}:
+                        totals[sample.labels["model"]][sample.name] = sample.value
+        return totals
+
+    @contextmanager
+    def _all_workers(self) -> Iterator[CollectorRegistry]:
+        """Yield a registry of the metrics of all workers, without those of GPUs."""
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if folder is None:
-            return generate_latest(self._registry)
+            yield self._registry
+            return
         if not Path(folder).is_dir():
             raise FileNotFoundError(errno.ENOENT, "the metrics folder has been removed", folder)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        register_gpus(registry, self._gpus)  # identical in all workers, so not summed
-        if os.name != "posix":
-            return generate_latest(registry)
-        with whole_files(Path(folder)):
-            return generate_latest(registry)
+        with whole_files(Path(folder)) if os.name == "posix" else nullcontext():
+            yield registry
 
 
 def forget_dead_workers() -> bool:

@@ -27,6 +27,9 @@ RATE_BUCKETS: Final = 1 << 15
 RELOADS: Final = 8
 """Number of recent reloads that the board stores."""
 
+MAX_UNLOADED: Final = 64
+"""Maximum number of models that are out of service because they were unloaded."""
+
 EVERY_MODEL: Final = 0
 """Key of a reload of every model that has changed."""
 
@@ -56,8 +59,11 @@ class _Head(IntEnum):
     RELOAD = 2
 
 
-_ROWS_START: Final = len(_Head) + RELOADS
-"""Offset of the rows: they follow the head and the keys of the recent reloads."""
+_UNLOADED_START: Final = len(_Head) + RELOADS
+"""Offset of the keys of the unloaded models: they follow the head and the keys of the recent
+reloads."""
+_ROWS_START: Final = _UNLOADED_START + MAX_UNLOADED
+"""Offset of the rows."""
 
 _ROW_LENGTH: Final = len(Field) + RELOADS
 """Length of a row: the fields, then the outcome of each recent reload (twice its number, plus 1 if
@@ -150,6 +156,26 @@ class Board:
         """Return whether a recent reload succeeded in a worker; None if it is not finished."""
         doubled, failed = divmod(self.get(row, len(Field) + number % RELOADS), 2)
         return None if doubled != number else not failed
+
+    def is_unloaded(self, key: int) -> bool:
+        """Return whether a model is to be out of service in every worker."""
+        return key in self._numbers[_UNLOADED_START:_ROWS_START].tolist()
+
+    def set_unloaded(self, key: int, unloaded: bool) -> None:
+        """Record whether a model is to be out of service in every worker.
+
+        Raises:
+            RuntimeError: :data:`MAX_UNLOADED` models are out of service already.
+        """
+        with self._turn():
+            keys = self._numbers[_UNLOADED_START:_ROWS_START].tolist()
+            if (key in keys) == unloaded:
+                return
+            before, after = (0, key) if unloaded else (key, 0)
+            if before not in keys:
+                message = f"{MAX_UNLOADED} models are unloaded already; load one of them first"
+                raise RuntimeError(message)
+            self._numbers[_UNLOADED_START + keys.index(before)] = after
 
     def take_row(self, process: int) -> int:
         """Reserve a free row for a new worker and return it. Called by the process that starts the
