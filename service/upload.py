@@ -1,9 +1,10 @@
 """Read a request's body and extract the bytes of its images.
 
-A body is either the image itself or ``multipart/form-data`` with parts named ``image``: exactly one
-part for a route that classifies one image. The type of an image is determined by its magic bytes,
-never by a header, because ``curl --data-binary`` labels its body as a form. A URL in a part is not
-fetched; it is refused as bytes that are not an image.
+A body is either the image itself or ``multipart/form-data`` with parts named ``image`` or ``file``:
+exactly one for a route that classifies one image. Text fields of other names are ignored. The type
+of an image is determined by its magic bytes, never by a header, because ``curl --data-binary``
+labels its body as a form. A URL in a part is not fetched; it is refused as bytes that are not an
+image.
 """
 
 import asyncio
@@ -27,7 +28,12 @@ from service.problems import (
     try_later,
 )
 
-IMAGE_PART: Final = "image"
+IMAGE_PARTS: Final = ("image", "file")
+"""Names of a form's parts that are images."""
+_NAMES: Final = " or ".join(map(repr, IMAGE_PARTS))
+
+MAX_TEXT_FIELDS: Final = 16
+"""Maximum number of other fields of a form, which are ignored."""
 
 MAX_ARRIVING_BYTES: Final = 256 * 1024 * 1024
 """Maximum bytes of all arriving bodies of one worker. A body that arrives in one piece, like any
@@ -177,44 +183,37 @@ def extract_image(body: bytes, content_type: bytes) -> bytes:
     Does not check that they are an image.
 
     Raises:
-        Problem: 400 for a form that is malformed or does not contain exactly one part ``image``,
-            415 for another multipart type.
+        Problem: 400 for a form that is malformed or does not contain exactly one image, 415 for
+            another multipart type.
     """
     if content_type[:10].lower() != b"multipart/":
         return body
-    parts = _parse(body, _boundary(content_type), 1)
-    names = [part.name for part in parts]
-    if names != [IMAGE_PART]:
-        raise _expected_one_image(names)
-    image = b"".join(parts[0].content)
-    if not image:
-        detail = f"the part {IMAGE_PART!r} is empty; send one JPEG, PNG or WebP image"
+    images = _images_of(_parse(body, _boundary(content_type), 1))
+    if len(images) != 1:
+        raise _expected_one_image(f"{len(images)} parts of that name")
+    if not images[0]:
+        detail = f"the part {_NAMES} is empty; send one image"
         raise malformed(detail)
-    return image
+    return images[0]
 
 
 def extract_images(body: bytes, content_type: bytes, most: int) -> list[bytes]:
-    """Return the bytes of every part of a form, in order. All parts must be named ``image``.
+    """Return the bytes of every image of a form, in order.
 
     Raises:
-        Problem: 400 for a form that is malformed, empty or contains other parts, 413 for more than
-            ``most`` parts, 415 for a body that is not a form.
+        Problem: 400 for a form that is malformed, has no image or contains other files, 413 for
+            more than ``most`` images, 415 for a body that is not a form.
     """
     if content_type[:10].lower() != b"multipart/":
-        detail = "expected multipart/form-data with parts 'image', or application/x-npy"
+        detail = f"expected multipart/form-data with parts {_NAMES}, or application/x-npy"
         raise Problem(Kind.UNSUPPORTED, detail)
-    parts = _parse(body, _boundary(content_type), most)
-    if len(parts) > most:
+    images = _images_of(_parse(body, _boundary(content_type), most))
+    if len(images) > most:
         raise too_many_images(most)
-    for part in parts:
-        if part.name != IMAGE_PART:
-            found = "a part without a name" if part.name is None else repr(part.name[:32])
-            detail = f"expected only parts named {IMAGE_PART!r}; found: {found}"
-            raise malformed(detail)
-    if not parts:
-        detail = "the form is empty"
+    if not images:
+        detail = f"the form has no part named {_NAMES}"
         raise malformed(detail)
-    return [b"".join(part.content) for part in parts]
+    return images
 
 
 def _boundary(content_type: bytes) -> bytes:
@@ -235,7 +234,25 @@ def _boundary(content_type: bytes) -> bytes:
 @dataclass
 class _Part:
     name: str | None = None
+    is_file: bool = False
     content: list[bytes] = field(default_factory=list)
+
+
+def _images_of(parts: list[_Part]) -> list[bytes]:
+    """Return the content of the parts that are images.
+
+    Raises:
+        Problem: 400 for a part without a name, or a file of another name, which may be meant as the
+            image.
+    """
+    images = []
+    for part in parts:
+        if part.name in IMAGE_PARTS:
+            images.append(b"".join(part.content))
+        elif part.is_file or part.name is None:
+            found = "a part without a name" if part.name is None else f"the file {part.name[:32]!r}"
+            raise _expected_one_image(found)
+    return images
 
 
 class _Collector:
@@ -264,6 +281,7 @@ class _Collector:
             _, options = parse_options_header(self._value)
             name = options.get(b"name")
             self.parts[-1].name = None if name is None else name.decode("utf-8", "replace")
+            self.parts[-1].is_file = b"filename" in options
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         self.parts[-1].content.append(data[start:end])
@@ -275,8 +293,8 @@ class _Collector:
 def _parse(body: bytes, boundary: bytes, most: int) -> list[_Part]:
     # A form of N parts has N delimiters after a line break, or N + 1 if it starts with a line
     # break. Counting them is fast; the parser takes a microsecond for each apparent delimiter.
-    if body.count(b"\r\n--" + boundary) > most + 1:
-        raise _expected_one_image(["several"]) if most == 1 else too_many_images(most)
+    if body.count(b"\r\n--" + boundary) > most + MAX_TEXT_FIELDS + 1:
+        raise _expected_one_image("too many parts") if most == 1 else too_many_images(most)
     collector = _Collector()
     try:
         parser = MultipartParser(
@@ -304,7 +322,6 @@ def _parse(body: bytes, boundary: bytes, most: int) -> list[_Part]:
     return collector.parts
 
 
-def _expected_one_image(names: list[str | None]) -> Problem:
-    found = ", ".join("a part without a name" if name is None else name[:32] for name in names)
-    detail = f"expected exactly one part, named {IMAGE_PART!r}; found: {found or 'none'}"
+def _expected_one_image(found: str) -> Problem:
+    detail = f"expected an image in a part named {_NAMES}; found: {found}"
     return malformed(detail)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
-from service.problems import Problem
 from service.descriptions import EXTENSIONS
+from service.problems import Problem
 from service.tensors import read_inference
 from tests.service.cases import damaged
 from tests.service.conftest import make_edge, running

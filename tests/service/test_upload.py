@@ -3,6 +3,7 @@
 import contextlib
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from service.inference import Inference
 from service.problems import Problem
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.upload import extract_image
+from service.upload import extract_image, extract_images
 from tests.service.cases import JPEG, PNG, WEBP, damaged
 
 FORM = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
@@ -38,5 +39,14 @@ def test_damaged_forms(body, content_type):
         assert isinstance(extract_image(body, content_type), bytes)
 
 
-def test_a_whole_form():
-    assert extract_image(FORM, FORM_TYPE) == PNG
+NOTE = b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\na cat\r\n'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [FORM, FORM.replace(b'"image"', b'"file"'), NOTE * 16 + FORM],
+    ids=["image", "file", "text"],
+)
+def test_a_form_with_an_image(form):
+    assert extract_image(form, FORM_TYPE) == PNG
+    assert extract_images(form, FORM_TYPE, 1) == [PNG]
