@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.rows.kinds.accuracy import AccuracyMeasurement
 from bench.rows.kinds.service import LoadMeasurement
@@ -275,12 +274,12 @@ def _series(measurement: Measurement) -> list[_Series]:
         case LatencyMeasurement():
             samples = np.asarray(measurement.samples_ns, np.float64)
             blocks = blocks_of(samples, measurement.rounds)
-            return [_Series(blocks, _median, higher_is_better=False, what="latency p50")]
+            return [_Series(blocks, 50, higher_is_better=False, what="latency p50")]
         case ThroughputMeasurement():
             pairs = zip(measurement.block_images, measurement.block_ns, strict=True)
             rates = np.array([images * 1e9 / ns for images, ns in pairs])
             blocks = blocks_of(rates, rates.size)
-            return [_Series(blocks, _median, higher_is_better=True, what="throughput")]
+            return [_Series(blocks, 50, higher_is_better=True, what="throughput")]
         case LoadMeasurement():
             return _load_series(measurement)
         case ScenarioMeasurement():
@@ -294,7 +293,7 @@ def _load_series(measurement: LoadMeasurement) -> list[_Series]:
     rates = np.asarray(measurement.requests_per_second, np.float64)
     if rates.sum() and measurement.rate_per_s is None:  # in an open loop it is the offered rate
         blocks = blocks_of(rates, max(2, rates.size // _LOAD_BLOCK_S))
-        found.append(_Series(blocks, _mean, higher_is_better=True, what="load, requests/s"))
+        found.append(_Series(blocks, None, higher_is_better=True, what="load, requests/s"))
     elif measurement.rate_per_s is None:  # shorter than a second
         rate = measurement.request_rate
         found.append(_single(rate, "load, requests/s", higher_is_better=True))
@@ -313,14 +312,14 @@ def _scenario_series(measurement: ScenarioMeasurement) -> list[_Series]:
         counts = np.asarray(measurement.window_queries, np.float64)
         rates = counts * measurement.images_per_query / (measurement.seconds / counts.size)
         blocks = blocks_of(rates, rates.size)
-        return [_Series(blocks, _mean, higher_is_better=True, what="Offline throughput")]
+        return [_Series(blocks, None, higher_is_better=True, what="Offline throughput")]
     times = measurement.times_ms
     if times.size == 0:
         return []
     blocks = blocks_of(times, _SCENARIO_BLOCKS)
     if measurement.scenario == "single_stream":
-        return [_Series(blocks, _p90, higher_is_better=False, what="SingleStream p90")]
-    return [_Series(blocks, _median, higher_is_better=False, what="MultiStream p50")]
+        return [_Series(blocks, 90, higher_is_better=False, what="SingleStream p90")]
+    return [_Series(blocks, 50, higher_is_better=False, what="MultiStream p50")]
 
 
 def _in_turn(before: Sequence[Row], after: Sequence[Row]) -> bool:
@@ -333,7 +332,7 @@ def _in_turn(before: Sequence[Row], after: Sequence[Row]) -> bool:
 
 
 def _single(value: float, what: str, *, higher_is_better: bool) -> _Series:
-    return _Series([np.array([value])], _mean, higher_is_better, what, _LEAST_RUNS)
+    return _Series([np.array([value])], None, higher_is_better, what, _LEAST_RUNS)
 
 
 def _judge(low: float, high: float, floor: float, ceiling: float) -> Verdict:
@@ -343,18 +342,6 @@ def _judge(low: float, high: float, floor: float, ceiling: float) -> Verdict:
     if low > ceiling:
         return "better"
     return "same" if floor <= low and high <= ceiling else "unclear"
-
-
-def _mean(samples: NDArray[np.float64]) -> float:
-    return float(samples.mean())
-
-
-def _median(samples: NDArray[np.float64]) -> float:
-    return float(np.median(samples))
-
-
-def _p90(samples: NDArray[np.float64]) -> float:
-    return float(np.percentile(samples, 90))
 
 
 def _grouped(rows: Iterable[Row]) -> dict[_Group, list[Row]]:
