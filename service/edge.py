@@ -6,6 +6,7 @@ and the lifespan events.
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
@@ -26,7 +27,7 @@ from service.reload import SUFFIX as RELOAD_SUFFIX
 from service.reload import Reloader
 from service.settings import Settings
 from service.status import MODEL_PREFIX, Status
-from service.telemetry.logs import Journal
+from service.telemetry.logs import ADDRESS_VARIABLE, READY, Journal
 from service.telemetry.metrics import Metrics, forget_dead_workers, forget_this_worker
 from service.telemetry.tracing import HEADER as TRACE_HEADER
 from service.telemetry.tracing import Parent, Spans, is_configured
@@ -61,6 +62,7 @@ class Edge:
         rate_key: bytes = b"",
     ) -> None:
         self._place = place = place or Place.alone()
+        place.on_start = self._announce
         self._behind = behind
         self._settings = settings
         self._models = models
@@ -126,7 +128,7 @@ class Edge:
         return_freed_memory()
         loading = asyncio.create_task(asyncio.to_thread(self._load))
         self._reloader.begin_after(loading)
-        loading.add_done_callback(self._catch_up)
+        loading.add_done_callback(self._on_loaded)
         try:
             await self._behind(scope, receive, send)
         finally:
@@ -143,10 +145,21 @@ class Edge:
             self._metrics.model_loaded(model)
 
         self._models.load_all(on_loaded, self._reloader.is_unloaded)
-        self._place.set_ready(self.is_fit())
 
-    def _catch_up(self, _: object) -> None:
-        """Carry out reloads that were announced while this worker was loading."""
+    def _announce(self) -> None:
+        """Log that all workers of the server are ready."""
+        loaded = self._models.loaded
+        context = {
+            "address": os.environ.get(ADDRESS_VARIABLE),
+            "models": list(loaded),
+            "workers": self._settings.workers,
+            "device": "/".join(sorted({model.predictor.device for model in loaded.values()})),
+        }
+        logger.info(READY, extra={"context": context})
+
+    def _on_loaded(self, _: object) -> None:
+        """Report readiness, and carry out reloads that were announced during loading."""
+        self._place.set_ready(self.is_fit())
         if self._place.missed_reload:
             self._reloader.on_signal()
 

@@ -20,6 +20,7 @@ from cifar10.released import RELEASED, default_model
 from cifar10.store import ModelStore
 from service.problems import Kind, Problem, no_such_model, try_later
 from service.settings import Settings
+from service.telemetry.logs import flush_log
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,6 @@ class ModelSet:
                 logger.exception("model %s cannot be served", name)
             else:
                 self.loaded[name] = model
-                del self.unfit[name]
                 logger.info(
                     "model %s is ready on %s (%s), %.2f ms an image",
                     name,
@@ -208,6 +208,8 @@ class ModelSet:
                     model.predictor.provider,
                     model.seconds_per_image * 1e3,
                 )
+                flush_log()  # before the server can be ready: its start is the last thing logged
+                del self.unfit[name]
         # Loaded models live as long as the process, so the garbage collector can skip them.
         gc.collect()
         gc.freeze()

@@ -2,15 +2,10 @@
 
 import json
 import os
-import ssl
-import threading
-import time
-import urllib.request
-from collections.abc import Callable
-from http.client import HTTPException
 from typing import Any, Final, TextIO
 
-_PAUSE_SECONDS: Final = 0.2
+from service.telemetry.logs import READY
+
 _COLOURS: Final = {"warning": "33", "error": "31", "critical": "31"}
 _KNOWN: Final = {"time", "level", "logger", "message", "process", "exception"}
 
@@ -24,7 +19,6 @@ class ConsoleLog:
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
-        self._lock = threading.Lock()
         self._first: int | None = None
         self._ready = False
 
@@ -37,6 +31,11 @@ class ConsoleLog:
         if not isinstance(event, dict) or "message" not in event:
             self._write(line.rstrip("\n"))
             return
+        if event["message"] == READY:
+            self._ready = True
+            line = _ready_line(event)
+            self._write(line if os.environ.get("NO_COLOR") else f"\x1b[32m{line}\x1b[0m")
+            return
         level, process = event.get("level", "info"), event.get("process")
         if not self._ready and level == "info":
             self._first = process if self._first is None else self._first
@@ -44,15 +43,20 @@ class ConsoleLog:
                 return
         self._write(_text(event))
 
-    def ready(self, line: str) -> None:
-        """Write that the server is ready."""
-        self._ready = True
-        self._write(line if os.environ.get("NO_COLOR") else f"\x1b[32m{line}\x1b[0m")
-
     def _write(self, line: str) -> None:
-        with self._lock:
-            self._output.write(line + "\n")
-            self._output.flush()
+        self._output.write(line + "\n")
+        self._output.flush()
+
+
+def _ready_line(event: dict[str, Any]) -> str:
+    """Return the final line of the start: the server's address, models, workers and device."""
+    models = _count(len(event["models"]), "model")
+    workers = _count(event["workers"], "worker")
+    return f"Ready: {event['address']} ({models}, {workers}, {event['device'].upper()})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _text(event: dict[str, Any]) -> str:
@@ -65,28 +69,3 @@ def _text(event: dict[str, Any]) -> str:
     parts = [clock, marked, str(event["message"]), more]
     text = " ".join(part for part in parts if part)
     return f"{text}\n{event['exception']}" if event.get("exception") else text
-
-
-def wait_until_ready(
-    line: str, log: ConsoleLog, address: str, has_ended: Callable[[], bool]
-) -> None:
-    """Wait until the server at ``address`` is ready, then write ``line``. Return without writing if
-    the server ends first."""
-    while not has_ended():
-        if _is_ready(address):
-            log.ready(line)
-            return
-        time.sleep(_PAUSE_SECONDS)
-
-
-def _is_ready(address: str) -> bool:
-    # Our own server's certificate need not match this name.
-    is_https = address.startswith("https:")
-    trusting = ssl._create_unverified_context() if is_https else None  # noqa: S323
-    try:
-        with urllib.request.urlopen(  # noqa: S310 - our own server
-            f"{address}/readyz", timeout=5, context=trusting
-        ) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError, HTTPException):
-        return False

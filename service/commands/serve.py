@@ -1,15 +1,16 @@
 """Start the server: `bentoml serve` with checks before it and a readable log.
 
 The settings, the models and the port are checked before anything starts. On a terminal the log is
-readable text, and a final line gives the server's address. In a file or a pipe the log is JSON, one
-object per line. Arguments after `--` are passed to `bentoml serve` unchanged.
+readable text, and its start ends with a line that gives the server's address. In a file or a pipe,
+or with --json, the log is JSON, one object per line; the object whose message is "ready" has the
+address, the models, the number of workers and the device. Arguments after `--` are passed to
+`bentoml serve` unchanged.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from typing import IO, Final
 
@@ -20,11 +21,11 @@ from cifar10.commands.command import command as make_command
 from cifar10.commands.ports import busy_message, is_free
 from cifar10.commands.terminal import say_error
 from cifar10.environment import PROJECT_ROOT, models_dir, results_dir
-from cifar10.predictor import likely_device
 from cifar10.store import ModelStore
-from service.commands.console_log import ConsoleLog, wait_until_ready
+from service.commands.console_log import ConsoleLog
 from service.models import choose
-from service.settings import Settings, read_settings
+from service.settings import read_settings
+from service.telemetry.logs import ADDRESS_VARIABLE
 
 SERVICE: Final = "service.app:Cifar10"
 DEFAULT_PORT: Final = 3000
@@ -48,11 +49,11 @@ cifar10 serve -- --ssl-certfile cert.pem --ssl-keyfile key.pem
     help="The port to listen on.",
 )
 @click.option("--host", help="The address to listen on (default: all).")
+@click.option("--json", "as_json", is_flag=True, help="Log as JSON on a terminal, too.")
 @click.argument("bentoml", nargs=-1, metavar="[-- BENTOML OPTIONS]", type=click.UNPROCESSED)
-def command(port: int, host: str | None, bentoml: tuple[str, ...]) -> int:
+def command(port: int, host: str | None, as_json: bool, bentoml: tuple[str, ...]) -> int:
     """Check the configuration, then run the server until it ends."""
-    settings = read_settings()
-    models = choose(settings, ModelStore(models_dir())).names
+    choose(read_settings(), ModelStore(models_dir()))  # or end with one line
     if not is_free(host, port):
         say_error(busy_message(host, port))
         return ERROR
@@ -63,19 +64,12 @@ def command(port: int, host: str | None, bentoml: tuple[str, ...]) -> int:
     # The server has another working folder, and these paths may be relative to this one.
     os.environ["CIFAR10_MODELS"] = str(models_dir().absolute())
     os.environ["CIFAR10_RESULTS"] = str(results_dir().absolute())
-    if not sys.stdout.isatty():
+    secure = any("--ssl-certfile" in one for one in bentoml)
+    os.environ[ADDRESS_VARIABLE] = _address(host, port, secure=secure)
+    if as_json or not sys.stdout.isatty():
         sys.stdout.flush()
         os.execv(sys.executable, command)  # noqa: S606 - our own command
-    address = _address(host, port, secure=any("--ssl-certfile" in one for one in bentoml))
-    return _on_terminal(command, ready_line(settings, models, address), address)
-
-
-def ready_line(settings: Settings, models: Sequence[str], address: str) -> str:
-    """Return the final line of the startup log: the server's address, models, workers and
-    device."""
-    where = likely_device(settings.device).upper()
-    what = f"{_count(len(models), 'model')}, {_count(settings.workers, 'worker')}, {where}"
-    return f"Ready: {address} ({what})"
+    return _on_terminal(command)
 
 
 def _address(host: str | None, port: int, *, secure: bool) -> str:
@@ -83,11 +77,7 @@ def _address(host: str | None, port: int, *, secure: bool) -> str:
     return f"{'https' if secure else 'http'}://{shown}:{port}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _on_terminal(command: Sequence[str], ready: str, address: str) -> int:
+def _on_terminal(command: Sequence[str]) -> int:
     log = ConsoleLog(sys.stdout)
     with subprocess.Popen(  # noqa: S603 - our own command
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -96,11 +86,6 @@ def _on_terminal(command: Sequence[str], ready: str, address: str) -> int:
             signal.signal(number, lambda which, _: server.send_signal(which))
         # Ctrl-C reaches the server directly, because it is in the same process group.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(
-            target=wait_until_ready,
-            args=(ready, log, address, lambda: server.poll() is not None),
-            daemon=True,
-        ).start()
         output: IO[str] | None = server.stdout
         for line in output or ():
             log.show(line)

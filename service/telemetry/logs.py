@@ -18,6 +18,12 @@ from service.telemetry.line_writer import LineWriter
 
 STANDARD_OUTPUT: Final = 1
 
+ADDRESS_VARIABLE: Final = "_CIFAR10_ADDRESS"
+"""Environment variable that passes the server's address from ``cifar10 serve`` to its log."""
+
+READY: Final = "ready"
+"""Message of the record that says that all workers of the server are ready."""
+
 _BENTOML_LOGGERS: Final = ("", "bentoml", "circus")
 """Loggers whose handlers BentoML sets; "" is the root."""
 

@@ -11,7 +11,7 @@ import mmap
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
@@ -57,6 +57,7 @@ class _Head(IntEnum):
     WANTED = 0
     WAS_READY = 1
     RELOAD = 2
+    STARTED = 3
 
 
 _UNLOADED_START: Final = len(_Head) + RELOADS
@@ -117,6 +118,15 @@ class Board:
     def was_ready(self) -> bool:
         """Whether any worker has been ready since the server started."""
         return bool(self._numbers[_Head.WAS_READY])
+
+    def claim_start(self) -> bool:
+        """Return True once for each server: to the first caller after all workers became ready."""
+        if self._numbers[_Head.STARTED] or self.ready < self.wanted:
+            return False
+        with self._turn():
+            is_first = not self._numbers[_Head.STARTED]
+            self._numbers[_Head.STARTED] = 1
+        return is_first
 
     def next_reload(self, key: int) -> int:
         """Announce a reload to all workers and return its number.
@@ -210,6 +220,8 @@ class Place:
     def __init__(self, board: Board, row: int) -> None:
         self.board = board
         self.row = row
+        self.on_start: Callable[[], None] = lambda: None
+        """Called in one worker of the server, once, when all workers are ready."""
 
     @classmethod
     def alone(cls) -> "Place":
@@ -227,6 +239,8 @@ class Place:
         self.put(Field.READY, ready)
         if ready:
             self.board._numbers[_Head.WAS_READY] = 1
+            if self.board.claim_start():
+                self.on_start()
 
     @property
     def missed_reload(self) -> bool:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from cifar10.commands.main import main
-from service.commands.console_log import ConsoleLog, wait_until_ready
+from service.commands.console_log import ConsoleLog
+from tests.processes import end_group
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -67,7 +68,8 @@ def test_the_log_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     log.show(event("model compact is ready", 7))
     log.show(event("model compact is ready", 8))  # another worker says the same
     log.show(event("slow", 8, "warning"))
-    log.ready("Ready: http://localhost:3000 (1 model, 2 workers, CPU)")
+    start = {"address": "http://localhost:3000", "models": ["compact"], "device": "cpu"}
+    log.show(event("ready", 8, workers=2, **start))
     log.show(event("request", 8, route="/classify", status=200))
     log.show("not JSON\n")
     assert output.getvalue().splitlines() == [
@@ -79,53 +81,82 @@ def test_the_log_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_server_that_ends_early_is_never_reported_ready() -> None:
-    output = io.StringIO()
-    wait_until_ready(
-        "Ready", ConsoleLog(output), "http://localhost:1", iter([False, True]).__next__
-    )
-    assert output.getvalue() == ""
-
-
-def test_on_a_terminal_the_log_ends_with_the_address(tiny_store: Path, tmp_path: Path) -> None:
-    """Uses a real server on a real pseudo-terminal, stopped with Ctrl-C."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    terminal, end = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cifar10", "serve", "--port", str(port)],
+def serve(store: Path, tmp_path: Path, *options: str, **streams: int) -> subprocess.Popen[bytes]:
+    """Start ``cifar10 serve`` with two workers, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cifar10", "serve", *options],
         cwd=tmp_path,
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "CIFAR10_MODELS": str(tiny_store),
+            "CIFAR10_MODELS": str(store),
             "CIFAR10_DEFAULT_MODEL": "tiny_a",
-            "CIFAR10_WORKERS": "1",
+            "CIFAR10_WORKERS": "2",
             "CIFAR10_DEVICE": "cpu",
             "BENTOML_HOME": str(tmp_path / "bentoml"),
             "NO_COLOR": "1",
         },
-        stdin=end,
-        stdout=end,
-        stderr=end,
         start_new_session=True,
+        **streams,
     )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_on_a_terminal_the_log_ends_with_the_address(tiny_store: Path, tmp_path: Path) -> None:
+    """Uses a real server on a real pseudo-terminal, stopped with Ctrl-C."""
+    port = free_port()
+    terminal, end = pty.openpty()
+    process = serve(tiny_store, tmp_path, "--port", str(port), stdin=end, stdout=end, stderr=end)
     os.close(end)
     shown, limit, stopped = "", time.monotonic() + 180, False
-    while time.monotonic() < limit:
-        if select.select([terminal], [], [], 1)[0]:
-            try:
-                shown += os.read(terminal, 4096).decode()
-            except OSError:
-                break
-        if "Ready: " in shown and not stopped:
-            os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-            stopped = True
-    code = process.wait(30)
+    try:
+        while time.monotonic() < limit:
+            if select.select([terminal], [], [], 1)[0]:
+                try:
+                    shown += os.read(terminal, 4096).decode()
+                except OSError:
+                    break
+            if "Ready: " in shown and not stopped:
+                os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+                stopped = True
+        code = process.wait(30)
+    finally:
+        end_group(process)
     os.close(terminal)
     lines = shown.splitlines()
-    assert f"Ready: http://localhost:{port} (2 models, 1 worker, CPU)" in lines, shown
+    ready = lines.index(f"Ready: http://localhost:{port} (2 models, 2 workers, CPU)")
+    assert sum("is ready on cpu" in line for line in lines[:ready]) == 2, shown
+    assert not any("is ready on cpu" in line for line in lines[ready:]), shown
     assert re.fullmatch(r"\d\d:\d\d:\d\d .*", lines[0]), shown
     assert "Traceback" not in shown
     assert code == 0
+
+
+def test_in_a_pipe_one_record_after_all_others_says_ready(tiny_store: Path, tmp_path: Path) -> None:
+    port = free_port()
+    command = serve(tiny_store, tmp_path, "--port", str(port), stdout=subprocess.PIPE)
+    with command as process:
+        try:
+            assert process.stdout is not None
+            events = []
+            for line in process.stdout:
+                events.append(json.loads(line))
+                if events[-1]["message"] == "ready":
+                    break
+            process.terminate()
+            rest = [json.loads(line)["message"] for line in process.stdout.read().splitlines()]
+            assert process.wait(60) == 0
+        finally:
+            end_group(process)
+    ready = {name: events[-1][name] for name in ("address", "models", "workers", "device")}
+    models = ["tiny_a", "tiny_b"]
+    address = f"http://localhost:{port}"
+    assert ready == {"address": address, "models": models, "workers": 2, "device": "cpu"}
+    loaded = [event["message"].split()[1] for event in events if "is ready on" in event["message"]]
+    assert sorted(loaded) == 2 * ["tiny_a"] + 2 * ["tiny_b"]
+    assert not any("ready" in message for message in rest)
