@@ -121,8 +121,8 @@ def load_dataset(
         raw = download()
     else:
         message = (
-            "the official CIFAR-10 is not cached here. Fetch it with `cifar10 data`, or "
-            "name a copy: --data PATH or CIFAR10_DATA (a folder, tar, zip or .npz)"
+            "the official CIFAR-10 is not cached here. Name a copy: --data PATH or CIFAR10_DATA "
+            "(a folder, tar, zip or .npz); or download it: cifar10 data (needs the extra `train`)"
         )
         raise DatasetNotFoundError(message)
     name = shown(Path(source).name) if source is not None else "official archive"

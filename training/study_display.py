@@ -25,8 +25,8 @@ def study(
     *,
     smoke: bool,
     weights: WeightsChoice,
-) -> bool:
-    """Train ``recipes`` with each of ``seeds`` and print a table; return whether all succeeded."""
+) -> list[StudyRow]:
+    """Train ``recipes`` with each of ``seeds``, print a table and return its rows."""
     planned = plan(recipes, seeds, smoke=smoke)
     with progress_bar(console) as bar:
         rows = run_study(
@@ -43,7 +43,7 @@ def study(
         console.print(f"{len(failed)} of {len(rows)} failed: {', '.join(failed)}", highlight=False)
     else:
         console.print("next: cifar10 export --all", highlight=False)
-    return not failed
+    return rows
 
 
 def summary(rows: Sequence[StudyRow]) -> Table:

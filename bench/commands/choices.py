@@ -24,8 +24,9 @@ def chosen_models(store: ModelStore, wanted: Sequence[str] | None) -> list[str]:
     names = store.names()
     if not names:
         message = (
-            f"there is no model in {store.root}. "
-            "Make one: cifar10 train simple_cnn && cifar10 export simple_cnn"
+            f"there is no model in {store.root}. Point CIFAR10_MODELS to a folder of models, or "
+            "make one: cifar10 train simple_cnn && cifar10 export simple_cnn (needs the extra "
+            "`train`)"
         )
         raise BenchError(message)
     return names

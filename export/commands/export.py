@@ -6,6 +6,7 @@ loses more than 1 point of accuracy on the validation images is refused: its fol
 refused.json with the reason, and no model. A refusal is a result, not an error: the exit code is 0.
 """
 
+import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,7 @@ def command(
     if bool(names) == everything:
         message = "name what to export, or say --all"
         raise click.UsageError(message)
+    _require("onnx", "onnxruntime") if int8 or fp16 else _require("keras", "tensorflow", "tf2onnx")
     _set_environment()
     console = errors() if as_json else output()
     store = ModelStore(models_dir or own_models_dir())
@@ -87,6 +89,18 @@ def command(
     if as_json:
         print_json({"exported": [_record(one) for one in made], "failed": failed})
     return FAILED if failed else OK
+
+
+def _require(*modules: str) -> None:
+    """Fail if the extra is not installed, before any advice about data that export would need.
+
+    Raises:
+        ModuleNotFoundError: a module is missing; the command line says how to install it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            message = f"No module named {module!r}"
+            raise ModuleNotFoundError(message, name=module)
 
 
 def _record(made: _Made) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What holds for every command: help, suggestions, ends that are one line, start-up."""
 
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -280,3 +281,25 @@ def test_a_new_file_in_a_room_is_a_new_command(
     assert discovery.summary("plugged.hello:command") == "Say hello"
     assert "plugged.hello" not in sys.modules
     assert main(["plugged", "hello"]) == 7
+
+
+@pytest.mark.parametrize("options", [[], ["--int8"]])
+def test_export_names_its_missing_extra_before_it_asks_for_data(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """In an environment that only serves, with no data set."""
+    find = importlib.util.find_spec
+    hidden = ("keras", "tensorflow", "tf2onnx", "onnx")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in hidden else find(name)
+    )
+    assert main(["export", "compact", *options]) == 1
+    said = capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[train]'" in said
+    assert said.count("\n") == 1
+
+
+def test_without_data_the_advice_begins_with_what_works_in_any_install(capsys) -> None:
+    assert main(["bench", "run"]) == 1
+    said = capsys.readouterr().err
+    assert said.index("--data PATH") < said.index("cifar10 data") < said.index("extra `train`")

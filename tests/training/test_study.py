@@ -1,6 +1,7 @@
 """A study goes on after a failure, and says at the end what came of each model."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,10 @@ def test_the_command_reports_failures_by_its_exit_status(
     arguments.remove("mobilenetv2_frozen")
     assert main(arguments) == 0
     assert "simple_cnn_smoke: there" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert (row["name"], row["already_there"], row["error"]) == ("simple_cnn_smoke", True, None)
+    assert row["record"]["parameters"]["total"] > 0
 
 
 def test_what_has_no_teacher_yet_is_left_out_and_said_to_be(

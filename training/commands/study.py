@@ -4,6 +4,7 @@ A failed recipe is a line of the table, and the exit code is then 3. After an in
 command continues; finished models are not trained again.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from cifar10.commands import options
 from cifar10.commands.command import FAILED, INTERRUPTED, OK
 from cifar10.commands.command import command as make_command
-from cifar10.commands.terminal import errors, output
+from cifar10.commands.terminal import errors, output, print_json
 from cifar10.environment import own_models_dir
 from cifar10.environment import weights_dir as default_weights_dir
 from cifar10.quiet import import_quietly
@@ -63,6 +64,7 @@ cifar10 study simple_cnn --smoke --data synthetic
 @training_options.weights_dir
 @training_options.random_weights
 @click.option("--smoke", is_flag=True, help="The recipes' tiny forms, on few images.")
+@options.as_json
 def command(
     recipes: tuple[str, ...],
     data: str | None,
@@ -71,9 +73,10 @@ def command(
     weights_dir: Path | None,
     random_weights: bool,
     smoke: bool,
+    as_json: bool,
 ) -> int:
     """Train the recipes."""
-    console = output()
+    console = errors() if as_json else output()
     store = ModelStore(models_dir or own_models_dir())
     chosen = tuple(find_recipe(name) for name in dict.fromkeys(recipes))
     chosen = chosen or _with_teachers(console, store, smoke=smoke)
@@ -83,7 +86,7 @@ def command(
         import_quietly("keras")
         from training.study_display import study
 
-        succeeded = study(
+        rows = study(
             console,
             chosen,
             seeds,
@@ -95,7 +98,9 @@ def command(
     except KeyboardInterrupt:
         errors().print("stopped; the same command continues from the last whole epoch")
         return INTERRUPTED
-    return OK if succeeded else FAILED
+    if as_json:
+        print_json({"models": [asdict(row) for row in rows]})
+    return FAILED if any(row.error is not None for row in rows) else OK
 
 
 def _with_teachers(console: Console, store: ModelStore, *, smoke: bool) -> tuple[Recipe, ...]:
