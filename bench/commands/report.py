@@ -1,5 +1,6 @@
 """Render REPORT.md, report.html and the README's table from the rows."""
 
+import subprocess
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from cifar10.commands import options as shared
 from cifar10.commands.command import ERROR, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import output, print_json
-from cifar10.environment import models_dir
+from cifar10.environment import PROJECT_ROOT, models_dir
 
 
 @make_command(
@@ -31,7 +32,7 @@ def command(check: bool, output_folder: Path, results: Path, as_json: bool) -> i
     """Render the report, or list its stale files."""
     reports = prepare(read_results(results), results, released(models_dir()))
     if not check:
-        written = write_report(reports, results, output_folder)
+        written = write_report(reports, results, output_folder, _commit())
         if as_json:
             print_json({"written": written})
             return OK
@@ -44,3 +45,13 @@ def command(check: bool, output_folder: Path, results: Path, as_json: bool) -> i
     for path in stale:
         say(f"stale: {path}. Run: cifar10 report")
     return ERROR if stale else OK
+
+
+def _commit() -> str:
+    """Return the short hash of the checked-out commit; empty outside a repository."""
+    command = ["git", "-C", str(PROJECT_ROOT), "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, check=True, text=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()

@@ -1,5 +1,6 @@
 """Print the leaderboard: every model measured on a machine, best first."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ from bench.commands import options
 from bench.commands.figures import BY_NAME, FIGURES, LEADERBOARD, record, shown, store_digests
 from bench.commands.listing import chosen_machine
 from bench.commands.output import say
+from bench.report.tables import Column, Table, words
 from bench.rows.selection import ModelResult, select
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
@@ -69,22 +71,15 @@ def command(
         return OK
     names = [*LEADERBOARD, *([key] if key not in LEADERBOARD else [])]
     variants = {one.dataset.variant for one in ordered if one.dataset is not None}
-    header = ["Model", *(BY_NAME[name].title for name in names)]
-    header += ["Data"] if len(variants) > 1 else []
-    print_table(
-        header,
-        [_line(one, names, variants) for one in ordered],
-        right=[BY_NAME[name].title for name in names],
-    )
+    columns: list[Column[ModelResult]] = [
+        words("Model", lambda one: one.model if one.released else f"{one.model} *"),
+        *(Column(BY_NAME[name].title, partial(shown, BY_NAME[name])) for name in names),
+    ]
+    if len(variants) > 1:
+        columns.append(words("Data", lambda one: one.dataset.variant if one.dataset else "–"))
+    table: Table[ModelResult] = Table(columns, ordered)
+    print_table(table.titles, table.cells, right=table.numeric)
     say(f"machine: {chosen.name}; data: {', '.join(sorted(variants)) or 'none'}")
     if any(not one.released for one in ordered):
         say("* of a file that is not in the model store")
     return OK
-
-
-def _line(result: ModelResult, names: list[str], variants: set[str]) -> list[str]:
-    marked = result.model if result.released else f"{result.model} *"
-    line = [marked, *(shown(BY_NAME[name], result) for name in names)]
-    if len(variants) > 1:
-        line.append(result.dataset.variant if result.dataset else "–")
-    return line

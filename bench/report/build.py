@@ -1,8 +1,7 @@
-"""``REPORT.md``, ``report.html``, each machine's ``table.csv``, the README's table, and
-``efficiency.json`` for the server's page: from rows, nothing else.
+"""Render all outputs from rows: ``REPORT.md``, ``report.html``, CSV files, charts, README tables.
 
-The same rows always give the same text, so ``--check`` can tell whether what is committed is what
-was measured. ``report.html`` and the pictures in it are built, not committed.
+The same rows always give the same text, on every machine, so ``--check`` tells whether the
+committed files show what was measured. ``report.html`` is built, not committed.
 """
 
 import json
@@ -11,16 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.report.efficiency import LEGEND, efficiency_records, efficiency_table, gpu_line
-from bench.report.formats import REQUESTS_PER_S_SHARED
+from bench.report.charts.pictures import front
+from bench.report.efficiency import efficiency_csv, efficiency_records, efficiency_table
 from bench.report.page import render_html
-from bench.report.plots import draw as plots
-from bench.report.recommend import budgets
 from bench.report.sections import all_sections
 from bench.report.sections.peers import readme_peers
 from bench.report.shown import Shown
-from bench.report.tables import Block, Table, to_markdown
-from bench.report.verdict import verdict
+from bench.report.tables import MOST_ROWS, Block, Picture, Table, to_markdown
+from bench.report.verdict import better_if_trained, headline, verdicts, verified, warnings
 from bench.rows.files import MachineResults
 from bench.rows.selection import select
 from cifar10.environment import EFFICIENCY_FILE
@@ -36,13 +33,16 @@ TABLE_BEGIN: Final = "<!-- efficiency-table:begin -->"
 TABLE_END: Final = "<!-- efficiency-table:end -->"
 PEERS_BEGIN: Final = "<!-- peers:begin -->"
 PEERS_END: Final = "<!-- peers:end -->"
-"""Where a README or ``docs/peers.md`` that has them gets the comparison with other servers."""
+"""Markers in ``docs/peers.md`` around the comparison with other servers."""
+
+FEW: Final = ("front", "trade_offs", "throughput", "load", "robustness", "training")
+"""Charts of the first machine that ``REPORT.md`` shows and that are committed."""
 
 _MADE_BY: Final = "<!-- Made by `cifar10 report` from results/: do not edit. -->"
 
 
 def released(models: Path) -> dict[str, str]:
-    """Name → digest of the models in a store; a card that cannot be read is left out."""
+    """Map each model in a store to its digest, leaving out those whose card cannot be read."""
     store = ModelStore(models)
     found = {}
     for name in store.names():
@@ -56,14 +56,14 @@ def released(models: Path) -> dict[str, str]:
 def prepare(
     found: Sequence[MachineResults], results: Path, store: Mapping[str, str] | None = None
 ) -> list[Shown]:
-    """Select what is shown of each machine: first the one on which most of the store's own files
-    were measured, of equals the one measured last.
+    """Select what is shown of each machine.
+
+    The machine on which most released files were measured comes first, of equals the newest.
 
     Args:
         found: every machine's rows.
         results: the folder they are in.
-        store: name → digest of the models that are released; without any, every model counts as
-            released.
+        store: name → digest of the released models; without any, every model counts as released.
 
     Raises:
         BenchError: there is nothing to report.
@@ -84,10 +84,10 @@ def prepare(
     return sorted(reports, key=rank, reverse=True)
 
 
-def write_report(reports: Sequence[Shown], results: Path, output: Path) -> list[Path]:
-    """Write ``REPORT.md`` with its few pictures, ``report.html`` with all of them, each machine's
-    ``table.csv``, ``efficiency.json`` beside them, and the table in ``README.md`` where there is
-    one.
+def write_report(
+    reports: Sequence[Shown], results: Path, output: Path, commit: str = ""
+) -> list[Path]:
+    """Write all outputs, and the tables in ``README.md`` and ``docs/peers.md`` if they exist.
 
     Returns:
         The files written.
@@ -96,40 +96,49 @@ def write_report(reports: Sequence[Shown], results: Path, output: Path) -> list[
         BenchError: ``README.md`` has no place for the table.
     """
     texts = _texts(reports, results, output)
-    written = plots.draw_few(reports[0], _plots_folder(reports, results))
-    texts[output / PAGE_FILE] = render_html(reports)
+    texts[output / PAGE_FILE] = render_html(reports, commit)
     for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
-    return [*written, *texts]
+    for path in _generated(reports, results) - set(texts):
+        path.unlink()
+    return list(texts)
 
 
 def stale_files(reports: Sequence[Shown], results: Path, output: Path) -> list[Path]:
-    """The committed files that :func:`write_report` would change.
+    """Return the committed files that :func:`write_report` would change or remove.
 
     Raises:
         BenchError: ``README.md`` has no place for the table.
     """
-    folder = _plots_folder(reports, results)
-    stale = [
+    texts = _texts(reports, results, output)
+    changed = [
         path
-        for path in plots.few_pictures(reports[0], folder)
-        if plots.is_stale(path, reports[0].digest)
+        for path, text in texts.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    for path, text in _texts(reports, results, output).items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            stale.append(path)
-    return stale
+    return [*changed, *sorted(_generated(reports, results) - set(texts))]
 
 
-def _plots_folder(reports: Sequence[Shown], results: Path) -> Path:
-    return results / reports[0].results.name / "plots"
+def _generated(reports: Sequence[Shown], results: Path) -> set[Path]:
+    """Return the generated files that are there: all tables and charts of all machines."""
+    folders = [results / shown.results.name for shown in reports]
+    return {path for folder in folders for ending in ("*.csv", "plots/*.svg", "plots/*.png")
+            for path in folder.glob(ending)}  # fmt: skip
 
 
 def _texts(reports: Sequence[Shown], results: Path, output: Path) -> dict[Path, str]:
-    """Every committed file that is text, in the order written."""
-    texts = {
-        results / one.results.name / CSV_FILE: efficiency_table(one.models).csv() for one in reports
-    }
+    """Return the text of every committed file."""
+    texts = {}
+    for shown in reports:
+        folder = results / shown.results.name
+        texts[folder / CSV_FILE] = efficiency_csv(shown.models)
+        for table in (block for section in all_sections() for block in section.blocks(shown)):
+            if isinstance(table, Table) and table.name and len(table.rows) > MOST_ROWS:
+                texts[folder / f"{table.name}.csv"] = table.csv()
+    plots = results / reports[0].results.name / "plots"
+    for name, picture in _few_pictures(reports[0]).items():
+        texts[plots / f"{name}.svg"] = picture.file()
     texts[results / EFFICIENCY_FILE] = render_json(reports)
     texts[output / REPORT_FILE] = render_report(reports, results, output)
     readme, peers = output / README_FILE, output / PEERS_FILE
@@ -141,8 +150,21 @@ def _texts(reports: Sequence[Shown], results: Path, output: Path) -> dict[Path, 
     return texts
 
 
+def _few_pictures(shown: Shown) -> dict[str, Picture]:
+    found = {
+        block.name: block
+        for section in all_sections()
+        for block in section.blocks(shown)
+        if isinstance(block, Picture)
+    }
+    panel = front(shown, large=True)
+    if panel is not None:
+        found["front"] = Picture("front", "Accuracy against the latency of one image.", [panel])
+    return {name: found[name] for name in FEW if name in found}
+
+
 def render_json(reports: Sequence[Shown]) -> str:
-    """The whole of ``efficiency.json``: the efficiency table of every machine."""
+    """Return ``efficiency.json``: the efficiency table of every machine."""
     machines = [
         {
             "name": shown.results.name,
@@ -155,57 +177,62 @@ def render_json(reports: Sequence[Shown]) -> str:
 
 
 def render_report(reports: Sequence[Shown], results: Path, output: Path) -> str:
-    """The whole of ``REPORT.md``; links to pictures are relative to ``output``."""
-    folder = Path(os.path.relpath(_plots_folder(reports, results).resolve(), output.resolve()))
+    """Return ``REPORT.md``; links are relative to ``output``.
+
+    The first machine's sections are shown; of the others the verdict and the table.
+    """
+    found = verdicts(reports[0])
     parts = [
         _MADE_BY,
-        "# Report",
-        f"As a page, with every picture and a table that sorts: `{PAGE_FILE}`, which "
-        "`cifar10 report` builds.",
+        f"# {headline(found)}",
+        f"`cifar10 report` also builds `{PAGE_FILE}`, a page with all machines, all charts and "
+        "tables that sort and filter. What the columns mean: "
+        "[docs/measuring.md](docs/measuring.md); other servers: [docs/peers.md](docs/peers.md).",
     ]
     for shown in reports:
-        heading = "###" if len(reports) > 1 else "##"
-        if len(reports) > 1:
-            parts.append(f"## {shown.results.name}")
-        pictures = {
-            path.stem: f"![{path.stem.replace('_', ' ')}]({(folder / path.name).as_posix()})"
-            for path in plots.few_pictures(shown, folder)
-            if shown is reports[0]
-        }
-        opening: list[Block] = [
-            "\n".join(f"- {sentence}" for sentence in verdict(shown.models)),
-            *budgets(shown.models),
-            shown.machine_line,
-            f"{heading} The efficiency table",
-            efficiency_table(shown.models),
-            gpu_line(shown.models),
-            LEGEND,
-        ]
-        parts.append(to_markdown(opening, pictures))
-        for section in all_sections():
-            body = to_markdown(section.blocks(shown), pictures)
-            if body:
-                parts += [f"{heading} {section.title}", body]
+        folder = Path(os.path.relpath((results / shown.results.name).resolve(), output.resolve()))
+        link = folder.as_posix()
+        first = shown is reports[0]
+        pictures = {name: f"{link}/plots/{name}.svg" for name in FEW} if first else {}
+        parts.append(f"## {shown.results.machine.cpu}")
+        parts.append(to_markdown(_opening(shown, reports), pictures, link))
+        for section in all_sections() if first else ():
+            body = to_markdown(section.blocks(shown), pictures, link)
+            if body and not section.page_only:
+                parts += [f"### {section.title}", body]
     return "\n\n".join(parts) + "\n"
 
 
-_README_COLUMNS: Final = (
-    "Model", "Variant", "Accuracy, % (95 % interval)", "Parameters", "MACs, M", "Size, MB",
-    "Latency p50 / p99, ms", REQUESTS_PER_S_SHARED,
-)  # fmt: skip
+def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
+    """Return the verdict and the table of one machine."""
+    lines = []
+    found = verdicts(shown)
+    if shown is not reports[0]:
+        lines.append(f"- On this machine: {headline(found)}.")
+    for verdict in found:
+        figures = "; ".join(f"{figure} {what}" for figure, what in verdict.figures)
+        if figures and verdict.model is not None:
+            lines.append(f"- `{verdict.model.model}`: {figures}. {verdict.reason}")
+        lines += [f"- {line}" for line in [better_if_trained(verdict, reports)] if line]
+    lines += [f"- {line}" for line in [*warnings(shown), verified(shown)] if line]
+    lines.append(f"- {shown.machine_line} All models: [{CSV_FILE}]"
+                 f"(results/{shown.results.name}/{CSV_FILE}).")  # fmt: skip
+    blocks: list[Block] = ["\n".join(lines)]
+    if shown.subjects:
+        blocks.append(efficiency_table(shown.subjects, shown.models, MOST_ROWS).short())
+    picture = _few_pictures(shown).get("front")
+    return [*blocks, picture] if picture is not None else blocks
 
 
 def render_readme_table(reports: Sequence[Shown]) -> str:
-    """What stands between the README's markers: the released models on the first machine."""
+    """Return the README's table: the released models on the first machine."""
     shown = reports[0]
-    table = efficiency_table(shown.models)
-    released_here = [entry for entry in table.rows if entry.result.released]
-    short = [column for column in table.columns if column.title in _README_COLUMNS]
-    return to_markdown([shown.machine_line, Table(short, released_here)], {})
+    table = efficiency_table(shown.subjects, shown.models).short()
+    return to_markdown([table, shown.machine_line], {})
 
 
 def render_readme_peers(reports: Iterable[Shown]) -> str:
-    """What stands between the README's markers for the comparison with other servers."""
+    """Return the comparison with other servers for ``docs/peers.md``."""
     parts = []
     for shown in reports:
         compared = to_markdown(list(readme_peers(shown)), {})
@@ -215,17 +242,15 @@ def render_readme_peers(reports: Iterable[Shown]) -> str:
 
 
 def _readme_with_table(reports: Sequence[Shown], path: Path) -> str:
-    """The README with the tables put in."""
     text = path.read_text(encoding="utf-8")
     if TABLE_BEGIN not in text or TABLE_END not in text:
         message = f"{path} has no place for the table: put {TABLE_BEGIN} and {TABLE_END} in it"
         raise BenchError(message)
-    text = _between(text, TABLE_BEGIN, TABLE_END, render_readme_table(reports))
-    return _between(text, PEERS_BEGIN, PEERS_END, render_readme_peers(reports))
+    return _between(text, TABLE_BEGIN, TABLE_END, render_readme_table(reports))
 
 
 def _between(text: str, begin: str, end: str, content: str) -> str:
-    """``text`` with the part between two markers replaced; as it is where they are not in it."""
+    """Return ``text`` with the part between two markers replaced, unchanged without them."""
     before, found_begin, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:

@@ -1,4 +1,4 @@
-"""The efficiency table: its lines and columns, for Markdown, HTML, CSV and ``efficiency.json``."""
+"""The efficiency table: its lines and columns, and the same as records for CSV and the page."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from bench.report.formats import (
     NOTHING,
-    REQUESTS_PER_S,
-    REQUESTS_PER_S_SHARED,
     accuracy_with_interval,
     count,
     millions,
@@ -17,10 +15,10 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
-from bench.report.tables import Align, Column, Table, Value
+from bench.report.tables import Column, Table, to_csv, words
+from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff, fronts
-from cifar10.predictor import CUDA_PROVIDER
 
 FLOORS: Final = ((0.94, "DAWNBench"), (0.85, "MLPerf Tiny"))
 """Accuracies on CIFAR-10 below which two known benchmarks do not look at speed, highest first.
@@ -30,28 +28,7 @@ NeurIPS ML Systems Workshop 2017. MLPerf Tiny: C. Banbury et al., "MLPerf Tiny B
 """
 
 NOT_RELEASED: Final = "not the file in `models/`"
-"""Note on a line whose figures are of a file that the store does not hold."""
-
-LEGEND: Final = (
-    "Accuracy: top-1 through ONNX Runtime, with its Wilson interval. Floor reached: the accuracy "
-    "from which MLPerf Tiny (85 %) or DAWNBench (94 %) look at speed at all. Seeds: trainings of "
-    "the recipe measured here, with their mean ± standard deviation where there are several. Gap: "
-    "train minus test. MACs: for one image; with an early exit, for one that does not take it. "
-    "Latency: one image, in process; models are compared by p50, one with an early exit, which "
-    "does more for some images than for others, by its mean. Throughput: in process, the best "
-    f"batch size. {REQUESTS_PER_S_SHARED}: closed loop over HTTP, PNG in, JSON out, with the load "
-    f"generator on the server's cores ({REQUESTS_PER_S}, further down, is with the generator on a "
-    "core of its own); * the load generator was the limit. Accuracy "
-    "per M parameters is the reference study's measure, percentage points per million parameters; "
-    "it favours the smallest model without bound (ten parameters that always answer the same score "
-    "a million), so nothing is ranked by it. Pareto: no other model here is both more accurate and "
-    "cheaper in that respect; the floors say whether it is accurate enough to matter."
-)
-
-_NO_GPU: Final = (
-    "No GPU rows: none of these models was executed by CUDA here. On a machine with an NVIDIA GPU "
-    "they are filled by `cifar10 bench all --device cuda`."
-)
+"""Note on a model whose figures are of a file that the store does not hold."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +41,11 @@ class Entry:
     """Accuracies of this recipe at this precision, one for each seed measured here, itself
     first."""
     source_changed: bool = False
-    """A variant of a file that its source no longer is."""
+    """Whether it is a variant of an older file of its source."""
 
     @property
     def floor(self) -> float | None:
-        """The highest of :data:`FLOORS` that its accuracy reaches; 0 for none of them."""
+        """Highest of :data:`FLOORS` that its accuracy reaches; 0 for none of them."""
         share = self.result.share_right
         if share is None:
             return None
@@ -76,25 +53,64 @@ class Entry:
 
     @property
     def notes(self) -> list[str]:
-        """What else has to be said of it."""
+        """Remarks on the model."""
         result, variant = self.result, self.result.variant
         found = [failure.reason for failure in result.failures]
         if not result.released:
             found.append(NOT_RELEASED)
+        if result.quick:
+            found.append("quick run")
         if result.has_random_weights:
             found.append("random weights: cost only")
         elif result.plan is not None and result.plan.left_out:
             found.append(f"{result.plan.reason}: not all was measured")
         if result.cost is not None and result.cost.second_looks is not None:
             mean = result.mean_latency_ms
-            takes = "" if mean is None else f", {significant(mean)} ms on the mean"
+            takes = "" if mean is None else f", {significant(mean)} ms on average"
             looks = percent(result.cost.second_looks)
-            found.append(f"early exit: a second look at {looks} % of validation images{takes}")
+            found.append(f"early exit: a second view for {looks} % of validation images{takes}")
         if variant is not None and variant.refused is not None:
             found.append(f"refused: it {variant.refused}")
         elif variant is not None and self.source_changed:
             found.append(f"made from an older {variant.record.source}")
         return found
+
+    def record(self) -> dict[str, Any]:
+        """Return the exact values, by names with their units."""
+        result, cost = self.result, self.result.cost
+        top1 = result.accuracy.top1 if result.accuracy else None
+        rate = result.load.request_rate if result.load else None
+        return {
+            "model": result.model,
+            "precision": result.precision,
+            "recipe": result.recipe,
+            "accuracy": top1.accuracy if top1 else None,
+            "accuracy_low": top1.low if top1 else None,
+            "accuracy_high": top1.high if top1 else None,
+            "floor_reached": self.floor,
+            "seeds": len(self.seed_accuracies) or None,
+            "seed": cost.seed if cost else None,
+            "gap": result.accuracy.overfitting_gap if result.accuracy else None,
+            "parameters_total": cost.parameters_total if cost else None,
+            "parameters_trainable": cost.parameters_trainable if cost else None,
+            "macs": cost.macs if cost else None,
+            "size_bytes": cost.size_bytes if cost else None,
+            "accuracy_points_per_million_parameters": result.accuracy_per_million_parameters,
+            "latency_p50_ms": result.latency_ms(50),
+            "latency_typical_ms": result.typical_latency_ms,
+            "latency_p99_ms": result.latency_ms(99),
+            "throughput_images_per_second": result.images_per_second(result.best_batch_size),
+            "throughput_batch_size": result.best_batch_size,
+            "http_requests_per_second": rate,
+            "training_seconds": self.training_seconds,
+            "training_hardware": cost.training_hardware if cost else None,
+            "test_images": top1.count if top1 else None,
+            "dataset": result.dataset.variant if result.dataset else None,
+            "provider": result.provider,
+            "pareto": list(self.on_fronts),
+            "notes": self.notes,
+            "digest": result.digest,
+        }
 
     @property
     def training_seconds(self) -> float | None:
@@ -104,7 +120,7 @@ class Entry:
 
 
 def entries(results: Sequence[ModelResult]) -> list[Entry]:
-    """The lines of the table, in the order given."""
+    """Return the lines of the table, in the order given."""
     main = one_of_each(results)
     on_front = {
         name: [main[position] for position in front] for name, front in fronts(main).items()
@@ -120,25 +136,48 @@ def entries(results: Sequence[ModelResult]) -> list[Entry]:
     ]
 
 
-def efficiency_table(results: Sequence[ModelResult], caption: str = "") -> Table[Entry]:
-    """One line per model and provider, in the order given."""
-    return Table(COLUMNS, entries(results), caption)
+def efficiency_table(
+    results: Sequence[ModelResult], every: Sequence[ModelResult] = (), top: int = 0
+) -> Table[Entry]:
+    """Return the table of some models, in the order given.
+
+    Args:
+        results: models to show, one line each.
+        every: all models, for fronts and for the other seeds of a recipe; by default the same.
+        top: number of rows shown until "all models" is chosen.
+    """
+    found = {id(entry.result): entry for entry in entries(every or results)}
+    return Table(COLUMNS, [found[id(result)] for result in results], top=top)
 
 
 def efficiency_records(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
-    """The same lines as records: the CSV's names and exact values, but lists for the two columns
-    that hold several things, and whether any of it comes from a quick run."""
-    table = efficiency_table(results)
-    return [
-        record
-        | {"pareto": entry.on_fronts, "notes": entry.notes, "quick": entry.result.quick}
-        for entry, record in zip(table.rows, table.records(), strict=True)
-    ]  # fmt: skip
+    """Return all models as records, each with whether any of it comes from a quick run."""
+    return [entry.record() | {"quick": entry.result.quick} for entry in entries(results)]
 
 
-def gpu_line(results: Sequence[ModelResult]) -> str:
-    """What to do about missing GPU rows; empty where there are some."""
-    return "" if any(result.provider == CUDA_PROVIDER for result in results) else _NO_GPU
+def efficiency_csv(results: Sequence[ModelResult]) -> str:
+    """Return the records as CSV."""
+    records = [entry.record() for entry in entries(results)]
+    for record in records:
+        record |= {"pareto": " ".join(record["pareto"]), "notes": "; ".join(record["notes"])}
+    return to_csv(list(records[0]) if records else [], [list(one.values()) for one in records])
+
+
+def seeds_text(entry: Entry) -> str:
+    """Return the mean accuracy of several seeds with its standard deviation."""
+    found = entry.seed_accuracies
+    if len(found) < 2:
+        return str(len(found)) if found else NOTHING
+    return f"{len(found)}: {percent(statistics.fmean(found))} ± {percent(statistics.stdev(found))}"
+
+
+def accuracy_text(entry: Entry) -> str:
+    """Return the accuracy with its interval, or the mean of several seeds with its deviation."""
+    found = entry.seed_accuracies
+    if len(found) > 1:
+        mean, spread = statistics.fmean(found), statistics.stdev(found)
+        return f"{percent(mean)} ± {percent(spread)} ({len(found)} seeds)"
+    return accuracy_with_interval(entry.result.accuracy.top1 if entry.result.accuracy else None)
 
 
 def _source_changed(result: ModelResult, results: Sequence[ModelResult]) -> bool:
@@ -149,12 +188,12 @@ def _source_changed(result: ModelResult, results: Sequence[ModelResult]) -> bool
     return bool(here) and record.source_sha256 not in here
 
 
-def _variant(entry: Entry) -> str | None:
-    """Precision, and what it is of: the recipe, or the model that a variant was made from."""
+def _variant(entry: Entry) -> str:
+    """Precision, and the recipe or the model that a variant was made from."""
     result = entry.result
     if result.variant is not None:
-        return f"{result.precision} of {result.variant.record.source}, {result.recipe}"
-    return f"{result.precision}, {result.recipe}" if result.precision else None
+        return f"{result.precision} of {result.variant.record.source}"
+    return f"{result.precision}, {result.recipe}" if result.precision else NOTHING
 
 
 def _seed_accuracies(result: ModelResult, results: Sequence[ModelResult]) -> tuple[float, ...]:
@@ -165,6 +204,7 @@ def _seed_accuracies(result: ModelResult, results: Sequence[ModelResult]) -> tup
         if (
             other.cost is not None
             and other.share_right is not None
+            and other.released == result.released
             and (other.cost.recipe, other.cost.precision, other.provider, other.dataset)
             == (result.cost.recipe, result.cost.precision, result.provider, result.dataset)
         ):
@@ -172,35 +212,9 @@ def _seed_accuracies(result: ModelResult, results: Sequence[ModelResult]) -> tup
     return tuple(found.values())
 
 
-def _accuracy_text(entry: Entry) -> str:
-    """The accuracy; without weights, what is missing and what provides it."""
-    result = entry.result
-    if result.accuracy is None and result.has_random_weights:
-        return f"no pretrained weights here; with them: `cifar10 train {result.recipe}`"
-    return accuracy_with_interval(result.accuracy.top1 if result.accuracy else None)
-
-
-def _seeds_text(entry: Entry) -> str:
-    found = entry.seed_accuracies
-    if len(found) < 2:
-        return str(len(found)) if found else NOTHING
-    return f"{len(found)}: {percent(statistics.fmean(found))} ± {percent(statistics.stdev(found))}"
-
-
-def _latency_text(entry: Entry) -> str:
-    result = entry.result
-    if 1 not in result.latency:
-        return NOTHING
-    return f"{significant(result.latency_ms(50))} / {significant(result.latency_ms(99))}"
-
-
-def _throughput(entry: Entry) -> float | None:
-    return entry.result.images_per_second(entry.result.best_batch_size)
-
-
 def _throughput_text(entry: Entry) -> str:
     size = entry.result.best_batch_size
-    return NOTHING if size is None else f"{count(_throughput(entry))} ({size})"
+    return NOTHING if size is None else f"{count(entry.result.images_per_second(size))} ({size})"
 
 
 def _rate_text(entry: Entry) -> str:
@@ -217,10 +231,8 @@ def _floor_text(entry: Entry) -> str:
 
 
 def _training_text(entry: Entry) -> str:
-    cost, seconds = entry.result.cost, entry.training_seconds
-    if cost is None or seconds is None:
-        return NOTHING
-    return f"{significant(seconds / 60)} on {cost.training_hardware}"
+    seconds = entry.training_seconds
+    return NOTHING if seconds is None else significant(seconds / 60)
 
 
 def _images_text(entry: Entry) -> str:
@@ -228,99 +240,44 @@ def _images_text(entry: Entry) -> str:
     return f"{count(accuracy.top1.count)} {dataset.variant}" if accuracy and dataset else NOTHING
 
 
-def _notes_text(entry: Entry) -> str:
-    fronts_of = [", ".join(entry.on_fronts)] if entry.on_fronts else []
-    return "; ".join([*fronts_of, *entry.notes]) or NOTHING
+def _calibration_text(entry: Entry) -> str:
+    accuracy = entry.result.accuracy
+    found = accuracy.reliability if accuracy else None
+    return NOTHING if found is None else significant(found.expected_calibration_error * 100)
 
 
-def _cost(field: str) -> Callable[[Entry], Any]:
-    """Read a field of the cost row."""
-    return lambda entry: getattr(entry.result.cost, field) if entry.result.cost else None
+def _cost(field: str, number: Callable[[Any], str]) -> Callable[[Entry], str]:
+    """Return the text of a field of the cost row."""
+    return lambda e: number(getattr(e.result.cost, field) if e.result.cost else None)
 
 
-def _top1(field: str) -> Callable[[Entry], Any]:
-    """Read a field of the accuracy."""
-    return lambda e: getattr(e.result.accuracy.top1, field) if e.result.accuracy else None
-
-
-def _gap(entry: Entry) -> float | None:
-    return entry.result.accuracy.overfitting_gap if entry.result.accuracy else None
-
-
-def _figure(title: str, name: str, value: Callable[[Entry], Any],
-            number: Callable[[Any], str] = str, align: Align = "right",
-            ) -> Column[Entry]:  # fmt: skip
-    """Make a column that shows one figure, rounded by ``number``."""
-    return Column(title, lambda entry: number(value(entry)), align, value, ((name, value),))
-
-
-def _column(title: str, text: Callable[[Entry], str], sort: Callable[[Entry], Value],
-            *exact: tuple[str, Callable[[Entry], Value]], align: Align = "right",
-            ) -> Column[Entry]:  # fmt: skip
-    return Column(title, text, align, sort, exact)
+def _extra(title: str, text: Callable[[Entry], str], **more: Any) -> Column[Entry]:
+    return Column(title, text, extra=True, **more)
 
 
 COLUMNS: Final[tuple[Column[Entry], ...]] = (
-    _column(
-        "Model", lambda e: f"{e.result.model} (quick)" if e.result.quick else e.result.model,
-        lambda e: e.result.model, ("model", lambda e: e.result.model), align="left",
-    ),
-    _column(
-        "Variant", lambda e: _variant(e) or NOTHING, _variant,
-        ("precision", lambda e: e.result.precision), ("recipe", lambda e: e.result.recipe),
-        align="left",
-    ),
-    _column(
-        "Accuracy, % (95 % interval)", _accuracy_text, _top1("accuracy"),
-        ("accuracy", _top1("accuracy")), ("accuracy_low", _top1("low")),
-        ("accuracy_high", _top1("high")),
-    ),
-    _column("Floor reached", _floor_text, lambda e: e.floor, ("floor_reached", lambda e: e.floor)),
-    _column(
-        "Seeds", _seeds_text, lambda e: len(e.seed_accuracies) or None,
-        ("seeds", lambda e: len(e.seed_accuracies) or None), ("seed", _cost("seed")),
-    ),
-    _figure("Gap, points", "gap", _gap, points),
-    _figure("Parameters", "parameters_total", _cost("parameters_total"), count),
-    _figure("Trainable", "parameters_trainable", _cost("parameters_trainable"), count),
-    _figure("MACs, M", "macs", _cost("macs"), millions),
-    _figure("Size, MB", "size_bytes", _cost("size_bytes"), millions),
-    _figure(
-        "Accuracy per M parameters", "accuracy_points_per_million_parameters",
-        lambda e: e.result.accuracy_per_million_parameters, significant,
-    ),
-    _column(
-        "Latency p50 / p99, ms", _latency_text, lambda e: e.result.typical_latency_ms,
-        ("latency_p50_ms", lambda e: e.result.latency_ms(50)),
-        ("latency_typical_ms", lambda e: e.result.typical_latency_ms),
-        ("latency_p99_ms", lambda e: e.result.latency_ms(99)),
-    ),
-    _column(
-        "Throughput, images/s (batch)", _throughput_text, _throughput,
-        ("throughput_images_per_second", _throughput),
-        ("throughput_batch_size", lambda e: e.result.best_batch_size),
-    ),
-    _column(
-        REQUESTS_PER_S_SHARED, _rate_text,
-        lambda e: e.result.load.request_rate if e.result.load else None,
-        ("http_requests_per_second",
-         lambda e: e.result.load.request_rate if e.result.load else None),
-    ),
-    _column(
-        "Training, minutes", _training_text, lambda e: e.training_seconds,
-        ("training_seconds", lambda e: e.training_seconds),
-        ("training_hardware", _cost("training_hardware")),
-    ),
-    _column(
-        "Test images", _images_text, _top1("count"), ("test_images", _top1("count")),
-        ("dataset", lambda e: e.result.dataset.variant if e.result.dataset else None),
-        align="left",
-    ),
-    _figure("Provider", "provider", lambda e: e.result.provider, short_provider, "left"),
-    _column(
-        "Pareto on accuracy against", _notes_text, lambda e: len(e.on_fronts),
-        ("pareto", lambda e: " ".join(e.on_fronts)), ("notes", lambda e: "; ".join(e.notes)),
-        ("digest", lambda e: e.result.digest), align="left",
-    ),
+    words("Model", lambda e: f"`{e.result.model}`{' (quick)' if e.result.quick else ''}"),
+    Column("Accuracy, %", accuracy_text),
+    Column("Latency, ms", lambda e: significant(e.result.typical_latency_ms)),
+    Column("p99, ms", lambda e: significant(e.result.latency_ms(99))),
+    Column("Requests/s", _rate_text),
+    Column("Size, MB", _cost("size_bytes", millions)),
+    Column("MACs, M", _cost("macs", millions)),
+    Column("Parameters", _cost("parameters_total", count)),
+    _extra("Variant", _variant, align="left"),
+    _extra("Trainable", _cost("parameters_trainable", count)),
+    _extra("Images/s (batch)", _throughput_text),
+    _extra("Gap, points",
+           lambda e: points(e.result.accuracy.overfitting_gap if e.result.accuracy else None)),
+    _extra("Damaged, %", lambda e: percent(mean_corrupted_accuracy(e.result.robustness), 1)),
+    _extra("ECE, points", _calibration_text),
+    _extra("Floor reached", _floor_text),
+    _extra("Accuracy per M parameters",
+           lambda e: significant(e.result.accuracy_per_million_parameters)),
+    _extra("Training, minutes", _training_text),
+    _extra("Test images", _images_text),
+    _extra("Provider", lambda e: short_provider(e.result.provider), align="left"),
+    _extra("Pareto front", lambda e: ", ".join(e.on_fronts) or NOTHING, align="left"),
+    _extra("Notes", lambda e: "; ".join(e.notes) or NOTHING, align="left"),
 )  # fmt: skip
 """In the order shown."""

@@ -1,4 +1,4 @@
-"""How numbers look in the report. Only here do numbers become text."""
+"""Format numbers for the report."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,13 +8,13 @@ from cifar10.accuracy import Accuracy
 from cifar10.paired import PairedTest
 
 NOTHING: Final = "–"
-"""What stands where there is no figure."""
+"""Text where there is no figure."""
 
 REQUESTS_PER_S: Final = "Requests/s"
-"""Successful answers per second of a closed loop, with the load generator on a core of its own."""
+"""Successful responses per second of a closed loop, the load generator on the same cores."""
 
-REQUESTS_PER_S_SHARED: Final = "Requests/s, shared cores"
-"""The same with the load generator on the server's cores, where it takes its share of them."""
+REQUESTS_PER_S_OWN_CORE: Final = "Requests/s, one core"
+"""The same with the server on one core and the load generator on another."""
 
 
 def percent(share: float | None, digits: int = 2) -> str:

@@ -1,7 +1,7 @@
-"""Rounds of a comparison with other servers: medians, spreads, and ratios of the same round.
+"""Rounds of a comparison with other servers: medians, spreads and ratios.
 
-A ratio is of two figures of one round, because what slows the machine in a round slows both; the
-median of the ratios is not the ratio of the medians.
+A ratio compares two figures of the same round, because a slow moment of the machine affects both.
+The median of the ratios is not the ratio of the medians.
 """
 
 from collections.abc import Callable
@@ -17,29 +17,29 @@ Figure = Callable[[PeerMeasurement], float | None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One session's rows on one model."""
+    """Rows of one session about one model."""
 
     model: str
     rounds: dict[str, dict[int, PeerMeasurement]]
-    """Name → round → what was measured; in the order in which they first came."""
+    """Measurement by name of the server and by round, in the order measured."""
     failures: tuple[PeerFailureMeasurement, ...]
 
     @property
     def all_rounds(self) -> list[PeerMeasurement]:
-        """Every round of every server."""
+        """All rounds of all servers."""
         return [one for rounds in self.rounds.values() for one in rounds.values()]
 
     def first(self, name: str) -> PeerMeasurement:
-        """A server's first round, for what does not change from round to round."""
+        """Return a server's first round, for what does not change from round to round."""
         return next(iter(self.rounds[name].values()))
 
     def spread(self, name: str, figure: Figure) -> Spread | None:
-        """Spread of one figure; None where no round has it."""
+        """Return the spread of one figure; None if no round has it."""
         found = map(figure, self.rounds.get(name, {}).values())
         return spread_of([value for value in found if value is not None])
 
     def ratio(self, above: str, below: str, figure: Figure) -> Spread | None:
-        """``above`` over ``below``, of the rounds that have both; None where none has."""
+        """Return ``above`` over ``below`` in the rounds that have both; None if none has."""
         found = []
         for number, upper in self.rounds.get(above, {}).items():
             lower = self.rounds.get(below, {}).get(number)
@@ -51,8 +51,7 @@ class Comparison:
 
 
 def comparisons(shown: Shown) -> list[Comparison]:
-    """The newest session of each model: a whole one, or a quick one where there is no other; of
-    the files that are shown."""
+    """Return the newest session of each shown model, a quick one only if there is no other."""
     rows = shown.of_shown_files(rows_of(shown.results.rows, PeerMeasurement))
     failed = shown.of_shown_files(rows_of(shown.results.rows, PeerFailureMeasurement))
     sessions: dict[str, tuple[bool, str, str]] = {}

@@ -1,18 +1,22 @@
 """What the report shows of one machine, and what a section of the report is."""
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from bench.report.charts.svg import GREY, LOOKS
 from bench.report.formats import short_provider
 from bench.report.tables import Block
 from bench.rows.files import MachineResults
 from bench.rows.row import Measurement, Row
+from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, newest, rows_of
 
 M = TypeVar("M", bound=Measurement)
+
+CIFAR10: Final = "cifar10"
+"""Name of the data set of rows that name none."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Shown:
     results: MachineResults
     models: tuple[ModelResult, ...]
     """As :func:`bench.rows.selection.select` orders them."""
+    rendered: dict[int, list[Block]] = field(default_factory=dict, repr=False, compare=False)
+    """Sections that have been rendered, by their place."""
 
     @cached_property
     def newest(self) -> list[Row]:
@@ -29,23 +35,52 @@ class Shown:
         return newest(self.results.rows)
 
     @cached_property
-    def digest(self) -> str:
-        """Hash of the rows that count: changes when any of them does."""
-        named = [(*row.identity, row.run_id, row.created) for row in self.newest]
-        return hashlib.sha256(repr(sorted(named)).encode()).hexdigest()[:16]
+    def subjects(self) -> list[ModelResult]:
+        """The released models, one for each recipe: what all sections are about."""
+        return [one for one in one_of_each(self.models) if one.released and _is_measured(one)]
+
+    @cached_property
+    def others(self) -> list[ModelResult]:
+        """Measured models whose file is not in the store, one for each recipe."""
+        return [one for one in one_of_each(self.models) if not one.released and _is_measured(one)]
+
+    @cached_property
+    def refused(self) -> list[ModelResult]:
+        """Variants that were made and not kept."""
+        return [one for one in self.models if one.variant is not None and one.variant.refused]
+
+    @cached_property
+    def cost_only(self) -> list[ModelResult]:
+        """Models with random weights, whose accuracy means nothing."""
+        return [one for one in self.models if one.has_random_weights and one not in self.refused]
+
+    @cached_property
+    def failed(self) -> list[ModelResult]:
+        """Models with a measurement that failed."""
+        return [one for one in self.models if one.failures]
+
+    def look(self, model: ModelResult) -> int:
+        """Colour and marker of a model, the same in every chart; grey beyond the first few."""
+        found = [one.model for one in self.drawn]
+        return found.index(model.model) if model.model in found else GREY
+
+    @cached_property
+    def drawn(self) -> list[ModelResult]:
+        """The models that charts show, at most what can be told apart."""
+        once = {one.model: one for one in reversed(self.subjects)}
+        return list(reversed(once.values()))[:LOOKS]
 
     def rows(self, kind: type[M]) -> list[Row[M]]:
-        """The newest rows of one kind, of the files that are shown: those of an older file of the
-        same model are left out."""
+        """Return the newest rows of one kind, of the files that are shown."""
         return self.of_shown_files(rows_of(self.newest, kind))
 
     def of_shown_files(self, rows: Iterable[Row[M]]) -> list[Row[M]]:
-        """The rows among these that are of a file that is shown."""
-        files = {(model.model, model.digest) for model in self.models}
+        """Return the rows among these that are of a file that is shown."""
+        files = {(model.model, model.digest) for model in self.subjects or self.models}
         return [row for row in rows if (row.model, row.digest) in files]
 
     def name(self, model: ModelResult) -> str:
-        """The model's name; with its provider where the same model ran on several."""
+        """Return the model's name; with its provider where the same model ran on several."""
         if sum(other.model == model.model for other in self.models) > 1:
             return f"{model.model}, {short_provider(model.provider)}"
         return model.model
@@ -60,32 +95,43 @@ class Shown:
             f"{gpus}."
         )
 
-    def left_out(self, what: str) -> str:
-        """One line that names the models of which a session left ``what`` out; empty for none."""
-        names = [
-            f"`{model.model}`"
-            for model in self.models
-            if model.plan is not None and what in model.plan.left_out
-        ]
-        if not names:
-            return ""
-        return f"Not measured, by the rule under *What was measured*: {', '.join(names)}."
+
+def dataset_name(model: ModelResult) -> str:
+    """Name of the data set that a model is for."""
+    return getattr(model.dataset, "name", None) or CIFAR10
+
+
+def by_dataset(models: Sequence[ModelResult]) -> dict[str, list[ModelResult]]:
+    """Group models by data set, because accuracies of different ones cannot be compared."""
+    groups: dict[str, list[ModelResult]] = {}
+    for model in models:
+        groups.setdefault(dataset_name(model), []).append(model)
+    return groups
+
+
+def _is_measured(model: ModelResult) -> bool:
+    refused = model.variant is not None and model.variant.refused
+    known = model.accuracy is not None or bool(model.latency)
+    return known and not refused and not model.has_random_weights
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report. A module of :mod:`bench.report.sections` names its own in
+    """A section of the report. A module of :mod:`bench.report.sections` lists its own in
     ``SECTIONS``."""
 
     place: int
     """Sections are shown in this order."""
     title: str
+    shows: str
+    """What it answers, in a few words."""
     render: Callable[[Shown], Iterable[Block]]
     """Yields nothing where there is nothing to show."""
-    may_be_left_out: str = ""
-    """What a session may leave out of a model; the section then says of which."""
+    page_only: bool = False
+    """Whether ``REPORT.md`` leaves it out."""
 
     def blocks(self, shown: Shown) -> list[Block]:
-        """What the section holds."""
-        missing = self.may_be_left_out and shown.left_out(self.may_be_left_out)
-        return [block for block in (*self.render(shown), missing) if block]
+        """Return the content of the section."""
+        if self.place not in shown.rendered:
+            shown.rendered[self.place] = [block for block in self.render(shown) if block]
+        return shown.rendered[self.place]

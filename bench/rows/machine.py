@@ -22,7 +22,6 @@ from cifar10.machine import cpu_name, rounded_memory_gib, usable_cores
 
 PACKAGES: Final = (
     "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "bentoml", "locust", "psutil",
-    "matplotlib",
 )  # fmt: skip
 """Packages that affect measurements; ONNX Runtime is installed under either name."""
 

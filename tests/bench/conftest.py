@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.report.shown import Shown
-from bench.report.tables import Block, to_markdown
+from bench.report.tables import Block, Table, to_markdown
 from bench.rows.files import MachineResults, Recorder
 from bench.rows.kinds.accuracy import AccuracyMeasurement, RobustnessMeasurement, VerifyMeasurement
 from bench.rows.kinds.cost import (
@@ -225,5 +225,9 @@ def text_of(
     results: MachineResults | None,
     models: Sequence[ModelResult],
 ) -> str:
-    """A section of the report as Markdown."""
-    return to_markdown(list(render(Shown(results, tuple(models)))), {})
+    """A section of the report as Markdown, with all rows of its tables."""
+    blocks = [
+        replace(block, name="") if isinstance(block, Table) else block
+        for block in render(Shown(results, tuple(models)))
+    ]
+    return to_markdown(blocks, {})

@@ -1,5 +1,5 @@
-"""Sections of the report. Every module here is found by itself: a new section is one new file with
-a ``SECTIONS``."""
+"""Sections of the report. Every module here is found automatically: a new section is one new file
+with a ``SECTIONS``."""
 
 import importlib
 import pkgutil
@@ -10,7 +10,7 @@ from bench.report.shown import Section
 
 @cache
 def all_sections() -> tuple[Section, ...]:
-    """All sections, in the order shown."""
+    """Return all sections, in the order shown."""
     modules = [
         importlib.import_module(f"{__name__}.{module.name}")
         for module in pkgutil.iter_modules(__path__)

@@ -31,7 +31,7 @@ _SUFFIXES: Final = {
 
 
 def chaos(shown: Shown) -> Iterator[Block]:
-    """What was done to the service, what was promised, and what came of it."""
+    """Each fault, the promise of the service, and whether it held."""
     order = {trial: position for position, trial in enumerate(_TITLES)}
 
     def place(row: Row[ChaosMeasurement]) -> tuple[int, str, str]:
@@ -42,21 +42,21 @@ def chaos(shown: Shown) -> Iterator[Block]:
     if not rows:
         return
     yield (
-        "Real processes and real sockets, each trial on a server of its own; the client runs on "
-        "the same machine and takes its share of the cores, so times are those of a machine under "
-        "full load. Memory is the proportional set size over all processes of the server."
+        "Real processes and real sockets, each trial on its own server. The client shares the "
+        "cores, so times are those of a fully loaded machine. Memory is the proportional set size "
+        "of all processes of the server."
     )
     columns: list[Column[Row[ChaosMeasurement]]] = [
-        words("What was done", lambda row: _title(row.measurement)),
+        words("Fault", lambda row: _title(row.measurement)),
         words("Model", lambda row: row.model),
         Column("Workers", lambda row: str(row.measurement.workers)),
         Column("Seconds", lambda row: significant(row.measurement.seconds)),
         words("Answers", lambda row: _counts(row.measurement.status_counts)),
-        words("Promised", lambda row: row.measurement.promise),
         words("Held", lambda row: "yes" if row.measurement.holds else "**no**"),
+        words("Promise", lambda row: row.measurement.promise),
+        words("Figures", _figures, extra=True),
     ]
-    yield Table(columns, rows)
-    yield "\n".join(_figures(row) for row in rows)
+    yield Table(columns, rows, "faults")
 
 
 def _title(trial: ChaosMeasurement) -> str:
@@ -64,16 +64,16 @@ def _title(trial: ChaosMeasurement) -> str:
 
 
 def _figures(row: Row[ChaosMeasurement]) -> str:
-    """One line on what else was counted, by outcome (the most frequent first), and what broke."""
+    """Return the date, all counts, the outcomes (most frequent first), and what broke."""
     trial = row.measurement
-    when = f"{row.created[:10]}{', quick' if row.quick else ''}"
+    when = f"{row.created[:10]}{', quick' if row.quick else ''}: "
     figures = "; ".join(_figure(name, value) for name, value in trial.figures.items())
     total: Counter[str] = Counter()
     for name, inputs in trial.outcomes.items():
         total[name.partition(": ")[2]] += inputs
     outcomes = f". Outcomes: {_counts(dict(total.most_common()))}" if total else ""
     broken = f". **Did not hold:** {'; '.join(trial.broken)}" if trial.broken else ""
-    return f"- {_title(trial)} ({when}): {figures}{outcomes}{broken}"
+    return f"{when}{figures}{outcomes}{broken}"
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -88,4 +88,4 @@ def _figure(name: str, value: float) -> str:
     return f"{name.replace('_', ' ')} {shown}"
 
 
-SECTIONS: Final = (Section(90, "Fault injection", chaos),)
+SECTIONS: Final = (Section(86, "Fault injection", "what the service survives", chaos),)

@@ -1,9 +1,9 @@
-"""Sections on other servers beside this one, and on many images in one request."""
+"""Sections on other servers compared with this one, and on many images in one request."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from bench.report.formats import NOTHING, REQUESTS_PER_S, count, significant, spread_text
+from bench.report.formats import NOTHING, REQUESTS_PER_S_OWN_CORE, count, significant, spread_text
 from bench.report.peer_rounds import Comparison, comparisons
 from bench.report.shown import Section, Shown
 from bench.report.tables import Block, Column, Table, words
@@ -15,27 +15,25 @@ OURS: Final = "ours"
 OURS_V2: Final = "ours_v2"
 
 _NOT_MEASURED: Final = (
-    "`bench/peers` has not been measured on this machine with a model that is shown: nothing is "
-    "claimed here about how this service compares with other servers."
+    "`bench/peers` has not been measured on this machine with a released model: `cifar10 bench "
+    "peers`."
 )
 
 _HOW: Final = (
-    "The same `model.onnx`, the same pictures and the same ten probabilities (to 1e-4, checked "
-    "before every measurement), single images. Each server has one worker on one core and is "
-    "written as its own documentation has it (`bench/peers/<name>/server.py` names the pages); "
-    "this service runs with its defaults, limits and metrics on, and that one model loaded. The "
-    "load generator has another core. The servers take turns in rounds; figures are medians over "
-    "the rounds with the least and the most, and a ratio is of figures of the same round. "
-    "*Decoder*: whose code makes pixels of the picture; none where the request holds pixels. "
-    "*Half load*: Poisson arrivals at half of the server's own rate, timed from when a request "
-    "was due; then at a rate that is the same for all. *CPU*: of the whole process tree. "
-    "*Memory*: of the tree, shared pages once, after the load. *Ready*: from the start, on that "
-    "one core, to the first answer."
+    "The same `model.onnx`, pictures and probabilities (to 1e-4, checked before every "
+    "measurement), one image a request. Each server has one worker on one core and is written as "
+    "its own documentation has it (`bench/peers/<name>/server.py` names the pages). This service "
+    "runs with its defaults, limits and metrics on, and one model. The load generator has another "
+    "core. Servers take turns in rounds; figures are medians over the rounds (least–most), ratios "
+    "are of the same round. *Decoder*: whose code decodes the picture; none if the request holds "
+    "pixels. *Half load*: Poisson arrivals at half of the server's own rate, timed from when a "
+    "request was due. *CPU* and *memory*: of the whole process tree, after the load. *Ready*: from "
+    "start to the first response, on one core."
 )
 
 Figure = Callable[[PeerMeasurement], float | None]
 _Server = tuple[str, PeerMeasurement]
-"""Name, and what does not change from round to round."""
+"""Name and first round, for what does not change from round to round."""
 
 
 def _rate(one: PeerMeasurement) -> float | None:
@@ -43,12 +41,12 @@ def _rate(one: PeerMeasurement) -> float | None:
 
 
 def peers(shown: Shown) -> Iterator[Block]:
-    """Other servers with the same model beside ours."""
+    """Other servers with the same model."""
     found = comparisons(shown)
     yield _HOW if found else _NOT_MEASURED
     for comparison in found:
         yield f"Model: `{comparison.model}`."
-        yield Table(_columns(comparison), _servers(comparison))
+        yield Table(_columns(comparison), _servers(comparison), f"peers-{comparison.model}")
         yield _sentences(comparison)
         yield _starts(comparison)
         yield _generator(comparison)
@@ -61,14 +59,15 @@ def peers(shown: Shown) -> Iterator[Block]:
 
 
 def readme_peers(shown: Shown) -> Iterator[Block]:
-    """The README's short table; nothing where nothing was compared."""
+    """The short table of ``docs/peers.md``; nothing where nothing was compared."""
     for comparison in comparisons(shown):
         yield f"Model: `{comparison.model}`."
         every = {column.title: column for column in _columns(comparison)}
         common = f"p99 at {_common_rate(comparison)}, ms"
         kept = ["Server", "Decoder", "Ours is", "p99 at half load, ms", common]
         short = [every[title] for title in kept]
-        short.insert(2, Column(REQUESTS_PER_S, every[f"{REQUESTS_PER_S}, median (range)"].text))
+        rate = every[f"{REQUESTS_PER_S_OWN_CORE}, median (range)"].text
+        short.insert(2, Column("Requests/s", rate))
         short[1] = words("Decoder", short[1].text)
         short[4] = Column("p99 at half its rate, ms", short[4].text)
         yield Table(short, _servers(comparison))
@@ -76,32 +75,37 @@ def readme_peers(shown: Shown) -> Iterator[Block]:
 
 
 def _columns(comparison: Comparison) -> list[Column[_Server]]:
-    def spread(title: str, figure: Figure, number: Callable[[float | None], str] = significant,
-               ) -> Column[_Server]:  # fmt: skip
-        return Column(title, lambda one: spread_text(comparison.spread(one[0], figure), number))
+    def spread(
+        title: str, figure: Figure, number: Callable[[float | None], str] = significant,
+        *, extra: bool = False,
+    ) -> Column[_Server]:  # fmt: skip
+        def text(one: _Server) -> str:
+            return spread_text(comparison.spread(one[0], figure), number)
+
+        return Column(title, text, extra=extra)
 
     common = _common_rate(comparison)
     return [
         words("Server", lambda o: f"**{o[1].server}**" if o[1].role == "ours" else o[1].server),
-        Column("Request", lambda one: one[1].sends),
-        Column("Decoder", lambda one: one[1].decoder),
-        spread(f"{REQUESTS_PER_S}, median (range)", _rate, count),
+        words("Request", lambda one: one[1].sends, extra=True),
+        words("Decoder", lambda one: one[1].decoder),
+        spread(f"{REQUESTS_PER_S_OWN_CORE}, median (range)", _rate, count),
         Column("Ours is", lambda one: _ratio(comparison, one[0])),
-        Column("Rounds", lambda one: str(len(comparison.rounds[one[0]]))),
+        Column("Rounds", lambda one: str(len(comparison.rounds[one[0]])), extra=True),
         spread("CPU, µs a request", lambda one: one.cpu_us_per_request, count),
-        spread("One client p50, ms", lambda one: one.one_client_p50_ms),
+        spread("One client p50, ms", lambda one: one.one_client_p50_ms, extra=True),
         spread("p99 at saturation, ms", lambda one: one.saturated_p99_ms),
-        spread("p50 at half load, ms", lambda one: one.half_load_p50_ms),
+        spread("p50 at half load, ms", lambda one: one.half_load_p50_ms, extra=True),
         spread("p99 at half load, ms", lambda one: one.half_load_p99_ms),
-        spread(f"p50 at {common}, ms", lambda one: one.common_rate_p50_ms),
+        spread(f"p50 at {common}, ms", lambda one: one.common_rate_p50_ms, extra=True),
         spread(f"p99 at {common}, ms", lambda one: one.common_rate_p99_ms),
-        spread("Memory, MB", lambda one: one.resident_bytes / 1e6, count),
-        spread("Ready, s", lambda one: one.ready_seconds),
+        spread("Memory, MB", lambda one: one.resident_bytes / 1e6, count, extra=True),
+        spread("Ready, s", lambda one: one.ready_seconds, extra=True),
     ]
 
 
 def _servers(comparison: Comparison) -> list[_Server]:
-    """Servers that answer pictures: ours first, then the fastest."""
+    """Return the servers that classify pictures: ours first, then the fastest."""
     found = [(name, comparison.first(name)) for name in comparison.rounds]
 
     def rank(entry: _Server) -> tuple[bool, float]:
@@ -112,15 +116,15 @@ def _servers(comparison: Comparison) -> list[_Server]:
 
 
 def _sentences(comparison: Comparison) -> str:
-    """What the table does not say: Triton against our own v2, and the tails."""
+    """Return what the table does not show: Triton against our own v2, and the tails."""
     lines = []
     for name, found in _servers(comparison):
         if found.role == "peer" and found.decoder == "none":
             ratio = comparison.ratio(OURS_V2, name, _rate)
             if ratio is not None:
                 lines.append(
-                    f"Asked in the same way, with pixels over v2, this service is "
-                    f"{_times(ratio)} {found.server}."
+                    f"With pixels over v2 on both sides, this service serves {_times(ratio)} the "
+                    f"requests of {found.server}."
                 )
     half = "half of each server's own rate"
     lines.append(_tails(comparison, half, lambda one: one.half_load_p99_ms))
@@ -130,7 +134,7 @@ def _sentences(comparison: Comparison) -> str:
 
 
 def _tails(comparison: Comparison, load: str, p99: Figure) -> str:
-    """Our tail beside the best of the others'."""
+    """Return our p99 and the best of the others."""
     tails = {
         name: spread.median
         for name, found in _servers(comparison)
@@ -172,16 +176,16 @@ def _starts(comparison: Comparison) -> str:
 
 
 def _generator(comparison: Comparison) -> str:
-    """How far the generator was from being the limit."""
+    """Return how near the generator came to its own limit."""
     fastest = comparison.spread(OURS, _rate)
     ceilings = [name for name in comparison.rounds if comparison.first(name).role == "ceiling"]
     rate = comparison.spread(ceilings[0], _rate) if ceilings else None
     if rate is None or fastest is None:
         return ""
     return (
-        f"The load generator's own ceiling, against a server that does nothing: "
+        f"Against a server that does nothing, the load generator reaches "
         f"{spread_text(rate, count)} requests/s; this service's rate is "
-        f"{fastest.median / rate.median:.0%} of it."
+        f"{fastest.median / rate.median:.0%} of that."
     )
 
 
@@ -202,9 +206,9 @@ def bulk(shown: Shown) -> Iterator[Block]:
     if not rows:
         return
     yield (
-        "Raw pixels, the server on one core and the client on another, ONNX Runtime in process on "
-        "the server's core while it waits. Rounds interleave the ways; a share is of "
-        "the same round's rate in process, by the way that is faster there by the median."
+        "Raw pixels, the server on one core and the client on another; ONNX Runtime in process "
+        "ran on the server's core. Rounds interleave the ways. Shares are of the same round's rate "
+        "in process, by the faster of the two ways there."
     )
     columns: list[Column[Row[BulkMeasurement]]] = [
         words("Model", lambda row: row.model),
@@ -218,7 +222,7 @@ def bulk(shown: Shown) -> Iterator[Block]:
         Column("v2 infer, images/s", lambda row: _counts(row.measurement.v2_infer)),
         Column("of in process, %", lambda row: _share(row.measurement, row.measurement.v2_infer)),
     ]  # fmt: skip
-    yield Table(columns, rows)
+    yield Table(columns, rows, "bulk")
 
 
 def _counts(rates: Sequence[float]) -> str:
@@ -232,6 +236,6 @@ def _share(found: BulkMeasurement, over_http: Sequence[float]) -> str:
 
 
 SECTIONS: Final = (
-    Section(270, "Beside other servers", peers),
-    Section(280, "Many images in one request", bulk),
+    Section(80, "Other servers", "the same model behind Triton, FastAPI, LitServe, …", peers, True),
+    Section(82, "Many images in one request", "HTTP against in process", bulk),
 )

@@ -1,4 +1,4 @@
-"""Sections on the measurement itself: what was measured of which model, how, and on what."""
+"""Sections on the measurement itself: its plan, its method, the machine and the glossary."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,25 +11,25 @@ from bench.rows.kinds.session import PlanMeasurement
 
 
 def what_was_measured(shown: Shown) -> Iterator[Block]:
-    """Each model's part in the newest session, and the rule by which it got it."""
+    """Each model's role in the newest session, and the rule that assigned it."""
     planned = {model.model: model.plan for model in shown.models if model.plan is not None}
-    yield from dict.fromkeys(part.rule for part in planned.values())
+    yield from dict.fromkeys(plan.rule for plan in planned.values())
     columns: list[Column[tuple[str, PlanMeasurement]]] = [
         words("Model", lambda one: one[0]),
-        words("Part", lambda one: one[1].role),
+        words("Role", lambda one: one[1].role),
         words("Why", lambda one: one[1].reason),
         words("Not measured", lambda one: ", ".join(one[1].left_out) or "nothing"),
     ]
     if planned:
-        yield Table(columns, list(planned.items()))
+        yield Table(columns, list(planned.items()), "plan")
 
 
 def machine_and_versions(shown: Shown) -> Iterator[Block]:
-    """What ran, and on what."""
+    """Hardware, versions of software, and digests of the models."""
     machine, last = shown.results.machine, shown.results.rows[-1]
     what: list[Column[tuple[str, str]]] = [
-        words("What", lambda one: one[0]),
-        words("Is", lambda one: one[1]),
+        words("Item", lambda one: one[0]),
+        words("Value", lambda one: one[1]),
     ]
     facts = {
         "Processor": machine.cpu,
@@ -38,16 +38,16 @@ def machine_and_versions(shown: Shown) -> Iterator[Block]:
         "GPU": ", ".join(machine.gpus) or "none",
         "GPU driver": machine.gpu_driver or NOTHING,
         "System": f"{machine.operating_system}, kernel {machine.kernel}, {machine.architecture}",
-        "Virtualization": machine.virtualization or "no sign of any",
+        "Virtualization": machine.virtualization or "none detected",
         "Frequency governor": machine.governor or "not readable",
         "Identity of the hardware": f"`{machine.identity}`",
         **last.versions,
     }
     yield Table(what, list(facts.items()))
-    yield f"Newest row: {last.created[:10]}. The models measured:"
+    yield f"Newest row: {last.created[:10]}. Released models:"
     digests = dict.fromkeys(
         (model.model, f"`{model.digest[:16]}`" if model.digest else NOTHING)
-        for model in shown.models
+        for model in shown.subjects
     )
     columns: list[Column[tuple[str, str]]] = [
         words("Model", lambda one: one[0]),
@@ -57,26 +57,49 @@ def machine_and_versions(shown: Shown) -> Iterator[Block]:
 
 
 _METHOD: Final = f"""\
-- **Accuracy**: every test image once through the exported file, in process. The interval is
-  Wilson's, 95 %: it holds for other images of the same kind. It says nothing about training the
-  model again with another seed.
-- **Latency and throughput**: in process, one caller, all models in interleaved rounds so that what
-  slows the machine slows them all. A warm-up before the first round and at the start of every
-  block; garbage collection off in a block. A call's time is pixels in, probabilities out.
-  Throughput is measured over blocks of back-to-back calls. The median's interval is a percentile
-  bootstrap, seeded; it takes successive calls for independent, which they are not quite.
-- **HTTP**: Locust (FastHttpUser) in a process of its own, closed loop. Percentiles are exact to
-  {RESPONSE_TIME_STEP_US} µs, from every request; those of the warm-up are left out. A closed loop
-  hides queueing (coordinated omission): clients that come at their own rate wait longer. The
-  generator runs on the same machine, so with few cores it takes some from the server. The CPU
-  time per request is over the server's whole process tree and is the steadier figure.
-- **Gap**: train minus test accuracy of the kept weights, from the model's card.
-- **MACs**: counted by the exporter for one image.
-- Accuracies on different variants of CIFAR-10 (the originals, JPEG copies) are not comparable.
+- **Accuracy**: every test image once through the exported file, in process. The 95 % interval is
+  Wilson's: it holds for other images of the same kind, not for training again with another seed.
+- **Latency and throughput**: in process, one caller, all models in interleaved rounds, so that a
+  slow moment of the machine affects them all. Each block starts with a warm-up; garbage collection
+  is off in a block. A call is pixels in, probabilities out. Throughput is over blocks of
+  back-to-back calls. The median's interval is a seeded percentile bootstrap that treats successive
+  calls as independent, which is not quite true.
+- **HTTP**: Locust (FastHttpUser) in a process of its own, closed loop, on the server's cores.
+  Percentiles are exact to {RESPONSE_TIME_STEP_US} µs, from every request after the warm-up. A
+  closed loop hides queueing (coordinated omission): clients that arrive at their own rate wait
+  longer. CPU time per request covers the server's whole process tree and is the steadier figure.
+- Accuracies on different data sets, or on different variants of CIFAR-10 (originals, JPEG copies),
+  are not comparable.
+"""
+
+_GLOSSARY: Final = """\
+- **Accuracy**: share of the test images whose most probable class is the right one (top-1).
+- **95 % interval**: range that contains the true accuracy in 95 of 100 such measurements.
+- **Latency**: time of one image in process, on one core: the median (p50), or the mean for a model
+  with an early exit, because the median hides the images that take longer.
+- **p50, p99**: 50 % and 99 % of the calls or requests take at most this long.
+- **Early exit**: the model looks a second time (at the mirrored image) only when it is unsure.
+- **MACs**: multiply-accumulate operations for one image, the work of the network; with an early
+  exit, for an image that does not take it.
+- **Pareto front**: the models for which no other is both more accurate and cheaper.
+- **Gap**: accuracy on the training images minus accuracy on the test images, in points; a large gap
+  is overfitting.
+- **Floor**: accuracy on CIFAR-10 below which a benchmark does not look at speed: 85 % in MLPerf
+  Tiny, 94 % in DAWNBench.
+- **ECE**: expected calibration error, the mean distance between confidence and accuracy.
+- **Damaged, %**: mean accuracy on copies with noise, blur, JPEG, brightness and contrast damage.
+- **Accuracy per M parameters**: percentage points per million parameters, the reference study's
+  measure. It favours the smallest model without bound, so nothing is ranked by it.
+- **Requests/s**: successful responses per second at full speed, with the load generator on the
+  server's cores; * marks a run that the generator limited. **Requests/s, one core**: the server on
+  one core and the generator on another.
+- **fp32, int8**: numbers of 32 bits (floating point) or 8 bits (integer) inside the network.
+- **Seed**: start of the random numbers of one training; mean ± standard deviation over several.
 """
 
 SECTIONS: Final = (
-    Section(300, "What was measured", what_was_measured),
-    Section(310, "Method and limits", lambda shown: [_METHOD]),
-    Section(320, "Machine and versions", machine_and_versions),
+    Section(90, "What was measured", "the plan of the newest session", what_was_measured, True),
+    Section(92, "Method and limits", "how the figures were made", lambda shown: [_METHOD], True),
+    Section(94, "Machine and versions", "what it ran on", machine_and_versions, True),
+    Section(96, "Glossary", "MACs, Pareto, gap, floor, p99", lambda shown: [_GLOSSARY], True),
 )

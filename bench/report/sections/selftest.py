@@ -1,4 +1,4 @@
-"""Section on what ``compare`` notices on this machine."""
+"""Section on the self-test of ``compare`` on this machine."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,12 +10,12 @@ from bench.rows.kinds.session import SensitivityMeasurement, Trial
 
 
 def sensitivity(shown: Shown) -> Iterator[Block]:
-    """One line a trial, and what follows from them."""
+    """One line a trial, and the summary."""
     for position, row in enumerate(shown.rows(SensitivityMeasurement)):
         found = row.measurement
         if position == 0:
             yield _WHY
-        yield f"**{row.model}**: {_method(found)}"
+        yield f"`{row.model}`: {_method(found)}"
         columns: list[Column[Trial]] = [
             words("Side", lambda trial: trial.side.replace("_", " ")),
             words("Planted", partial(_planted, found)),
@@ -24,12 +24,12 @@ def sensitivity(shown: Shown) -> Iterator[Block]:
             Column("By (99 % interval)", _change),
             words("Gate", lambda trial: "regression" if trial.regression else "passes"),
         ]
-        yield Table(columns, found.trials)
+        yield Table(columns, found.trials, "sensitivity")
         yield "\n".join(f"- {line}" for line in told(found))
 
 
 def told(measurement: SensitivityMeasurement) -> list[str]:
-    """What came of it, in sentences."""
+    """Return the summary, in sentences."""
     unchanged = sum(trial.planted == "nothing" for trial in measurement.trials)
     lines = [f"{measurement.false_alarms} false alarms in {unchanged} repeats of an unchanged run."]
     for trial in measurement.trials:
@@ -68,11 +68,12 @@ def _change(trial: Trial) -> str:
 
 
 _WHY: Final = (
-    "`cifar10 bench sensitivity` tries the gate on runs whose truth is known: a baseline held "
-    "against repeats of itself, against a server that was slowed, and against a model that was "
-    "made worse. The slower server is the same one with CPU burnt for every image; the worse model "
-    "is the same one with noise on the logarithms of its answers, so that, as with a real one, "
-    "images are both lost and won."
+    "`cifar10 bench sensitivity` tests `cifar10 compare` on runs whose truth is known: a baseline "
+    "against repeats of itself, against a slowed server, and against a worsened model. The slow "
+    "server is the same one with CPU burnt for every image; the worse model is the same one with "
+    "noise on the logarithms of its probabilities, so that images are both lost and won."
 )
 
-SECTIONS: Final = (Section(80, "Would `compare` notice?", sensitivity),)
+SECTIONS: Final = (
+    Section(88, "Would `compare` notice?", "false alarms and missed regressions", sensitivity),
+)

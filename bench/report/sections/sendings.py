@@ -1,7 +1,6 @@
-"""Section on images as users send them: what each model loses, and whether less than the
-baseline."""
+"""Section on images as users send them: the accuracy lost on each way of sending."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -12,40 +11,35 @@ from bench.rows.kinds.accuracy import SendingMeasurement
 from bench.rows.kinds.session import BASELINE
 from bench.rows.selection import ModelResult
 
-_ABOUT = (
+_ABOUT: Final = (
     "Copies of {images} test images as users send them: the tile itself as a file, or enlarged to "
-    "a photo by a bicubic filter and coded, then decoded and shrunk by the path that the service "
-    "uses. Points of accuracy lost against the tile itself, on the same images, with the 95 % "
-    "interval of the paired difference; negative: gained. The tile as PNG keeps its pixels, so "
-    "what it loses is the test of the method."
+    "a photo by a bicubic filter, encoded, and then decoded and shrunk as the service does it. "
+    "Points of accuracy lost against the tile, on the same images, with the 95 % interval of the "
+    "paired difference; negative means gained. A tile sent as PNG keeps its pixels, so its loss "
+    "checks the method."
 )
 
 
 def as_sent(shown: Shown) -> Iterator[Block]:
-    """What each model loses on each way of sending, then each model against the baseline."""
-    tested = {model.model: model for model in shown.models if model.sendings}
+    """Accuracy lost on each way of sending, then each model against the baseline."""
+    tested = {model.model: model for model in shown.subjects if model.sendings}
     if not tested:
         return
     ways = list(dict.fromkeys(one.way for model in tested.values() for one in model.sendings))
     images = " or ".join(sorted({count(one.images) for m in tested.values() for one in m.sendings}))
-    yield _ABOUT.format(images=images)
     way: Column[str] = words("Sent as", str)
-    yield Table(
-        [way, *(Column(name, partial(_lost, model)) for name, model in tested.items())], ways
+    lost = [Column(name, partial(_lost, one)) for name, one in tested.items()]
+    yield Table([way, *lost], ways, "as-sent")
+    yield _ABOUT.format(images=images)
+    baseline = next(
+        (one for one in tested.values() if (one.recipe, one.precision) == (BASELINE, "fp32")), None
     )
-    baseline = _baseline(list(tested.values()))
-    others = [model for model in tested.values() if baseline is not None and model is not baseline]
+    others = [model for model in tested.values() if model is not baseline]
     if baseline is None or not others:
         return
-    yield f"Points lost more (+) or less (-) than `{baseline.model}`, image by image:"
-    yield Table(
-        [way, *(Column(model.model, partial(_against, model, baseline)) for model in others)], ways
-    )
-
-
-def _baseline(tested: Sequence[ModelResult]) -> ModelResult | None:
-    found = (one for one in tested if (one.recipe, one.precision) == (BASELINE, "fp32"))
-    return next(found, None)
+    yield f"Points lost compared with `{baseline.model}`, image by image (+ is more):"
+    columns = [Column(model.model, partial(_against, model, baseline)) for model in others]
+    yield Table([way, *columns], ways, "as-sent-compared")
 
 
 def _way(model: ModelResult, way: str) -> SendingMeasurement | None:
@@ -66,8 +60,10 @@ def _against(model: ModelResult, baseline: ModelResult, way: str) -> str:
     if found is None:
         return NOTHING
     mean, interval = found
-    word = "less" if interval.high < 0 else "more" if interval.low > 0 else "cannot be told"
+    word = "less" if interval.high < 0 else "more" if interval.low > 0 else "not significant"
     return f"{mean:+.2f} ({interval.low:+.2f} to {interval.high:+.2f}): {word}"
 
 
-SECTIONS: Final = (Section(220, "Images as users send them", as_sent),)
+SECTIONS: Final = (
+    Section(28, "Images as users send them", "files and photos instead of tiles", as_sent),
+)

@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from bench.report.formats import (
-    NOTHING,
-    REQUESTS_PER_S_SHARED,
-    count,
-    percent,
-    significant,
-)
+from bench.report.charts import pictures
+from bench.report.formats import NOTHING, REQUESTS_PER_S, count, percent, significant
 from bench.report.shown import Section, Shown
-from bench.report.tables import Block, Column, Picture, Table, words
+from bench.report.tables import Block, Column, Table, words
 from bench.rows.kinds.service import GENERATOR_LIMIT, LoadMeasurement
 from bench.rows.kinds.speed import (
     SCENARIO_TITLES,
@@ -26,9 +21,16 @@ from bench.statistics.samples import interquartile_range, percentile
 from bench.statistics.stability import TOLERANCE
 
 
+def costs(shown: Shown) -> Iterator[Block]:
+    """Accuracy against each cost."""
+    found = pictures.trade_offs(shown)
+    if found is not None:
+        yield found
+
+
 def latency(shown: Shown) -> Iterator[Block]:
-    """Percentiles of one call, per batch size, with a bootstrap interval of the median."""
-    calls = [(shown.name(model), one) for model in shown.models for one in model.latency.values()]
+    """Percentiles of one call by batch size, with a bootstrap interval of the median."""
+    calls = [(shown.name(model), one) for model in shown.subjects for one in model.latency.values()]
     if not calls:
         return
     columns: list[Column[tuple[str, LatencyMeasurement]]] = [
@@ -37,13 +39,16 @@ def latency(shown: Shown) -> Iterator[Block]:
         Column("p50, ms (95 % interval)", lambda call: _median_text(call[1])),
         Column("p90, ms", lambda call: significant(percentile(call[1].times_ms, 90))),
         Column("p99, ms", lambda call: significant(percentile(call[1].times_ms, 99))),
-        Column("Interquartile range, ms", lambda c: significant(interquartile_range(c[1].times_ms))),  # noqa: E501
+        Column("Interquartile range, ms",
+               lambda call: significant(interquartile_range(call[1].times_ms)), extra=True),
         Column("Calls", lambda call: count(len(call[1].samples_ns))),
-        Column("Rounds", lambda call: str(call[1].rounds)),
-        Column("Threads", lambda call: str(call[1].threads)),
+        Column("Rounds", lambda call: str(call[1].rounds), extra=True),
+        Column("Threads", lambda call: str(call[1].threads), extra=True),
     ]  # fmt: skip
-    yield Table(columns, calls)
-    yield Picture("latency")
+    yield Table(columns, calls, "latency")
+    found = pictures.latency(shown)
+    if found is not None:
+        yield found
 
 
 def _median_text(call: LatencyMeasurement) -> str:
@@ -53,38 +58,32 @@ def _median_text(call: LatencyMeasurement) -> str:
 
 
 def throughput(shown: Shown) -> Iterator[Block]:
-    """Images per second, per batch size."""
-    sizes = sorted({size for model in shown.models for size in model.throughput})
+    """Images per second by batch size."""
+    sizes = sorted({size for model in shown.subjects for size in model.throughput})
     if not sizes:
         return
-    yield "Images per second in process: the median over the rounds."
 
     def rate(size: int, model: ModelResult) -> str:
         return count(model.images_per_second(size))
 
     columns = [Column(f"batch {size}", partial(rate, size)) for size in sizes]
-    yield Table(
-        [words("Model", shown.name), *columns],
-        [model for model in shown.models if model.throughput],
-    )
-    yield Picture("throughput")
-    yield Picture("throughput_latency")
+    measured = [model for model in shown.subjects if model.throughput]
+    yield Table([words("Model", shown.name), *columns], measured, "throughput")
+    found = pictures.throughput(shown)
+    if found is not None:
+        yield found
+    yield "Images per second in process, one thread: the median over the rounds."
 
 
 def load(shown: Shown) -> Iterator[Block]:
-    """The load runs, and whether the generator was their limit."""
+    """The load runs, and whether the generator limited them."""
     runs = [
         (model, found)
-        for model in shown.models
+        for model in shown.subjects
         for found in ((model.load,) if model.load else ()) + model.offered
     ]
     if not runs:
         return
-    yield (
-        "Closed loop: each user sends its next request when it has the last answer, so the rate is "
-        "what the server sustains and the times are those at saturation. One real test image per "
-        "request, as PNG; the answer is JSON."
-    )
 
     def at(level: float, run: tuple[ModelResult, LoadMeasurement]) -> str:
         return significant(run[1].percentile_ms(level))
@@ -92,31 +91,33 @@ def load(shown: Shown) -> Iterator[Block]:
     columns: list[Column[tuple[ModelResult, LoadMeasurement]]] = [
         words("Model", lambda run: shown.name(run[0])),
         Column("Users", lambda run: str(run[1].users)),
-        Column("Loop", lambda run: _loop(run[1])),
-        Column(REQUESTS_PER_S_SHARED, lambda run: count(run[1].request_rate)),
+        words("Loop", lambda run: _loop(run[1]), extra=True),
+        Column(REQUESTS_PER_S, lambda run: count(run[1].request_rate)),
         *(Column(f"p{level}, ms", partial(at, level)) for level in (50, 90, 99)),
         Column("Requests", lambda run: count(run[1].sent)),
-        Column("Not 200", lambda run: count(run[1].sent - run[1].answered)),
-        Column(
-            "Seconds + warm-up",
-            lambda r: f"{significant(r[1].seconds)} + {significant(r[1].warm_up_seconds)}",
-        ),
-        Column("Generator, % of a core", lambda run: percent(run[1].generator_cpu_share, 0)),
+        Column("Not 200", lambda run: count(run[1].sent - run[1].answered), extra=True),
+        Column("Seconds + warm-up",
+               lambda r: f"{significant(r[1].seconds)} + {significant(r[1].warm_up_seconds)}",
+               extra=True),
+        Column("Generator, % of a core", lambda r: percent(r[1].generator_cpu_share, 0),
+               extra=True),
         Column("Server CPU, µs/request", lambda run: count(run[1].server_cpu_us)),
-    ]
-    yield Table(columns, runs)
-    limited = [model.model for model, found in runs if found.generator_was_limit]
+    ]  # fmt: skip
+    yield Table(columns, runs, "load")
+    found = pictures.load(shown)
+    if found is not None:
+        yield found
+    limited = [model.model for model, run in runs if run.generator_was_limit]
+    yield (
+        "Closed loop: each user sends its next request after the last response, so the rate is "
+        "what the server sustains, and the times are those at saturation. One test image per "
+        "request, as PNG; the response is JSON. The load generator shares the machine's cores."
+    )
     if limited:
         yield (
             f"**The load generator was the limit for {', '.join(limited)}** (above "
-            f"{percent(GENERATOR_LIMIT, 0)} % of its core): their server can do more than this."
+            f"{percent(GENERATOR_LIMIT, 0)} % of its core): the server can do more than this."
         )
-    else:
-        yield (
-            f"The generator stayed below {percent(GENERATOR_LIMIT, 0)} % of its core throughout; "
-            "it still shares the machine's cores with the server."
-        )
-    yield Picture("load")
 
 
 def _loop(found: LoadMeasurement) -> str:
@@ -136,7 +137,6 @@ def scenarios(shown: Shown) -> Iterator[Block]:
     )  # fmt: skip
     if not rows:
         return
-    yield _SCENARIOS
 
     def at(level: float, row: Row[ScenarioMeasurement]) -> str:
         times = row.measurement.times_ms
@@ -151,36 +151,40 @@ def scenarios(shown: Shown) -> Iterator[Block]:
         Column("Result (95 % interval)", lambda row: _result(row.measurement)),
         Column("p50, ms", partial(at, 50)),
         Column("p99, ms", partial(at, 99)),
-        words("Loop", lambda row: row.measurement.loop),
-        Column("Queries", lambda row: count(row.measurement.queries)),
-        Column("Failed", lambda row: count(row.measurement.failed)),
-        Column("Seconds", lambda row: significant(row.measurement.seconds)),
-        Column("Warm-up queries", lambda row: count(row.measurement.warm_up_queries)),
-        Column("Sent late (p99), ms", lambda row: significant(row.measurement.send_lag_p99_ms)),
-        Column("Generator, % of a core", lambda r: percent(r.measurement.generator_cpu_share, 0)),
+        words("Loop", lambda row: row.measurement.loop, extra=True),
+        Column("Queries", lambda row: count(row.measurement.queries), extra=True),
+        Column("Failed", lambda row: count(row.measurement.failed), extra=True),
+        Column(
+            "Sent late (p99), ms",
+            lambda row: significant(row.measurement.send_lag_p99_ms),
+            extra=True,
+        ),
+        Column(
+            "Generator, % of a core",
+            lambda r: percent(r.measurement.generator_cpu_share, 0),
+            extra=True,
+        ),
         words("Last windows", lambda row: _settled(row.measurement)),
     ]
-    yield Table(columns, rows)
-    yield (
-        "Server's rate was searched for in geometric steps, then by bisection, and had to hold "
-        "once more. Each try (queries/s: p99), those that did not hold struck out:"
-    )
-    yield "\n".join(
-        f"- {row.model}, {row.measurement.via}: {_tries(row.measurement)}"
-        for row in rows
-        if row.measurement.tries
-    )
+    yield Table(columns, rows, "scenarios")
+    yield _SCENARIOS
+    tried: list[Column[Row[ScenarioMeasurement]]] = [
+        words("Model", lambda row: f"{row.model}, {row.measurement.via}"),
+        words("Rates tried, queries/s: p99 (struck out: not sustained)",
+              lambda row: _tries(row.measurement)),
+    ]  # fmt: skip
+    yield Table(tried, [row for row in rows if row.measurement.tries], "server-rates")
 
 
 _SCENARIOS: Final = (
-    "The names and rules are MLPerf Inference's; the scale is not: theirs run 600 s and at least "
-    "24,576 queries for a p90 and 270,336 for a p99, these what the table says. Closed loop: the "
-    "next query follows the last answer. Open loop: queries are due at moments drawn beforehand "
-    "(Poisson), and are timed from when they were due, however late they were sent. A MultiStream "
-    "query is 8 images: one batch in process, 8 requests at once over HTTP. Offline over HTTP is a "
-    "closed loop of many users. Intervals are a bootstrap that takes queries for independent. "
-    f"*Unstable*: the last three of six windows lie more than {TOLERANCE:.0%} apart; the figure "
-    "is what was seen, not what would be seen again."
+    "Names and rules are those of MLPerf Inference, at a smaller scale: MLPerf runs 600 s and at "
+    "least 24,576 queries for a p90 and 270,336 for a p99. Closed loop: the next query follows the "
+    "last response. Open loop: queries are due at random times drawn beforehand (Poisson) and are "
+    "timed from when they were due. A MultiStream query has 8 images: one batch in process, 8 "
+    "simultaneous requests over HTTP. Offline over HTTP is a closed loop of many users. The "
+    "server's rate was searched for in geometric steps, then by bisection, and had to hold once "
+    "more. Intervals are a bootstrap that treats queries as independent. *Unstable*: the last "
+    f"three of six windows differ by more than {TOLERANCE:.0%}, so the figure may not repeat."
 )
 
 
@@ -211,9 +215,9 @@ def _tries(measurement: ScenarioMeasurement) -> str:
 
 
 SECTIONS: Final = (
-    Section(10, "Accuracy against cost", lambda shown: [Picture("trade_offs")]),
-    Section(40, "Latency in process", latency, "latency"),
-    Section(50, "Throughput in process", throughput, "throughput"),
-    Section(60, "Over HTTP, under load", load, "HTTP load"),
-    Section(70, "MLPerf's scenarios, scaled down", scenarios),
+    Section(10, "Accuracy against cost", "latency, file size and multiply-accumulates", costs),
+    Section(40, "Latency in process", "one call, by batch size", latency),
+    Section(42, "Throughput in process", "images per second, by batch size", throughput),
+    Section(44, "Over HTTP, under load", "requests per second and response times", load),
+    Section(46, "MLPerf's scenarios, scaled down", "four standard ways to ask", scenarios),
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from bench.report.charts.svg import Line, Mark, Panel, names, numbers
 from bench.report.formats import (
     NOTHING,
     accuracy_with_interval,
@@ -25,31 +26,32 @@ from bench.rows.seeds import SeedGroup, one_of_each, seed_groups
 from bench.rows.selection import TRADE_OFFS, ModelResult
 
 _BESIDE: Final = (
-    "The study's figures as it printed them, ~ where it rounded. Its test set also served as its "
-    "validation set; here the test set chooses nothing: it is looked at once a recipe, and "
-    "was twice for `mobilenetv2_tuned` (`docs/experiments.md`). The difference is ours minus the "
-    "study's; where a recipe was trained with several seeds it is of their mean."
+    "The study's figures as printed; ~ marks those it rounded. Its test set was also its "
+    "validation set. Here the test set selects nothing: it is evaluated once a recipe (twice for "
+    "`mobilenetv2_tuned`, see `docs/experiments.md`). The difference is ours minus the study's, of "
+    "the mean where a recipe was trained with several seeds."
 )
 _FRONT: Final = (
-    "The study's models at the accuracy that it printed and at the cost that our build of the same "
-    "network has here (same layers, so the same file size and multiply-accumulates, and the "
-    "latency of the exported graph). Its accuracies are of its own images. A model dominates "
-    "another when it is at least as accurate and costs no more in latency, size and "
-    "multiply-accumulates; of several the most accurate is named, and how many times cheaper it "
-    "is. Where none does so at all three, the best at each is named with the costs at which it "
-    "does. Our own build of a network does not count against it."
+    "The study's models at its printed accuracy and at the cost of our build of the same network. "
+    "A model dominates another if it is at least as accurate and costs no more in latency, size "
+    "and multiply-accumulates; the most accurate one is named. Where none does so in all three, "
+    "the best in each is named with the costs in which it does. Our own build of the same network "
+    "is no rival."
 )
 
 
 def study(shown: Shown) -> Iterator[Block]:
     """The reference study beside ours."""
-    yield _BESIDE
     yield study_table(shown.models)
+    found = beside(shown)
+    if found is not None:
+        yield found
+    yield _BESIDE
     missing = [m for m in one_of_each(shown.models) if m.has_random_weights and not m.accuracy]
     names = " ".join(sorted({model.recipe or "" for model in missing}))
     if names:
         yield (
-            "What has no pretrained weights here gets them on a machine with internet: "
+            "On a machine with internet, the models without pretrained weights get them: "
             f"`cifar10 study {names} && cifar10 export --all`, then `cifar10 bench all`."
         )
 
@@ -81,7 +83,7 @@ def study_table(results: Sequence[ModelResult]) -> Table[_Beside]:
         Column("Epochs", lambda o: str(o[1].cost.training_epochs)
                if o[1] and o[1].accuracy and o[1].cost else NOTHING),
     ]  # fmt: skip
-    return Table(columns, lines)
+    return Table(columns, lines, "study")
 
 
 _FrontLine = tuple[Placed, Domination | None, bool]
@@ -104,10 +106,8 @@ def study_front(shown: Shown) -> Iterator[Block]:
         return Column(title, lambda line: render(line[0]) if line[2] else "″",
                       "left" if left else "right")  # fmt: skip
 
-    yield _FRONT
     yield Table(
         [
-            about("No.", lambda one: str(one.number)),
             about("Reference study", lambda one: one.study.model),
             about("Its test, %", lambda one: printed(one.study)),
             about("Our build", lambda one: one.ours.model),
@@ -122,15 +122,16 @@ def study_front(shown: Shown) -> Iterator[Block]:
             Column("Times fewer MACs", partial(_cheaper, "MACs")),
         ],
         lines,
+        "study-dominated",
     )
+    yield _FRONT
     placed_models = {each.study.model for each in found}
     missing = [one.model for one in STUDY if one.model not in placed_models]
     if missing:
         yield (
-            f"Not placed, because no build of ours was measured: {', '.join(missing)}. "
+            f"Not in the table, because no build of ours was measured: {', '.join(missing)}. "
             "`cifar10 study`, then export and `cifar10 bench all`, makes them."
         )
-    yield Picture("study_front")
 
 
 def ablation(shown: Shown) -> Iterator[Block]:
@@ -138,24 +139,21 @@ def ablation(shown: Shown) -> Iterator[Block]:
     changes = single_changes(shown.models)
     if changes:
         yield (
-            "Pairs of recipes with the same backbone that differ in one thing only, by their cards "
-            "(one seed each, full precision), on the same test images; McNemar's test as above. A "
-            "base that is trained further has phases of its own besides."
+            "Pairs of recipes with the same backbone that differ in one factor only (one seed "
+            "each, full precision), on the same test images, with McNemar's test. Training the "
+            "base adds phases of its own."
         )
-        yield Table(
-            [words("What changed", lambda step: TITLES[step.factors[0]]), *_STEP_COLUMNS], changes
-        )
+        factor: Column[Step] = words("What changed", lambda step: TITLES[step.factors[0]])
+        yield Table([factor, *_STEP_COLUMNS], changes, "ablation")
     way = way_to_the_best(shown.models)
     if way:
         yield (
             f"Step by step from `{way[0].before.result.model}` to the best of them, "
-            f"`{way[-1].after.result.model}`: each recipe has more in common with it than the one "
-            "before. A step that changes several things does "
-            "not tell which of them helped."
+            f"`{way[-1].after.result.model}`; each recipe shares more with the best than the one "
+            "before. A step that changes several factors does not show which of them helped."
         )
-        yield Table(
-            [words("Step", lambda step: str(way.index(step) + 1)), *_STEP_COLUMNS], way
-        )  # fmt: skip
+        number: Column[Step] = words("Step", lambda step: str(way.index(step) + 1))
+        yield Table([number, *_STEP_COLUMNS], way, "ablation-steps")
 
 
 _STEP_COLUMNS: Final[tuple[Column[Step], ...]] = (
@@ -166,7 +164,7 @@ _STEP_COLUMNS: Final[tuple[Column[Step], ...]] = (
     Column("After, %", lambda step: percent(step.after.accuracy)),
     Column("Difference, points (95 % interval)", lambda step: difference(step.test)),
     Column("p", lambda step: p_value(step.test.p_value)),
-    words("Real?", lambda step: "yes" if step.test.is_real else "cannot be told"),
+    words("Significant", lambda step: "yes" if step.test.is_real else "no"),
 )
 
 
@@ -198,9 +196,9 @@ def _difference(group: SeedGroup | None, one: StudyResult) -> str:
 def _dominated_by(line: _FrontLine) -> str:
     one, by, _ = line
     if one.study.test_percent is None:
-        return "no figure of the study's to compare"
+        return "the study printed no figure"
     if by is None:
-        return "nothing measured here"
+        return "no model measured here"
     names = [name for name in TRADE_OFFS if name in by.times_cheaper]
     known = [t for t in TRADE_OFFS if None not in (one.cost_in(t), by.by.cost_in(t))]
     return by.by.model if names == known else f"{by.by.model}, in {', '.join(names)} only"
@@ -212,11 +210,42 @@ def _cheaper(name: str, line: _FrontLine) -> str:
     return NOTHING if found is None else f"{significant(found, 2)}×"
 
 
+def beside(shown: Shown) -> Picture | None:
+    """The study's printed accuracy and ours, model by model."""
+    marks, lines = [], []
+    titles: list[str] = []
+    for one, ours, group in study_table(shown.models).rows:
+        native = next(
+            (m for m in shown.models if m.cost and m.cost.recipe == f"{one.recipe}_native"), None
+        )
+        found = [m for m in (ours, native) if m is not None and m.share_right is not None]
+        if one.test_percent is None and not found:
+            continue
+        at = len(titles)
+        titles.append(one.model)
+        places = [one.test_percent] if one.test_percent is not None else []
+        marks += [Mark(place, at, 1, f"{one.model}: the study, {place:g} %") for place in places]
+        for model in found:
+            share = (model.share_right or 0.0) * 100
+            mean = group.mean * 100 if group and model is ours else share
+            places.append(mean)
+            marks.append(Mark(mean, at, 0, f"{model.model}: {mean:.2f} %", hollow=model is native))
+        lines.append(Line([(min(places), at), (max(places), at)]))
+    if not marks:
+        return None
+    panel = Panel("", numbers("test accuracy, %", [0, 100], low=0, high=100, log=False),
+                  names(titles), marks, lines, (), 520, 60 + 22 * len(titles))  # fmt: skip
+    text = (
+        "Test accuracy of the study's models: squares as printed, circles ours (hollow: with the "
+        "backbone's native preprocessing). Models without weights here have no circle."
+    )
+    return Picture("study", text, [panel])
+
+
 SECTIONS: Final = (
-    Section(20, "The study's models, and what dominates each", study_front),
-    Section(230, "The reference study beside ours", study),
-    Section(240, "CNN against transfer learning", lambda shown: [Picture("cnn_and_transfer")]),
-    Section(250, "Backbones: accuracy and size", lambda shown: [Picture("backbones")]),
-    Section(260, "What each change does", ablation),
-    Section(265, "The study's conclusions, compared with the rows", conclusions),
-)
+    Section(70, "The study beside ours", "its printed figures, repeated", study),
+    Section(72, "What dominates the study's models", "more accurate and no more costly",
+            study_front),
+    Section(74, "Ablation", "what each change to a recipe does", ablation),
+    Section(76, "The study's conclusions", "each compared with the rows", conclusions),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Section on int8 and float16 variants: what each costs and gains over its source."""
+"""Section on int8 and float16 variants: the gain and the loss against their source."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -11,12 +11,11 @@ from bench.rows.selection import ModelResult
 from cifar10.paired import PairedTest
 
 _ABOUT: Final = (
-    "A variant is made from the exported file of a model, without training. Whether it is kept is "
-    "decided on the validation images: one that loses more than 1 point there is refused. The test "
-    "images are looked at afterwards and decide nothing. Differences are of the variant against "
-    "its source on the same images, with McNemar's test. Size and the time for one image (p50; the "
+    "A variant is made from a model's exported file, without training. It is kept unless it loses "
+    "more than 1 point on the validation images; test images decide nothing. Differences are "
+    "against the source on the same images (McNemar's test). Size and time of one image (p50; the "
     "mean with an early exit) are the source's divided by the variant's: above 1 the variant is "
-    "smaller, or faster."
+    "smaller or faster."
 )
 
 _Line = tuple[ModelResult, VariantMeasurement, ModelResult | None]
@@ -24,33 +23,32 @@ _Line = tuple[ModelResult, VariantMeasurement, ModelResult | None]
 
 
 def variants(shown: Shown) -> Iterator[Block]:
-    """One line a variant and provider, in the order given."""
+    """One line for each variant that was kept."""
     lines = [
         (model, model.variant, source_of(model, shown.models))
-        for model in shown.models
+        for model in shown.subjects
         if model.variant is not None
     ]
     if not lines:
         return
-    yield _ABOUT
     columns: list[Column[_Line]] = [
         words("Variant", lambda line: line[0].model),
         words("Of", lambda line: line[1].record.source),
         Column("Validation, points (95 % interval)", lambda o: _change(o[1].record.validation)),
-        Column("p", lambda line: _p(line[1].record.validation)),
+        Column("p", lambda line: _p(line[1].record.validation), extra=True),
         Column("Same class, validation, %", lambda line: percent(line[1].parity.top1_agreement)),
         Column("Test, points (95 % interval)", lambda line: _change(_on_test(line))),
-        Column("p, test", lambda line: _p(_on_test(line))),
+        Column("p, test", lambda line: _p(_on_test(line)), extra=True),
         Column("Same class, test, %", lambda line: percent(_agreement(line))),
-        Column("Size, times smaller", _smaller),
-        Column("One image, times faster", _faster),
-        words("Kept", lambda one: f"no: {one[1].refused}" if one[1].refused else "yes"),
+        Column("Times smaller", _smaller),
+        Column("Times faster", _faster),
     ]
-    yield Table(columns, lines)
+    yield Table(columns, lines, "variants")
+    yield _ABOUT
 
 
 def source_of(variant: ModelResult, models: Sequence[ModelResult]) -> ModelResult | None:
-    """The very file that it was made from, on the same provider; None where it is not here."""
+    """Return the very file it was made from, on the same provider; None where it is not here."""
     if variant.variant is None:
         return None
     record = variant.variant.record
@@ -65,7 +63,7 @@ def _on_test(line: _Line) -> PairedTest | None:
 
 
 def _change(test: PairedTest | None) -> str:
-    """What the variant gains over its source, which is the test's first."""
+    """Return the variant's gain over its source, which is the test's first."""
     if test is None:
         return NOTHING
     interval = f"{-test.high * 100:+.2f} to {-test.low * 100:+.2f}"
@@ -77,7 +75,7 @@ def _p(test: PairedTest | None) -> str:
 
 
 def _agreement(line: _Line) -> float | None:
-    """Share of test images on which both name the same class."""
+    """Return the share of test images on which both predict the same class."""
     variant, _, source = line
     if source is None or source.dataset != variant.dataset:
         return None
@@ -100,4 +98,6 @@ def _faster(line: _Line) -> str:
     return significant(before / after if before is not None and after else None)
 
 
-SECTIONS: Final = (Section(30, "Variants at another precision", variants),)
+SECTIONS: Final = (
+    Section(52, "Variants at another precision", "int8 and float16 against float32", variants),
+)

@@ -1,13 +1,12 @@
-"""What one change to a transfer-learning recipe does, all else being equal: pairs of models that
-differ in one factor, tested on the same images."""
+"""Ablation: pairs of models whose recipes differ in one factor, tested on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from statistics import fmean
 
-from bench.report.recommend import comparable
 from bench.report.study.recipe_facts import TITLES, RecipeFacts, differing, facts_of
+from bench.report.verdict import comparable
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult
 from cifar10.paired import PairedTest
@@ -15,7 +14,7 @@ from cifar10.paired import PairedTest
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and its recipe."""
+    """A model and the factors of its recipe."""
 
     result: ModelResult
     facts: RecipeFacts
@@ -33,12 +32,12 @@ class Step:
     before: Subject
     after: Subject
     factors: tuple[str, ...]
-    """That differ, as keys of :data:`bench.report.study.recipe_facts.TITLES`."""
+    """Factors that differ, as keys of :data:`bench.report.study.recipe_facts.TITLES`."""
     test: PairedTest
-    """Of the second against the first: positive where the change helped."""
+    """Test of the second against the first: positive where the change helped."""
 
     def told(self) -> str:
-        """What changed, in words."""
+        """Return the changes in words."""
         changes = [
             f"{self.before.facts.shown(factor)} → {self.after.facts.shown(factor)}"
             if factor not in ("augmentation", "optimisation")
@@ -49,7 +48,7 @@ class Step:
 
 
 def subjects_of(results: Sequence[ModelResult]) -> list[Subject]:
-    """The models with a backbone and an accuracy, one for each recipe, at full precision."""
+    """Return the fp32 models with a backbone and an accuracy, one for each recipe."""
     return [
         Subject(result, facts)
         for result in one_of_each(comparable(results))
@@ -60,7 +59,7 @@ def subjects_of(results: Sequence[ModelResult]) -> list[Subject]:
 
 
 def single_changes(results: Sequence[ModelResult]) -> list[Step]:
-    """Each pair that differs in one factor only, the reference study's way first; by factor."""
+    """Return the pairs that differ in one factor, by factor, the study's value first."""
     found = []
     for one, other in combinations(subjects_of(results), 2):
         if one.facts.backbone != other.facts.backbone:
@@ -78,9 +77,11 @@ def single_changes(results: Sequence[ModelResult]) -> list[Step]:
 
 
 def way_to_the_best(results: Sequence[ModelResult]) -> list[Step]:
-    """From the reference study's frozen recipe (where there is none, from the one that has least
-    in common with the best) to the best on the same backbone: each recipe has more in common with
-    it than the one before, and changes as little as the recipes measured allow."""
+    """Return the steps from the reference study's frozen recipe to the best on the same backbone.
+
+    Without the frozen recipe they start at the one that differs most from the best. Each recipe
+    shares more with the best than the one before and changes as little as possible.
+    """
     subjects = subjects_of(results)
     if not subjects:
         return []
@@ -117,5 +118,5 @@ def _is_the_studys(each: Subject) -> bool:
 
 
 def mean_effect(steps: Sequence[Step]) -> float:
-    """The mean difference, as a share."""
+    """Return the mean difference, as a fraction."""
     return fmean(step.test.difference for step in steps)

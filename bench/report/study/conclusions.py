@@ -1,4 +1,4 @@
-"""What the rows say about the reference study's conclusions; every figure is from a row."""
+"""The reference study's conclusions, each compared with the rows."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import Final
 
 from bench.report.formats import percent
-from bench.report.recommend import comparable, told_apart
 from bench.report.shown import Shown
 from bench.report.study.ablation import mean_effect, single_changes
 from bench.report.study.front import repeats
 from bench.report.study.recipe_facts import TITLES, RecipeFacts, facts_of
 from bench.report.study.reference import STUDY
 from bench.report.tables import Block
+from bench.report.verdict import comparable, told_apart
 from bench.rows.seeds import one_of_each, seed_groups
 from bench.rows.selection import ModelResult
 
@@ -21,7 +21,7 @@ NEAR_POINTS: Final = 3.0
 
 
 def conclusions(shown: Shown) -> Iterator[Block]:
-    """What the rows say about the study's conclusions; what they do not say is left out."""
+    """List each conclusion on which there are rows."""
     models = shown.models
     found = [
         *_on_reproduction(models),
@@ -74,9 +74,10 @@ def _on_cnn_against_frozen(models: Sequence[ModelResult]) -> list[str]:
         behind = [m for m in rivals if _share(m) < _share(cnn) and told_apart(m, cnn)]
         best = max(rivals, key=_share)
         sentences.append(
-            f"The small CNN (`{cnn.model}`, {percent(_share(cnn))} %) against transfer learning "
-            f"{title}: of {len(rivals)} models {len(behind)} are measurably less accurate than it "
-            f"and {len(ahead)} more; the best, `{best.model}`, has {percent(_share(best))} %."
+            f"Transfer learning {title} against the small CNN (`{cnn.model}`, "
+            f"{percent(_share(cnn))} %): of {len(rivals)} models {len(behind)} are significantly "
+            f"less accurate and {len(ahead)} more; the best, `{best.model}`, reaches "
+            f"{percent(_share(best))} %."
         )
     return sentences
 
@@ -95,22 +96,20 @@ def _on_factors(models: Sequence[ModelResult]) -> list[str]:
             else f"{mean_effect(found) * 100:+.1f} points on average "
             f"({min(differences):+.1f} to {max(differences):+.1f})"
         )
-        # A base that is trained further is so in phases of its own, with epochs of their own.
+        # Training the base adds phases with epochs of their own.
         alone = " (and its epochs)" if factor == "base" else " alone"
         sentences.append(
             f"{TITLES[factor].capitalize()}{alone}, in {len(found)} "
-            f"pair{'s' if len(found) > 1 else ''}: {spread}; real in {real}."
+            f"pair{'s' if len(found) > 1 else ''}: {spread}; significant in {real}."
         )
     if len(effects) > 1:
         ranked = ", ".join(title for _, title in sorted(effects, reverse=True))
-        sentences.append(
-            f"By the mean size of the differences, whichever way, largest first: {ranked}."
-        )
+        sentences.append(f"Factors by the mean size of their differences, largest first: {ranked}.")
     return sentences
 
 
 def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
-    """Which configuration gives the study's two figures of the frozen MobileNetV2 together."""
+    """Return which configuration reproduces both of the study's figures of frozen MobileNetV2."""
     study = next(one for one in STUDY if one.recipe == "mobilenetv2_frozen")
     wanted_train, wanted_test = study.train_percent, study.test_percent
     if wanted_train is None or wanted_test is None:
@@ -131,7 +130,7 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
     if not as_there:
         return []
     kept = [(train, test, f"`{model.model}`") for train, test, model in as_there]
-    # What Keras prints after an epoch; the study's validation images were its test images.
+    # Figures that Keras prints after an epoch; the study validated on its test images.
     printed = [
         (epoch.accuracy * 100, epoch.validation_accuracy * 100, f"`{model.model}`, epoch {number},")
         for _, _, model in as_there
@@ -143,22 +142,20 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
 
     def verdict(one: tuple[float, float, str]) -> str:
         near = distance(one) <= NEAR_POINTS
-        return "reproduces both" if near else "comes nearest, and does not reproduce them"
+        return "reproduces both" if near else "is nearest, and does not reproduce them"
 
     train, test, name = best = min(kept, key=distance)
     sentences = [
-        f"The study's frozen MobileNetV2 had {wanted_train:g} % on training and "
-        f"{wanted_test:g} % on test images. Of the {len(kept)} configurations of that backbone at "
-        f"32 px, fed x/255, that were measured here {name} {verdict(best)}: {train:.1f} % and "
-        f"{test:.1f} %."
+        f"The study's frozen MobileNetV2 reached {wanted_train:g} % on training and "
+        f"{wanted_test:g} % on test images. Of our {len(kept)} configurations of that backbone at "
+        f"32 px with x/255, {name} {verdict(best)}: {train:.1f} % and {test:.1f} %."
     ]
     if printed:
         train, test, name = best = min(printed, key=distance)
         sentences.append(
             f"By the figures printed after each of the {len(printed)} epochs of those trainings "
-            "(training accuracy while the weights still change, with dropout and batch statistics "
-            f"where there are any; validation after it) {name} {verdict(best)}: {train:.1f} % and "
-            f"{test:.1f} %."
+            "(training accuracy while the weights change, with dropout; validation accuracy "
+            f"afterwards), {name} {verdict(best)}: {train:.1f} % and {test:.1f} %."
         )
     if len(of_backbone) > len(as_there):
         named = [
@@ -167,8 +164,8 @@ def _on_the_frozen_figures(models: Sequence[ModelResult]) -> list[str]:
         ]
         train, test, name = best = min(named, key=distance)
         sentences.append(
-            f"Of all {len(named)} configurations of that backbone, at whatever size and however "
-            f"fed, {name} {verdict(best)}: {train:.1f} % and {test:.1f} %."
+            f"Of all {len(named)} configurations of that backbone, at any size and preprocessing, "
+            f"{name} {verdict(best)}: {train:.1f} % and {test:.1f} %."
         )
     return sentences
 

@@ -1,46 +1,44 @@
-"""The reference study's models on our trade-offs: their printed accuracy at our measured cost.
+"""The reference study's models on our trade-offs: printed accuracy at measured cost.
 
-Of what a model of the study costs only our own build of the same network can tell: same layers,
-same size, whatever its weights are. Its accuracy is the study's own, of the study's images.
+The cost of a study's model is that of our build of the same network, which does not depend on the
+weights. Its accuracy is the study's own, on the study's images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.report.recommend import comparable
 from bench.report.study.reference import STUDY, StudyResult
+from bench.report.verdict import comparable
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import TRADE_OFFS, ModelResult, TradeOff
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A model of the study, and our build of it."""
+    """A model of the study and our build of it."""
 
-    number: int
-    """From 1, in the study's order."""
     study: StudyResult
     ours: ModelResult
-    """Whose costs are measured; its own accuracy is None where its weights are random."""
+    """Model whose costs are measured; its accuracy is None if its weights are random."""
 
     def cost_in(self, trade_off: TradeOff) -> float | None:
-        """What our build costs there; None if not measured."""
+        """Return the cost of our build; None if not measured."""
         return self.ours.cost_in(trade_off)
 
 
 @dataclass(frozen=True)
 class Domination:
-    """Why a model of the study need not be considered."""
+    """A model that makes one of the study's superfluous."""
 
     by: ModelResult
     points: float
-    """By how many percentage points of accuracy ``by`` is ahead."""
+    """Lead of ``by`` in percentage points of accuracy."""
     times_cheaper: dict[TradeOff, float]
-    """Where ``by`` costs no more: the study's model's cost as a multiple of its."""
+    """Cost of the study's model as a multiple of that of ``by``, where ``by`` costs no more."""
 
 
 def repeats(result: ModelResult, study: StudyResult) -> bool:
-    """Whether it is our build of that model, at full precision."""
+    """Return whether it is our build of that model, at full precision."""
     return (
         study.recipe is not None
         and result.cost is not None
@@ -49,27 +47,26 @@ def repeats(result: ModelResult, study: StudyResult) -> bool:
 
 
 def placed(results: Sequence[ModelResult]) -> list[Placed]:
-    """The study's models that a build of ours gives costs to.
+    """Return the study's models of which a build of ours was measured.
 
     Args:
         results: as :func:`bench.rows.selection.select` orders them: of several seeds the one with a
             measured latency, else the most accurate, gives the costs.
     """
     found = []
-    for number, study in enumerate(STUDY, start=1):
+    for study in STUDY:
         ours = [result for result in results if repeats(result, study)]
         if ours:
             timed = [result for result in ours if result.latency_ms(50) is not None]
-            found.append(Placed(number, study, (timed or ours)[0]))
+            found.append(Placed(study, (timed or ours)[0]))
     return found
 
 
 def dominations(one: Placed, results: Sequence[ModelResult]) -> list[Domination]:
-    """What beats it: the model that does so at every cost that is known of both; where there is
-    none, for each cost the one that does so there.
+    """Return the model that dominates it in every cost known of both, else the best for each cost.
 
-    At least as accurate as the study printed, and no more costly. Of several the most accurate.
-    Our own builds of the same network are no rivals, at whatever precision.
+    A model dominates if it is at least as accurate as the study printed and costs no more; of
+    several the most accurate is returned. Our builds of the same network are no rivals.
     """
     percent = one.study.test_percent
     if percent is None:
@@ -98,7 +95,7 @@ def _points(rival: ModelResult, percent: float) -> float:
 
 
 def _known(one: Placed, rival: ModelResult) -> set[TradeOff]:
-    """Costs known of both."""
+    """Return the costs known of both."""
     return {t for t in TRADE_OFFS if one.cost_in(t) is not None and rival.cost_in(t) is not None}
 
 

@@ -1,5 +1,4 @@
-"""What a card's recipe fields say of a training with a pretrained backbone: the factors that the
-reference study's conclusions are about."""
+"""Factors of a transfer-learning recipe, read from the recipe fields of a card."""
 
 import json
 import math
@@ -14,47 +13,47 @@ TITLES: Final = {
     "preprocessing": "preprocessing",
     "resolution": "resolution",
     "base": "training of the base",
-    "statistics": "statistics that batch normalisation uses while it is trained",
+    "statistics": "statistics of batch normalisation in training",
     "epochs": "epochs",
     "images": "training images",
     "head": "head",
     "augmentation": "augmentation",
     "optimisation": "batch size, learning rate and schedule",
 }
-"""Factor → what it is called in the report, in the order told."""
+"""Title of each factor in the report, in the order shown."""
 
 _PREPROCESSING: Final = {"unit": "x/255", "native": "native"}
 _KNOWN: Final = DESCRIPTIVE_FIELDS | {
     "expected_parameters", "architecture", "batch_size", "phases", "augmentation", "train_images",
 }  # fmt: skip
-"""Fields looked at one by one, or that change nothing; all others count as optimisation."""
+"""Fields that are compared one by one or have no effect; all others count as optimisation."""
 
 
 @dataclass(frozen=True)
 class RecipeFacts:
-    """A transfer-learning recipe, factor by factor; in words where it is to be shown."""
+    """Factors of a transfer-learning recipe."""
 
     backbone: str
     preprocessing: str
     resolution: int
     """Pixels a side, after resizing in the graph."""
     trained_layers: tuple[int, ...]
-    """Of the base, its last ones, in each phase."""
+    """Number of trained last layers of the base, in each phase."""
     batch_statistics: bool
-    """Whether batch normalisation that is trained uses each batch's own statistics."""
+    """Whether trained batch normalisation uses each batch's own statistics."""
     phase_epochs: tuple[int, ...]
-    """At most, in each phase."""
+    """Maximum number of epochs in each phase."""
     images: int | None
-    """How many training images it is kept to; None is all."""
+    """Number of training images; None for all."""
     head: str
     augmentation: str
     rates: tuple[str, ...]
-    """Each phase's learning rate and schedule, as JSON."""
+    """Learning rate and schedule of each phase, as JSON."""
     optimisation: str
-    """Batch size, and all that has no name here, as JSON."""
+    """Batch size and all remaining fields, as JSON."""
 
     def shown(self, factor: str) -> str:
-        """A factor's value for people."""
+        """Return a factor's value in words."""
         if factor == "resolution":
             return f"{self.resolution} px"
         if factor == "base":
@@ -73,7 +72,7 @@ class RecipeFacts:
         return str(getattr(self, factor))
 
     def ordinal(self, factor: str) -> tuple[float, str]:
-        """Orders the values of a factor, the reference study's way first."""
+        """Return a sort key for a factor's values, the reference study's value first."""
         match factor:
             case "resolution":
                 return float(self.resolution), ""
@@ -93,7 +92,7 @@ class RecipeFacts:
 
 
 def facts_of(result: ModelResult) -> RecipeFacts | None:
-    """What its recipe says; None where it has no backbone, or the row does not tell."""
+    """Return the factors of its recipe; None without a backbone, or if the row lacks the fields."""
     fields = result.training.recipe_fields if result.training else None
     architecture = (fields or {}).get("architecture")
     if fields is None or not isinstance(architecture, Mapping) or "backbone" not in architecture:
@@ -116,16 +115,11 @@ def facts_of(result: ModelResult) -> RecipeFacts | None:
     )
 
 
-def is_transfer(result: ModelResult) -> bool:
-    """Whether it stands on a pretrained backbone."""
-    return facts_of(result) is not None
-
-
 def differing(first: RecipeFacts, second: RecipeFacts) -> tuple[str, ...]:
-    """The factors in which two recipes of one backbone differ, as keys of :data:`TITLES`.
+    """Return the factors in which two recipes of one backbone differ, as keys of :data:`TITLES`.
 
-    A base that is trained further needs phases of its own, so of epochs and learning rates only
-    the phases that both have are compared there.
+    Training the base adds phases, so epochs and learning rates are compared only for the phases
+    that both have.
     """
     found = [
         factor

@@ -1,8 +1,7 @@
-"""The reference study's own figures, as it printed them.
+"""The reference study's figures, as printed.
 
-The study trained a small CNN and ImageNet backbones on CIFAR-10 at 32 × 32. Its test set also
-served as its validation set, so its test accuracies lean to the high side. Where it printed only
-a rounded figure, ours says so.
+The study trained a small CNN and ImageNet backbones on CIFAR-10 at 32 × 32. Its test set was also
+its validation set, so its test accuracies are biased upwards.
 """
 
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ class StudyResult:
 
     model: str
     test_percent: float | None
-    """None: trained there, but no figure of it is at hand."""
+    """None if the study trained it and printed no figure."""
     rounded: bool = False
-    """The study gives the figure only roughly."""
+    """Whether the study rounded the figure."""
     train_percent: float | None = None
     gap_points: float | None = None
     """Train minus test accuracy in percentage points, as printed."""
     epochs: int | None = None
     recipe: str | None = None
-    """The recipe of this project that repeats it."""
+    """Recipe of this project that repeats it."""
 
 
 STUDY: Final = (
@@ -42,4 +41,4 @@ STUDY: Final = (
     StudyResult("MobileNetV2", 21, rounded=True, epochs=5, recipe="backbone_mobilenetv2"),
     StudyResult("MobileNetV3Large", 20, rounded=True, epochs=5, recipe="backbone_mobilenetv3large"),
 )
-"""The twelve, in the order of its tables."""
+"""The study's twelve models, in the order of its tables."""

@@ -9,26 +9,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from PIL import Image
 
 from bench.report.build import (
     TABLE_BEGIN,
     TABLE_END,
     prepare,
     render_json,
-    render_report,
     stale_files,
     write_report,
 )
-from bench.report.efficiency import efficiency_table
+from bench.report.efficiency import efficiency_csv, efficiency_table
 from bench.report.formats import significant
+from bench.report.sections import all_sections
+from bench.report.sections.accuracy import paired
+from bench.report.sections.others import cost_only, failures, not_released
 from bench.report.sections.speed import load as load_section
 from bench.report.sections.study import study_table
 from bench.report.shown import Shown
-from bench.report.tables import Table, words
-from bench.report.verdict import verdict
+from bench.report.tables import MOST_ROWS, Table, words
+from bench.report.verdict import better_if_trained, headline, verdicts, verified, warnings
 from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
 from bench.rows.row import DatasetReference, Row
@@ -78,27 +80,11 @@ def reports(recorder: Recorder) -> list[Shown]:
 
 
 GOLDEN = """\
-| Model | Variant | Accuracy, % (95 % interval) | Floor reached | Seeds | Gap, points | \
-Parameters | Trainable | MACs, M | Size, MB | Accuracy per M parameters | Latency p50 / p99, ms \
-| Throughput, images/s (batch) | Requests/s, shared cores | Training, minutes | Test images | \
-Provider | Pareto on accuracy against |
-| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | :-- \
-| :-- | :-- |
-| small_net | fp32, small | 89.06 (88.43–89.66) | 85 % | 1 | 5.0 | 100,000 | 100,000 | 40.0 | \
-0.400 | 891 | 0.900 / 0.949 | 1,500 (1) | 2,000 | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU \
-| latency, size, MACs |
-| simple_cnn | fp32, simple_cnn | 68.06 (67.14–68.97) | none | 1 | 17.4 | 2,122,186 | 2,122,186 \
-| 11.9 | 8.50 | 32.1 | 0.400 / 0.449 | 9,000 (8) | 2,000* | 5.00 on 2 cores | 10,000 \
-cifar10-jpeg75 | CPU | latency, MACs |
-| wasteful | fp32, big | 60.00 (59.04–60.96) | none | 1 | 17.4 | 4,000,000 | 4,000,000 | 400 | \
-16.0 | 15.0 | 1.90 / 1.95 | – | – | 5.00 on 2 cores | 10,000 cifar10-jpeg75 | CPU | – |
-| heavy | fp32, heavy | no pretrained weights here; with them: `cifar10 train heavy` \
-| – | – | – | 138,357,544 | 138,357,544 | 11.9 | 8.50 | – | – | – | – | – \
-| – | – | random weights: cost only |
-| broken | fp32, broken | – | – | – | – | 2,122,186 | 2,122,186 | 11.9 | 8.50 | – | – | – | – | \
-5.00 on 2 cores | – | – | failed at latency: RuntimeError: out of memory \\| at node 7 |
-| unreadable | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | – | failed at open: \
-RuntimeError: out of memory \\| at node 7 |
+| Model | Accuracy, % | Latency, ms | p99, ms | Requests/s | Size, MB | MACs, M | Parameters |
+| :-- | --: | --: | --: | --: | --: | --: | --: |
+| `small_net` | 89.06 (88.43–89.66) | 0.900 | 0.949 | 2,000 | 0.400 | 40.0 | 100,000 |
+| `simple_cnn` | 68.06 (67.14–68.97) | 0.400 | 0.449 | 2,000* | 8.50 | 11.9 | 2,122,186 |
+| `wasteful` | 60.00 (59.04–60.96) | 1.90 | 1.95 | – | 16.0 | 400 | 4,000,000 |
 """
 
 GOLDEN_CSV = """\
@@ -127,14 +113,30 @@ unreadable,,,,,,,,,,,,,,,,,,,,,,,,,,,failed at open: RuntimeError: out of memory
 """
 
 
-def test_the_efficiency_table(recorder: Recorder) -> None:
+def test_the_efficiency_table_has_measured_models_and_at_most_eight_columns(
+    recorder: Recorder,
+) -> None:
     fill(recorder)
-    assert efficiency_table(reports(recorder)[0].models).markdown() + "\n" == GOLDEN
+    (shown,) = reports(recorder)
+    table = efficiency_table(shown.subjects, shown.models)
+    assert table.short().markdown() + "\n" == GOLDEN
+    assert len(table.columns) > len(table.short().columns) == 8
+
+
+def test_what_has_no_figures_stands_apart_with_its_reason(recorder: Recorder) -> None:
+    fill(recorder)
+    (shown,) = reports(recorder)
+    assert "| `heavy` | – | – | 8.50 | 11.9 | 138,357,544 |" in text_of(
+        cost_only, shown.results, shown.models
+    )
+    failed = text_of(failures, shown.results, shown.models)
+    assert failed.count("failed at") == 2
+    assert "| `broken` | failed at latency: RuntimeError: out of memory \\| at node 7 |" in failed
 
 
 def test_the_csv_has_the_same_lines_exactly(recorder: Recorder) -> None:
     fill(recorder)
-    assert efficiency_table(reports(recorder)[0].models).csv() == GOLDEN_CSV
+    assert efficiency_csv(reports(recorder)[0].models) == GOLDEN_CSV
 
 
 def test_the_records_have_the_same_lines_and_lists(recorder: Recorder) -> None:
@@ -163,13 +165,15 @@ def test_an_early_exit_is_compared_by_its_mean_and_said(recorder: Recorder) -> N
     assert models["some"].typical_latency_ms == models["some"].cost_in("latency") == 0.525
     assert models["always"].typical_latency_ms == 0.5
     (report,) = reports(recorder)
-    assert "early exit: a second look at 25.00 % of validation images, 0.525 ms on the mean" in (
-        efficiency_table(report.models).markdown()
-    )
-    (line,) = [one for one in csv.DictReader(io.StringIO(efficiency_table(report.models).csv()))
+    (line,) = [one for one in csv.DictReader(io.StringIO(efficiency_csv(report.models)))
                if one["model"] == "some"]  # fmt: skip
+    assert line["notes"] == (
+        "early exit: a second view for 25.00 % of validation images, 0.525 ms on average"
+    )
     assert (float(line["latency_p50_ms"]), float(line["latency_typical_ms"])) == (0.4, 0.525)
-    assert "Fastest that reaches 85 %: `always`, 0.500 ms" in "\n".join(verdict(report.models))
+    (verdict,) = verdicts(report)
+    assert verdict.model.model == "always"
+    assert ("0.500 ms", "an image (p50, one core)") in verdict.figures
 
 
 def test_the_study_beside_ours(recorder: Recorder) -> None:
@@ -184,34 +188,56 @@ def test_the_study_beside_ours(recorder: Recorder) -> None:
     assert len(lines) == 2 + 12
 
 
-def test_the_verdict_comes_first_and_says_what_is_wrong(recorder: Recorder) -> None:
-    fill(recorder)
-    said = verdict(reports(recorder)[0].models)
-    assert said[0].startswith("**Most accurate: `small_net`**, 89.06 (88.43–89.66) %")
-    assert any("Fastest that reaches 85 %: `small_net`, 0.900 ms" in one for one in said)
-    assert any("`broken` failed at latency" in sentence for sentence in said)
-    assert any("all 10,000 test images through the server" in sentence for sentence in said)
-    assert not any("MLPerf" in sentence for sentence in said)
-
-
-def test_the_verdict_on_close_weak_and_contradicting_models(recorder: Recorder) -> None:
-    add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72))
+def test_a_contradiction_of_the_card_or_the_server_is_a_warning(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72),
+            latency(400_000))  # fmt: skip
     differing = replace(VERIFIED, same_top1=9_000, server_correct=6_000)
     add_all(recorder, "b", "b" * 64, cost(), accuracy(6_997), differing)
-    said = " ".join(verdict(reports(recorder)[0].models))
-    assert "Its lead over `b` (p = 0.25) is within the error of 10,000 images" in said
-    assert "No model here reaches 85 %" in said
-    assert "`a` does not reach its card here**: 70.00 % measured, 72.00 % on the card" in said
+    add_all(recorder, "c", "c" * 64, cost(), accuracy(6_806), VERIFIED)
+    (shown,) = reports(recorder)
+    said = " ".join(warnings(shown))
+    assert "`a` does not reach the accuracy on its card**: 70.00 % measured, 72.00 %" in said
     assert "server of `b` differs**: 9,000 of 10,000" in said
+    assert verified(shown) == ("Every test image gets the same class over HTTP as in process: `c`.")
+    assert headline(verdicts(shown)) == "No released model measured here reaches 85 %"
 
 
-def test_accuracies_of_other_images_are_not_held_against_each_other(recorder: Recorder) -> None:
-    add_all(recorder, "a", "a" * 64, cost(), accuracy(7_000))
+def test_each_data_set_has_its_own_verdict_and_front(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracies of different images are never held against each other."""
+    add_all(recorder, "a", "a" * 64, cost(), accuracy(8_900), latency(400_000))
     recorder.add("b", "b" * 64, None, cost(parameters=9, size=9_999_999, macs=99_999_999))
-    recorder.add("b", "b" * 64, DatasetReference("cifar10", "0"), accuracy(6_000))
-    models = reports(recorder)[0].models
-    assert fronts(models)["size"] == {0, 1}
-    assert any("of different images" in sentence for sentence in verdict(models))
+    recorder.add("b", "b" * 64, DatasetReference("photos", "0"), accuracy(9_600))
+    recorder.add("b", "b" * 64, None, latency(9_000_000))
+    (shown,) = reports(recorder)
+    assert fronts(shown.models)["size"] == {0, 1}
+    monkeypatch.setattr(
+        DatasetReference, "name", property(lambda one: one.variant.split("-")[0]), raising=False
+    )
+    assert headline(verdicts(shown)) == "Ship `b` for photos and `a` for cifar10"
+    assert text_of(paired, shown.results, shown.models) == ""
+
+
+def test_the_best_recipe_that_is_not_released_is_named_below_the_verdict(
+    recorder: Recorder,
+) -> None:
+    add_all(recorder, "ours", "a" * 64, cost(), accuracy(8_800), latency(400_000))
+    for seed, digest in enumerate("bc"):
+        price = replace(cost("better", size=9_000_000), seed=seed)
+        add_all(recorder, f"better_{seed}", digest * 64, price, accuracy(9_200 + 20 * seed),
+                latency(900_000))  # fmt: skip
+    results = recorder.folder.parent
+    found = prepare(read_results(results), results, {"ours": "a" * 64})
+    (verdict,) = verdicts(found[0])
+    assert headline([verdict]) == "Ship `ours`"
+    assert better_if_trained(verdict, found) == (
+        "More accurate, if you train it: `better`, 92.10 ± 0.14 (2 seeds) %, 0.900 ms on "
+        "Test CPU 9000, 9.00 MB."
+    )
+    table = text_of(not_released, found[0].results, found[0].models)
+    assert table.count("| `better_0` |") == 1
+    assert "better_1" not in table
 
 
 def test_a_failure_is_gone_after_a_later_success(recorder: Recorder, machine: Machine) -> None:
@@ -243,8 +269,10 @@ def test_each_provider_has_its_line(recorder: Recorder) -> None:
     add_all(recorder, "a", "a" * 64, cost(), latency(1_000_000))
     recorder.add("a", "a" * 64, None, replace(latency(100_000), provider=CUDA_PROVIDER))
     table = efficiency_table(reports(recorder)[0].models).markdown()
-    assert "| 1.00 / 1.05 | – | – | 5.00 on 2 cores | – | CPU |" in table
-    assert "| 0.100 / 0.149 | – | – | 5.00 on 2 cores | – | CUDA |" in table
+    assert "| 1.00 | 1.05 |" in table
+    assert "| CPU |" in table
+    assert "| 0.100 | 0.149 |" in table
+    assert "| CUDA |" in table
 
 
 def test_pareto() -> None:
@@ -278,38 +306,66 @@ def test_write_then_check_then_measure_again(
     fill(recorder)
     readme = tmp_path / "README.md"
     readme.write_text(f"# Before\n\n{TABLE_BEGIN}\nold\n{TABLE_END}\n\nAfter\n")
+    left_over = tmp_path / "results" / machine.name / "plots" / "older.png"
+    left_over.parent.mkdir(parents=True)
+    left_over.touch()
     written = write_report(reports(recorder), tmp_path / "results", tmp_path)
     assert [path.name for path in written] == [
-        "trade_offs.png", "study_front.png", "latency.png", "load.png", "table.csv",
+        "table.csv", "study.csv", "front.svg", "trade_offs.svg", "throughput.svg", "load.svg",
         "efficiency.json", "REPORT.md", "README.md", "report.html",
     ]  # fmt: skip
-    for path in written[:4]:
-        with Image.open(path) as picture:
-            assert picture.format == "PNG"
+    assert not left_over.exists()
+    for path in written[2:6]:
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     text = readme.read_text()
-    assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\nMeasured on Test CPU 9000, 2 cores")
+    assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\n| Model | Accuracy, % |")
     assert text.endswith(f"{TABLE_END}\n\nAfter\n")
-    assert "| simple_cnn | fp32, simple_cnn | 68.06 (67.14–68.97) | 2,122,186 | 11.9 |" in text
     report = (tmp_path / "REPORT.md").read_text()
     assert GOLDEN in report
-    assert report.index("**Most accurate: `small_net`**") < report.index("| Model |")
-    assert f"](results/{machine.name}/plots/latency.png)" in report
+    assert report.index("# Ship `small_net`") < report.index("| Model |")
+    assert f"](results/{machine.name}/plots/load.svg)" in report
     assert "The load generator was the limit for simple_cnn" in report
 
     assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == []
-    picture = written[0].read_bytes()
+    picture = written[2].read_bytes()
     (tmp_path / "report.html").unlink()  # built, not committed
     readme.write_text(text.replace("68.06", "78.06"))
-    written[0].unlink()
-    assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == [written[0], readme]
+    written[2].unlink()
+    left_over.touch()
+    assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == [
+        written[2], readme, left_over,
+    ]  # fmt: skip
 
     readme.write_text(text)
-    written[0].write_bytes(picture)
+    left_over.unlink()
+    written[2].write_bytes(picture)
     assert stale_files(reports(recorder), tmp_path / "results", tmp_path) == []
     recorder.add("simple_cnn", "a" * 64, None, latency(300_000))
     assert {
         path.name for path in stale_files(reports(recorder), tmp_path / "results", tmp_path)
-    } == {path.name for path in written if path.name != "report.html"}
+    } == {path.name for path in written} - {"report.html", "load.svg", "study.csv"}
+
+
+def test_a_long_table_is_a_csv_file_with_a_link(tmp_path: Path, recorder: Recorder) -> None:
+    for number in range(MOST_ROWS + 1):
+        add_all(recorder, f"net{number}", f"{number:x}" * 64, cost(f"net{number}"),
+                accuracy(8_000 + number), latency(400_000))  # fmt: skip
+    write_report(reports(recorder), tmp_path / "results", tmp_path)
+    folder = f"results/{recorder.folder.name}"
+    assert (
+        f"{MOST_ROWS + 1} rows: [latency.csv]({folder}/latency.csv)"
+        in (tmp_path / "REPORT.md").read_text()
+    )
+    lines = (tmp_path / folder / "latency.csv").read_text().splitlines()
+    assert lines[0].startswith('Model,Batch,"p50, ms (95 % interval)"')
+    assert len(lines) == 1 + MOST_ROWS + 1
+
+
+def test_the_committed_report_is_short() -> None:
+    assert len((PROJECT_ROOT / "REPORT.md").read_text().splitlines()) <= 300
+    pictures = list((PROJECT_ROOT / "results").glob("*/plots/*"))
+    assert len(pictures) <= 6
+    assert sum(path.stat().st_size for path in pictures) < 500_000
 
 
 def test_a_readme_without_markers(tmp_path: Path, recorder: Recorder) -> None:
@@ -334,19 +390,26 @@ def test_an_open_loop_is_shown_as_one_and_is_not_the_rate_of_the_table(
     (found,) = select(read_results(tmp_path / "results")[0].rows)
     assert (found.load, found.offered) == (load(), (offered,))
     text = text_of(load_section, read_results(tmp_path / "results")[0], [found])
-    assert "| simple_cnn | 16 | closed | 2,000 |" in text
-    assert "| simple_cnn | 16 | open, poisson, 200/s offered | 200 |" in text
+    assert "| simple_cnn | 16 | 2,000 |" in text
+    assert "| simple_cnn | 16 | 200 |" in text
+    (table,) = (block for block in load_section(Shown(None, (found,))) if isinstance(block, Table))
+    assert "open, poisson, 200/s offered" in table.csv()
 
 
 def test_requests_per_second_has_one_name_for_each_condition(recorder: Recorder) -> None:
     shares = replace(SETTINGS, generator_shares=True)
     add_all(recorder, "net", "a" * 64, cost(), accuracy(9_000), load(), SETTINGS, shares, peer())
-    results = recorder.folder.parent
-    text = render_report(prepare(read_results(results), results), results, results)
-    named = set(re.findall(r"\| ([^|]*[Rr]equests/s[^|]*) (?=\|)", text))
-    assert {name for name in named if "p50" not in name and "p99" not in name} == {
-        "Requests/s, shared cores", "Requests/s, median (range)",
-        "Requests/s, shared cores, median (range)",
+    (shown,) = reports(recorder)
+    titles = {
+        title
+        for section in all_sections()
+        for block in section.blocks(shown)
+        if isinstance(block, Table)
+        for title in block.titles
+        if title.startswith("Requests/s")
+    }
+    assert titles == {
+        "Requests/s", "Requests/s, median (range)", "Requests/s, one core, median (range)",
     }  # fmt: skip
 
 

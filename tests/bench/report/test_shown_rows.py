@@ -7,9 +7,9 @@ from bench.report.build import (
     prepare,
     render_report,
 )
-from bench.report.efficiency import NOT_RELEASED, efficiency_table
-from bench.report.recommend import pick_for_budgets
-from bench.report.verdict import verdict
+from bench.report.efficiency import NOT_RELEASED, efficiency_csv
+from bench.report.page import render_html
+from bench.report.verdict import headline, pick_for_budgets, verdicts
 from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
 from bench.rows.selection import select
@@ -42,14 +42,13 @@ def test_the_machine_of_the_released_files_comes_first(tmp_path: Path, machine: 
             add_all(there, model, digest * 64, cost(), accuracy(9_000), latency(400_000))
     shown = prepare(read_results(tmp_path), tmp_path, {"net": "a" * 64})
     assert [one.results.machine.cpu for one in shown] == ["own", "other"]
-    own, other = ("\n".join(verdict(one.models)) for one in shown)
-    assert "**Most accurate: `net`**" in own
-    assert "**No file of `models/` has been measured on this machine.**" in other
-    assert "Most accurate" not in other
+    own, other = (headline(verdicts(one)) for one in shown)
+    assert own == "Ship `net`"
+    assert other == "No released model has an accuracy and a latency on this machine"
     assert not any(pick.model for pick in pick_for_budgets(shown[1].models))
-    table = efficiency_table(shown[1].models).markdown()
-    assert table.count(NOT_RELEASED) == 3
-    assert NOT_RELEASED not in efficiency_table(shown[0].models).markdown()
+    assert shown[1].subjects == []
+    assert efficiency_csv(shown[1].models).count(NOT_RELEASED) == 3
+    assert NOT_RELEASED not in efficiency_csv(shown[0].models)
 
 
 def test_rows_of_the_stores_file_count_and_come_first(tmp_path: Path, recorder: Recorder) -> None:
@@ -75,6 +74,8 @@ def test_sections_show_only_rows_of_the_files_that_are_shown(recorder: Recorder)
     text = render_report(
         prepare(read_results(results), results, {"net": "a" * 64}), results, results
     )
-    for mark in ("| a | yes |", "| 97 | 2 | 32 |", "| net | 97 |", "| Other a |"):
+    text += render_html(prepare(read_results(results), results, {"net": "a" * 64}))
+    for mark in ("| yes | a |", "| 97 | 2 | 32 |", "| net | 97 |", ">Other a<"):
         assert mark in text
-        assert mark.replace("97", "98").replace("a |", "b |") not in text
+        other = mark.replace("97", "98").replace("a |", "b |").replace("a<", "b<")
+        assert other not in text

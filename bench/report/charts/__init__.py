@@ -1,0 +1,1 @@
+"""Charts of the report: SVG text, drawn from rows."""
