@@ -24,17 +24,16 @@ from bench.report.build import (
 from bench.report.efficiency import efficiency_csv, efficiency_table
 from bench.report.formats import significant
 from bench.report.sections import all_sections
-from bench.report.sections.accuracy import paired
-from bench.report.sections.others import cost_only, failures, not_released
+from bench.report.sections.others import cost_only, failures
 from bench.report.sections.speed import load as load_section
 from bench.report.sections.study import study_table
 from bench.report.shown import Shown
 from bench.report.tables import MOST_ROWS, Table, words
-from bench.report.verdict import better_if_trained, headline, verdicts, verified, warnings
+from bench.report.verdict import verdicts
 from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
-from bench.rows.row import DatasetReference, Row
-from bench.rows.selection import fronts, select
+from bench.rows.row import Row
+from bench.rows.selection import select
 from bench.statistics.pareto import Candidate, pareto_front
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
@@ -186,58 +185,6 @@ def test_the_study_beside_ours(recorder: Recorder) -> None:
     assert lines[3] == "| MobileNetV2, frozen | 51.09 | 91.8 | – | – | – | – | – | – | – |"
     assert lines[8] == "| VGG16 | ~ 25 | – | – | 5 | – | – | – | – | – |"
     assert len(lines) == 2 + 12
-
-
-def test_a_contradiction_of_the_card_or_the_server_is_a_warning(recorder: Recorder) -> None:
-    add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72),
-            latency(400_000))  # fmt: skip
-    differing = replace(VERIFIED, same_top1=9_000, server_correct=6_000)
-    add_all(recorder, "b", "b" * 64, cost(), accuracy(6_997), differing)
-    add_all(recorder, "c", "c" * 64, cost(), accuracy(6_806), VERIFIED)
-    (shown,) = reports(recorder)
-    said = " ".join(warnings(shown))
-    assert "`a` does not reach the accuracy on its card**: 70.00 % measured, 72.00 %" in said
-    assert "server of `b` differs**: 9,000 of 10,000" in said
-    assert verified(shown) == ("Every test image gets the same class over HTTP as in process: `c`.")
-    assert headline(verdicts(shown)) == "No released model measured here reaches 85 %"
-
-
-def test_each_data_set_has_its_own_verdict_and_front(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Accuracies of different images are never held against each other."""
-    add_all(recorder, "a", "a" * 64, cost(), accuracy(8_900), latency(400_000))
-    recorder.add("b", "b" * 64, None, cost(parameters=9, size=9_999_999, macs=99_999_999))
-    recorder.add("b", "b" * 64, DatasetReference("photos", "0"), accuracy(9_600))
-    recorder.add("b", "b" * 64, None, latency(9_000_000))
-    (shown,) = reports(recorder)
-    assert fronts(shown.models)["size"] == {0, 1}
-    monkeypatch.setattr(
-        DatasetReference, "name", property(lambda one: one.variant.split("-")[0]), raising=False
-    )
-    assert headline(verdicts(shown)) == "Ship `b` for photos and `a` for cifar10"
-    assert text_of(paired, shown.results, shown.models) == ""
-
-
-def test_the_best_recipe_that_is_not_released_is_named_below_the_verdict(
-    recorder: Recorder,
-) -> None:
-    add_all(recorder, "ours", "a" * 64, cost(), accuracy(8_800), latency(400_000))
-    for seed, digest in enumerate("bc"):
-        price = replace(cost("better", size=9_000_000), seed=seed)
-        add_all(recorder, f"better_{seed}", digest * 64, price, accuracy(9_200 + 20 * seed),
-                latency(900_000))  # fmt: skip
-    results = recorder.folder.parent
-    found = prepare(read_results(results), results, {"ours": "a" * 64})
-    (verdict,) = verdicts(found[0])
-    assert headline([verdict]) == "Ship `ours`"
-    assert better_if_trained(verdict, found) == (
-        "More accurate, if you train it: `better`, 92.10 ± 0.14 (2 seeds) %, 0.900 ms on "
-        "Test CPU 9000, 9.00 MB."
-    )
-    table = text_of(not_released, found[0].results, found[0].models)
-    assert table.count("| `better_0` |") == 1
-    assert "better_1" not in table
 
 
 def test_a_failure_is_gone_after_a_later_success(recorder: Recorder, machine: Machine) -> None:

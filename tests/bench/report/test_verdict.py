@@ -1,0 +1,72 @@
+"""The verdict: per data set, with its warnings, and what would be more accurate if trained."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.report.build import prepare
+from bench.report.sections.accuracy import paired
+from bench.report.sections.others import not_released
+from bench.report.shown import Shown
+from bench.report.verdict import better_if_trained, headline, verdicts, verified, warnings
+from bench.rows.files import Recorder, read_results
+from bench.rows.row import DatasetReference
+from bench.rows.selection import fronts
+from tests.bench.conftest import VERIFIED, accuracy, add_all, cost, latency, text_of
+
+
+def reports(recorder: Recorder) -> list[Shown]:
+    results = recorder.folder.parent
+    return prepare(read_results(results), results)
+
+
+def test_a_contradiction_of_the_card_or_the_server_is_a_warning(recorder: Recorder) -> None:
+    add_all(recorder, "a", "a" * 64, cost(), replace(accuracy(7_000), card_accuracy=0.72),
+            latency(400_000))  # fmt: skip
+    differing = replace(VERIFIED, same_top1=9_000, server_correct=6_000)
+    add_all(recorder, "b", "b" * 64, cost(), accuracy(6_997), differing)
+    add_all(recorder, "c", "c" * 64, cost(), accuracy(6_806), VERIFIED)
+    (shown,) = reports(recorder)
+    said = " ".join(warnings(shown))
+    assert "`a` does not reach the accuracy on its card**: 70.00 % measured, 72.00 %" in said
+    assert "server of `b` differs**: 9,000 of 10,000" in said
+    assert verified(shown) == ("Every test image gets the same class over HTTP as in process: `c`.")
+    assert headline(verdicts(shown)) == "No released model measured here reaches 85 %"
+
+
+def test_each_data_set_has_its_own_verdict_and_front(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracies of different images are never held against each other."""
+    add_all(recorder, "a", "a" * 64, cost(), accuracy(8_900), latency(400_000))
+    recorder.add("b", "b" * 64, None, cost(parameters=9, size=9_999_999, macs=99_999_999))
+    recorder.add("b", "b" * 64, DatasetReference("photos", "0"), accuracy(9_600))
+    recorder.add("b", "b" * 64, None, latency(9_000_000))
+    (shown,) = reports(recorder)
+    assert fronts(shown.models)["size"] == {0, 1}
+    monkeypatch.setattr(
+        DatasetReference, "name", property(lambda one: one.variant.split("-")[0]), raising=False
+    )
+    assert headline(verdicts(shown)) == "Ship `b` for photos and `a` for cifar10"
+    assert text_of(paired, shown.results, shown.models) == ""
+
+
+def test_the_best_recipe_that_is_not_released_is_named_below_the_verdict(
+    recorder: Recorder,
+) -> None:
+    add_all(recorder, "ours", "a" * 64, cost(), accuracy(8_800), latency(400_000))
+    for seed, digest in enumerate("bc"):
+        price = replace(cost("better", size=9_000_000), seed=seed)
+        add_all(recorder, f"better_{seed}", digest * 64, price, accuracy(9_200 + 20 * seed),
+                latency(900_000))  # fmt: skip
+    results = recorder.folder.parent
+    found = prepare(read_results(results), results, {"ours": "a" * 64})
+    (verdict,) = verdicts(found[0])
+    assert headline([verdict]) == "Ship `ours`"
+    assert better_if_trained(verdict, found) == (
+        "More accurate, if you train it: `better`, 92.10 ± 0.14 (2 seeds) %, 0.900 ms on "
+        "Test CPU 9000, 9.00 MB."
+    )
+    table = text_of(not_released, found[0].results, found[0].models)
+    assert table.count("| `better_0` |") == 1
+    assert "better_1" not in table
