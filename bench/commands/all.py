@@ -6,8 +6,8 @@ from typing import Final
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
-from bench.commands.output import conclude, progress_bar, rows_here, say, session_for
+from bench.commands.choices import Choices, chosen_models, measuring
+from bench.commands.output import conclude, rows_here, say
 from bench.load.locust import LoadPlan
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.survey import RunOutcome
@@ -48,51 +48,33 @@ cifar10 bench all simple_cnn --quick
     metavar="MODEL",
     help="Run every measurement on this model too (may be repeated).",
 )
-@options.quick
-@options.resume
 @options.output_folder
-@shared.data
-@shared.device
-@options.results
-@shared.as_json
+@measuring(quick=True, resume=True)
 def command(
-    models: tuple[str, ...],
-    full: tuple[str, ...],
-    quick: bool,
-    resume: bool,
-    output_folder: Path,
-    data: str | None,
-    device: str,
-    results: Path,
-    as_json: bool,
+    choices: Choices, models: tuple[str, ...], full: tuple[str, ...], output_folder: Path
 ) -> int:
     """Run all stages, then render the report."""
     store = ModelStore(models_dir())
-    cards = [store.card(name) for name in chosen_models(store, models)]
+    cards = [store.card(name) for name in chosen_models(models)]
     digests = {card.name: card.sha256 for card in cards}
     for name in full:
         if name not in digests:
             message = f"--full {name}: it is not among the models measured: {', '.join(digests)}."
             raise BenchError(message + did_you_mean(name, digests))
-    session_id = session_for("all", results, quick=quick, resume=resume).run_id
+    session_id, results = choices.session("all").run_id, choices.results
 
     def rows() -> list[Row]:
         return [row for row in rows_here(results) if row.run_id == session_id]
 
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
-        recorder = new_recorder(results, quick=quick, session_id=session_id)
+    with choices.setup(session_id=session_id) as setup:
         session = Everything(
-            target=Target(models_dir(), device=device),
-            dataset=dataset,
-            recorder=recorder,
-            open_model=opener(device),
-            progress=progress,
-            quick=quick,
+            setup,
+            Target(models_dir(), device=choices.device),
+            quick=choices.quick,
             rows=rows,
             named=full,
-            quick_latency=QUICK_PLAN if quick else None,
-            lengths=(lambda _: QUICK_LENGTHS) if quick else lengths_for,
+            quick_latency=QUICK_PLAN if choices.quick else None,
+            lengths=(lambda _: QUICK_LENGTHS) if choices.quick else lengths_for,
         )
         outcome = run_stages(stages_of(session, cards), digests, rows, say)
     if not outcome.interrupted:
@@ -101,4 +83,4 @@ def command(
             say(f"wrote {path}")
     measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))
     whole = RunOutcome(measured, outcome.failed, outcome.interrupted)
-    return conclude(whole, recorder, as_json=as_json)
+    return conclude(whole, setup.recorder, as_json=choices.as_json)

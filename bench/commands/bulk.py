@@ -1,13 +1,12 @@
 """Measure requests with many images each, against inference in process."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
-from bench.commands.output import conclude, progress_bar, session_for
+from bench.commands.choices import Choices, chosen_models, measuring
+from bench.commands.output import conclude
 from bench.serving.bulk import QUICK_BULK_PLAN, BulkPlan, measure_bulk, measured_in
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
@@ -36,42 +35,23 @@ cifar10 bench bulk simple_cnn --images 64 --rounds 3
 )
 @options.rounds("Interleaved rounds (default: 5, quick: 2).")
 @options.positive_seconds("Duration of each measurement in each round (default: 3, quick: 0.5).")
-@options.quick
-@options.resume
-@shared.data
-@options.results
-@shared.as_json
+@measuring(device=False, quick=True, resume=True)
 def command(
+    choices: Choices,
     models: tuple[str, ...],
     images: int,
     rounds: int | None,
     seconds: float | None,
-    quick: bool,
-    resume: bool,
-    data: str | None,
-    results: Path,
-    as_json: bool,
 ) -> int:
     """Measure the named models, or all."""
-    store = ModelStore(models_dir())
-    names = chosen_models(store, models)
-    plan = QUICK_BULK_PLAN if quick else BulkPlan()
+    store, names = ModelStore(models_dir()), chosen_models(models)
+    plan = QUICK_BULK_PLAN if choices.quick else BulkPlan()
     plan = replace(
         plan, images=images, rounds=rounds or plan.rounds, seconds=seconds or plan.seconds
     )
-    session = session_for("bulk", results, quick=quick, resume=resume)
+    session = choices.session("bulk")
     done = measured_in(session.rows)
     names = [name for name in names if (name, store.card(name).sha256) not in done]
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
-        recorder = new_recorder(results, quick=quick, session_id=session.run_id)
-        outcome = measure_bulk(
-            store,
-            names,
-            dataset,
-            recorder,
-            open_model=opener("cpu"),
-            plan=plan,
-            progress=progress,
-        )
-    return conclude(outcome, recorder, as_json=as_json)
+    with choices.setup(device="cpu", session_id=session.run_id) as setup:
+        outcome = measure_bulk(setup, names, plan)
+    return conclude(outcome, setup.recorder, as_json=choices.as_json)

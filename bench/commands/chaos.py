@@ -1,14 +1,12 @@
 """Inject faults and attacks: killed workers, hostile input, full disks; a soak."""
 
-from pathlib import Path
-
 import click
 
 from bench.chaos.run import TRIALS, check_names, run_trials, trials_in
 from bench.chaos.trial import ChaosPlan
 from bench.commands import options
-from bench.commands.choices import model_of, new_recorder
-from bench.commands.output import conclude, progress_bar, session_for
+from bench.commands.choices import Choices, measuring, model_of
+from bench.commands.output import conclude, progress_bar
 from bench.measure.survey import RunOutcome
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
@@ -56,44 +54,30 @@ Trials: {", ".join(TRIALS)} (default: all, in that order).
     show_default=True,
     help="Duration of the soak.",
 )
-@options.quick
-@options.resume
-@shared.device
-@options.results
-@shared.as_json
+@measuring(data=False, quick=True, resume=True)
 def command(
+    choices: Choices,
     trials: tuple[str, ...],
     model: str | None,
     workers: int,
     inputs: int,
     minutes: float,
-    quick: bool,
-    resume: bool,
-    device: str,
-    results: Path,
-    as_json: bool,
 ) -> int:
     """Run the named trials, or all."""
     check_names(trials)
-    if quick:
+    if choices.quick:
         plan = ChaosPlan.quick(workers)
     else:
         plan = ChaosPlan(workers, inputs=inputs, soak_seconds=minutes * 60)
-    session = session_for("chaos", results, quick=quick, resume=resume)
-    recorder = new_recorder(results, quick=quick, session_id=session.run_id)
-    served = model_of(ModelStore(models_dir()), model, device)  # type: ignore[arg-type]
+    session = choices.session("chaos")
+    recorder = choices.recorder(session.run_id)
+    served = model_of(ModelStore(models_dir()), model, choices.device)
     done = trials_in(session.rows, served, plan.workers)
     left = [name for name in trials or TRIALS if name not in done]
     if not left:
-        return conclude(RunOutcome(), recorder, as_json=as_json)
+        return conclude(RunOutcome(), recorder, as_json=choices.as_json)
     with progress_bar() as progress:
         outcome = run_trials(
-            models_dir(),
-            served,
-            left,
-            recorder,
-            plan,
-            device=device,  # type: ignore[arg-type]
-            progress=progress,
+            models_dir(), served, left, recorder, plan, device=choices.device, progress=progress
         )
-    return conclude(outcome, recorder, as_json=as_json)
+    return conclude(outcome, recorder, as_json=choices.as_json)

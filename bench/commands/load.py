@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, new_recorder, served_models
+from bench.commands.choices import Choices, measuring, served_models
 from bench.commands.output import conclude, progress_bar
 from bench.load.locust import LoadPlan
 from bench.peers.ceiling import measure_ceilings
@@ -33,8 +33,6 @@ cifar10 bench load --ceiling                    the limits of the load generator
 )
 @shared.models
 @options.url
-@shared.data
-@shared.device
 @click.option("--users", type=click.IntRange(min=1), default=16, show_default=True, help="Clients.")
 @click.option(
     "--seconds",
@@ -79,13 +77,11 @@ cifar10 bench load --ceiling                    the limits of the load generator
     is_flag=True,
     help="Measure the generators against a no-op server instead of a model.",
 )
-@options.results
-@shared.as_json
+@measuring()
 def command(
+    choices: Choices,
     models: tuple[str, ...],
     url: str | None,
-    data: str | None,
-    device: str,
     users: int,
     seconds: int,
     warm_up: int,
@@ -94,12 +90,10 @@ def command(
     processes: int,
     html: Path | None,
     ceiling: bool,
-    results: Path,
-    as_json: bool,
 ) -> int:
     """Run load against each model's service."""
     if ceiling:
-        return _ceilings(data, users, processes, as_json=as_json)
+        return _ceilings(choices, users, processes)
     plan = LoadPlan(
         users,
         seconds,
@@ -109,25 +103,17 @@ def command(
         shape=shape,  # type: ignore[arg-type]
         html=html,
     )
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
-        recorder = new_recorder(results)
-        outcome = load_models(
-            Target(models_dir(), url, device),
-            served_models(models, url),
-            dataset,
-            recorder,
-            plan,
-            progress,
-        )
-    return conclude(outcome, recorder, as_json=as_json)
+    names, target = served_models(models, url), Target(models_dir(), url, choices.device)
+    with choices.setup() as setup:
+        outcome = load_models(setup, target, names, plan)
+    return conclude(outcome, setup.recorder, as_json=choices.as_json)
 
 
-def _ceilings(data: str | None, users: int, processes: int, *, as_json: bool) -> int:
+def _ceilings(choices: Choices, users: int, processes: int) -> int:
     with progress_bar() as progress:
-        images = chosen_dataset(data, progress).test.images
+        images = choices.dataset(progress).test.images
         found = measure_ceilings(images, users=users, processes=processes, progress=progress)
-    if as_json:
+    if choices.as_json:
         print_json([asdict(ceiling) for ceiling in found])
         return OK
     for ceiling in found:

@@ -1,13 +1,12 @@
 """Compare this service with other servers, one worker on one core each."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, model_of, new_recorder, opener
-from bench.commands.output import conclude, progress_bar, session_for
+from bench.commands.choices import Choices, measuring, model_of
+from bench.commands.output import conclude
 from bench.measure.survey import reference_to
 from bench.peers.measuring import QUICK_PEER_PLAN, PeerPlan
 from bench.peers.rounds import (
@@ -43,40 +42,25 @@ CIFAR10_CACHE/peers; one that cannot be installed or run gets a row that says wh
     help="Model that all peers serve (default: the service's own default on a CPU).",
 )
 @options.rounds("Interleaved rounds (default: 5, quick: 2).")
-@options.quick
-@options.resume
-@shared.data
-@options.results
-@shared.as_json
-def command(
-    peers: tuple[str, ...],
-    model: str | None,
-    rounds: int | None,
-    quick: bool,
-    resume: bool,
-    data: str | None,
-    results: Path,
-    as_json: bool,
-) -> int:
+@measuring(device=False, quick=True, resume=True)
+def command(choices: Choices, peers: tuple[str, ...], model: str | None, rounds: int | None) -> int:
     """Measure the named peers, or all."""
     chosen = choose_peers(peers or None)
     store = ModelStore(models_dir())
-    plan = QUICK_PEER_PLAN if quick else PeerPlan()
+    plan = QUICK_PEER_PLAN if choices.quick else PeerPlan()
     plan = replace(plan, rounds=rounds or plan.rounds)
     name = model_of(store, model, "cpu")
     digest = store.card(name).sha256
-    session = session_for("peers", results, quick=quick, resume=resume, digest=digest)
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
-        recorder = new_recorder(results, quick=quick, session_id=session.run_id)
+    session = choices.session("peers", digest)
+    with choices.setup(device="cpu", session_id=session.run_id) as setup:
         outcome = measure_rounds(
             chosen,
-            make_subject(store, name, dataset, plan, opener("cpu")),
+            make_subject(store, name, setup.dataset, plan, setup.open_model),
             digest,
-            reference_to(dataset),
-            recorder,
+            reference_to(setup.dataset),
+            setup.recorder,
             plan,
             done=done_in(session.rows),
-            progress=progress,
+            progress=setup.progress,
         )
-    return conclude(outcome, recorder, as_json=as_json)
+    return conclude(outcome, setup.recorder, as_json=choices.as_json)

@@ -1,9 +1,7 @@
 """Measure each model's memory, start-up time and energy."""
 
-from pathlib import Path
-
 from bench.commands import options
-from bench.commands.choices import chosen_models, new_recorder, opener
+from bench.commands.choices import Choices, chosen_models, measuring, opener
 from bench.commands.output import conclude, progress_bar
 from bench.measure.resources import measure_resources
 from cifar10.commands import options as shared
@@ -22,20 +20,17 @@ cifar10 bench resources simple_cnn --device cuda
     options.EXIT_CODES,
 )
 @shared.models
-@shared.device
-@options.results
-@shared.as_json
-def command(models: tuple[str, ...], device: str, results: Path, as_json: bool) -> int:
+@measuring(data=False)
+def command(choices: Choices, models: tuple[str, ...]) -> int:
     """Measure the named models, or all, in fresh processes."""
-    store = ModelStore(models_dir())
-    names = chosen_models(store, models)
-    recorder = new_recorder(results)
+    names, recorder = chosen_models(models), choices.recorder()
     with progress_bar() as progress:
         outcome = measure_resources(
-            store,
+            ModelStore(models_dir()),
             names,
             recorder,
-            open_model=opener(device),
+            open_model=opener(choices.device),
+            device=choices.device,
             progress=progress,
         )
-    return conclude(outcome, recorder, as_json=as_json)
+    return conclude(outcome, recorder, as_json=choices.as_json)

@@ -1,18 +1,14 @@
 """Measure cost, accuracy, latency and throughput in process."""
 
-from pathlib import Path
-
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, chosen_models, new_recorder, opener
-from bench.commands.output import conclude, progress_bar
+from bench.commands.choices import Choices, chosen_models, measuring
+from bench.commands.output import conclude
 from bench.measure.in_process import measure_models
 from bench.measure.latency import QUICK_PLAN, LatencyPlan
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
-from cifar10.environment import models_dir
-from cifar10.store import ModelStore
 
 
 @make_command(
@@ -26,8 +22,6 @@ cifar10 bench run --data cifar10-images.tar.xz --device cuda
     options.EXIT_CODES,
 )
 @shared.models
-@shared.data
-@shared.device
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -35,32 +29,11 @@ cifar10 bench run --data cifar10-images.tar.xz --device cuda
     show_default=True,
     help="Intra-op threads.",
 )
-@options.quick
-@options.results
-@shared.as_json
-def command(
-    models: tuple[str, ...],
-    data: str | None,
-    device: str,
-    threads: int,
-    quick: bool,
-    results: Path,
-    as_json: bool,
-) -> int:
+@measuring(quick=True)
+def command(choices: Choices, models: tuple[str, ...], threads: int) -> int:
     """Measure the named models, or all."""
-    store = ModelStore(models_dir())
-    names = chosen_models(store, models)
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
-        recorder = new_recorder(results, quick=quick)
-        outcome = measure_models(
-            store,
-            names,
-            dataset,
-            recorder,
-            open_model=opener(device, threads),
-            plan=QUICK_PLAN if quick else LatencyPlan(threads=threads),
-            quick=quick,
-            progress=progress,
-        )
-    return conclude(outcome, recorder, as_json=as_json)
+    names = chosen_models(models)
+    plan = QUICK_PLAN if choices.quick else LatencyPlan(threads=threads)
+    with choices.setup(threads=threads) as setup:
+        outcome = measure_models(setup, names, plan, quick=choices.quick)
+    return conclude(outcome, setup.recorder, as_json=choices.as_json)

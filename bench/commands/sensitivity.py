@@ -1,13 +1,11 @@
 """Test the compare gate: missed slowdowns, missed losses of accuracy, false alarms."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, model_of, new_recorder, opener
-from bench.commands.output import progress_bar
+from bench.commands.choices import Choices, measuring, model_of
 from bench.compare.selftest import Bench, SensitivityPlan, measure_sensitivity
 from bench.measure.survey import reference_to
 from bench.report.sections.selftest import told
@@ -43,41 +41,26 @@ The rows of every run stay in tmp/sensitivity, one folder a side:
     help="Number of repeats of the unchanged baseline.",
 )
 @options.positive_seconds("Duration of one window.", 0.9)
-@shared.data
-@shared.device
-@options.results
-@shared.as_json
-def command(
-    model: str | None,
-    rounds: int,
-    repeats: int,
-    seconds: float,
-    data: str | None,
-    device: str,
-    results: Path,
-    as_json: bool,
-) -> int:
+@measuring()
+def command(choices: Choices, model: str | None, rounds: int, repeats: int, seconds: float) -> int:
     """Run the self-test on one model (default: the server's own default, else the first)."""
-    store = ModelStore(models_dir())
-    name = model_of(store, model, device)  # type: ignore[arg-type]
-    digest = store.card(name).sha256
-    recorder = new_recorder(results)
+    name = model_of(ModelStore(models_dir()), model, choices.device)
     plan = SensitivityPlan(rounds=rounds, repeats=repeats, seconds=seconds)
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
+    with choices.setup() as setup:
         bench = Bench(
-            target=Target(store.root, device=device),
-            dataset=dataset,
-            open_model=opener(device),
+            target=Target(setup.store.root, device=choices.device),
+            dataset=setup.dataset,
+            open_model=setup.open_model,
             machine=read_machine(),
             versions=read_versions(),
             rows=home_dir() / "tmp" / "sensitivity",
         )
-        measurement = measure_sensitivity(bench, name, plan, progress)
-    recorder.add(name, digest, reference_to(dataset), measurement)
-    if as_json:
+        measurement = measure_sensitivity(bench, name, plan, setup.progress)
+    digest = setup.store.card(name).sha256
+    setup.recorder.add(name, digest, reference_to(setup.dataset), measurement)
+    if choices.as_json:
         print_json({**asdict(measurement), "holds": measurement.holds})
-    console = errors() if as_json else output()
+    console = errors() if choices.as_json else output()
     for line in told(measurement):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return OK if measurement.holds else FAILED

@@ -1,22 +1,21 @@
 """Find the workers, threads and batch size with the highest throughput."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
 from bench.commands import options
-from bench.commands.choices import chosen_dataset, model_of, new_recorder
-from bench.commands.output import conclude, progress_bar
+from bench.commands.choices import Choices, measuring, model_of
+from bench.commands.output import conclude
 from bench.load.bodies import encode_jpeg
 from bench.serving.target import Target
 from bench.serving.tuning import (
     QUICK_SETTINGS_PLAN,
     SENT_IMAGES,
     SettingsPlan,
-    choices,
     measure_settings,
 )
+from bench.serving.tuning import choices as tried
 from cifar10.commands import options as shared
 from cifar10.commands.command import command as make_command
 from cifar10.environment import models_dir
@@ -36,37 +35,23 @@ cifar10 bench settings --device cuda
 )
 @click.argument("model", required=False, type=shared.ModelName())
 @options.rounds("Interleaved rounds (default: 3, quick: 1).")
-@options.quick
-@shared.data
-@shared.device
-@options.results
-@shared.as_json
-def command(
-    model: str | None,
-    rounds: int | None,
-    quick: bool,
-    data: str | None,
-    device: str,
-    results: Path,
-    as_json: bool,
-) -> int:
+@measuring(quick=True)
+def command(choices: Choices, model: str | None, rounds: int | None) -> int:
     """Tune the service of one model (default: the server's own default)."""
+    where: Device = "cuda" if choices.device == "cuda" else "cpu"
+    plan = QUICK_SETTINGS_PLAN if choices.quick else SettingsPlan()
     store = ModelStore(models_dir())
-    where: Device = "cuda" if device == "cuda" else "cpu"
     name = model_of(store, model, where)
-    plan = QUICK_SETTINGS_PLAN if quick else SettingsPlan()
-    with progress_bar() as progress:
-        dataset = chosen_dataset(data, progress)
-        recorder = new_recorder(results, quick=quick)
-        images = dataset.test.images[:SENT_IMAGES]
+    with choices.setup(device=where) as setup:
+        images = setup.dataset.test.images[:SENT_IMAGES]
         outcome = measure_settings(
             Target(store.root, device=where),
             name,
             store.card(name).sha256,
             [encode_jpeg(image) for image in images],
-            recorder,
-            tried=choices(where),
+            setup.recorder,
+            tried=tried(where),
             plan=replace(plan, rounds=rounds or plan.rounds),
-            progress=progress,
+            progress=setup.progress,
         )
-    return conclude(outcome, recorder, as_json=as_json)
+    return conclude(outcome, setup.recorder, as_json=choices.as_json)

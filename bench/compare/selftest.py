@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from bench.compare.findings import Comparison, Finding, Tolerance, compare
 from bench.load.locust import LoadPlan
 from bench.measure.accuracy import compare_with_labels, predict_probabilities
-from bench.measure.in_process import Open, measure_models
+from bench.measure.in_process import measure_models
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.progress import Progress, labelled, silent
+from bench.measure.setup import Open, Setup
 from bench.measure.survey import RunOutcome, reference_to
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.session import SensitivityMeasurement, Trial
@@ -211,14 +212,16 @@ def _over_http(
 def _in_process(bench: Bench, name: str, side: str, progress: Progress) -> None:
     _whole(
         measure_models(
-            ModelStore(bench.target.models),
+            Setup(
+                ModelStore(bench.target.models),
+                bench.dataset,
+                _recorder(bench, side, quick=True),
+                bench.open_model,
+                progress,
+            ),
             [name],
-            bench.dataset,
-            _recorder(bench, side, quick=True),
-            open_model=bench.open_model,
-            plan=QUICK_PLAN,
+            QUICK_PLAN,
             quick=True,
-            progress=progress,
         )
     )
 

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.corruptions import CORRUPTIONS, SEED, Corruption, Images, corrupt
 from bench.measure.facts import has_random_weights
-from bench.measure.in_process import Open
 from bench.measure.latency import Executor
-from bench.measure.progress import Progress, silent
 from bench.measure.sendings import SENDINGS, Sending, sent
+from bench.measure.setup import Setup
 from bench.measure.survey import RunOutcome, Survey, reference_to
-from bench.rows.files import Recorder
 from bench.rows.kinds.accuracy import (
     SEVERITIES,
     RobustnessMeasurement,
@@ -26,9 +24,8 @@ from bench.rows.kinds.accuracy import (
 )
 from bench.rows.packed import pack_hits
 from bench.rows.row import Measurement
-from cifar10.dataset import Dataset, Split
+from cifar10.dataset import Split
 from cifar10.machine import usable_cores
-from cifar10.store import ModelStore
 
 DEFAULT_IMAGES: Final = 2_000
 """Number of test images, each with 25 damaged copies.
@@ -58,16 +55,12 @@ def choose_images(test: Split, count: int, seed: int = SEED) -> Split:
 
 
 def measure_robustness(
-    store: ModelStore,
+    setup: Setup,
     names: Sequence[str],
-    dataset: Dataset,
-    recorder: Recorder,
     *,
-    open_model: Open,
     images: int = DEFAULT_IMAGES,
     seed: int = SEED,
     corruptions: Sequence[Corruption] = CORRUPTIONS,
-    progress: Progress = silent,
 ) -> RunOutcome:
     """Measure the named models on corrupted copies, five severities each, and record the results.
 
@@ -95,30 +88,22 @@ def measure_robustness(
         )
 
     return _measure_copies(
-        store,
+        setup,
         names,
-        dataset,
-        recorder,
-        open_model,
-        choose_images(dataset.test, images, seed),
+        choose_images(setup.dataset.test, images, seed),
         "robustness",
         {name: copies(one) for name, one in by_name.items()},
         row,
-        progress,
     )
 
 
 def measure_sendings(
-    store: ModelStore,
+    setup: Setup,
     names: Sequence[str],
-    dataset: Dataset,
-    recorder: Recorder,
     *,
-    open_model: Open,
     images: int = DEFAULT_IMAGES,
     seed: int = SEED,
     sendings: Sequence[Sending] = SENDINGS,
-    progress: Progress = silent,
 ) -> RunOutcome:
     """Measure the named models on test images encoded like user uploads, and record the results.
 
@@ -136,46 +121,38 @@ def measure_sendings(
         return SendingMeasurement(provider, way, clean.size, seed, pack_hits(clean), hits)
 
     return _measure_copies(
-        store,
+        setup,
         names,
-        dataset,
-        recorder,
-        open_model,
-        choose_images(dataset.test, images, seed),
+        choose_images(setup.dataset.test, images, seed),
         "sending",
         {one.name: copies(one) for one in sendings},
         row,
-        progress,
     )
 
 
 def _measure_copies(
-    store: ModelStore,
+    setup: Setup,
     names: Sequence[str],
-    dataset: Dataset,
-    recorder: Recorder,
-    open_model: Open,
     chosen: Split,
     stage: str,
     ways: Mapping[str, Copies],
     make_row: MakeRow,
-    progress: Progress,
 ) -> RunOutcome:
-    reference = reference_to(dataset)
+    reference = reference_to(setup.dataset)
     executors: dict[str, Executor] = {}
     clean: dict[str, Hits] = {}
-    with Survey(recorder) as survey:
+    with Survey(setup.recorder) as survey:
         for name in names:
             with survey.attempt(name, stage) as subject:
-                stored = subject.load(store)
+                stored = subject.load(setup.store)
                 if not has_random_weights(stored.card):
-                    executors[name] = open_model(stored)
+                    executors[name] = setup.open_model(stored)
                     clean[name] = _hits(executors[name], chosen.images, chosen.labels)
         for position, (way, make_copies) in enumerate(ways.items()):
             subjects = survey.unfailed(clean)
             if not subjects:
                 break
-            progress(f"{stage}: {way}", position, len(ways))
+            setup.progress(f"{stage}: {way}", position, len(ways))
             copies = make_copies(chosen.images)
             for name in subjects:
                 with survey.attempt(name, stage) as subject:

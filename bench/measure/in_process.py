@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from bench.measure.accuracy import compare_with_labels, predict_probabilities, untimed_workers
 from bench.measure.facts import has_random_weights, measure_cost, read_training
 from bench.measure.latency import Executor, LatencyPlan, LatencySession
-from bench.measure.progress import Progress, labelled, silent
+from bench.measure.progress import Progress, labelled
+from bench.measure.setup import Setup
 from bench.measure.survey import RunOutcome, Survey, reference_to
 from bench.rows.files import Recorder
 from bench.rows.kinds.cost import refused_variant, variant_of
 from cifar10.card import ModelCard
-from cifar10.dataset import Dataset, Split
-from cifar10.store import ModelStore, StoredModel
+from cifar10.dataset import Split
+from cifar10.store import ModelStore
 
 QUICK_IMAGES = 1_000
 """Number of test images of a quick run."""
-
-Open = Callable[[StoredModel], Executor]
-"""Function that loads a stored model and checks it against its golden answer."""
 
 
 @dataclass(frozen=True)
@@ -28,45 +26,38 @@ class _Opened:
 
 
 def measure_models(
-    store: ModelStore,
+    setup: Setup,
     names: Sequence[str],
-    dataset: Dataset,
-    recorder: Recorder,
-    *,
-    open_model: Open,
     plan: LatencyPlan | None,
+    *,
     quick: bool = False,
     session: Callable[..., LatencySession] = LatencySession,
-    progress: Progress = silent,
 ) -> RunOutcome:
     """Measure the named models and record the results.
 
     Args:
-        store: the model store.
+        setup: models, images and recorder.
         names: names of the models to measure.
-        dataset: data set with the test images.
-        recorder: gets the rows.
-        open_model: loads a model; an exception becomes a failure row.
         plan: sizes of the latency and throughput measurement; None: skip it.
         quick: whether to use only :data:`QUICK_IMAGES` images.
         session: makes the latency session; tests give it a clock.
-        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.
     """
-    reference, test = reference_to(dataset), dataset.test
+    store, progress = setup.store, setup.progress
+    reference, test = reference_to(setup.dataset), setup.dataset.test
     if quick:
         test = Split(test.images[:QUICK_IMAGES], test.labels[:QUICK_IMAGES])
-    record_refused(store, names, recorder)
+    record_refused(store, names, setup.recorder)
     opened: dict[str, _Opened] = {}
-    with Survey(recorder) as survey:
+    with Survey(setup.recorder) as survey:
         for position, name in enumerate(names):
             progress(f"opening {name}", position, len(names))
             with survey.attempt(name, "open") as subject:
                 stored = subject.load(store)
                 cost, training = measure_cost(stored), read_training(store, stored.card)
-                executor = open_model(stored)
+                executor = setup.open_model(stored)
                 subject.add(cost)
                 subject.add(training)
                 if (variant := variant_of(stored.card)) is not None:

@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 
 from bench.measure.energy import Meter, find_meter
-from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, silent
+from bench.measure.setup import Open
 from bench.measure.survey import RunOutcome, Survey
 from bench.rows.files import Recorder
 from bench.rows.kinds.cost import ResourceMeasurement, StartSample

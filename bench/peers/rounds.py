@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from bench.load.bodies import encode_jpeg
-from bench.measure.in_process import Open
 from bench.measure.progress import Progress, silent
+from bench.measure.setup import Open
 from bench.measure.survey import RunOutcome, Survey, in_turns
 from bench.measure.survey import Subject as Surveyed
 from bench.peers.catalogue import CATALOGUE, Peer

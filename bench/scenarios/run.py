@@ -9,67 +9,51 @@ from typing import Final
 from bench.load.bodies import encode_png
 from bench.load.client import HttpClient
 from bench.load.drive import Driver
-from bench.measure.in_process import Open
 from bench.measure.progress import Progress
+from bench.measure.setup import Setup
 from bench.measure.survey import RunOutcome, Subject, Survey, reference_to
-from bench.rows.files import Recorder
 from bench.scenarios.in_process import InProcess
 from bench.scenarios.over_http import OverHttp
 from bench.scenarios.rules import ScenarioPlan
 from bench.serving.load import IMAGE_COUNT, classify_route
 from bench.serving.target import Endpoint, Target, each_served
-from cifar10.dataset import Dataset
-from cifar10.store import ModelStore
 
 STAGE: Final = "scenario"
 
 
-def scenarios_in_process(
-    store: ModelStore,
-    names: Sequence[str],
-    dataset: Dataset,
-    recorder: Recorder,
-    open_model: Open,
-    plan: ScenarioPlan,
-    progress: Progress,
-) -> RunOutcome:
+def scenarios_in_process(setup: Setup, names: Sequence[str], plan: ScenarioPlan) -> RunOutcome:
     """Run the scenarios on each named model in turn and record them.
 
     Raises:
         BenchError: a row could not be written.
     """
-    images = dataset.test.images[:IMAGE_COUNT]
-    with Survey(recorder) as survey:
+    images = setup.dataset.test.images[:IMAGE_COUNT]
+    with Survey(setup.recorder) as survey:
         for name in names:
             with survey.attempt(name, STAGE) as subject:
-                session = InProcess(open_model(subject.load(store)), images, plan)
-                for measurement in session.run(_prefixed(f"{name}, in process", progress)):
-                    subject.add(measurement, reference_to(dataset))
+                session = InProcess(setup.open_model(subject.load(setup.store)), images, plan)
+                for measurement in session.run(_prefixed(f"{name}, in process", setup.progress)):
+                    subject.add(measurement, reference_to(setup.dataset))
     return survey.outcome
 
 
 def scenarios_over_http(
-    target: Target,
-    names: Sequence[str | None],
-    dataset: Dataset,
-    recorder: Recorder,
-    plan: ScenarioPlan,
-    progress: Progress,
+    setup: Setup, target: Target, names: Sequence[str | None], plan: ScenarioPlan
 ) -> RunOutcome:
     """Run the scenarios on each named model's server in turn and record them.
 
     Raises:
         BenchError: a row could not be written.
     """
-    bodies = [encode_png(image) for image in dataset.test.images[:IMAGE_COUNT]]
+    bodies = [encode_png(image) for image in setup.dataset.test.images[:IMAGE_COUNT]]
 
     def measure(subject: Subject, at: Endpoint) -> None:
         driver = Driver(HttpClient(at.url, classify_route(at.model), bodies), at.check)
         session = OverHttp(driver, at.served.device, plan)
-        for measurement in session.run(_prefixed(f"{at.served.model}, http", progress)):
-            subject.add(measurement, reference_to(dataset))
+        for measurement in session.run(_prefixed(f"{at.served.model}, http", setup.progress)):
+            subject.add(measurement, reference_to(setup.dataset))
 
-    return each_served(target, names, dataset, recorder, STAGE, measure)
+    return each_served(setup, target, names, STAGE, measure)
 
 
 def _prefixed(prefix: str, progress: Progress) -> Progress:

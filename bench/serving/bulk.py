@@ -17,18 +17,15 @@ from numpy.typing import NDArray
 from bench.load.bodies import V2_HEADER_LENGTH, encode_npy, v2_header
 from bench.load.client import HttpClient
 from bench.load.drive import Driver
-from bench.measure.in_process import Open
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled, silent
+from bench.measure.setup import Setup
 from bench.measure.survey import RunOutcome, Survey, in_turns
-from bench.rows.files import Recorder
 from bench.rows.kinds.service import DEFAULT_MAX_BATCH, BulkMeasurement
 from bench.rows.row import Row
 from bench.serving.cores import Cores, choose_cores, on_cores, pinned
 from bench.serving.process import SERVE, Server
-from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
-from cifar10.store import ModelStore
 
 _CONNECTIONS: Final = 2
 """Number of connections: one request is in transit while the other is processed."""
@@ -66,43 +63,37 @@ def measured_in(rows: Sequence[Row]) -> set[tuple[str, str]]:
 
 
 def measure_bulk(
-    store: ModelStore,
+    setup: Setup,
     names: Sequence[str],
-    dataset: Dataset,
-    recorder: Recorder,
-    *,
-    open_model: Open,
     plan: BulkPlan = BulkPlan(),
+    *,
     cores: Cores | None = None,
     command: Sequence[str] = SERVE,
-    progress: Progress = silent,
 ) -> RunOutcome:
     """Measure and record the named models; a failure is recorded as a row.
 
     Args:
-        store: the model store.
+        setup: models, images and recorder.
         names: names of the models to measure.
-        dataset: data set whose first test images are sent.
-        recorder: gets the rows.
-        open_model: loads a model in process.
         plan: sizes and durations.
         cores: CPUs of server and load generator (default: the first and the last).
         command: command that starts the service; tests replace it.
-        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written, or the machine has fewer than two CPUs.
     """
     cores = cores or choose_cores()
-    images = np.ascontiguousarray(dataset.test.images[: plan.images])
-    with Survey(recorder) as survey:
+    images = np.ascontiguousarray(setup.dataset.test.images[: plan.images])
+    with Survey(setup.recorder) as survey:
         for name in names:
             with survey.attempt(name, "bulk") as subject:
-                stored = subject.load(store)
+                stored = subject.load(setup.store)
                 with pinned(cores.server):
-                    executor = open_model(stored)
-                told = labelled(f"bulk: {name}", progress)
-                found = _measure(store.root, name, executor, images, plan, cores, command, told)
+                    executor = setup.open_model(stored)
+                told = labelled(f"bulk: {name}", setup.progress)
+                found = _measure(
+                    setup.store.root, name, executor, images, plan, cores, command, told
+                )
                 subject.add(found)
     return survey.outcome
 

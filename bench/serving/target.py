@@ -10,16 +10,13 @@ from pathlib import Path
 
 from bench.load.locust import LoadPlan
 from bench.measure.accuracy import predict_classes, untimed_workers
-from bench.measure.in_process import Open
-from bench.measure.progress import Progress, labelled
+from bench.measure.progress import labelled
+from bench.measure.setup import Setup
 from bench.measure.survey import RunOutcome, Subject, Survey, reference_to
-from bench.rows.files import Recorder
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server
 from bench.serving.verify import classes_from_server, compare_answers
-from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
-from cifar10.store import ModelStore
 
 
 @dataclass(frozen=True)
@@ -67,33 +64,31 @@ class Endpoint:
 
 
 def each_served(
+    setup: Setup,
     target: Target,
     names: Sequence[str | None],
-    dataset: Dataset,
-    recorder: Recorder,
     stage: str,
     measure: Callable[[Subject, Endpoint], None],
 ) -> RunOutcome:
     """Measure each model's server in turn; a failure is recorded as a row.
 
     Args:
+        setup: images and recorder. The first test image is posted to identify the served model.
         target: starts the servers, or names a running one.
         names: names of the models; None means a running server's default.
-        dataset: data set whose first test image is posted to identify the served model.
-        recorder: gets the rows.
         stage: name of the measurement, for failure rows.
         measure: measures one server and adds its rows.
 
     Raises:
         BenchError: a row could not be written.
     """
-    with Survey(recorder) as survey:
+    with Survey(setup.recorder) as survey:
         for name in names:
             with (
                 survey.attempt(name or target.url or "", stage) as subject,
                 target.serving(name) as (url, server),
             ):
-                served = ask_what_is_served(url, dataset.test.images[0], name)
+                served = ask_what_is_served(url, setup.dataset.test.images[0], name)
                 subject.title = subject.model = served.model
                 subject.digest = served.digest
                 measure(subject, Endpoint(url, server, name, served))
@@ -101,12 +96,7 @@ def each_served(
 
 
 def load_models(
-    target: Target,
-    names: Sequence[str | None],
-    dataset: Dataset,
-    recorder: Recorder,
-    plan: LoadPlan,
-    progress: Progress,
+    setup: Setup, target: Target, names: Sequence[str | None], plan: LoadPlan
 ) -> RunOutcome:
     """Run load against each model's server, and record it.
 
@@ -117,34 +107,28 @@ def load_models(
     def measure(subject: Subject, at: Endpoint) -> None:
         measurement, interrupted = measure_load(
             at.url,
-            dataset.test.images,
+            setup.dataset.test.images,
             plan,
             model=at.model,
             device=at.served.device,
             server=at.process,
-            progress=labelled(f"load: {at.served.model}, {plan.users} users", progress),
+            progress=labelled(f"load: {at.served.model}, {plan.users} users", setup.progress),
         )
-        subject.add(measurement, reference_to(dataset))
+        subject.add(measurement, reference_to(setup.dataset))
         if interrupted:
             raise KeyboardInterrupt
 
-    return each_served(target, names, dataset, recorder, "load", measure)
+    return each_served(setup, target, names, "load", measure)
 
 
-def verify_models(
-    target: Target,
-    names: Sequence[str | None],
-    dataset: Dataset,
-    recorder: Recorder,
-    open_model: Open,
-    progress: Progress,
-) -> RunOutcome:
+def verify_models(setup: Setup, target: Target, names: Sequence[str | None]) -> RunOutcome:
     """Compare each model's server with this process on every test image, and record it.
 
     Raises:
         BenchError: a row could not be written.
     """
-    store, test = ModelStore(target.models), dataset.test
+    store, dataset = setup.store, setup.dataset
+    test = dataset.test
 
     def measure(subject: Subject, at: Endpoint) -> None:
         name, stored = at.served.model, store.load(at.served.model)
@@ -155,18 +139,18 @@ def verify_models(
                 f"{card.sha256}: they are different models"
             )
             raise BenchError(message)
-        executor = open_model(stored)
+        executor = setup.open_model(stored)
         in_process = predict_classes(
             executor,
             test.images,
-            labelled(f"in process: {name}", progress),
+            labelled(f"in process: {name}", setup.progress),
             workers=untimed_workers(executor),
         )
         from_server = classes_from_server(
             at.url,
             test.images,
             model=at.model,
-            progress=labelled(f"through the server: {name}", progress),
+            progress=labelled(f"through the server: {name}", setup.progress),
         )
         claimed = card.accuracy if card.dataset.fingerprint == dataset.record.fingerprint else None
         measurement = compare_answers(
@@ -176,8 +160,8 @@ def verify_models(
             device=at.served.device,
             card_accuracy=claimed.test.accuracy if claimed else None,
         )
-        subject.add(measurement, reference_to(dataset))
+        subject.add(measurement, reference_to(setup.dataset))
         if not measurement.is_verified:
             subject.blame("verify does not hold: `cifar10 report` says where")
 
-    return each_served(target, names, dataset, recorder, "verify", measure)
+    return each_served(setup, target, names, "verify", measure)

@@ -11,13 +11,12 @@ from typing import Any, Final
 from bench.load.locust import LoadPlan
 from bench.measure.corruptions import CORRUPTIONS
 from bench.measure.damage import DEFAULT_IMAGES, measure_robustness, measure_sendings
-from bench.measure.in_process import Open, measure_models
+from bench.measure.in_process import measure_models
 from bench.measure.latency import LatencyPlan
-from bench.measure.progress import Progress
 from bench.measure.resources import measure_resources
 from bench.measure.sendings import SENDINGS
+from bench.measure.setup import Setup
 from bench.measure.survey import RunOutcome, merged
-from bench.rows.files import Recorder
 from bench.rows.kinds.service import LoadMeasurement
 from bench.rows.kinds.session import PlanMeasurement
 from bench.rows.kinds.speed import SCENARIOS, LatencyMeasurement
@@ -28,8 +27,6 @@ from bench.serving.target import Target, load_models, verify_models
 from bench.session.plan import Lengths, Role, decide, first_roles, latency_plan_for
 from bench.session.resume import Stage
 from cifar10.card import ModelCard
-from cifar10.dataset import Dataset
-from cifar10.store import ModelStore
 
 _LATE_START_SECONDS: Final = 2.0
 """Allowance for Locust's start-up, which counts as run time.
@@ -51,11 +48,8 @@ IsDone = Callable[[Sequence[Row]], bool]
 class Everything:
     """Settings of a session and resources shared by all its stages."""
 
+    setup: Setup
     target: Target
-    dataset: Dataset
-    recorder: Recorder
-    open_model: Open
-    progress: Progress
     quick: bool
     rows: Callable[[], Sequence[Row]]
     """Reads this session's rows so far."""
@@ -77,7 +71,7 @@ class _Stages:
         self._session = session
         self._cards = {card.name: card for card in cards}
         self._first = first_roles(cards, session.named)
-        self._store = ModelStore(session.target.models)
+        self._setup = session.setup
 
     def all(self) -> list[Stage]:
         in_process, cost_only = self._plan_for("in process"), self._plan_for("cost only")
@@ -163,17 +157,7 @@ class _Stages:
         return self._session.quick_latency or latency_plan_for(models, short=role == "cost only")
 
     def _in_process(self, names: Sequence[str], plan: LatencyPlan | None) -> RunOutcome:
-        session = self._session
-        return measure_models(
-            self._store,
-            names,
-            session.dataset,
-            session.recorder,
-            open_model=session.open_model,
-            plan=plan,
-            quick=session.quick,
-            progress=session.progress,
-        )
+        return measure_models(self._setup, names, plan, quick=self._session.quick)
 
     def _cost_only(self, names: Sequence[str]) -> RunOutcome:
         outcomes: list[RunOutcome] = []
@@ -188,51 +172,36 @@ class _Stages:
         session = self._session
         found = decide(list(self._cards.values()), select(session.rows()), session.named)
         for name, part in found.items():
-            session.recorder.add(name, self._cards[name].sha256, None, part)
+            self._setup.recorder.add(name, self._cards[name].sha256, None, part)
         return RunOutcome(list(found))
 
     def _resources(self, names: Sequence[str]) -> RunOutcome:
-        session = self._session
+        setup = self._setup
         return measure_resources(
-            self._store,
+            setup.store,
             names,
-            session.recorder,
-            open_model=session.open_model,
-            device=session.target.device,
-            progress=session.progress,
+            setup.recorder,
+            open_model=setup.open_model,
+            device=self._session.target.device,
+            progress=setup.progress,
         )
 
     def _damage(self, measure: Callable[..., RunOutcome], names: Sequence[str]) -> RunOutcome:
-        session = self._session
-        return measure(
-            self._store,
-            names,
-            session.dataset,
-            session.recorder,
-            open_model=session.open_model,
-            images=_QUICK_ROBUSTNESS_IMAGES if session.quick else DEFAULT_IMAGES,
-            progress=session.progress,
-        )
+        images = _QUICK_ROBUSTNESS_IMAGES if self._session.quick else DEFAULT_IMAGES
+        return measure(self._setup, names, images=images)
 
     def _scenarios_in_process(self, names: Sequence[str]) -> RunOutcome:
-        one, plan = self._session, self._lengths().scenarios
-        return scenarios_in_process(
-            self._store, names, one.dataset, one.recorder, one.open_model, plan, one.progress
-        )
+        return scenarios_in_process(self._setup, names, self._lengths().scenarios)
 
     def _scenarios_over_http(self, names: Sequence[str]) -> RunOutcome:
-        one, plan = self._session, self._lengths().scenarios
-        return scenarios_over_http(one.target, names, one.dataset, one.recorder, plan, one.progress)
+        plan = self._lengths().scenarios
+        return scenarios_over_http(self._setup, self._session.target, names, plan)
 
     def _load(self, names: Sequence[str]) -> RunOutcome:
-        one, plan = self._session, self._lengths().load
-        return load_models(one.target, names, one.dataset, one.recorder, plan, one.progress)
+        return load_models(self._setup, self._session.target, names, self._lengths().load)
 
     def _verify(self, names: Sequence[str]) -> RunOutcome:
-        one = self._session
-        return verify_models(
-            one.target, names, one.dataset, one.recorder, one.open_model, one.progress
-        )
+        return verify_models(self._setup, self._session.target, names)
 
 
 def groups_of(names: Iterable[str], sizes: dict[str, int]) -> list[list[str]]:

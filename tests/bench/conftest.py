@@ -34,10 +34,15 @@ from bench.rows.row import DatasetReference, Measurement
 from bench.rows.selection import ModelResult
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
-from cifar10.predictor import CPU_PROVIDER
+from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
 from cifar10.reliability import measure_reliability
+from cifar10.store import StoredModel
 
 REFERENCE = DatasetReference("cifar10-jpeg75", "f" * 64)
+
+
+def open_on_cpu(stored: StoredModel) -> Predictor:
+    return Predictor(stored.onnx, PredictorOptions(device="cpu"))
 
 
 MACHINE = Machine(

@@ -8,13 +8,15 @@ import pytest
 
 from bench.measure.accuracy import predict_classes
 from bench.measure.in_process import measure_models
-from bench.measure.latency import LatencyPlan, LatencySession
+from bench.measure.latency import LatencyPlan
+from bench.measure.setup import Setup
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.accuracy import AccuracyMeasurement
 from bench.rows.kinds.speed import LatencyMeasurement
 from bench.rows.row import Row
 from cifar10.commands.main import main
 from cifar10.dataset import Dataset
+from cifar10.errors import BenchError
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore, StoredModel
 
@@ -136,9 +138,8 @@ def test_ctrl_c_in_the_latency_keeps_what_was_measured(
     plan = LatencyPlan(
         batch_sizes=(1,), rounds=5, warm_up_calls=1, block_warm_up_calls=1, block_calls=5
     )
-    outcome = measure_models(
-        ModelStore(tiny_store), ["tiny_a"], synthetic, recorder, open_model=open_model, plan=plan
-    )
+    setup = Setup(ModelStore(tiny_store), synthetic, recorder, open_model)
+    outcome = measure_models(setup, ["tiny_a"], plan)
     assert outcome.interrupted
     (latency,) = [row.measurement for row in rows(results) if row.kind == "latency"]
     assert isinstance(latency, LatencyMeasurement)
@@ -155,15 +156,12 @@ def test_a_model_that_fails_while_measured_is_a_row(
                 raise RuntimeError(message)
             return super().predict(images)
 
-    outcome = measure_models(
-        ModelStore(tiny_store),
-        ["tiny_a"],
-        synthetic,
-        recorder,
-        open_model=lambda stored: Failing(stored.onnx, PredictorOptions(device="cpu")),
-        plan=LatencyPlan(batch_sizes=(1, 32), rounds=1, block_calls=3),
-        session=LatencySession,
-    )
+    def open_model(stored: StoredModel) -> Predictor:
+        return Failing(stored.onnx, PredictorOptions(device="cpu"))
+
+    setup = Setup(ModelStore(tiny_store), synthetic, recorder, open_model)
+    plan = LatencyPlan(batch_sizes=(1, 32), rounds=1, block_calls=3)
+    outcome = measure_models(setup, ["tiny_a"], plan)
     assert "batch too large" in outcome.failed["tiny_a"]
     kinds = [row.kind for row in rows(results)]
     assert kinds.count("failure") == 1
@@ -175,3 +173,18 @@ def test_accuracy_in_batches_is_accuracy_of_all(tiny_store: Path, synthetic: Dat
     predictor = Predictor(stored.onnx, PredictorOptions(device="cpu"))
     images = synthetic.test.images[:301]
     assert (predict_classes(predictor, images) == predictor.predict(images).argmax(axis=1)).all()
+
+
+def test_resources_are_measured_on_the_device_that_was_chosen(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[str] = []
+
+    def probe(path: Path, device: str, threads: int) -> dict[str, object]:
+        devices.append(device)
+        message = "far enough"
+        raise BenchError(message)
+
+    monkeypatch.setattr("bench.measure.resources._probe", probe)
+    assert bench("resources", "tiny_a", "--device", "cpu") == 3
+    assert devices == ["cpu"]

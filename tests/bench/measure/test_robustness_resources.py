@@ -12,33 +12,29 @@ from bench.measure.damage import choose_images, measure_robustness
 from bench.measure.energy import Meter, find_meter
 from bench.measure.facts import read_training
 from bench.measure.resources import measure_energy, measure_resources
+from bench.measure.setup import Setup
 from bench.rows.files import Recorder, read_rows
 from bench.rows.kinds.accuracy import RobustnessMeasurement
 from bench.rows.kinds.cost import ResourceMeasurement
 from cifar10.dataset import Dataset
-from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER, Predictor, PredictorOptions
-from cifar10.store import ModelStore, StoredModel
-from tests.bench.conftest import resources
+from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
+from cifar10.store import ModelStore
+from tests.bench.conftest import open_on_cpu, resources
 from tests.conftest import add_model, linear_onnx
-
-
-def open_model(stored: StoredModel) -> Predictor:
-    return Predictor(stored.onnx, PredictorOptions(device="cpu"))
 
 
 def test_robustness_rows_match_a_direct_count(
     tiny_store: Path, synthetic: Dataset, recorder: Recorder
 ) -> None:
     store = ModelStore(tiny_store)
-    outcome = measure_robustness(
-        store, ["tiny_a", "nosuch"], synthetic, recorder, open_model=open_model, images=100
-    )
+    setup = Setup(store, synthetic, recorder, open_on_cpu)
+    outcome = measure_robustness(setup, ["tiny_a", "nosuch"], images=100)
     assert outcome.measured == ["tiny_a"]
     assert "no model 'nosuch'" in outcome.failed["nosuch"]
     rows = [row.measurement for row in read_rows(recorder.folder / "robustness.jsonl")]
     assert [row.corruption for row in rows] == [one.name for one in CORRUPTIONS]
     chosen = choose_images(synthetic.test, 100)
-    predictor = open_model(store.load("tiny_a"))
+    predictor = open_on_cpu(store.load("tiny_a"))
     contrast = rows[-1]
     assert isinstance(contrast, RobustnessMeasurement)
     copies = corrupt(CORRUPTIONS[-1], chosen.images, 5)
@@ -62,10 +58,8 @@ def test_ctrl_c_keeps_the_corruptions_that_are_done(
         if done == 2:
             raise KeyboardInterrupt
 
-    outcome = measure_robustness(
-        ModelStore(tiny_store), ["tiny_a"], synthetic, recorder,
-        open_model=open_model, images=20, progress=stop,
-    )  # fmt: skip
+    setup = Setup(ModelStore(tiny_store), synthetic, recorder, open_on_cpu, stop)
+    outcome = measure_robustness(setup, ["tiny_a"], images=20)
     assert outcome.interrupted
     assert len(read_rows(recorder.folder / "robustness.jsonl")) == 2
 
@@ -73,7 +67,7 @@ def test_ctrl_c_keeps_the_corruptions_that_are_done(
 def test_resources_of_a_real_model(tiny_store: Path, recorder: Recorder) -> None:
     store = ModelStore(tiny_store)
     outcome = measure_resources(
-        store, ["tiny_a"], recorder, open_model=open_model, device="cpu", starts=1,
+        store, ["tiny_a"], recorder, open_model=open_on_cpu, device="cpu", starts=1,
         energy_seconds=0.01,
     )  # fmt: skip
     assert outcome.measured == ["tiny_a"]
@@ -96,7 +90,7 @@ def test_a_model_that_cannot_start_is_a_row(
     monkeypatch.setattr("bench.measure.resources.STARTS", 1)
     outcome = measure_resources(
         ModelStore(tmp_path / "store"), ["fine"], recorder,
-        open_model=open_model, device="tpu", starts=1,
+        open_model=open_on_cpu, device="tpu", starts=1,
     )  # fmt: skip
     assert "the fresh process ended with 1" in outcome.failed["fine"]
 

@@ -9,21 +9,18 @@ import pytest
 from bench.measure.accuracy import predict_classes
 from bench.measure.damage import choose_images, measure_sendings
 from bench.measure.sendings import SENDINGS, sent
+from bench.measure.setup import Setup
 from bench.report.sections.sendings import as_sent
 from bench.rows.files import Recorder, read_results, read_rows
 from bench.rows.kinds.accuracy import SendingMeasurement
 from bench.rows.packed import pack_hits, unpack_hits
 from bench.rows.selection import select
 from cifar10.dataset import Dataset
-from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
-from cifar10.store import ModelStore, StoredModel
-from tests.bench.conftest import add_all, cost, latency, text_of
+from cifar10.predictor import CPU_PROVIDER
+from cifar10.store import ModelStore
+from tests.bench.conftest import add_all, cost, latency, open_on_cpu, text_of
 
 BY_NAME = {sending.name: sending for sending in SENDINGS}
-
-
-def open_model(stored: StoredModel) -> Predictor:
-    return Predictor(stored.onnx, PredictorOptions(device="cpu"))
 
 
 def distance(name: str, images: np.ndarray) -> float:
@@ -58,15 +55,14 @@ def test_rows_match_a_direct_count(
     tiny_store: Path, synthetic: Dataset, recorder: Recorder
 ) -> None:
     store = ModelStore(tiny_store)
-    outcome = measure_sendings(
-        store, ["tiny_a", "nosuch"], synthetic, recorder, open_model=open_model, images=60
-    )
+    setup = Setup(store, synthetic, recorder, open_on_cpu)
+    outcome = measure_sendings(setup, ["tiny_a", "nosuch"], images=60)
     assert outcome.measured == ["tiny_a"]
     assert "no model 'nosuch'" in outcome.failed["nosuch"]
     rows = [row.measurement for row in read_rows(recorder.folder / "sending.jsonl")]
     assert [row.way for row in rows] == [one.name for one in SENDINGS]
     chosen = choose_images(synthetic.test, 60)
-    predictor = open_model(store.load("tiny_a"))
+    predictor = open_on_cpu(store.load("tiny_a"))
     for row in (rows[0], rows[-1]):
         copies = sent(BY_NAME[row.way], chosen.images)
         direct = predict_classes(predictor, copies) == chosen.labels
@@ -81,10 +77,8 @@ def test_ctrl_c_keeps_the_ways_that_are_done(
         if done == 2:
             raise KeyboardInterrupt
 
-    outcome = measure_sendings(
-        ModelStore(tiny_store), ["tiny_a"], synthetic, recorder,
-        open_model=open_model, images=10, progress=stop,
-    )  # fmt: skip
+    setup = Setup(ModelStore(tiny_store), synthetic, recorder, open_on_cpu, stop)
+    outcome = measure_sendings(setup, ["tiny_a"], images=10)
     assert outcome.interrupted
     assert len(read_rows(recorder.folder / "sending.jsonl")) == 2
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from bench.measure.in_process import measure_models
 from bench.measure.latency import LatencyPlan
+from bench.measure.setup import Setup
 from bench.report.build import prepare, render_report
 from bench.report.efficiency import efficiency_csv, efficiency_table, entries
 from bench.report.sections.others import refused
@@ -18,10 +19,9 @@ from bench.rows.selection import select
 from cifar10.card import Parity, RefusedVariant, VariantRecord
 from cifar10.dataset import Dataset
 from cifar10.paired import mcnemar
-from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import ModelStore
-from tests.bench.conftest import accuracy, add_all, cost, latency, text_of
+from tests.bench.conftest import accuracy, add_all, cost, latency, open_on_cpu, text_of
 from tests.conftest import add_model, linear_onnx
 
 VALIDATION = mcnemar(np.arange(5_000) < 3_500, np.arange(5_000) < 3_420)  # 1.6 points lost
@@ -125,12 +125,9 @@ def test_a_run_records_variants_and_refusals(
         refused = RefusedVariant("loses 1.60 points", card)
         (store.folder(name) / "refused.json").write_text(to_json(refused))
     outcome = measure_models(
-        store,
+        Setup(store, synthetic, recorder, open_on_cpu),
         store.names(),
-        synthetic,
-        recorder,
-        open_model=lambda stored: Predictor(stored.onnx, PredictorOptions(device="cpu")),
-        plan=LatencyPlan((1,), rounds=1, warm_up_calls=1, block_calls=3),
+        LatencyPlan((1,), rounds=1, warm_up_calls=1, block_calls=3),
         quick=True,
     )
     assert outcome.measured == ["one", "one_int8"]

@@ -1,12 +1,13 @@
 """Scenarios as commands run them: on small real models and a small real server."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench.measure.progress import silent
+from bench.measure.setup import Setup
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.speed import SCENARIOS, ScenarioMeasurement
 from bench.rows.machine import Machine
@@ -18,7 +19,8 @@ from bench.statistics.rate_search import SearchPlan
 from cifar10.dataset import Dataset
 from cifar10.errors import BenchError
 from cifar10.predictor import Predictor, PredictorOptions
-from cifar10.store import ModelStore, StoredModel
+from cifar10.store import ModelStore
+from tests.bench.conftest import open_on_cpu
 
 FAKE = (sys.executable, "-m", "tests.bench.fake_server", "{port}")
 PLAN = ScenarioPlan(
@@ -35,20 +37,19 @@ def recorder(tmp_path: Path, machine: Machine) -> Recorder:
     return Recorder(tmp_path / "results", machine, {})
 
 
+@pytest.fixture
+def setup(tiny_store: Path, synthetic: Dataset, recorder: Recorder) -> Setup:
+    return Setup(ModelStore(tiny_store), synthetic, recorder, open_on_cpu)
+
+
 def rows(tmp_path: Path) -> list[Row]:
     (found,) = read_results(tmp_path / "results")
     return list(found.rows)
 
 
-def open_model(stored: StoredModel) -> Predictor:
-    return Predictor(stored.onnx, PredictorOptions(device="cpu"))
-
-
-def test_a_server_gives_all_four(
-    tiny_store: Path, synthetic: Dataset, recorder: Recorder, tmp_path: Path
-) -> None:
+def test_a_server_gives_all_four(tiny_store: Path, setup: Setup, tmp_path: Path) -> None:
     target = Target(tiny_store, device="cpu", command=FAKE)
-    outcome = scenarios_over_http(target, ["tiny_a"], synthetic, recorder, PLAN, silent)
+    outcome = scenarios_over_http(setup, target, ["tiny_a"], PLAN)
     assert (outcome.measured, outcome.failed) == (["tiny_a"], {})
     found = [row.measurement for row in rows(tmp_path)]
     assert all(isinstance(measurement, ScenarioMeasurement) for measurement in found)
@@ -57,20 +58,20 @@ def test_a_server_gives_all_four(
 
 
 def test_a_server_killed_in_the_middle_leaves_the_earlier_rows(
-    tiny_store: Path, synthetic: Dataset, recorder: Recorder, tmp_path: Path
+    tiny_store: Path, setup: Setup, tmp_path: Path
 ) -> None:
     """It dies at some point after the first requests: a failure row with its last words, and
     whole rows before it."""
     target = Target(tiny_store, device="cpu", command=(*FAKE, "--die-after", "500"))
     plan = ScenarioPlan(seconds=5, warm_up_seconds=0.1)
-    outcome = scenarios_over_http(target, ["tiny_a"], synthetic, recorder, plan, silent)
+    outcome = scenarios_over_http(setup, target, ["tiny_a"], plan)
     assert "stopped by itself (exit code 9)" in outcome.failed["tiny_a"]
     *_, failure = rows(tmp_path)
     assert (failure.kind, failure.key) == ("failure", "scenario")
 
 
 def test_ctrl_c_keeps_the_scenarios_that_are_done(
-    tiny_store: Path, synthetic: Dataset, recorder: Recorder, tmp_path: Path
+    tiny_store: Path, setup: Setup, tmp_path: Path
 ) -> None:
     class Interrupting(Predictor):
         def predict(self, images: np.ndarray) -> np.ndarray:
@@ -78,25 +79,18 @@ def test_ctrl_c_keeps_the_scenarios_that_are_done(
                 raise KeyboardInterrupt
             return super().predict(images)
 
-    outcome = scenarios_in_process(
-        ModelStore(tiny_store),
-        ["tiny_a", "tiny_b"],
-        synthetic,
-        recorder,
-        lambda stored: Interrupting(stored.onnx, PredictorOptions(device="cpu")),
-        PLAN,
-        silent,
+    interrupting = replace(
+        setup, open_model=lambda stored: Interrupting(stored.onnx, PredictorOptions(device="cpu"))
     )
+    outcome = scenarios_in_process(interrupting, ["tiny_a", "tiny_b"], PLAN)
     assert outcome.interrupted
     assert [row.key.split()[0] for row in rows(tmp_path)] == ["single_stream"]
 
 
 def test_a_missing_model_is_a_row_and_the_other_is_measured(
-    tiny_store: Path, synthetic: Dataset, recorder: Recorder, tmp_path: Path
+    tiny_store: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    store = ModelStore(tiny_store)
-    names = ["nosuch", "tiny_b"]
-    outcome = scenarios_in_process(store, names, synthetic, recorder, open_model, PLAN, silent)
+    outcome = scenarios_in_process(setup, ["nosuch", "tiny_b"], PLAN)
     assert outcome.measured == ["tiny_b"]
     assert "no model 'nosuch'" in outcome.failed["nosuch"]
     found = [(row.model, row.kind) for row in rows(tmp_path)]
@@ -104,7 +98,7 @@ def test_a_missing_model_is_a_row_and_the_other_is_measured(
 
 
 def test_a_full_disk_ends_the_run_and_says_so(
-    tiny_store: Path, synthetic: Dataset, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         message = "cannot write: No space left on device"
@@ -112,6 +106,4 @@ def test_a_full_disk_ends_the_run_and_says_so(
 
     monkeypatch.setattr("bench.rows.files._append", full)
     with pytest.raises(BenchError, match="No space left"):
-        scenarios_in_process(
-            ModelStore(tiny_store), ["tiny_a"], synthetic, recorder, open_model, PLAN, silent
-        )
+        scenarios_in_process(setup, ["tiny_a"], PLAN)

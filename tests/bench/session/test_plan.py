@@ -7,7 +7,7 @@ import pytest
 
 from bench.commands.choices import open_model
 from bench.measure.latency import LatencyPlan
-from bench.measure.progress import silent
+from bench.measure.setup import Setup
 from bench.report.efficiency import efficiency_table
 from bench.report.sections.plan import what_was_measured
 from bench.report.shown import Shown
@@ -145,11 +145,8 @@ def test_each_model_gets_its_role_and_a_resumed_session_repeats_nothing(
 
     plan = LatencyPlan(batch_sizes=(1, 8), rounds=2, warm_up_calls=1, block_calls=3)
     session = Everything(
-        target=Target(store.root, device="cpu"),
-        dataset=synthetic,
-        recorder=recorder,
-        open_model=lambda stored: open_model(stored, "cpu", 1),
-        progress=silent,
+        Setup(store, synthetic, recorder, lambda stored: open_model(stored, "cpu", 1)),
+        Target(store.root, device="cpu"),
         quick=False,
         rows=rows,
         named=[],
