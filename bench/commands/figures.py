@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from bench.report.formats import REQUESTS_PER_S, REQUESTS_PER_S_OWN_CORE
 from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.kinds.cost import CostMeasurement
 from bench.rows.kinds.service import (
@@ -91,7 +92,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
         _number,
         True,
     ),
-    Figure("requests", "HTTP requests/s", _requests_s, _number, True),
+    Figure("requests", REQUESTS_PER_S, _requests_s, _number, True),
     Figure("http_p50", "HTTP p50, ms", _http_ms(50), _number),
     Figure("http_p99", "HTTP p99, ms", _http_ms(99), _number),
     Figure("robustness", "Damaged, %", _robustness, _share, True, True),
@@ -215,12 +216,13 @@ def _line_of(row: Row) -> str | None:
             return f"{_number(in_process)} images/s in process, {', '.join(shares)}"
         case SettingsMeasurement() as found:
             chosen = f"{found.workers} workers, {found.threads} threads, batch {found.max_batch}"
-            return f"{found.cores} cores, {chosen}: {_number(found.request_rate)} requests/s"
+            name = REQUESTS_PER_S if found.generator_shares else REQUESTS_PER_S_OWN_CORE
+            return f"{found.cores} cores, {chosen}: {_number(found.request_rate)} {name.lower()}"
         case ChaosMeasurement() as found:
             return f"{found.trial} {'holds' if found.holds else 'does not hold'}: {found.promise}"
         case PeerMeasurement(role="ours" | "peer") as found if found.request_rate is not None:
             rate = _number(found.request_rate)
-            return f"round {found.round}, {found.server}: {rate} requests/s"
+            return f"round {found.round}, {found.server}: {rate} {REQUESTS_PER_S_OWN_CORE.lower()}"
         case _:
             return None
 
