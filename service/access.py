@@ -1,6 +1,7 @@
 """Access control: bearer tokens, rate limit and CORS. Each is off unless configured."""
 
 import hmac
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -55,16 +56,33 @@ class Access:
         """
         if scope["path"] in ALWAYS_OPEN:
             return None
-        if self._limit is not None:
-            client = scope.get("client")
-            self._limit.check(client[0] if client else "")
+        client = scope.get("client")
+        self.check_rate(client[0] if client else "")
         if self._origins and route is not None and scope["method"] == "OPTIONS":
             answer = self._preflight(scope, route)
             if answer is not None:
                 return answer
-        if self._tokens and (route is None or route.template not in ADMINISTRATION):
-            check_token(scope["headers"], self._tokens)
+        if route is None or route.template not in ADMINISTRATION:
+            self.check_token(scope["headers"])
         return None
+
+    def check_rate(self, address: str) -> None:
+        """Count one request of a client.
+
+        Raises:
+            Problem: 429 above the rate limit.
+        """
+        if self._limit is not None:
+            self._limit.check(address)
+
+    def check_token(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Check that the headers contain a token, if this server requires one.
+
+        Raises:
+            Problem: 401 if they do not.
+        """
+        if self._tokens:
+            check_token(headers, self._tokens)
 
     def headers(self, scope: Scope) -> Headers:
         """Return the CORS headers that let the requesting page read the answer."""

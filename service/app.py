@@ -21,11 +21,12 @@ from service.edge import Edge
 from service.exchange import Application
 from service.models import ModelSet
 from service.rate_limit import new_key
+from service.rpc.port import rpc_address_of
 from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
 from service.workers.bentoml_host import prepare_bentoml
 from service.workers.board import Place, inherited_board, leave_board
-from service.workers.listening import default_host
+from service.workers.listening import default_host, listening_host
 from service.workers.preflight import check_before_start
 from service.workers.supervisor import CAN_FORK, Supervisor, leave_parent
 
@@ -66,21 +67,13 @@ class EdgeService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML is not
         launch = Launch.from_options(said, SETTINGS)
 
         key = new_key()
+        board = inherited_board(SETTINGS.workers)
+        rpc_address = rpc_address_of(board, listening_host(launch.descriptor), SETTINGS.grpc_port)
 
         def work(place: Place, lifeline: int) -> None:
             edge = _edge(behind, place, key)
-            run_worker(
-                edge,
-                launch,
-                SETTINGS,
-                place,
-                edge.is_fit,
-                lifeline,
-                edge.reload,
-                edge.count_refusal,
-            )
+            run_worker(edge, launch, SETTINGS, place, lifeline, rpc_address)
 
-        board = inherited_board(SETTINGS.workers)
         return Supervisor(board, work, launch.drain_seconds).run()
 
 

@@ -81,7 +81,7 @@ def configuration(model: LoadedModel, settings: Settings) -> dict[str, Any]:
         "backend": "onnxruntime",
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": settings.max_images,
-        "input": [_dimensions(card.input) | {"format": "FORMAT_NONE"}],
+        "input": [_dimensions(card.input) | {"format": "FORMAT_NHWC"}],
         "output": [_dimensions(card.output) | {"label_filename": ""}],
         "instance_group": [{"name": card.name, "kind": kind, "count": settings.workers}],
         "dynamic_batching": {

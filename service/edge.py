@@ -13,10 +13,10 @@ from time import perf_counter
 from typing import Final
 from uuid import uuid4
 
-from service.access import ALWAYS_OPEN, RELOAD, Access
+from service.access import ALWAYS_OPEN, RELOAD
+from service.backend import Backend
 from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
-from service.inference import Inference
 from service.memory import return_freed_memory
 from service.models import LoadedModel, ModelSet
 from service.page import Page
@@ -24,13 +24,12 @@ from service.problems import MEDIA_TYPE, Headers, Kind, Problem, method_not_allo
 from service.protocol import PREFIX as PROTOCOL_PREFIX
 from service.protocol import Protocol
 from service.reload import SUFFIX as RELOAD_SUFFIX
-from service.reload import Reloader
 from service.settings import Settings
 from service.status import MODEL_PREFIX, Status
-from service.telemetry.logs import ADDRESS_VARIABLE, READY, Journal
-from service.telemetry.metrics import Metrics, forget_dead_workers, forget_this_worker
+from service.telemetry.logs import ADDRESS_VARIABLE, READY
+from service.telemetry.metrics import forget_dead_workers, forget_this_worker
 from service.telemetry.tracing import HEADER as TRACE_HEADER
-from service.telemetry.tracing import Parent, Spans, is_configured
+from service.telemetry.tracing import Parent
 from service.upload import BodyReader, ClientDisconnectedError
 from service.workers.board import Place
 
@@ -66,16 +65,14 @@ class Edge:
         self._behind = behind
         self._settings = settings
         self._models = models
-        self._metrics = Metrics()
-        self._inference = Inference(settings, self._metrics)
+        self.backend = backend = Backend.of(settings, models, place, rate_key)
+        self._metrics = backend.metrics
+        self._inference = backend.inference
+        self._reloader = backend.reloader
+        self._recorder = backend.recorder
         bodies = BodyReader(settings.max_body_bytes, settings.deadline_seconds)
         classifier = Classifier(settings, models, bodies, self._inference)
-        self._reloader = Reloader(
-            settings, models, place, self._metrics, self._inference.warm_up_thread
-        )
-        self._protocol = Protocol(
-            settings, models, bodies, self._inference, place.board, self._metrics, self._reloader
-        )
+        self._protocol = Protocol(backend, bodies)
         status = Status(models, self._metrics, place.board, self._inference)
         routes = (
             Route("/classify", "POST", classifier.one),
@@ -90,11 +87,8 @@ class Edge:
         self._routes = {route.template: route for route in routes}
         self._model_route = Route("/models/{name}", "GET", status.show_model)
         self._reload_route = Route(RELOAD, "POST", self._reloader.answer)
-        # None where a feature is off, so that it costs a request only this check.
-        access = Access(settings, place.board, rate_key)
-        self._access = None if access.is_open else access
-        self._journal = Journal(settings.access_log) if settings.access_log else None
-        self._spans = Spans() if is_configured() else None
+        # None where nothing is checked, so that it costs a request only this comparison.
+        self._access = None if backend.access.is_open else backend.access
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -106,10 +100,6 @@ class Edge:
     def reload(self) -> Callable[[], None] | None:
         """Handler of SIGHUP, which reloads models; None if reloading is disabled."""
         return self._reloader.on_signal if self._reloader.is_on else None
-
-    def is_fit(self) -> bool:
-        """Return whether every model is ready and no decoder is stuck."""
-        return not self._models.unfit and self._inference.stuck() is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on to BentoML's application."""
@@ -135,9 +125,8 @@ class Edge:
             await loading
             self._inference.stop()
             forget_this_worker()
-            if self._spans is not None:
-                # Not in a thread: the event loop ends as soon as this task awaits anything.
-                self._spans.stop()
+            # Not in a thread: the event loop ends as soon as this task awaits anything.
+            self._recorder.stop()
 
     def _load(self) -> None:
         def on_loaded(model: LoadedModel) -> None:
@@ -159,7 +148,7 @@ class Edge:
 
     def _on_loaded(self, _: object) -> None:
         """Report readiness, and carry out reloads that were announced during loading."""
-        self._place.set_ready(self.is_fit())
+        self._place.set_ready(self.backend.is_fit())
         if self._place.missed_reload:
             self._reloader.on_signal()
 
@@ -182,26 +171,13 @@ class Edge:
         if self._access is not None:
             headers = (*headers, *self._access.headers(scope))
         parent = _traceparent(scope["headers"])
-        if parent is not None or self._spans is not None or self._journal is not None:
-            traced = self._record(scope, template, answer.status, seconds, Parent.of(parent))
+        if parent is not None or self._recorder.is_on:
+            client = (scope.get("client") or ("",))[0]
+            traced = self._recorder.record(
+                scope["method"], template, answer.status, seconds, client, parent
+            )
             headers = (*headers, *traced)
         await _send(send, answer, headers)
-
-    def _record(
-        self, scope: Scope, template: str, status: int, seconds: float, parent: Parent | None
-    ) -> Headers:
-        """Record an answer in its trace and in the access log. Return its tracing headers."""
-        method = scope["method"]
-        own = None
-        if self._spans is not None:
-            own = self._spans.record(parent, method, template, status, seconds)
-        elif parent is not None:
-            own = parent.child()
-        if self._journal is not None:
-            client = scope.get("client") or ("",)
-            trace = own.trace if own is not None else None
-            self._journal.note(method, template, status, seconds, client[0], trace)
-        return () if own is None else ((TRACE_HEADER, own.header()),)
 
     def _find(self, path: str) -> Route | None:
         route = self._routes.get(path)

@@ -65,10 +65,13 @@ _Outcome = NDArray[np.uint8] | Problem
 class Caller(Protocol):
     """What the threads and the batcher need to know of a request, over HTTP or gRPC."""
 
-    deadline: float
-    """Time on the event loop's clock by which the request must be answered."""
-    client: str
-    """The client's address; empty if unknown."""
+    @property
+    def deadline(self) -> float:
+        """Time on the event loop's clock by which the request must be answered."""
+
+    @property
+    def client(self) -> str:
+        """The client's address; empty if unknown."""
 
 
 class Inference:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from service.access import LOAD, UNLOAD
+from service.backend import Backend
 from service.descriptions import (
     configuration,
     describe_model,
@@ -20,13 +21,10 @@ from service.descriptions import (
     statistics,
 )
 from service.exchange import Answer, Request, Route, json_answer, query_parameters
-from service.inference import INLINE_BYTES, Inference
-from service.models import LoadedModel, ModelSet
+from service.inference import INLINE_BYTES
+from service.models import LoadedModel
 from service.problems import Problem, malformed, no_such_model, too_large
-from service.reload import Reloader
-from service.settings import Settings
 from service.status import check_ready, of_all_workers
-from service.telemetry.metrics import Metrics
 from service.tensors import (
     ENCODINGS,
     INFERENCE_HEADER,
@@ -38,7 +36,6 @@ from service.tensors import (
     write_inference,
 )
 from service.upload import BodyReader
-from service.workers.board import Board
 
 PREFIX: Final = "/v2"
 
@@ -55,23 +52,14 @@ _MAX_OPTIONS_BYTES: Final = 4_096
 class Protocol:
     """Handles the routes under ``/v2``."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        models: ModelSet,
-        bodies: BodyReader,
-        inference: Inference,
-        board: Board,
-        metrics: Metrics,
-        reloader: Reloader,
-    ) -> None:
-        self._settings = settings
-        self._models = models
-        self._board = board
+    def __init__(self, backend: Backend, bodies: BodyReader) -> None:
+        self._settings = backend.settings
+        self._models = backend.models
+        self._board = backend.board
         self._bodies = bodies
-        self._inference = inference
-        self._metrics = metrics
-        self._reloader = reloader
+        self._inference = backend.inference
+        self._metrics = backend.metrics
+        self._reloader = backend.reloader
         self._fixed = {
             route.template: route
             for route in (

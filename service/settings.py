@@ -106,6 +106,7 @@ class Settings(BaseSettings):
         "CUDA memory limit per model and batch size", default=2 << 30, ge=64 << 20
     )
     """Size limit of one ONNX Runtime memory arena; each model has an arena per batch size."""
+    grpc_port: int = _field("port for gRPC; 0: none", default=3001, ge=0, le=65535)
     max_body_bytes: int = _field("largest request body", default=10 * 1024 * 1024, ge=1024)
     max_pixels: int = _field("most pixels of a JPEG", default=64_000_000, ge=1024)
     max_pixels_whole: int = _field(

@@ -1,5 +1,6 @@
-"""Default address that the server listens on."""
+"""Address that the server listens on."""
 
+import os
 import socket
 from typing import Final
 
@@ -25,3 +26,9 @@ def default_host() -> str:
                 return EVERY_ADDRESS
     except OSError:
         return EVERY_IPV4
+
+
+def listening_host(descriptor: int) -> str:
+    """Return the address that an inherited socket listens on."""
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        return str(listener.getsockname()[0])

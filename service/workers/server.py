@@ -17,16 +17,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from operator import itemgetter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from service.edge import Edge
 from service.problems import Kind, Problem
 from service.settings import Settings
 from service.workers.board import Field, Place
 from service.workers.connection import Connection
 from service.workers.cycle import last_answer
 from service.workers.heads import MAX_HEAD_BYTES
+
+if TYPE_CHECKING:
+    from service.rpc.server import RpcServer
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +103,7 @@ class WorkerServer(uvicorn.Server):
         is_fit: returns whether all models are ready.
         lifeline: descriptor that reads end of file when the supervisor is gone.
         reload: handler of SIGHUP; None: the signal has no effect.
+        rpc: the worker's gRPC server, which starts and stops with it; None: there is none.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class WorkerServer(uvicorn.Server):
         is_fit: Callable[[], bool],
         lifeline: int,
         reload: Callable[[], None] | None = None,
+        rpc: "RpcServer | None" = None,
     ) -> None:
         super().__init__(config)
         self._listener = listener
@@ -118,6 +124,7 @@ class WorkerServer(uvicorn.Server):
         self._is_fit = is_fit
         self._lifeline = lifeline
         self._reload = reload
+        self._rpc = rpc
         self._grandparent = _parent_of(os.getppid())
         self._orphaned: float | None = None
         self._accepting = False
@@ -142,6 +149,15 @@ class WorkerServer(uvicorn.Server):
         """Stop accepting connections and finish the accepted requests."""
         self._stop_accepting()
         self._place.set_ready(False)
+        drain = self.config.timeout_graceful_shutdown or 0
+        calls = asyncio.create_task(self._rpc.stop(drain)) if self._rpc is not None else None
+        await self._finish_connections()
+        if calls is not None:
+            await calls
+        await super().shutdown(sockets)
+
+    async def _finish_connections(self) -> None:
+        """Give the clients of open connections a moment to send a last request."""
         # A client with an open connection may be sending a request, which closing would lose. So
         # the next answer on each connection announces its end, and clients get a moment to send.
         loop = asyncio.get_running_loop()
@@ -151,7 +167,6 @@ class WorkerServer(uvicorn.Server):
                 if isinstance(connection, Connection):
                     connection.is_last = True
             await asyncio.sleep(0.05)
-        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Report this worker's state on the board, and act on it. Called ten times a second."""
@@ -161,6 +176,8 @@ class WorkerServer(uvicorn.Server):
         now = asyncio.get_running_loop().time()
         if not self._accepting and self._should_accept(now, fit):
             self._start_accepting()
+            if self._rpc is not None:
+                await self._rpc.start()
         if counter % 10 == 0:
             self._rebalance()
             if self._orphaned is not None:
@@ -310,33 +327,34 @@ class WorkerServer(uvicorn.Server):
 
 
 def run_worker(
-    application: Any,
+    edge: Edge,
     launch: Launch,
     settings: Settings,
     place: Place,
-    is_fit: Callable[[], bool],
     lifeline: int,
-    reload: Callable[[], None] | None = None,
-    count: Callable[[Kind], None] = lambda kind: None,
+    rpc_address: str | None = None,
 ) -> None:
-    """Serve ``application`` until the worker is stopped.
+    """Serve until the worker is stopped.
 
     Args:
-        application: the ASGI application.
+        edge: the ASGI application.
         launch: BentoML's options for this process.
         settings: the server's settings, for limits.
         place: this worker's place on the board.
-        is_fit: returns whether all models are ready.
         lifeline: descriptor that reads end of file when the supervisor is gone.
-        reload: handler of SIGHUP; None: the signal has no effect.
-        count: callback for refusals that the application does not see.
+        rpc_address: address to serve gRPC on, as gRPC writes it; None: no gRPC.
     """
-    _allow_connections(settings.max_connections)
+    rpc = None
+    if rpc_address is not None:
+        from service.rpc.server import RpcServer  # its imports are an extra
+
+        rpc = RpcServer(edge.backend, rpc_address, launch.ssl)
+    _allow_connections(settings.max_connections * (1 if rpc is None else 2))
     Connection.place = place
-    Connection.count = staticmethod(count)
+    Connection.count = staticmethod(edge.count_refusal)
     # As BentoML configures its workers, except for the options given here.
     config = uvicorn.Config(
-        application,
+        edge,
         http=Connection,
         ws="none",
         log_config=None,
@@ -350,7 +368,9 @@ def run_worker(
     )
     listener = socket.socket(fileno=os.dup(launch.descriptor))
     listener.setblocking(False)
-    server = WorkerServer(config, listener, settings, place, is_fit, lifeline, reload)
+    server = WorkerServer(
+        config, listener, settings, place, edge.backend.is_fit, lifeline, edge.reload, rpc
+    )
     server.run()
 
 

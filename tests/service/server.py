@@ -21,7 +21,7 @@ from tests.processes import end_group
 START_SECONDS = 60
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -42,7 +42,7 @@ class Server:
         host: str | None = "127.0.0.1",
         **settings: str,
     ) -> None:
-        port = _free_port()
+        port = free_port()
         scheme = "https" if "--ssl-certfile" in options else "http"
         self.url = f"{scheme}://127.0.0.1:{port}"
         self.log = home / "log"
@@ -54,6 +54,7 @@ class Server:
             "CIFAR10_DEFAULT_MODEL": "tiny_a",
             "CIFAR10_DEVICE": "cpu",
             "CIFAR10_WORKERS": "1",
+            "CIFAR10_GRPC_PORT": "0",
             **settings,
         }
         command = [sys.executable, "-m", "bentoml", "serve", *options]
