@@ -7,6 +7,7 @@ rate are checked before its message is read, and the time that reading takes is 
 import asyncio
 import ipaddress
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from time import perf_counter
@@ -52,6 +53,8 @@ class RpcEdge(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not type
         self._methods = Methods(backend)
         self._health = Health(backend)
         self._open_streams = 0
+        self.last_call = -math.inf
+        """Time of the last call's beginning, on the event loop's clock."""
         self._waiting: set[asyncio.Task[Any]] = set()
         self._is_closing = False
         self._response = message_class("ModelStreamInferResponse")
@@ -123,6 +126,7 @@ class RpcEdge(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not type
         """Return the answer of one message, or why it is refused. Count and record it."""
         metrics = self._backend.metrics
         started = perf_counter()
+        self.last_call = asyncio.get_running_loop().time()
         status = _CLIENT_LEFT
         metrics.in_flight.inc()
         try:

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +17,15 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS: Final = 300
-"""Time after which a connection without calls is closed. gRPC's clients connect again by
-themselves."""
+MOST_CONNECTION_SECONDS: Final = 20.0
+"""Longest age of a connection. Then gRPC tells its client to open another, while calls on this one
+are still answered. So a new worker gets its share of the connections, and one that ends gets rid of
+its own. (A call that arrives while a server stops is lost; gRPC cannot tell clients beforehand.)"""
 
-CONNECTION_SECONDS: Final = 600
-"""Age at which a connection is closed once its calls are answered. Its client connects again, maybe
-to another worker, so that a new worker gets its share."""
+_AGE_JITTER: Final = 1.1
+"""gRPC varies the age of connections by a tenth."""
 
+_LOOK_SECONDS: Final = 0.05
 _PING_SECONDS: Final = 60
 _MAX_METADATA_BYTES: Final = 16 * 1024
 
@@ -67,12 +71,53 @@ class RpcServer:
         self._server = server
 
     async def stop(self, seconds: float) -> None:
-        """Stop listening, and finish the calls that have begun, within a time limit."""
-        if self._server is not None:
-            stopping = asyncio.create_task(self._server.stop(seconds))
-            await asyncio.sleep(0)  # it refuses new calls before the streams end
-            self._edge.close_streams()
-            await stopping
+        """Stop listening, let clients move to other connections, and finish the calls that have
+        begun, within a time limit."""
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        moved = loop.time() + min(seconds, _AGE_JITTER * connection_seconds(self._backend.settings))
+        for listener in _sockets(self.port, listens=True):
+            with suppress(OSError), listener:
+                listener.shutdown(socket.SHUT_RDWR)  # gRPC's own descriptor stops listening too
+        is_in_use = loop.time() - self._edge.last_call < MOST_CONNECTION_SECONDS
+        while is_in_use and loop.time() < moved:
+            connections = _sockets(self.port, listens=False)
+            is_in_use = bool(connections)
+            for connection in connections:
+                connection.close()
+            await asyncio.sleep(_LOOK_SECONDS)
+        stopping = asyncio.create_task(self._server.stop(max(0.0, ends - loop.time())))
+        await asyncio.sleep(0)  # it refuses new calls before the streams end
+        self._edge.close_streams()
+        await stopping
+
+
+def connection_seconds(settings: Settings) -> float:
+    """Return the age at which connections are renewed: within the time that a worker has to end."""
+    return min(MOST_CONNECTION_SECONDS, max(1.0, settings.drain_seconds / 2))
+
+
+def _sockets(port: int, *, listens: bool) -> list[socket.socket]:
+    """Return duplicates of this process's TCP sockets with a local port: those that listen, or
+    those that are connected."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError, ValueError):
+            if entry.readlink().name.startswith("socket:"):
+                one = socket.socket(fileno=os.dup(int(entry.name)))
+                is_listener = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if bool(is_listener) is listens and _port_of(one) == port:
+                    found.append(one)
+                else:
+                    one.close()
+    return found
+
+
+def _port_of(one: socket.socket) -> int | None:
+    is_tcp = one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM
+    return int(one.getsockname()[1]) if is_tcp else None
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
@@ -88,8 +133,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", round(1000 * settings.header_seconds)),
         ("grpc.http2.settings_timeout", round(1000 * settings.header_seconds)),
         ("grpc.keepalive_time_ms", 1000 * _PING_SECONDS),
-        ("grpc.max_connection_idle_ms", 1000 * IDLE_SECONDS),
-        ("grpc.max_connection_age_ms", 1000 * CONNECTION_SECONDS),
+        ("grpc.max_connection_age_ms", round(1000 * connection_seconds(settings))),
     ]
 
 

@@ -57,11 +57,8 @@ class _Head(IntEnum):
     WANTED = 0
     WAS_READY = 1
     RELOAD = 2
-<<<<<<< HEAD
     STARTED = 3
-=======
-    LISTENS_FOR_RPC = 3
->>>>>>> 85c838b (Serve the Open Inference Protocol over gRPC)
+    LISTENS_FOR_RPC = 4
 
 
 _UNLOADED_START: Final = len(_Head) + RELOADS
@@ -123,7 +120,6 @@ class Board:
         """Whether any worker has been ready since the server started."""
         return bool(self._numbers[_Head.WAS_READY])
 
-<<<<<<< HEAD
     def claim_start(self) -> bool:
         """Return True once for each server: to the first caller after all workers became ready."""
         if self._numbers[_Head.STARTED] or self.ready < self.wanted:
@@ -132,7 +128,7 @@ class Board:
             is_first = not self._numbers[_Head.STARTED]
             self._numbers[_Head.STARTED] = 1
         return is_first
-=======
+
     @property
     def listens_for_rpc(self) -> bool | None:
         """Whether workers listen on the port of gRPC; None until the first supervisor decides."""
@@ -142,7 +138,6 @@ class Board:
     @listens_for_rpc.setter
     def listens_for_rpc(self, listens: bool) -> None:
         self._numbers[_Head.LISTENS_FOR_RPC] = 1 if listens else 2
->>>>>>> 85c838b (Serve the Open Inference Protocol over gRPC)
 
     def next_reload(self, key: int) -> int:
         """Announce a reload to all workers and return its number.

@@ -262,7 +262,7 @@ def test_a_span_is_a_child_of_the_caller_s_and_contains_no_image_data(tiny_store
     exporter = InMemorySpanExporter()
 
     def collect(edge: Any) -> None:
-        edge._spans = Spans(SimpleSpanProcessor(exporter))
+        edge._recorder._spans = Spans(SimpleSpanProcessor(exporter))
 
     async def both(client: httpx.AsyncClient) -> Any:
         await client.post("/classify", content=PNG, headers={"traceparent": PARENT})
