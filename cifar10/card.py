@@ -19,7 +19,7 @@ from cifar10.contract import (
     output_tensor,
 )
 from cifar10.errors import InvalidCardError
-from cifar10.image_layout import Fit
+from cifar10.image_layout import Fit, Target
 from cifar10.labels import DATASET_NAME, LABELS
 from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
@@ -251,6 +251,11 @@ class ModelCard:
     def image_shape(self) -> ImageShape:
         """Height, width and channels of the images that the model takes."""
         return (self.height, self.width, 3)
+
+    @property
+    def target(self) -> Target:
+        """The picture that images are decoded to."""
+        return Target(self.width, self.height, self.fit)
 
     @property
     def has_rejection(self) -> bool:

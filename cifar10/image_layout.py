@@ -25,6 +25,8 @@ _JPEG_SECONDS_PER_REDUCED_PIXEL: Final = 10e-9
 _WHOLE_PASSES: Final = 3
 """Extra cost of a JPEG that is held whole in memory, in passes over its pixels."""
 _OTHER_SECONDS_PER_PIXEL: Final = 45e-9
+_SECONDS_PER_TARGET_PIXEL: Final = 15e-9
+"""Time to resize, per pixel of the result."""
 _CUT_SHORT_FACTOR: Final = 3
 """Cost factor of a JPEG without its end marker, which is decoded more than once to check whether
 anything else is missing."""
@@ -109,10 +111,11 @@ class ImageLayout:
 
     def seconds(self, target: Target) -> float:
         """Return the estimated CPU time to decode the image for ``target``."""
+        resizing = target.width * target.height * _SECONDS_PER_TARGET_PIXEL
         if self.kind != "JPEG":
-            return self.pixels * _OTHER_SECONDS_PER_PIXEL
+            return resizing + self.pixels * _OTHER_SECONDS_PER_PIXEL
         passes = self.scans if self.streamed else self.scans + _WHOLE_PASSES
         once = len(self.data) * _JPEG_SECONDS_PER_BYTE
         once += self.pixels * passes * _JPEG_SECONDS_PER_PIXEL
         once += self.pixels / self.scale(target) ** 2 * _JPEG_SECONDS_PER_REDUCED_PIXEL
-        return once if self.ends else once * _CUT_SHORT_FACTOR
+        return resizing + (once if self.ends else once * _CUT_SHORT_FACTOR)

@@ -60,7 +60,7 @@ class Batcher:
     """The queue of one model. Call its methods from the event loop's thread only.
 
     Args:
-        run: the model: uint8 (N, 32, 32, 3) → float32 (N, 10).
+        run: the model: uint8 (N, height, width, 3) → float32 (N, classes).
         seconds_per_image: time per image in a full batch, measured during warm-up.
         thread: executor of a model that is too slow for the event loop.
         max_batch: largest number of images in one run.
@@ -98,13 +98,13 @@ class Batcher:
         """Return the class probabilities of one request's images.
 
         Args:
-            images: uint8 (N, 32, 32, 3), RGB. More than ``max_batch`` images are run as several
-                batches, so that small requests can run in between.
+            images: uint8 (N, height, width, 3), RGB. More than ``max_batch`` images are run as
+                several batches, so that small requests can run in between.
             deadline: time on the event loop's clock.
             timing: filled with the timing of the (last) run.
 
         Returns:
-            float32 (N, 10).
+            float32 (N, classes).
 
         Raises:
             Problem: 503 when too many images are waiting, 504 when the deadline has passed. Images

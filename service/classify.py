@@ -3,19 +3,21 @@
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
+from cifar10.contract import ImageShape
+from cifar10.released import AUTO
 from service.batcher import Run
 from service.exchange import Answer, Request, json_answer, query_parameters
-from service.explanation import StageClock, explanation
-from service.inference import Inference
-from service.models import LoadedModel, ModelSet
+from service.explanation import PNG_SECONDS_PER_PIXEL, StageClock, explanation, tile_png
+from service.inference import INLINE_SECONDS, Inference, Outcome
+from service.models import AskedModel, AutoModel, ModelSet
+from service.prediction import identity, prediction
 from service.problems import Problem, malformed, too_many_images
 from service.settings import Settings
 from service.upload import BodyReader
@@ -27,20 +29,13 @@ MAX_NPY_HEADER_BYTES: Final = 512
 """Largest ``.npy`` header accepted. NumPy's own headers have 118 bytes for such an array. A header
 is a Python literal; it is parsed and not executed."""
 
-IMAGE_BYTES: Final = math.prod(IMAGE_SHAPE)
 
+class Wanted(NamedTuple):
+    """What a request's query asks for."""
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Options in a request's query."""
-
-    model: str | None = None
-    """Name of the model; None: the default."""
+    model: AskedModel
     top_k: int = DEFAULT_TOP_K
     explain: bool = False
-
-
-_DEFAULTS: Final = Wanted()
 
 
 class Classifier:
@@ -56,68 +51,71 @@ class Classifier:
 
     async def one(self, request: Request) -> Answer:
         """Answer ``POST /classify``: an image → its class."""
-        wanted = _wanted(request.query, ("model", "top_k", "explain"))
-        model = self._models.get(wanted.model)
+        wanted = self._wanted(request.query, ("model", "top_k", "explain"))
         if wanted.explain:
-            return await self._explained(request, model, wanted.top_k)
+            return await self._explained(request, wanted)
         body = await self._bodies.read(request)
-        tile = await self._inference.decode(request, body)
+        tile, model = await self._inference.decode(request, body, wanted.model)
         probabilities = await self._inference.predict(model, tile, request.deadline)
-        prediction = _prediction(probabilities[0].tolist(), wanted.top_k)
-        return json_answer({**prediction, **_model(model)})
+        predicted = prediction(model, probabilities[0].tolist(), wanted.top_k)
+        return json_answer({**predicted, **identity(model)})
 
-    async def _explained(self, request: Request, model: LoadedModel, top_k: int) -> Answer:
+    async def _explained(self, request: Request, wanted: Wanted) -> Answer:
         """Answer ``POST /classify?explain=true``: also time each stage. Other requests skip
         this."""
         clock, run = StageClock(), Run()
         body = await self._bodies.read(request)
         clock.lap("body")
-        tile = await self._inference.decode(request, body)
+        tile, model = await self._inference.decode(request, body, wanted.model)
         clock.lap("decode")
         probabilities = await self._inference.predict(model, tile, request.deadline, run)
-        explained = {"explanation": explanation(tile, clock, run)}
-        prediction = _prediction(probabilities[0].tolist(), top_k)
-        return json_answer({**prediction, **_model(model), **explained})
+        png = await self._png(request, tile)
+        explained = {"explanation": explanation(png, clock, run)}
+        predicted = prediction(model, probabilities[0].tolist(), wanted.top_k)
+        return json_answer({**predicted, **identity(model), **explained})
+
+    async def _png(self, request: Request, tile: NDArray[np.uint8]) -> str:
+        """Return the model's input as a PNG. A large one would block the event loop."""
+        seconds = tile.size / 3 * PNG_SECONDS_PER_PIXEL
+        if seconds < INLINE_SECONDS:
+            return tile_png(tile)
+        return await self._inference.prepare(request, seconds, tile_png, tile)
 
     async def many(self, request: Request) -> Answer:
         """Answer ``POST /classify/batch``: images → their classes in order, an error for each bad
         image."""
-        wanted = _wanted(request.query, ("model", "top_k"))
-        model = self._models.get(wanted.model)
+        wanted = self._wanted(request.query, ("model", "top_k"))
+        asked = wanted.model
         body = await self._bodies.read(request)
         content_type = request.headers.get(b"content-type", b"")
+        outcomes: list[Outcome]
         if content_type.partition(b";")[0].strip().lower() == NPY:
-            images = read_npy(body, self._settings.max_images)
+            shapes = [model.card.image_shape for model in asked.members]
+            images = read_npy(body, self._settings.max_images, shapes)
+            model = asked.members[shapes.index(images.shape[1:])]
             rows = await self._inference.predict(model, images, request.deadline)
-            entries = [_prediction(row, wanted.top_k) for row in rows.tolist()]
+            outcomes = [(row, model) for row in rows.tolist()]
         else:
-            tiles = await self._inference.decode_form(request, body)
-            entries = await self._predict_good(model, tiles, wanted.top_k, request.deadline)
-        return json_answer({"predictions": entries, **_model(model)})
+            outcomes = await self._inference.classify_form(request, body, asked)
+        is_mixed = isinstance(asked, AutoModel)
+        entries = [_entry(outcome, wanted.top_k, is_mixed) for outcome in outcomes]
+        return json_answer({"predictions": entries, **_answerers(asked)})
 
-    async def _predict_good(
-        self,
-        model: LoadedModel,
-        tiles: list[NDArray[np.uint8] | Problem],
-        top_k: int,
-        deadline: float,
-    ) -> list[dict[str, Any]]:
-        good = [tile for tile in tiles if not isinstance(tile, Problem)]
-        predictions: Any = iter(())
-        if good:
-            rows = await self._inference.predict(model, np.concatenate(good), deadline)
-            predictions = iter(rows.tolist())
-        return [
-            {"error": tile.document()}
-            if isinstance(tile, Problem)
-            else _prediction(next(predictions), top_k)
-            for tile in tiles
-        ]
+    def _wanted(self, query: bytes, accepted: tuple[str, ...]) -> Wanted:
+        if not query:
+            return Wanted(self._models.asked(None))
+        found = query_parameters(query, accepted)
+        explain = found.get("explain", "false")
+        if explain not in ("true", "false"):
+            detail = f"explain is {explain[:32]!r}; expected true or false"
+            raise malformed(detail)
+        model = self._models.asked(found.get("model"))
+        return Wanted(model, _top_k(found.get("top_k"), model), explain == "true")
 
 
-def read_npy(body: bytes, most: int) -> NDArray[np.uint8]:
-    """Return the images in an ``.npy`` file: uint8 (N, 32, 32, 3), RGB, 1 ≤ N ≤ ``most``,
-    read-only.
+def read_npy(body: bytes, most: int, shapes: Sequence[ImageShape]) -> NDArray[np.uint8]:
+    """Return the images in an ``.npy`` file: uint8 (N, *shape), RGB, 1 ≤ N ≤ ``most``, read-only,
+    each of one of ``shapes``.
 
     Only the header is parsed; the array is a view of the rest of ``body``. So nothing is unpickled,
     and no memory is allocated for images that the header announces but the body lacks.
@@ -138,63 +136,47 @@ def read_npy(body: bytes, most: int) -> NDArray[np.uint8]:
     except Exception as error:  # numpy raises many kinds on a hostile header
         detail = "the body is not an .npy file of version 1 or 2; make it with numpy.save"
         raise malformed(detail) from error
-    is_fit = len(shape) == 4 and shape[1:] == IMAGE_SHAPE
+    is_fit = len(shape) == 4 and shape[1:] in shapes
     is_fit &= all(type(size) is int for size in shape)  # NumPy accepts True as a size too
     if dtype != np.uint8 or fortran_order or not is_fit:
         order = ", Fortran order" if fortran_order else ""
-        detail = f"expected uint8 (N, 32, 32, 3) in C order; got {dtype} {shape}{order}"[:256]
+        expected = " or ".join(f"(N, {', '.join(map(str, one))})" for one in shapes)
+        detail = f"expected uint8 {expected} in C order; got {dtype} {shape}{order}"[:256]
         raise malformed(detail)
     count = shape[0]
     if count > most:
         raise too_many_images(most)
-    pixels = len(body) - stream.tell()
-    if count < 1 or pixels != count * IMAGE_BYTES:
-        detail = f"the header says {count} images of {IMAGE_BYTES} bytes; {pixels} bytes follow it"
+    each, found = math.prod(shape[1:]), len(body) - stream.tell()
+    if count < 1 or found != count * each:
+        detail = f"the header says {count} images of {each} bytes; {found} bytes follow it"
         raise malformed(detail)
     return np.frombuffer(body, np.uint8, offset=stream.tell()).reshape(shape)
 
 
-def _wanted(query: bytes, accepted: tuple[str, ...]) -> Wanted:
-    if not query:
-        return _DEFAULTS
-    found = query_parameters(query, accepted)
-    explain = found.get("explain", "false")
-    if explain not in ("true", "false"):
-        detail = f"explain is {explain[:32]!r}; expected true or false"
-        raise malformed(detail)
-    return Wanted(found.get("model"), _top_k(found.get("top_k")), explain == "true")
-
-
-def _top_k(text: str | None) -> int:
+def _top_k(text: str | None, model: AskedModel) -> int:
     if text is None:
         return DEFAULT_TOP_K
     top_k = 0
-    if text.isascii() and len(text) <= 2:
+    if text.isascii() and len(text) <= 4:
         with suppress(ValueError):
             top_k = int(text)
-    if not 1 <= top_k <= CLASS_COUNT:
-        detail = f"top_k is {text[:32]!r}; expected a number from 1 to {CLASS_COUNT}"
+    if not 1 <= top_k <= model.class_count:
+        detail = f"top_k is {text[:32]!r}; expected a number from 1 to {model.class_count}"
         raise malformed(detail)
     return top_k
 
 
-def _prediction(probabilities: list[float], top_k: int) -> dict[str, Any]:
-    ranked = sorted(range(CLASS_COUNT), key=probabilities.__getitem__, reverse=True)
-    best = ranked[0]
-    return {
-        "label": LABELS[best],
-        "class_id": best,
-        "confidence": probabilities[best],
-        "top_k": [
-            {"label": LABELS[k], "class_id": k, "probability": probabilities[k]}
-            for k in ranked[:top_k]
-        ],
-    }
+def _entry(outcome: Outcome, top_k: int, is_mixed: bool) -> dict[str, Any]:
+    if isinstance(outcome, Problem):
+        return {"error": outcome.document()}
+    probabilities, model = outcome
+    entry = prediction(model, probabilities, top_k)
+    return {**entry, "model": model.card.name} if is_mixed else entry
 
 
-def _model(model: LoadedModel) -> dict[str, str]:
-    return {
-        "model": model.card.name,
-        "digest": model.card.sha256,
-        "device": model.predictor.device,
-    }
+def _answerers(asked: AskedModel) -> dict[str, Any]:
+    """Return who answered a batch. Of the virtual model both members are named, and each prediction
+    says which one it is from."""
+    if not isinstance(asked, AutoModel):
+        return identity(asked)
+    return {"model": AUTO, "models": [identity(model) for model in asked.members]}

@@ -3,7 +3,7 @@
 import io
 from base64 import b64encode
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,19 +35,23 @@ class StageClock:
         }
 
 
-def explanation(tile: NDArray[np.uint8], clock: StageClock, run: Run) -> dict[str, Any]:
+PNG_SECONDS_PER_PIXEL: Final = 250e-9
+"""Time of :func:`tile_png` per pixel."""
+
+
+def tile_png(tile: NDArray[np.uint8]) -> str:
+    """Return a model's input, uint8 (1, height, width, 3), RGB, as a PNG in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(tile[0]).save(buffer, "PNG")  # lossless, so the pixels are the model's
+    return b64encode(buffer.getvalue()).decode("ascii")
+
+
+def explanation(png: str, clock: StageClock, run: Run) -> dict[str, Any]:
     """Return the answer's member ``explanation``.
 
     Args:
-        tile: the model's input: uint8 (1, 32, 32, 3), RGB.
+        png: the model's input, as :func:`tile_png` returns it.
         clock: the request's clock.
         run: timing of the model's run that served the request.
     """
-    timing = clock.read(run)
-    buffer = io.BytesIO()
-    Image.fromarray(tile[0]).save(buffer, "PNG")  # lossless, so the pixels are the model's
-    return {
-        "tile_png": b64encode(buffer.getvalue()).decode("ascii"),
-        "timing_ms": timing,
-        "batch_images": run.images,
-    }
+    return {"tile_png": png, "timing_ms": clock.read(run), "batch_images": run.images}

@@ -24,7 +24,7 @@ from cifar10.images import decode_layout, decode_plain_tile, inspect_image
 from service.batcher import Batcher, Run
 from service.exchange import Request
 from service.fair_thread import FairThread
-from service.models import LoadedModel, batch_sizes
+from service.models import AskedModel, LoadedModel, batch_sizes
 from service.problems import Kind, Problem, try_later
 from service.rate_limit import client_of
 from service.settings import Settings
@@ -59,7 +59,20 @@ have the largest size accepted, so this limit, not the queue of images, bounds t
 _READING_SECONDS_PER_BYTE: Final = 20e-9
 """Upper bound of the time to extract the images of a body, per byte."""
 
-_Outcome = NDArray[np.uint8] | Problem
+MAX_QUEUED_PIXELS: Final = 32 * 1024 * 1024
+"""Most pixels of one model's images waiting or running: 96 MB. Models above 181 × 181 have a lower
+bound on images than the settings say."""
+
+TURN_PIXELS: Final = 2 * 1024 * 1024
+"""Pixels of decoded images after which a form's turn ends, so that a form never holds more than
+6 MB of them."""
+
+Decoded = tuple[NDArray[np.uint8], LoadedModel]
+"""A decoded image, uint8 (1, height, width, 3), RGB, and the model that answers it."""
+Outcome = tuple[list[float], LoadedModel] | Problem
+"""An image's probabilities and the model that gave them, or why there are none."""
+_Found = Decoded | tuple[ImageLayout, LoadedModel]
+"""A decoded image, or the layout of one that is still to be decoded."""
 
 
 class Caller(Protocol):
@@ -91,58 +104,44 @@ class Inference:
         # A replaced model is freed, with its queue, once its last request is answered.
         self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
 
-    async def decode(self, request: Request, body: bytes) -> NDArray[np.uint8]:
-        """Decode the image in a request's body: uint8 (1, 32, 32, 3), RGB.
+    async def decode(self, request: Request, body: bytes, asked: AskedModel) -> Decoded:
+        """Decode the image in a request's body for the model that was asked.
 
         Raises:
             Problem: 400 for a bad form, 415 for content that is not an image, 422 for an image that
                 is undecodable or too costly, 503 when too many large images are waiting already,
                 504 when the deadline has passed.
         """
-        return await self._decode_body(request, body, request.headers.get(b"content-type", b""))
-
-    async def decode_encoded(self, caller: Caller, images: tuple[bytes, ...]) -> NDArray[np.uint8]:
-        """Decode the images of a tensor: uint8 (N, 32, 32, 3), RGB.
-
-        Raises:
-            Problem: that of the first image that cannot be decoded; others as :meth:`decode`.
-        """
-        if len(images) == 1:
-            return await self._decode_body(caller, images[0], b"")
-        with self._open_form():
-            outcomes = await self._decode_in_turns(caller, images, is_admitted=False)
-        tiles = []
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, Problem):
-                raise refusal_of_element(outcome, index, len(images))
-            tiles.append(outcome)
-        return np.concatenate(tiles)
+        content_type = request.headers.get(b"content-type", b"")
+        return await self._decode_body(request, body, content_type, asked)
 
     async def _decode_body(
-        self, caller: Caller, body: bytes, content_type: bytes
-    ) -> NDArray[np.uint8]:
+        self, caller: Caller, body: bytes, content_type: bytes, asked: AskedModel
+    ) -> Decoded:
         if len(body) <= INLINE_BYTES:
             image = extract_image(body, content_type)
-            found = self._tile_within(image, INLINE_SECONDS, INLINE_PIXELS)
-            if isinstance(found, np.ndarray):
-                return found
+            found = self._tile_within(image, asked, INLINE_SECONDS, INLINE_PIXELS)
         else:
             seconds = PHOTO_SECONDS + len(body) * _READING_SECONDS_PER_BYTE
-            found = await self.prepare(caller, seconds, self._decode_short, body, content_type)
-            if isinstance(found, np.ndarray):
-                return found
-        thread = self._photos if found.seconds(TILE) > PHOTO_SECONDS else self._preparing
+            found = await self.prepare(
+                caller, seconds, self._decode_short, body, content_type, asked
+            )
+        layout, model = found
+        if isinstance(layout, np.ndarray):
+            return layout, model
+        seconds = layout.seconds(model.target)
+        thread = self._photos if seconds > PHOTO_SECONDS else self._preparing
         client = client_of(caller.client)
-        return await thread.run(caller.deadline, client, found.seconds(TILE), self._decode, found)
+        return await thread.run(caller.deadline, client, seconds, self._decode, layout, model)
 
-    async def decode_form(self, request: Request, body: bytes) -> list[_Outcome]:
-        """Decode every image of a form, in order.
-
-        Returns:
-            For each image its tile, uint8 (1, 32, 32, 3), or the problem that prevented decoding.
+    async def classify_form(
+        self, request: Request, body: bytes, asked: AskedModel
+    ) -> list[Outcome]:
+        """Classify every image of a form, in order.
 
         Raises:
-            Problem: 400 for a bad form, 413 for too many images, 503 and 504 as :meth:`decode`.
+            Problem: 400 for a bad form, 413 for too many images, 503 and 504 as :meth:`decode` and
+                :meth:`predict`.
         """
         content_type = request.headers.get(b"content-type", b"")
         with self._open_form():
@@ -154,14 +153,14 @@ class Inference:
                 body,
                 content_type,
             )
-            return await self._decode_in_turns(request, images, is_admitted=True)
+            return await self._classify_in_turns(request, images, asked, is_admitted=True)
 
     @contextmanager
     def _open_form(self) -> Iterator[None]:
-        """Count a request of many images while it is decoded.
+        """Count a request of many images while it is answered.
 
         Raises:
-            Problem: 503 if too many are being decoded already.
+            Problem: 503 if too many are being answered already.
         """
         if self._open_forms >= MAX_PREPARING:
             detail = f"{self._open_forms} forms are waiting already; try again in a second"
@@ -172,21 +171,39 @@ class Inference:
         finally:
             self._open_forms -= 1
 
-    async def _decode_in_turns(
-        self, caller: Caller, images: Sequence[bytes], *, is_admitted: bool
-    ) -> list[_Outcome]:
-        """Decode images in the forms' thread, which other clients use in between."""
-        outcomes: list[_Outcome] = []
+    async def _classify_in_turns(
+        self, caller: Caller, images: Sequence[bytes], asked: AskedModel, *, is_admitted: bool
+    ) -> list[Outcome]:
+        """Decode images in the forms' thread, which other clients use in between, and run each
+        turn's images before the next turn, so that few decoded images are held."""
+        outcomes: list[Outcome] = []
         while len(outcomes) < len(images):
-            outcomes += await self._forms.run(
+            decoded = await self._forms.run(
                 caller.deadline,
                 client_of(caller.client),
                 FORM_TURN_SECONDS,
                 self._decode_turn,
                 images[len(outcomes) :],
+                asked,
                 is_continued=is_admitted or bool(outcomes),
             )
+            outcomes += await self._predict_turn(decoded, caller.deadline)
         return outcomes
+
+    async def _predict_turn(
+        self, decoded: Sequence[Decoded | Problem], deadline: float
+    ) -> list[Outcome]:
+        images: dict[LoadedModel, list[NDArray[np.uint8]]] = {}
+        for one in decoded:
+            if not isinstance(one, Problem):
+                images.setdefault(one[1], []).append(one[0])
+        rows = {}
+        for model, of_model in images.items():
+            answers = await self.predict(model, np.concatenate(of_model), deadline)
+            rows[model] = iter(answers.tolist())
+        return [
+            one if isinstance(one, Problem) else (next(rows[one[1]]), one[1]) for one in decoded
+        ]
 
     async def prepare(
         self, caller: Caller, seconds: float, function: Callable[..., T], *arguments: Any
@@ -212,12 +229,23 @@ class Inference:
         """Return the class probabilities of an inference request's images: float32 (N, L).
 
         Raises:
-            Problem: as :meth:`decode_encoded` and :meth:`predict`.
+            Problem: that of the first image that cannot be decoded; others as :meth:`decode` and
+                :meth:`predict`.
         """
         images = wanted.images
-        if isinstance(images, tuple):
-            images = await self.decode_encoded(caller, images)
-        return await self.predict(model, images, caller.deadline)
+        if not isinstance(images, tuple):
+            return await self.predict(model, images, caller.deadline)
+        if len(images) == 1:
+            tile, _ = await self._decode_body(caller, images[0], b"", model)
+            return await self.predict(model, tile, caller.deadline)
+        with self._open_form():
+            outcomes = await self._classify_in_turns(caller, images, model, is_admitted=False)
+        rows = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, Problem):
+                raise refusal_of_element(outcome, index, len(images))
+            rows.append(outcome[0])
+        return np.array(rows, np.float32)
 
     async def predict(
         self,
@@ -226,7 +254,8 @@ class Inference:
         deadline: float,
         timing: Run | None = None,
     ) -> NDArray[np.float32]:
-        """Return class probabilities: uint8 (N, 32, 32, 3) → float32 (N, 10), rows summing to 1.
+        """Return class probabilities: uint8 (N, height, width, 3) → float32 (N, classes), rows
+        summing to 1.
 
         ``timing``, if given, is filled with the timing of the model's run.
 
@@ -256,72 +285,77 @@ class Inference:
         thread and create them at a thread's first run. Do not call this from that thread or from
         the event loop: it waits."""
         if model.predictor.device == "cuda":
-            sizes = batch_sizes(self._settings.max_batch)
+            sizes = batch_sizes(model.max_batch)
             self._predicting.submit(model.predictor.warm_up, sizes).result()
 
     def _batcher_of(self, model: LoadedModel) -> Batcher:
         # A GPU's run always leaves the event loop, which would only wait for it.
         on_gpu = model.predictor.device == "cuda"
+        pixels = model.target.width * model.target.height
         return Batcher(
             model.predictor.predict,
             seconds_per_image=inf if on_gpu else model.seconds_per_image,
             thread=self._predicting,
-            max_batch=self._settings.max_batch,
-            bound=self._settings.queue_bound,
+            max_batch=model.max_batch,
+            bound=min(self._settings.queue_bound, MAX_QUEUED_PIXELS // pixels),
             metrics=self._metrics.of_model(model.card.name),
         )
 
-    def _decode_short(self, body: bytes, content_type: bytes) -> NDArray[np.uint8] | ImageLayout:
+    def _decode_short(self, body: bytes, content_type: bytes, asked: AskedModel) -> _Found:
         image = extract_image(body, content_type)
-        return self._tile_within(image, PHOTO_SECONDS, self._limits.max_pixels)
+        return self._tile_within(image, asked, PHOTO_SECONDS, self._limits.max_pixels)
 
     def _extract(self, body: bytes, content_type: bytes) -> list[bytes]:
         return extract_images(body, content_type, self._settings.max_images)
 
-    def _decode_turn(self, images: Sequence[bytes]) -> list[_Outcome]:
-        """Decode the first of ``images``: at least one, then more until the turn's time is up."""
-        until = perf_counter() + FORM_TURN_SECONDS
-        outcomes: list[_Outcome] = []
+    def _decode_turn(self, images: Sequence[bytes], asked: AskedModel) -> list[Decoded | Problem]:
+        """Decode the first of ``images``: at least one, then more until the turn's time is up or
+        its pixels are too many."""
+        until, pixels = perf_counter() + FORM_TURN_SECONDS, 0
+        outcomes: list[Decoded | Problem] = []
         for image in images:
-            outcomes.append(self._tile_or_refusal(image))
-            if perf_counter() > until:
+            outcome = self._decoded_or_refusal(image, asked)
+            outcomes.append(outcome)
+            pixels += 0 if isinstance(outcome, Problem) else outcome[0].size // 3
+            if perf_counter() > until or pixels >= TURN_PIXELS:
                 break
         return outcomes
 
-    def _tile_or_refusal(self, image: bytes) -> _Outcome:
+    def _decoded_or_refusal(self, image: bytes, asked: AskedModel) -> Decoded | Problem:
         try:
-            found = self._tile_within(image, inf, self._limits.max_pixels)
-            return found if isinstance(found, np.ndarray) else self._decode(found)
+            found, model = self._tile_within(image, asked, inf, self._limits.max_pixels)
+            return (found, model) if isinstance(found, np.ndarray) else self._decode(found, model)
         except Problem as problem:
-            if problem.kind is Kind.QUEUE_FULL:
+            if problem.kind in (Kind.QUEUE_FULL, Kind.NOT_READY):
                 raise
             # A new exception: the old one's traceback refers to frames that hold the images.
             return Problem(problem.kind, problem.detail)
 
-    def _tile_within(
-        self, image: bytes, seconds: float, pixels: int
-    ) -> NDArray[np.uint8] | ImageLayout:
-        """Return the decoded tile, or the image's layout if decoding it would exceed ``seconds`` or
-        it has more than ``pixels``."""
+    def _tile_within(self, image: bytes, asked: AskedModel, seconds: float, pixels: int) -> _Found:
+        """Return the decoded image, or its layout if decoding it would exceed ``seconds`` or it has
+        more than ``pixels``; and the model that answers it."""
         started = perf_counter()
         try:
-            tile = decode_plain_tile(image, self._limits)
-            if tile is None:
-                layout = inspect_image(image, self._limits)
-                if layout.seconds(TILE) > seconds or layout.pixels > pixels:
-                    return layout
-                tile = decode_layout(layout)
+            tile = decode_plain_tile(image, self._limits) if asked.takes_tiles else None
+            if tile is not None:
+                model = asked.of_image(*TILE.size)
+            else:
+                layout = inspect_image(image, self._limits, asked.target)
+                model = asked.of_image(layout.width, layout.height)
+                if layout.seconds(model.target) > seconds or layout.pixels > pixels:
+                    return layout, model
+                tile = decode_layout(layout, model.target)
         except (ImageError, MemoryError) as error:
             raise _refusal(error) from error
-        return self._counted(tile, len(image), started)
+        return self._counted(tile, len(image), started), model
 
-    def _decode(self, layout: ImageLayout) -> NDArray[np.uint8]:
+    def _decode(self, layout: ImageLayout, model: LoadedModel) -> Decoded:
         started = perf_counter()
         try:
-            tile = decode_layout(layout)
+            tile = decode_layout(layout, model.target)
         except (ImageError, MemoryError) as error:
             raise _refusal(error) from error
-        return self._counted(tile, len(layout.data), started)
+        return self._counted(tile, len(layout.data), started), model
 
     def _counted(self, tile: NDArray[np.uint8], size: int, started: float) -> NDArray[np.uint8]:
         self._metrics.decode_seconds.observe(perf_counter() - started)

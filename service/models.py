@@ -10,14 +10,17 @@ import logging
 import time
 import timeit
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from cifar10.card import ModelCard
-from cifar10.errors import Cifar10Error, ModelNotFoundError
-from cifar10.predictor import Predictor, PredictorOptions, likely_device
-from cifar10.released import RELEASED, default_model
+from cifar10.errors import Cifar10Error
+from cifar10.image_layout import TILE, Target
+from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.released import AUTO, AutoRule
 from cifar10.store import ModelStore
+from service.choice import choose
 from service.problems import Kind, Problem, no_such_model, try_later
 from service.settings import Settings
 from service.telemetry.logs import flush_log
@@ -36,72 +39,86 @@ class LoadedModel:
     predictor: Predictor
     seconds_per_image: float
     """Time per image in the largest batch; decides which thread runs the model."""
+    max_batch: int = 1
+    """Largest number of images in one run."""
+
+    @cached_property
+    def target(self) -> Target:
+        """The picture that images are decoded to."""
+        return self.card.target
+
+    @cached_property
+    def takes_tiles(self) -> bool:
+        """Whether images are decoded to tiles of 32 × 32."""
+        return self.target.size == TILE.size
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes."""
+        return len(self.card.labels)
+
+    def of_image(self, width: int, height: int) -> "LoadedModel":
+        """Return the model that answers an image of this size: this one."""
+        return self
+
+    @property
+    def members(self) -> "tuple[LoadedModel, ...]":
+        """The models that may answer: this one."""
+        return (self,)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The models to load, and the default model for requests that name none."""
+class AutoModel:
+    """The virtual model ``auto``: the size of each image decides which model answers it.
 
-    names: tuple[str, ...]
-    default: str
-    aliases: dict[str, str] = field(default_factory=dict)
-    """Alias → model name."""
-
-
-def choose(settings: Settings, store: ModelStore) -> Choice:
-    """Return the models to load from ``store``.
-
-    Raises:
-        ModelNotFoundError: the store is empty or lacks a model that the settings name. The message
-            lists the models in the store.
+    Args:
+        rule: which model answers which image.
+        get: returns a loaded model; raises a problem if it is not ready.
     """
-    there = store.names()
-    if not there:
-        message = (
-            f"no model in {store.root}. Make one: cifar10 train simple_cnn && "
-            "cifar10 export simple_cnn; or point CIFAR10_MODELS to a folder of models"
-        )
-        raise ModelNotFoundError(message)
-    names = settings.load or tuple(there)
-    for name in names:
-        if name not in there:
-            message = f"CIFAR10_LOAD names {name!r}; {store.root} has: {', '.join(there)}"
-            raise ModelNotFoundError(message)
-    for alias, model in settings.aliases.items():
-        if alias in there or model not in names:
-            reason = "is a model's own name" if alias in there else f"stands for {model!r}"
-            message = f"CIFAR10_ALIASES: {alias!r} {reason}; models to load: {', '.join(names)}"
-            raise ModelNotFoundError(message)
-    default = settings.default_model
-    default = settings.aliases.get(default, default) if default is not None else None
-    if default is None:
-        device = likely_device(settings.device)
-        current = [name for name in names if not _is_of_an_older_file(name, store)]
-        default = default_model(current, device) or RELEASED[device][0]
-    if default not in names:
-        message = (
-            f"the default model {default!r} is not among those to load ({', '.join(names)}); "
-            "set CIFAR10_DEFAULT_MODEL to one of them"
-        )
-        raise ModelNotFoundError(message)
-    return Choice(names, default, settings.aliases)
+
+    def __init__(self, rule: AutoRule, get: Callable[[str], LoadedModel]) -> None:
+        self.rule = rule
+        self._get = get
+
+    @property
+    def target(self) -> Target:
+        """The picture that large images are decoded to."""
+        return self._get(self.rule.large).target
+
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether images of 32 × 32 are decoded to tiles of 32 × 32."""
+        return self.of_image(*TILE.size).takes_tiles
+
+    @property
+    def class_count(self) -> int:
+        """Largest number of classes."""
+        return max(model.class_count for model in self.members)
+
+    def of_image(self, width: int, height: int) -> LoadedModel:
+        """Return the model that answers an image of this size."""
+        return self._get(self.rule.choose(width, height))
+
+    @property
+    def members(self) -> tuple[LoadedModel, ...]:
+        """The models that may answer."""
+        return tuple(map(self._get, self.rule.names))
 
 
-def _is_of_an_older_file(name: str, store: ModelStore) -> bool:
-    """Whether the model is a variant of a source that has since been exported again; if so, log a
-    warning."""
-    try:
-        variant = store.card(name).variant
-        if variant is None or store.card(variant.source).sha256 == variant.source_sha256:
-            return False
-    except Cifar10Error:  # loading will report it, or the source is not in this store
-        return False
-    logger.warning(
-        "%s was made from an older %s, so it is not the default; make it again: "
-        "cifar10 export %s --%s",
-        name, variant.source, variant.source, store.card(name).precision,
-    )  # fmt: skip
-    return True
+AskedModel = LoadedModel | AutoModel
+"""What a request may name."""
+
+
+FULL_BATCH_PIXELS: Final = 112 * 112
+"""Most pixels of an image of which a run takes ``max_batch``. A run on the CPU takes fewer larger
+images, in proportion: its memory and its time grow with their pixels, but not its throughput."""
+
+
+def largest_batch(max_batch: int, predictor: Predictor) -> int:
+    """Return the largest number of images in one run of a model."""
+    height, width, _ = predictor.image_shape
+    if predictor.device == "cuda" or height * width <= FULL_BATCH_PIXELS:
+        return max_batch
+    return max(1, max_batch * FULL_BATCH_PIXELS // (height * width))
 
 
 def batch_sizes(max_batch: int) -> list[int]:
@@ -141,6 +158,7 @@ def load_model(
     """
     stored = store.load(name)
     predictor = Predictor(stored.onnx, options)
+    max_batch = largest_batch(max_batch, predictor)
     predictor.warm_up(batch_sizes(max_batch))
     predictor.check_card(stored.card)
     # The minimum of several: other load on the machine can only lengthen a run. Where this thread
@@ -154,7 +172,7 @@ def load_model(
             repeat=_TIMINGS,
         )
     )
-    return LoadedModel(stored.card, predictor, seconds / max_batch)
+    return LoadedModel(stored.card, predictor, seconds / max_batch, max_batch)
 
 
 class ModelSet:
@@ -163,7 +181,7 @@ class ModelSet:
     ``load_all`` runs in a thread while the event loop already answers ``/livez`` and ``/readyz``.
 
     Raises:
-        ModelNotFoundError: see :func:`choose`.
+        ModelNotFoundError: see :func:`service.choice.choose`.
     """
 
     def __init__(self, settings: Settings, store: ModelStore) -> None:
@@ -171,6 +189,7 @@ class ModelSet:
         self.default = choice.default
         self.names = choice.names
         self.aliases = choice.aliases
+        self.auto = None if choice.auto is None else AutoModel(choice.auto, self.get)
         self.loaded: dict[str, LoadedModel] = {}
         self.unfit: dict[str, str] = dict.fromkeys(choice.names, _LOADING)
         """Model → why it is not ready. Empty when all models are ready."""
@@ -253,8 +272,13 @@ class ModelSet:
             return None
         return self.unfit.get(name, "unloaded")
 
-    def get(self, name: str | None) -> LoadedModel:
-        """Return the model ``name``, or the default.
+    @property
+    def selectable(self) -> tuple[str, ...]:
+        """All names that a request may give."""
+        return (*self.names, *self.aliases, *(() if self.auto is None else (AUTO,)))
+
+    def asked(self, name: str | None) -> AskedModel:
+        """Return the model ``name``, or the default; it may be the virtual one.
 
         Raises:
             Problem: 404 for an unknown name or an unloaded model, 503 for a model that is not
@@ -264,12 +288,29 @@ class ModelSet:
         model = self.loaded.get(wanted)
         if model is not None:
             return model
-        wanted = self.aliases.get(wanted, wanted)
+        if self.auto is not None and self.aliases.get(wanted, wanted) == AUTO:
+            return self.auto
+        return self.get(wanted)
+
+    def get(self, name: str) -> LoadedModel:
+        """Return the loaded model ``name``.
+
+        Raises:
+            Problem: 404 for an unknown name, 503 for a model that is not ready.
+        """
+        model = self.loaded.get(name)
+        if model is not None:
+            return model
+        wanted = self.aliases.get(name, name)
         model = self.loaded.get(wanted)
         if model is not None:
             return model
+        if self.auto is not None and wanted == AUTO:
+            members = " or ".join(self.auto.rule.names)
+            detail = f"{AUTO!r} is two models with different inputs; name one here: {members}"
+            raise Problem(Kind.NO_SUCH_MODEL, detail)
         if wanted not in self.names:
-            raise no_such_model(wanted, (*self.names, *self.aliases))
+            raise no_such_model(wanted, self.selectable)
         reason = self.unfit.get(wanted)
         if reason is None:
             detail = f"the model {wanted!r} is unloaded: POST /v2/repository/models/{wanted}/load"

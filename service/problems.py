@@ -110,7 +110,7 @@ def method_not_allowed(method: str, allowed: str) -> Problem:
 
 def too_large(limit: int) -> Problem:
     """Return a 413 problem: the body has too many bytes."""
-    detail = f"at most {limit:,} bytes are accepted; send a smaller copy, the model sees 32 × 32"
+    detail = f"at most {limit:,} bytes are accepted; send a smaller copy"
     return Problem(Kind.TOO_LARGE, detail, extras={"max_bytes": limit})
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from cifar10.released import AUTO
 from service.exchange import Answer, Request, json_answer, query_parameters
 from service.inference import Inference
-from service.models import LoadedModel, ModelSet
+from service.models import AutoModel, LoadedModel, ModelSet
 from service.problems import Kind, Problem, no_such_model, try_later
 from service.telemetry.metrics import Metrics
 from service.workers.board import Board
@@ -38,13 +39,14 @@ class Status:
         """Answer ``GET /models``."""
         query_parameters(request.query)
         models = [self._summary(self._models.loaded[name]) for name in sorted(self._models.loaded)]
-        return json_answer(
-            {
-                "default": self._models.default,
-                "aliases": self._models.aliases,
-                "models": models,
-            }
-        )
+        document: dict[str, Any] = {
+            "default": self._models.default,
+            "aliases": self._models.aliases,
+            "models": models,
+        }
+        if self._models.auto is not None:
+            document["auto"] = dataclasses.asdict(self._models.auto.rule)
+        return json_answer(document)
 
     async def show_model(self, request: Request) -> Answer:
         """Answer ``GET /models/{name}``."""
@@ -52,7 +54,11 @@ class Status:
         name = request.path[len(MODEL_PREFIX) :]
         if not name:
             raise no_such_model(name, self._models.names)
-        model = self._models.get(name)
+        model = self._models.asked(name)
+        if isinstance(model, AutoModel):
+            members = [self._summary(member) for member in model.members]
+            rule = dataclasses.asdict(model.rule)
+            return json_answer({"name": AUTO, "auto": rule, "models": members})
         document = self._summary(model)
         document["providers"] = model.predictor.providers
         document["card"] = dataclasses.asdict(model.card)
@@ -65,6 +71,9 @@ class Status:
             "name": card.name,
             "default": card.name == self._models.default,
             "recipe": card.recipe,
+            "dataset": card.dataset.name,
+            "input": list(card.image_shape),
+            "classes": len(card.labels),
             "precision": card.precision,
             "digest": card.sha256,
             "device": model.predictor.device,

@@ -28,6 +28,7 @@ from cifar10.card import (
 from cifar10.contract import ImageShape, input_tensor, output_tensor
 from cifar10.dataset import Dataset, load_dataset
 from cifar10.golden import golden_images
+from cifar10.image_layout import Fit
 from cifar10.labels import CLASS_COUNT, DATASET_NAME, IMAGE_SHAPE, LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
@@ -104,6 +105,7 @@ def add_model(
     *,
     variant_of: ModelCard | None = None,
     labels: tuple[str, ...] = LABELS,
+    fit: Fit = "squash",
 ) -> ModelCard:
     """Store ``onnx_bytes`` under ``name`` with a card that is true of it, in place of what there
     was. With labels of its own it is a model of the data set ``own``."""
@@ -142,6 +144,7 @@ def add_model(
             if variant_of
             else None
         ),
+        fit=fit,
     )
     folder = ModelStore(root).folder(name)
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ from cifar10.commands.ports import busy_message, is_free
 from cifar10.commands.terminal import say_error
 from cifar10.environment import PROJECT_ROOT, models_dir, results_dir
 from cifar10.store import ModelStore
+from service.choice import choose
 from service.commands.console_log import ConsoleLog
-from service.models import choose
 from service.settings import read_settings
 from service.telemetry.logs import ADDRESS_VARIABLE
 

@@ -17,6 +17,7 @@ let picture = null;          // a Blob
 let previewAddress = null;
 let asked = new AbortController();
 let models = [];
+let auto = null;             // which two models answer as "auto", where there is one
 
 // The models that there are, for efficiency.js too.
 const modelsKnown = new Promise((resolve) => {
@@ -33,15 +34,37 @@ const modelsKnown = new Promise((resolve) => {
   ask();
 });
 
-modelsKnown.then(({default: chosen, models: listed}) => {
+modelsKnown.then(({default: chosen, models: listed, auto: rule}) => {
   models = listed;
-  for (const {name} of models) byId("model").add(new Option(name, name, name === chosen, name === chosen));
+  auto = rule ?? null;
+  const names = models.map(({name}) => name);
+  for (const name of auto ? ["auto", ...names] : names) {
+    byId("model").add(new Option(name, name, name === chosen, name === chosen));
+  }
   describeModel();
 });
 
+function showCommand(name) {
+  byId("command").textContent =
+    `curl -F image=@photo.jpg '${new URL("classify", location.href)}?model=${name}'`;
+}
+
+/** The model chosen; of "auto", its model for large pictures. */
+function chosenModel() {
+  const chosen = byId("model").value;
+  const wanted = auto && chosen === "auto" ? auto.large : chosen;
+  return models.find(({name}) => name === wanted);
+}
+
 function describeModel() {
-  const model = models.find(({name}) => name === byId("model").value);
+  const model = chosenModel();
   if (!model) return;
+  showCommand(byId("model").value);
+  if (byId("model").value !== model.name) {
+    byId("model-facts").textContent = `Pictures of ${auto.large_side} pixels and more are answered by ` +
+      `${auto.large}, smaller ones by ${auto.small}.`;
+    return;
+  }
   const test = model.test_accuracy;
   const facts = [
     test ? `${percent(test.accuracy)} of ${test.count.toLocaleString("en")} test images right` +
@@ -51,8 +74,6 @@ function describeModel() {
     `runs on ${model.device === "cuda" ? "the GPU" : "the CPU"}`,
   ];
   byId("model-facts").textContent = `${facts.join(" · ")}.`;
-  byId("command").textContent =
-    `curl -F image=@photo.jpg '${new URL("classify", location.href)}?model=${model.name}'`;
 }
 
 // What the server's kinds of refusal mean to who holds the picture; its own words follow.
@@ -151,8 +172,11 @@ async function classify() {
   byId("answer").ariaBusy = "true";
   byId("problem").replaceChildren();
   byId("again").hidden = true;
-  const query = new URLSearchParams({top_k: 10, explain: true});
-  if (byId("model").value) query.set("model", byId("model").value);
+  const query = new URLSearchParams({explain: true});
+  if (byId("model").value) {
+    query.set("model", byId("model").value);
+    query.set("top_k", Math.min(10, chosenModel().classes));
+  }
   try {
     const started = performance.now();
     const response = await fetch(`classify?${query}`, {method: "POST", body: picture, signal: turn.signal});
@@ -260,6 +284,9 @@ async function copyCommand() {
   byId("copied").textContent = "Copied.";
 }
 
+byId("tile").addEventListener("load", ({target: tile}) => {
+  byId("seen-size").textContent = `${tile.naturalWidth} × ${tile.naturalHeight}`;
+});
 byId("preview").addEventListener("error", () => { byId("preview").hidden = true; });
 for (const id of ["file", "capture"]) {
   byId(id).addEventListener("change", (event) => {

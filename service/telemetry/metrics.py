@@ -93,7 +93,7 @@ class Metrics:
         )
         self.decode_seconds = Histogram(
             "cifar10_decode_seconds",
-            "Time to decode an image to its 32 × 32 tile.",
+            "Time to decode an image to a model's input.",
             buckets=_SECONDS,
             registry=registry,
         )

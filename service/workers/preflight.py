@@ -11,8 +11,10 @@ import sys
 
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.errors import Cifar10Error, ProviderUnavailableError
+from cifar10.released import AUTO
 from cifar10.store import ModelStore
-from service.models import choose, load_model, predictor_options
+from service.choice import choose
+from service.models import load_model, predictor_options
 from service.settings import Settings, read_settings
 from service.telemetry.tracing import check_exporter, is_configured
 
@@ -45,13 +47,15 @@ def _try_in_another_process() -> None:
 
 
 def main() -> None:
-    """Load the default model exactly as a worker does. On failure print one line and exit with
-    1."""
+    """Load the default model, or both of ``auto``, exactly as a worker does. On failure print one
+    line and exit with 1."""
     settings = read_settings()
     store = ModelStore(models_dir())
     try:
-        default = choose(settings, store).default
-        load_model(store, default, predictor_options(settings))
+        chosen = choose(settings, store)
+        auto = chosen.auto if chosen.default == AUTO else None
+        for name in (chosen.default,) if auto is None else auto.names:
+            load_model(store, name, predictor_options(settings))
     except Cifar10Error as error:
         sys.exit(str(error))
 

@@ -165,7 +165,7 @@ def test_estimated_seconds_grow_with_pixels_scans_and_bytes():
     assert seconds(saved(large, "JPEG")) > seconds(saved(small, "JPEG"))
     assert seconds(saved(large, "JPEG", progressive=True)) > 2 * seconds(saved(large, "JPEG"))
     assert seconds(scan_bomb(400, 90)) > 5 * seconds(scan_bomb(400, 9))
-    assert seconds(saved(large, "PNG")) == pytest.approx(4 * seconds(saved(small, "PNG")))
+    assert seconds(saved(large, "PNG")) == pytest.approx(4 * seconds(saved(small, "PNG")), rel=0.01)
     assert seconds(saved(large, "JPEG")[:-2]) > seconds(saved(large, "JPEG"))
 
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from cifar10.errors import ModelNotFoundError, SettingsError
 from cifar10.store import ModelStore
-from service.models import choose
+from service.choice import choose
 from service.problems import Problem
 from service.rate_limit import RateLimit
 from service.settings import Settings, read_settings

@@ -26,13 +26,13 @@ def decoders(monkeypatch):
     decode, release = inference_module.decode_layout, threading.Event()
     found: dict[bytes, tuple[str, int]] = {}
 
-    def note_and_decode(layout):
+    def note_and_decode(layout, target):
         niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         thread = threading.current_thread().name.partition("_")[0]
         found[layout.data] = thread, niceness
         if thread == "photos":
             release.wait(30)
-        return decode(layout)
+        return decode(layout, target)
 
     monkeypatch.setattr(inference_module, "decode_layout", note_and_decode)
     found_and_release = SimpleNamespace(threads=found, release=release)
@@ -127,7 +127,7 @@ def test_a_server_with_a_stuck_decoder_is_not_ready(tiny_store, decoders):
 
 
 def test_lack_of_memory_for_an_image_is_503(run, monkeypatch):
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(inference_module, "decode_layout", fail)
@@ -147,7 +147,7 @@ def test_a_form_has_one_deadline_for_all_threads(tiny_store, monkeypatch):
     decoded = []
     release = threading.Event()
 
-    def note(layout):
+    def note(layout, _):
         decoded.append(layout.data)
         release.wait(30)
         return np.zeros((32, 32, 3), np.uint8)
@@ -175,7 +175,7 @@ def test_a_long_form_takes_turns_with_the_forms_of_other_clients(tiny_store, mon
 
     release = threading.Event()
 
-    def note(layout):
+    def note(layout, _):
         order.append(layout.data)
         release.wait(30)
         return np.zeros((32, 32, 3), np.uint8)

@@ -12,8 +12,9 @@ import pytest
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import DigestMismatchError, ModelNotFoundError, SettingsError
 from cifar10.store import ModelStore
+from service.choice import choose
 from service.edge import Edge
-from service.models import ModelSet, choose
+from service.models import ModelSet
 from service.settings import Settings, read_settings
 from service.workers.preflight import check_before_start
 from tests.conftest import add_model, linear_onnx
@@ -85,7 +86,7 @@ def test_metrics_say_whether_the_server_is_ready(store, ready):
 def test_unready_while_loading(store, monkeypatch):
     settings = Settings(device="cpu", default_model="tiny_a")
     models = ModelSet(settings, ModelStore(store))
-    monkeypatch.setattr(models, "load_all", lambda _: None)
+    monkeypatch.setattr(models, "load_all", lambda *_: None)
     edge = Edge(nothing_behind, settings, models)
     models.unfit = dict.fromkeys(models.names, "not yet")
     ready, live, answer, _ = ask(edge)

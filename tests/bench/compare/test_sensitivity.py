@@ -34,7 +34,7 @@ from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
-from service.models import choose
+from service.choice import choose
 from service.settings import Settings
 from tests.bench.conftest import REFERENCE, cost, text_of
 

@@ -50,7 +50,7 @@ def test_in_process_counts_whole_requests_on_a_given_clock(monkeypatch) -> None:
 
 def test_the_body_is_what_the_service_reads() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    assert np.array_equal(read_npy(encode_npy(images), 512), images)
+    assert np.array_equal(read_npy(encode_npy(images), 512, [images.shape[1:]]), images)
 
 
 def test_share_uses_the_faster_in_process_way(recorder: Recorder) -> None:

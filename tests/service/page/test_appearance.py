@@ -142,7 +142,7 @@ def test_results_are_announced_to_screen_readers(page, file):
     page.choose(file(PNG))
     page.answer()
     assert page.id("bars").aria_role == "list"
-    assert page.id("bars").accessible_name == "The ten probabilities, highest first"
+    assert page.id("bars").accessible_name == "The probabilities, highest first"
     assert set(page.bars()) == set(LABELS)
     assert page.id("tile").accessible_name == "The picture as the model sees it"
     assert page.id("model").accessible_name == "Model"

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from cifar10.image_layout import TILE
 from service.inference import Inference
 from service.models import LoadedModel, predictor_options
 from service.settings import Settings
@@ -114,8 +115,8 @@ class Predictor:
 def test_a_gpu_is_used_from_one_warmed_up_thread(device, warm_up, request_runs_in):
     """The event loop does not wait for the device, however fast the model is."""
     predictor = Predictor(device)
-    card = SimpleNamespace(name="tiny")
-    model = cast(LoadedModel, LoadedModel(cast(Any, card), cast(Any, predictor), 0.0))
+    card = SimpleNamespace(name="tiny", target=TILE)
+    model = LoadedModel(cast(Any, card), cast(Any, predictor), 0.0, 32)
 
     async def main() -> None:
         inference = Inference(Settings(), Metrics())
