@@ -122,7 +122,7 @@ def test_the_readme_has_the_commands_it_promises():
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("curl")])
-def test_curl(server, command):
+def test_curl_examples_of_the_docs_work(server, command):
     command = command.replace("localhost:3000", f"localhost:{server.port}")
     done = subprocess.run(
         ["bash", "-c", command.replace("curl", "curl -fsS", 1)],
@@ -135,7 +135,7 @@ def test_curl(server, command):
 
 
 @pytest.mark.parametrize(("language", "program"), PROGRAMS)
-def test_client(server, language, program):
+def test_client_programs_of_the_docs_work(server, language, program):
     """Each tells the class that curl is told."""
     interpreter = {"python": sys.executable, "js": shutil.which("node")}[language]
     if interpreter is None:
@@ -154,7 +154,7 @@ def test_client(server, language, program):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if LONG.fullmatch(c)])
-def test_long_targets_are_made_of_commands_that_exist(command):
+def test_long_make_targets_use_existing_commands(command):
     done = subprocess.run(
         ["bash", "-c", f"{command} -n VENV={sys.prefix}"], cwd=ROOT, capture_output=True, text=True
     )
@@ -194,7 +194,7 @@ def test_bentoml_build(tmp_path):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OURS)])
-def test_our_commands(command):
+def test_documented_commands_parse(command):
     """Those that only read run for real; the others' arguments are read as the command would."""
     arguments = command.removeprefix(OURS).split()
     if arguments[0] in ("ls", "show", "list"):
@@ -213,7 +213,7 @@ def test_every_command_is_covered():
         assert known or command in ("make serve", "bentoml build"), command
 
 
-def test_the_tree_is_true():
+def test_the_tree_in_the_readme_matches_the_files():
     tree = README.partition("## The tree")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `([a-z0-9_./]+)` \|", tree, re.MULTILINE)
     assert len(named) > 8
@@ -221,7 +221,7 @@ def test_the_tree_is_true():
         assert (ROOT / name).exists(), name
 
 
-def test_links_lead_somewhere():
+def test_relative_links_lead_to_files():
     for page, text in PAGES.items():
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
             if "://" not in target:

@@ -17,7 +17,7 @@ def found(capsys, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
     return code, {one["subject"]: one for one in json.loads(capsys.readouterr().out)}
 
 
-def test_a_sound_machine_has_no_problem(
+def test_a_correct_installation_has_no_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     card = add_model(tmp_path, "compact", linear_onnx(0))
@@ -43,7 +43,7 @@ def test_a_changed_file_is_a_problem_with_a_remedy(
     assert findings["model compact"]["remedy"] == "cifar10 export compact"
 
 
-def test_a_wrong_place_is_a_problem(
+def test_a_wrong_folder_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setenv("CIFAR10_DATA", str(tmp_path / "nothing"))
@@ -55,7 +55,7 @@ def test_a_wrong_place_is_a_problem(
     assert capsys.readouterr().out.splitlines()[-1] == "3 problems"
 
 
-def test_packages_are_held_against_the_constraints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_compared_with_the_constraints(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"numpy": "2.1", "keras": None}
     monkeypatch.setattr(checks, "_installed", installed.get)
     monkeypatch.setattr(checks, "_pins", lambda _: {"numpy": "2.4"})
@@ -81,7 +81,7 @@ def test_versions_of_an_extra_that_is_not_installed_do_not_count(
     assert [one.state for one in checks.packages()] == ["ok", "missing", "ok"]
 
 
-def test_vnni_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vnni_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for flags, state in (({"avx2", "avx512_vnni"}, "ok"), ({"avx2"}, "missing")):
         monkeypatch.setattr(checks, "_cpu_flags", lambda flags=flags: (flags, "A processor"))
         (finding,) = checks.processor()

@@ -121,12 +121,12 @@ def test_a_misspelt_word_gets_a_suggestion(arguments: list[str], suggested: str,
     "arguments",
     [["xyzzy"], ["bench", "xyzzy"], ["ls", "--xyzzy"], ["show", "xyzzy"], ["train", "xyzzy"]],
 )
-def test_nothing_is_suggested_for_what_is_like_nothing(arguments: list[str], capsys) -> None:
+def test_no_suggestion_is_made_for_a_word_similar_to_none(arguments: list[str], capsys) -> None:
     assert main(arguments) in (1, 2)
     assert "Did you mean" not in capsys.readouterr().err
 
 
-def test_a_shared_start_is_not_a_likeness() -> None:
+def test_a_common_prefix_alone_gives_no_suggestion() -> None:
     settings = ["CIFAR10_LOAD", "CIFAR10_DEVICE", "CIFAR10_TOKEN"]
     assert closest("CIFAR10_DEVISE", settings) == ["CIFAR10_DEVICE"]
     assert closest("CIFAR10_QX", settings) == []

@@ -88,7 +88,7 @@ def test_no_image_and_no_model_are_one_line(
     assert len(lines) == 2
 
 
-def test_it_needs_no_server_and_no_training_framework(store, tmp_path: Path) -> None:
+def test_predict_needs_no_server_and_no_training_framework(store, tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png", 1)
     code = (
         "import sys; from cifar10.commands.main import main; "

@@ -27,7 +27,7 @@ def png(pixels) -> bytes:
     return buffer.getvalue()
 
 
-def test_it_says_which_device_executes(server, device):
+def test_predict_reports_the_device_that_executes(server, device):
     models = httpx.get(f"{server.url}/models").json()["models"]
     assert {model["device"] for model in models} == {device}
     assert len(models) == 2

@@ -81,7 +81,7 @@ def test_each_image_has_one_of_two_answers(
     np.testing.assert_allclose(one_by_one, expected[:20], atol=1e-6)
 
 
-def test_the_second_look_is_taken_in_integers_and_only_if_needed(
+def test_the_second_view_is_computed_in_integers_and_only_if_needed(
     graphs: dict[str, onnx.ModelProto], dataset: Dataset, tmp_path: Path
 ) -> None:
     images = dataset.test.images

@@ -127,7 +127,7 @@ def test_a_wrong_graph_leaves_nothing(
     assert store.names() == []
 
 
-def test_a_wrong_graph_does_not_touch_the_export_before_it(
+def test_a_wrong_graph_leaves_the_previous_export_unchanged(
     store: ModelStore, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_model("tiny", store, dataset)
@@ -254,7 +254,7 @@ def test_macs_of_the_simple_cnn_are_the_published_ones() -> None:
         ("efficientnetb0", 32, 8.79e6, 12),  # normalises with constants
     ],
 )
-def test_backbones_convert(
+def test_every_backbone_can_be_converted(
     backbone: str, resolution: int, macs: float | None, transposes: int
 ) -> None:
     """On calibrated random weights and pictures: each kind of backbone that needs its own care.
@@ -334,7 +334,7 @@ def test_a_model_with_random_weights_shows_no_accuracy(
     assert export_model("tiny", store, dataset).accuracy is None
 
 
-def test_the_command_goes_on_after_a_failure(
+def test_the_command_continues_after_a_failure(
     store: ModelStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):

@@ -71,7 +71,7 @@ def test_a_whole_zero_point_changes_nothing(store: ModelStore, dataset: Dataset)
     np.testing.assert_allclose(answers(prepared, images), answers(source, images), atol=1e-6)
 
 
-def test_pixels_scaled_otherwise_stay_as_they_are(dataset: Dataset) -> None:
+def test_another_scaling_of_pixels_is_left_unchanged(dataset: Dataset) -> None:
     """No integer stands for their offset, so their scale is left in the graph."""
     graph = small_convolution(offset=-3.0)
     prepared, pixels = prepare(graph)
@@ -82,7 +82,7 @@ def test_pixels_scaled_otherwise_stay_as_they_are(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("normalised", ["BatchNormalization", "Mul"])
-def test_batch_normalisation_that_is_left_is_folded(normalised: str, dataset: Dataset) -> None:
+def test_remaining_batch_normalisation_is_folded(normalised: str, dataset: Dataset) -> None:
     graph = small_convolution(-1.0, normalised=normalised)
     quantized = quantize_int8(graph, dataset.train.images)
     assert not {"BatchNormalization", "Mul"} & set(operators(quantized))
@@ -102,7 +102,7 @@ def test_the_int8_graph_keeps_the_contract(residual: onnx.ModelProto, dataset: D
         np.testing.assert_allclose(answers(quantized, images[:size]), whole[:size], atol=1e-6)
 
 
-def test_everything_but_the_end_runs_in_integers(
+def test_all_but_the_last_operators_run_in_integers(
     residual: onnx.ModelProto, dataset: Dataset, tmp_path: Path
 ) -> None:
     runs = what_runs(quantize_int8(residual, dataset.train.images), tmp_path)

@@ -50,7 +50,7 @@ def models(dataset: Dataset) -> tuple[keras.Model, keras.Model]:
     return both, alone
 
 
-def test_the_answer_is_for_the_mean_of_both(
+def test_the_answer_is_computed_from_the_mean_of_both_views(
     models: tuple[keras.Model, keras.Model], dataset: Dataset
 ) -> None:
     both, alone = models
@@ -66,7 +66,7 @@ def test_the_answer_is_for_the_mean_of_both(
 
 
 @pytest.mark.parametrize("shift", [1, 2, 5])
-def test_the_mirror_image_may_be_moved(
+def test_the_mirror_image_can_be_shifted(
     models: tuple[keras.Model, keras.Model], dataset: Dataset, shift: int
 ) -> None:
     """Up and to the left, its other edges reflected; in Keras, in ONNX and in integers."""
@@ -87,12 +87,12 @@ def test_the_mirror_image_may_be_moved(
         np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
-def test_it_cannot_be_moved_the_other_way() -> None:
+def test_the_mirror_image_cannot_be_shifted_the_other_way() -> None:
     with pytest.raises(RecipeError, match="pixels at least 0"):
         mirrored_recipe(-1)
 
 
-def test_it_costs_twice_the_convolutions_and_no_parameters(
+def test_mirroring_doubles_the_convolutions_and_adds_no_parameters(
     models: tuple[keras.Model, keras.Model],
 ) -> None:
     both, alone = models
@@ -101,7 +101,7 @@ def test_it_costs_twice_the_convolutions_and_no_parameters(
     assert count_macs(convert(both)) - dense == 2 * (count_macs(convert(alone)) - dense) > 0
 
 
-def test_it_runs_in_integers_from_the_pixels_on(
+def test_the_mirrored_graph_runs_in_integers_from_the_pixels_on(
     models: tuple[keras.Model, keras.Model], dataset: Dataset
 ) -> None:
     graph = convert(models[0])
@@ -122,9 +122,7 @@ def test_it_runs_in_integers_from_the_pixels_on(
         np.testing.assert_allclose(found, integers[:size], atol=1e-6)
 
 
-def test_it_is_trained_without_kept_with_and_measured_as_kept(
-    tmp_path: Path, dataset: Dataset
-) -> None:
+def test_training_uses_one_view_and_the_saved_model_both(tmp_path: Path, dataset: Dataset) -> None:
     """What is said of its accuracy is said of the model that is kept."""
     store = ModelStore(tmp_path)
     record = train(mirrored_recipe(), dataset, store).record

@@ -121,7 +121,7 @@ def outlier(tmp_path: Path) -> tuple[ModelStore, Dataset]:
     )
 
 
-def test_what_loses_too_much_is_refused_with_a_reason(
+def test_a_variant_that_loses_too_much_accuracy_is_refused_with_the_reason(
     outlier: tuple[ModelStore, Dataset],
 ) -> None:
     store, dataset = outlier
@@ -150,14 +150,14 @@ def test_what_loses_too_much_is_refused_with_a_reason(
     assert store.refused() == []
 
 
-def test_what_answers_otherwise_is_refused(outlier: tuple[ModelStore, Dataset]) -> None:
+def test_a_variant_with_different_answers_is_refused(outlier: tuple[ModelStore, Dataset]) -> None:
     store, dataset = outlier
     refused = make_variant("outlier", "int8", store, dataset, VariantLimits(accuracy_loss=1.0))
     assert isinstance(refused, RefusedVariant)
     assert "names the class that its source names for only" in refused.reason
 
 
-def test_a_model_with_random_weights_is_not_held_to_its_answers(
+def test_answers_of_random_weights_are_not_compared(
     outlier: tuple[ModelStore, Dataset],
 ) -> None:
     store, dataset = outlier
@@ -174,16 +174,14 @@ def test_a_model_with_random_weights_is_not_held_to_its_answers(
     assert made.variant.validation is None
 
 
-def test_a_variant_is_not_made_of_a_variant(store: ModelStore, dataset: Dataset) -> None:
+def test_a_variant_of_a_variant_is_refused(store: ModelStore, dataset: Dataset) -> None:
     make_variant("tiny", "fp16", store, dataset, LOOSE)
     assert sources(store) == ["tiny"]
     with pytest.raises(ExportError, match="a variant itself, of 'tiny'"):
         make_variant("tiny_fp16", "int8", store, dataset, LOOSE)
 
 
-def test_other_images_than_it_was_trained_on_are_refused(
-    store: ModelStore, synthetic: Dataset
-) -> None:
+def test_images_of_another_data_set_are_refused(store: ModelStore, synthetic: Dataset) -> None:
     with pytest.raises(ExportError, match="may have been trained on"):
         make_variant("tiny", "int8", store, synthetic, LOOSE)
     assert store.names() == ["tiny"]

@@ -14,7 +14,7 @@ WITH_TABLE = [
 ]
 
 
-def test_the_documented_table_is_that_of_the_code():
+def test_the_documented_settings_match_the_code():
     assert len(WITH_TABLE) == 1
     text = WITH_TABLE[0].read_text()
     remedy = f"run: python -m service.settings_table {WITH_TABLE[0].relative_to(PROJECT_ROOT)}"

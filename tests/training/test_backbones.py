@@ -80,7 +80,7 @@ def test_the_two_parts_compute_the_same_as_the_whole(
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_fully_trained_backbone_is_not_cut(built: BuiltBackbone) -> None:
+def test_a_fully_trained_backbone_is_not_split(built: BuiltBackbone) -> None:
     assert cut_before_trained(built, len(built.layers)) is None
 
 
@@ -174,7 +174,7 @@ class StoppedAfter(Observer):
             raise Crash
 
 
-def test_an_interrupted_fine_tuning_comes_out_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_an_interrupted_fine_tuning_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     """Stopped in either phase; on random weights, whose record says so and has no accuracy."""
     recipe = with_epochs(FINETUNED, 2)
     random = WeightsChoice(random=True)

@@ -85,7 +85,7 @@ def test_the_optimizer_is_the_schedule_s() -> None:
     assert model.loss.label_smoothing == 0.1
 
 
-def test_nothing_asked_for_nothing_changed() -> None:
+def test_without_augmentation_nothing_changes() -> None:
     before = images()
     after = augment(before, NOTHING, np.random.default_rng(0))
     np.testing.assert_array_equal(after, before)
@@ -93,7 +93,7 @@ def test_nothing_asked_for_nothing_changed() -> None:
 
 
 @pytest.mark.parametrize("kind", ["shift", "flip", "jpeg", "resize", "light"])
-def test_each_change_changes_and_is_drawn_from_the_seed(kind: str) -> None:
+def test_each_augmentation_changes_images_and_is_seeded(kind: str) -> None:
     before = images()
     kept = before.copy()
     how = dataclasses.replace(NOTHING, **{kind: {"shift": 3, "flip": True}.get(kind, 1.0)})
@@ -166,7 +166,7 @@ def test_a_shift_moves_the_picture() -> None:
     assert len(seen) == 25
 
 
-def test_what_a_recipe_does_without_is_not_in_its_fields() -> None:
+def test_unused_options_are_not_in_a_recipe_s_fields() -> None:
     fields = recipe_fields(TINY)
     assert not {"augmentation", "label_smoothing"} & fields.keys()
     assert all("schedule" not in phase for phase in fields["phases"])

@@ -56,7 +56,7 @@ def expected_fit(model: keras.Model, images: Any, labels: Any) -> dict[str, floa
 
 
 @pytest.mark.parametrize("recipe", [TINY, TINY_SCHEDULED], ids=lambda recipe: recipe.name)
-def test_two_epochs_are_those_of_keras_fit(recipe: Recipe) -> None:
+def test_two_epochs_equal_those_of_keras_fit(recipe: Recipe) -> None:
     count = 4 * BATCH
     ours, theirs = fresh(recipe), fresh(recipe)
     rate = float(theirs.optimizer.learning_rate.value)
@@ -106,7 +106,7 @@ class Stopped(Observer):
             raise Crash
 
 
-def test_a_stopped_training_comes_out_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, stopped = ModelStore(tmp_path / "whole"), ModelStore(tmp_path / "stopped")
     train(TINY_SCHEDULED, DATASET, whole)
     with pytest.raises(Crash):
@@ -119,7 +119,7 @@ def test_a_stopped_training_comes_out_as_an_uninterrupted_one(tmp_path: Path) ->
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_teacher_that_is_only_trained_is_asked_through_keras(
+def test_a_teacher_that_is_not_exported_runs_in_keras(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "cache"))

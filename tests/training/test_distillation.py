@@ -70,7 +70,7 @@ def test_the_answers_are_the_teacher_s_for_an_image_and_its_mirror(
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_teacher_is_asked_once_and_damage_is_noticed(
+def test_teacher_answers_are_cached_and_damage_is_detected(
     store: ModelStore, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -109,7 +109,9 @@ def test_targets_mix_the_true_class_with_the_teacher_s_answer() -> None:
     np.testing.assert_array_equal(make_targets(TAUGHT, alone, labels, 10, taught), true)
 
 
-def test_a_taught_model_says_who_taught_it_and_goes_on_with_no_other(store: ModelStore) -> None:
+def test_the_record_names_the_teacher_and_another_teacher_is_refused_on_resuming(
+    store: ModelStore,
+) -> None:
     record = train(TAUGHT, DATASET, store).record
     assert record.teacher is not None
     assert (record.teacher.name, record.teacher.sha256) == ("tiny", store.card("tiny").sha256)
@@ -130,7 +132,7 @@ class _StopAfter(Observer):
             raise KeyboardInterrupt
 
 
-def test_until_it_teaches_the_teacher_may_be_another(tmp_path: Path) -> None:
+def test_the_teacher_may_change_before_it_is_used(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "models")
     add_model(store.root, "tiny", linear_onnx(4))
     (phase,) = TAUGHT.phases
@@ -201,6 +203,6 @@ def test_targets_without_smoothing_take_the_dense_loss() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"share": 1.5}, {"temperature": 0.0}])
-def test_a_distillation_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+def test_an_impossible_distillation_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="taught"):
         dataclasses.replace(TAUGHT, distillation=dataclasses.replace(HOW, **wrong))

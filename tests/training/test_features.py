@@ -73,7 +73,7 @@ def test_features_are_computed_once(tmp_path: Path) -> None:
     assert frozen.images == 300
 
 
-def test_an_interrupted_extraction_goes_on_at_the_last_whole_block(tmp_path: Path) -> None:
+def test_an_interrupted_extraction_continues_at_the_last_complete_block(tmp_path: Path) -> None:
     class Crash(BaseException):
         pass
 

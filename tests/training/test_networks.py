@@ -40,7 +40,7 @@ def trained(recipe: Recipe) -> keras.Model:
 
 
 @BOTH
-def test_the_plain_network_answers_as_the_trained_one(recipe: Recipe) -> None:
+def test_the_plain_network_gives_the_trained_one_s_answers(recipe: Recipe) -> None:
     model = trained(recipe)
     shifts = [layer.shift for layer in model.layers if isinstance(layer, QuickShiftNormalization)]
     assert all(np.abs(shift).max() > 0 for shift in shifts)
@@ -53,7 +53,7 @@ def test_the_plain_network_answers_as_the_trained_one(recipe: Recipe) -> None:
 
 
 @BOTH
-def test_it_is_trained_on_images_of_any_size(recipe: Recipe) -> None:
+def test_the_network_can_be_trained_on_images_of_any_size(recipe: Recipe) -> None:
     model = build_model(recipe, for_training=True)
     for side in (24, 32):
         images = np.zeros((2, side, side, 3), np.uint8)
@@ -96,7 +96,7 @@ def test_the_first_layer_whitens_the_images() -> None:
     np.testing.assert_allclose(moments[varied][:, varied], np.eye(varied.sum()), atol=0.1)
 
 
-def test_the_stem_begins_along_the_axes_of_the_patches() -> None:
+def test_the_stem_is_initialised_along_the_axes_of_the_patches() -> None:
     images = tiny_dataset().train.images
     model = build_model(POOLED, for_training=True)
     begin_from_images(model, POOLED, images)
@@ -107,7 +107,7 @@ def test_the_stem_begins_along_the_axes_of_the_patches() -> None:
     np.testing.assert_allclose(kernel[:, 2:], -kernel[:, :2])
 
 
-def test_a_kernel_begins_as_the_identity() -> None:
+def test_a_kernel_is_initialised_as_the_identity() -> None:
     kernel = np.asarray(PartialIdentity()((3, 3, 4, 6)))
     values = np.random.default_rng(0).normal(size=(1, 5, 5, 4)).astype(np.float32)
     found = np.asarray(keras.ops.conv(values, kernel, padding="same"))

@@ -73,7 +73,7 @@ def test_the_study_s_parameters_are_the_measured_ones_in_both_twins(name: str) -
 
 
 @EVERY_RECIPE
-def test_a_recipe_says_what_it_is(recipe: Recipe) -> None:
+def test_every_recipe_has_a_description(recipe: Recipe) -> None:
     low, high = recipe.expected_test_accuracy
     assert 0.1 < low < high <= 1.0
     assert recipe.source
@@ -112,7 +112,7 @@ def test_the_simple_cnn_is_the_study_s() -> None:
     assert SIMPLE_CNN.phases == (Phase(name="all", epochs=10, learning_rate=1e-3, patience=3),)
 
 
-def test_another_architecture_than_promised_is_refused() -> None:
+def test_an_architecture_that_differs_from_its_recipe_is_refused() -> None:
     wider = dataclasses.replace(SIMPLE_CNN.architecture, filters=(32, 65))
     with pytest.raises(RecipeError, match=r"expected .*2122186"):
         build_model(dataclasses.replace(SIMPLE_CNN, architecture=wider))
@@ -125,7 +125,7 @@ def test_the_optimizer_is_the_phase_s() -> None:
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
 
 
-def test_an_unknown_recipe_is_an_error_that_lists_those_there_are() -> None:
+def test_an_unknown_recipe_is_an_error_that_lists_the_recipes() -> None:
     with pytest.raises(RecipeError, match="no recipe 'simple_cn'; there are: simple_cnn"):
         find_recipe("simple_cn")
 
@@ -145,7 +145,7 @@ def test_phases_that_cannot_be_trained_are_refused(phases: tuple[Phase, ...]) ->
         dataclasses.replace(SIMPLE_CNN, phases=phases)
 
 
-def test_rewording_a_recipe_does_not_make_it_another_training() -> None:
+def test_rewording_a_recipe_does_not_change_its_identity() -> None:
     reworded = dataclasses.replace(SIMPLE_CNN, cost="less than you think")
     same = training_fields(recipe_fields(reworded)) == training_fields(recipe_fields(SIMPLE_CNN))
     assert same
@@ -153,7 +153,7 @@ def test_rewording_a_recipe_does_not_make_it_another_training() -> None:
     assert shorter != training_fields(recipe_fields(SIMPLE_CNN))
 
 
-def test_fields_are_what_json_gives_back() -> None:
+def test_recipe_fields_survive_json() -> None:
     @dataclasses.dataclass(frozen=True)
     class Holder:
         fields: dict[str, object]
@@ -174,7 +174,7 @@ def test_a_schedule_chooses_the_optimizer() -> None:
     assert learning_rate(phase, 99, 100) < 0.01 * phase.learning_rate
 
 
-def test_a_new_possibility_does_not_make_another_training_of_old_recipes() -> None:
+def test_a_new_option_does_not_change_the_identity_of_old_recipes() -> None:
     """Fields that a recipe does without are not told, so what was trained before is recognised."""
     told = recipe_fields(find_recipe("mobilenetv2_frozen"))
     assert set(told["architecture"]) == {
@@ -185,7 +185,7 @@ def test_a_new_possibility_does_not_make_another_training_of_old_recipes() -> No
     assert set(phase) == {"name", "epochs", "learning_rate", "patience"}
 
 
-def test_teachers_are_recipes_and_reproduce_makes_them_first() -> None:
+def test_teachers_are_recipes_and_reproduce_trains_them_first() -> None:
     teachers = {recipe.distillation.teacher for recipe in RECIPES if recipe.distillation}
     assert teachers
     assert teachers <= {recipe.name for recipe in RECIPES if recipe.distillation is None}

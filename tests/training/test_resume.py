@@ -71,7 +71,7 @@ def test_killed_twice_in_the_middle_of_an_epoch(
     ]
 
 
-def test_a_study_killed_twice_is_whole_after_the_third_run(
+def test_a_study_killed_twice_is_complete_after_the_third_run(
     tmp_path: Path, uninterrupted: Path, uninterrupted_scheduled: Path
 ) -> None:
     for name, epoch, step in (("tiny_scheduled", 3, 4), ("tiny_seed1", 2, 2)):
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_refused(half_way: Path, tmp_path: Path, damage:
         train(TINY, DATASET, ModelStore(tmp_path))
 
 
-def test_a_finished_model_is_left_alone(uninterrupted: Path) -> None:
+def test_a_finished_model_is_not_trained_again(uninterrupted: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in uninterrupted.iterdir()}
     outcome = train(TINY, DATASET, ModelStore(uninterrupted.parent))
     assert outcome.already_there
@@ -193,7 +193,7 @@ def test_a_finished_model_is_left_alone(uninterrupted: Path) -> None:
         train(TINY, DATASET, ModelStore(uninterrupted.parent), seed=1)
 
 
-def test_a_changed_model_file_is_not_taken_for_the_finished_one(
+def test_a_changed_model_file_is_not_accepted_as_finished(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(uninterrupted, tmp_path / "tiny")

@@ -78,7 +78,7 @@ def test_the_test_set_chooses_nothing(uninterrupted: Path, tmp_path: Path) -> No
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_command_walks_the_smoke_form(
+def test_the_command_trains_the_smoke_form(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
@@ -100,7 +100,7 @@ def test_the_command_walks_the_smoke_form(
     ("machine", "chosen", "expected"),
     [("x86_64", None, "1"), ("AMD64", None, "1"), ("x86_64", "0", "0"), ("aarch64", None, None)],
 )
-def test_the_command_turns_on_onednn_where_nobody_chose(
+def test_the_command_enables_onednn_by_default(
     monkeypatch: pytest.MonkeyPatch, machine: str, chosen: str | None, expected: str | None
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)

@@ -37,7 +37,7 @@ def failing_on(name: str, error: Exception) -> Any:
     return train_one
 
 
-def test_every_recipe_comes_with_every_seed() -> None:
+def test_every_recipe_is_planned_with_every_seed() -> None:
     names = [one.name for one in plan((TINY, TINY), (0, 1))]
     assert names == ["tiny", "tiny", "tiny_seed1", "tiny_seed1"]
     assert [one.name for one in plan((TINY,), (2,), smoke=True)] == ["tiny_smoke_seed2"]
@@ -68,7 +68,7 @@ def test_a_failure_is_a_row(tmp_path: Path, error: Exception, shown: str) -> Non
     assert f"failed: {shown}" in console.file.getvalue()
 
 
-def test_what_is_finished_is_left_alone(tmp_path: Path) -> None:
+def test_finished_models_are_not_trained_again(tmp_path: Path) -> None:
     planned = plan((TINY,), (0,))
     for already_there in (False, True):
         (row,) = run_study(planned, tiny_dataset(), ModelStore(tmp_path), smoke=True)
@@ -98,7 +98,7 @@ def test_the_command_reports_failures_by_its_exit_status(
     assert row["record"]["parameters"]["total"] > 0
 
 
-def test_what_has_no_teacher_yet_is_left_out_and_said_to_be(
+def test_recipes_without_their_teacher_are_left_out_with_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A whole study on an empty store would otherwise always fail."""

@@ -83,7 +83,7 @@ def has_weights_of(built: BuiltBackbone, source: Path) -> None:
         ("legacy.h5", "mobilenetv2.weights.h5"),  # renamed by a person
     ],
 )
-def test_a_folder_may_hold_them_under_several_names(
+def test_weights_are_found_under_several_file_names(
     tmp_path: Path, source: Path, kind: str, name: str
 ) -> None:
     shutil.copy(source / kind, tmp_path / name)
@@ -98,7 +98,7 @@ def test_a_folder_may_hold_them_under_several_names(
 
 
 @pytest.mark.parametrize(("resolution", "trained_at"), [(32, 224), (96, 96)])
-def test_keras_cache_is_used_as_keras_lays_it_out(
+def test_weights_in_keras_cache_are_found(
     tmp_path: Path,
     source: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -219,7 +219,7 @@ def test_a_partial_download_is_repeated(
     assert find_weights(architecture(), WeightsChoice()).sha256 == file_sha256(source / "legacy.h5")
 
 
-def test_random_weights_are_marked_and_tell_images_apart() -> None:
+def test_random_weights_are_marked_and_distinguish_images() -> None:
     built = build()
     record = calibrate_random(built, architecture(), tiny_dataset().train.images)
     assert record.random

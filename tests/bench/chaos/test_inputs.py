@@ -130,7 +130,7 @@ def test_photos_have_twelve_megapixels_and_the_tile_s_content() -> None:
         assert abs(found[:, 18:].mean() - 200) < 10
 
 
-def test_a_phone_s_picture_is_answered_by_its_first_image() -> None:
+def test_an_mpo_picture_is_classified_by_its_first_image() -> None:
     assert decode_image(phone_picture()).shape == (32, 32, 3)
 
 

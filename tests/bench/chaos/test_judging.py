@@ -195,6 +195,6 @@ def test_a_refused_request_of_an_ordinary_client_counts_as_long_as_it_would_have
     assert percentile_ms([], 99) == 0.0
 
 
-def test_times_and_memory_are_judged_where_they_were_measured() -> None:
+def test_only_measured_times_and_memory_are_judged() -> None:
     assert judge_times({"other_requests_failed": 0}) == []
     assert judge_memory({"memory_before_mb": 100, "memory_after_mb": 120}) == []

@@ -53,7 +53,7 @@ def test_every_trial_has_what_the_report_and_the_command_line_show() -> None:
     assert asked_for < TRIALS.keys()
 
 
-def test_an_unknown_trial_is_named(tiny_store: Path, recorder: Recorder) -> None:
+def test_an_unknown_trial_is_an_error_that_names_it(tiny_store: Path, recorder: Recorder) -> None:
     with pytest.raises(BenchError, match="no trial 'flood'; there are: kill"):
         run_trials(tiny_store, "tiny_a", ["flood"], recorder, QUICK)
 
@@ -69,7 +69,7 @@ def fake_trial(name: str, verdict: Verdict | Exception) -> Trial:
     return Trial(name, f"The trial {name}", "it holds", run, starts_server=True)
 
 
-def test_verdicts_become_rows_and_one_failure_stops_no_other(
+def test_verdicts_become_rows_and_a_failing_trial_does_not_stop_the_others(
     tiny_store: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
     fakes = (
@@ -114,7 +114,7 @@ def test_growth_is_from_the_second_quarter_to_the_last() -> None:
     assert growth_of(100, 150) == pytest.approx(0)
 
 
-def test_only_designed_failures_are_excused() -> None:
+def test_only_503_and_504_are_failures_by_design() -> None:
     assert undesigned({200: 5, 400: 3, 503: 2, 504: 1}) == 0
     assert undesigned({200: 5, 500: 1, 502: 1, 0: 2}) == 4
 

@@ -77,7 +77,7 @@ def test_run_report_check_ls(
     assert "tiny_b" in listed
 
 
-def test_quick_rows_say_so(bench, results: Path) -> None:
+def test_quick_rows_are_marked(bench, results: Path) -> None:
     arguments = ("run", "--data", "synthetic", "--device", "cpu", "tiny_b", "--quick")
     assert bench(*arguments) == 0
     assert {row.model for row in rows(results)} == {"tiny_b"}
@@ -106,7 +106,7 @@ def test_a_missing_model_is_one_line(bench, results: Path, capsys) -> None:
     assert not results.exists()
 
 
-def test_no_data_no_models_no_results(
+def test_missing_data_models_or_results_are_one_line_errors(
     bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     assert bench("run", "--data", str(tmp_path / "nothing")) == 1

@@ -34,14 +34,14 @@ def lines(capsys) -> list[list[str]]:
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_the_leaderboard_is_by_accuracy_and_those_without_come_last(results, capsys) -> None:
+def test_the_leaderboard_is_sorted_by_accuracy_with_missing_values_last(results, capsys) -> None:
     assert main(["table", "--results", str(results)]) == 0
     header, *rows = lines(capsys)
     assert header[:2] == ["Model", "Accuracy,"]
     assert [row[0] for row in rows] == ["right", "quick", "bare"]
 
 
-def test_it_is_sorted_by_what_is_better_and_cut(results, capsys) -> None:
+def test_the_leaderboard_is_sorted_best_first_and_cut(results, capsys) -> None:
     assert main(["table", "--sort", "p50", "--top", "1", "--results", str(results)]) == 0
     _, row = lines(capsys)
     assert row[0] == "quick"
@@ -128,7 +128,7 @@ def test_a_first_run_has_no_change_and_a_quick_one_is_not_its_predecessor(
     assert measured_now(rows(results), "nosuch") == []
 
 
-def test_a_share_changes_by_points_and_a_time_by_per_cent(results: Path) -> None:
+def test_changes_of_shares_are_in_points_and_of_times_in_per_cent(results: Path) -> None:
     assert change(BY_NAME["accuracy"], 0.91, 0.9) == "+1.00"
     assert change(BY_NAME["p50"], 1.1, 1.0) == "+10.0 %"
     assert change(BY_NAME["p50"], 1.1, None) == ""

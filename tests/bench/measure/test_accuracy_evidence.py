@@ -21,7 +21,7 @@ def probabilities(*tops: tuple[int, float]) -> np.ndarray:
     return rows
 
 
-def test_calibration_by_hand() -> None:
+def test_calibration_matches_a_calculation_by_hand() -> None:
     """Two answers at 95 %, one of them right; two at 55 %, both right. In ten bins:
     (2/4)·|0.5 − 0.95| + (2/4)·|1 − 0.55| = 0.45."""
     answers = probabilities((0, 0.95), (1, 0.95), (2, 0.55), (3, 0.55))
@@ -98,7 +98,7 @@ def test_both_forms_of_the_test_agree_and_are_symmetric(first: int, second: int)
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=50))
-def test_predictions_and_hits_come_back(classes: list[int]) -> None:
+def test_predictions_and_hits_survive_packing(classes: list[int]) -> None:
     predicted = np.array(classes)
     assert unpack_classes(pack_classes(predicted)).tolist() == classes
     right = predicted % 2 == 0

@@ -68,7 +68,7 @@ def test_samples_calls_and_throughput_are_exact(clock: FakeClock) -> None:
     assert slow.block_images == (800,) * 3
 
 
-def test_every_call_has_other_images_and_every_model_the_same(clock: FakeClock) -> None:
+def test_every_call_has_new_images_and_all_models_have_the_same(clock: FakeClock) -> None:
     """A graph with an early exit takes longer for some images than for others."""
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) * np.ones((1, 32, 32, 3), np.uint8)
     plan = LatencyPlan(
@@ -104,7 +104,7 @@ def test_models_are_interleaved_in_every_round(clock: FakeClock) -> None:
     assert "".join(name for name, _ in calls) == "ab" + "aabb" * 2
 
 
-def test_a_slow_model_ends_its_block_by_time_but_never_before_the_least(clock: FakeClock) -> None:
+def test_a_slow_model_ends_its_block_by_time_after_the_minimum_of_calls(clock: FakeClock) -> None:
     calls: list = []
     plan = LatencyPlan(batch_sizes=(1,), rounds=1, block_calls_least=3, block_ns=1_000_000)
     slow = FakeExecutor("slow", clock, calls, ns_per_image=5_000_000)

@@ -104,7 +104,7 @@ def powercap(folder: Path, name: str = "package-0", energy: str = "5000000") -> 
     return folder
 
 
-def test_rapl_is_read_in_joules_and_survives_its_wrap(tmp_path: Path) -> None:
+def test_rapl_is_read_in_joules_and_its_overflow_is_handled(tmp_path: Path) -> None:
     meter = find_meter(CPU_PROVIDER, powercap(tmp_path))
     assert meter is not None
     assert (meter.source, meter.read_joules()) == ("RAPL", 5.0)
@@ -153,7 +153,7 @@ def test_no_gpu_meter_without_the_library(monkeypatch: pytest.MonkeyPatch) -> No
     assert find_meter(CUDA_PROVIDER) is None
 
 
-def test_energy_by_hand() -> None:
+def test_energy_matches_a_calculation_by_hand() -> None:
     """Three batches in three ticks of a clock, 96 images; the meter moves by 48 joules."""
 
     class Fake:

@@ -37,7 +37,7 @@ def test_a_png_tile_keeps_its_pixels_and_quality_costs(synthetic: Dataset) -> No
 
 
 @pytest.mark.parametrize("sending", SENDINGS, ids=lambda sending: sending.name)
-def test_each_way_gives_tiles_and_the_same_ones_again(sending, synthetic: Dataset) -> None:
+def test_each_way_gives_reproducible_tiles(sending, synthetic: Dataset) -> None:
     images = synthetic.test.images[:4]
     found = sent(sending, images)
     assert (found.shape, found.dtype) == (images.shape, np.uint8)

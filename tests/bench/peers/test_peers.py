@@ -63,7 +63,9 @@ def rounds(recorder: Recorder, peers: list[Peer], measure, **more):
     )  # fmt: skip
 
 
-def test_every_peer_in_every_round_and_every_second_round_backwards(recorder: Recorder) -> None:
+def test_all_peers_run_in_every_round_and_every_second_round_is_reversed(
+    recorder: Recorder,
+) -> None:
     order = []
 
     def measure(one, _, __, number, ___) -> PeerMeasurement:
@@ -96,7 +98,7 @@ def test_a_peer_that_does_not_run_is_a_row_that_says_why(recorder: Recorder) -> 
     )
 
 
-def test_a_peer_that_failed_once_in_between_goes_on(recorder: Recorder) -> None:
+def test_a_peer_that_failed_in_one_round_is_measured_in_the_next(recorder: Recorder) -> None:
     def measure(one, _, __, number, ___) -> PeerMeasurement:
         if number == 2:
             message = "not this time"
@@ -171,7 +173,7 @@ def test_ratios_are_of_the_same_round(recorder: Recorder) -> None:
     assert (rate.median, rate.low, rate.high) == (2_000, 1_000, 3_000)
 
 
-def test_the_newest_session_counts_and_a_whole_one_before_a_quick_one(recorder: Recorder) -> None:
+def test_the_newest_full_session_is_used_before_a_quick_one(recorder: Recorder) -> None:
     results = recorder.folder.parent
     for run_id, quick, requests in (("one", False, 400), ("two", False, 800), ("three", True, 4)):
         written = Recorder(results, MACHINE, {}, quick=quick, run_id=run_id)
@@ -214,7 +216,7 @@ def test_the_report_shows_the_comparison(compared: Recorder) -> None:
     assert "failed at" not in text  # of the model: a peer's failure is not the model's
 
 
-def test_the_readme_gets_the_ratios_where_it_has_the_place(compared: Recorder) -> None:
+def test_ratios_are_written_between_the_readme_s_markers(compared: Recorder) -> None:
     results = compared.folder.parent
     output = results.parent
     readme = output / "README.md"
@@ -242,7 +244,7 @@ def test_answers_in_json(form: RawImage) -> None:
     assert answer.probabilities.tolist() == [0.1] * 10
 
 
-def test_our_own_answer_of_all_ten() -> None:
+def test_our_answer_has_all_ten_probabilities() -> None:
     top_k = [{"class_id": k, "probability": k / 45} for k in reversed(range(10))]
     answer = RawImage().read(json.dumps({"label": "truck", "top_k": top_k}).encode(), {})
     assert answer.probabilities.tolist() == [k / 45 for k in range(10)]
@@ -262,7 +264,7 @@ def test_answers_over_v2() -> None:
         assert np.allclose(answer.probabilities, values)
 
 
-def test_a_form_has_every_body_behind_the_same_headers() -> None:
+def test_each_body_of_a_form_follows_the_same_headers() -> None:
     form = V2Pixels()
     header = int(form.question.headers["Inference-Header-Content-Length"])
     body = form.body(JPEG)
@@ -270,7 +272,7 @@ def test_a_form_has_every_body_behind_the_same_headers() -> None:
     assert body[header:] == decode_image(JPEG).tobytes()
 
 
-def test_another_answer_is_refused() -> None:
+def test_a_server_with_a_different_answer_is_refused() -> None:
     expected = np.full(10, 0.1, np.float32)
     near = Answer(LABELS[0], np.full(10, 0.1))
     check_same(near, expected, 1e-4, "x")
@@ -364,7 +366,7 @@ def cores() -> Cores:
 SHORT = PeerPlan(1, 2, 0.1, 0.5, 0.1, 0.3, 0.1, checked_images=4)
 
 
-def test_a_real_server_is_started_checked_driven_and_weighed(tiny_store: Path) -> None:
+def test_a_real_server_is_measured_from_start_to_end(tiny_store: Path) -> None:
     found = measure_peer(tiny_peer(), real_subject(ModelStore(tiny_store)), SHORT, 1, cores())
     assert found.requests > 0
     assert found.failed_requests == 0

@@ -79,7 +79,7 @@ ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VER
            Parity("validation images, against tiny", 100, 0.01, 0.97), None))  # fmt: skip
 
 
-def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recorder) -> None:
+def test_every_kind_of_row_survives_a_round_trip(tmp_path: Path, recorder: Recorder) -> None:
     assert {type(measurement) for measurement in ALL} == set(kinds().values())
     reference = DatasetReference("synthetic", "0")
     written = [recorder.add("a", "d" * 64, reference, measurement) for measurement in ALL]
@@ -89,7 +89,7 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, recorder: Recor
     assert {row.machine for row in found.rows} == {found.machine.identity}
 
 
-def test_the_newest_row_wins_and_the_older_stays(recorder: Recorder) -> None:
+def test_the_newest_row_is_used_and_the_older_is_kept(recorder: Recorder) -> None:
     recorder.add("a", "d", None, latency(400_000))
     recorder.add("a", "d", None, latency(400_000, batch_size=8))
     recorder.add("a", "d", None, latency(300_000))
@@ -105,7 +105,7 @@ def test_a_quick_row_never_replaces_a_full_one(recorder: Recorder) -> None:
     assert newest([quick]) == [quick]
 
 
-def test_a_cut_off_last_line_is_passed_over_and_the_next_row_is_whole(
+def test_a_truncated_last_line_is_skipped_and_the_next_row_is_complete(
     recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [recorder.add("a", "d", None, latency(n * 1_000_000)) for n in (1, 2)]
@@ -143,7 +143,7 @@ def test_damage_names_the_file_and_the_line(recorder: Recorder, change, says: st
     assert says in str(caught.value)
 
 
-def test_a_full_disk_is_an_error_and_earlier_rows_stand(recorder: Recorder) -> None:
+def test_a_full_disk_is_an_error_and_earlier_rows_are_kept(recorder: Recorder) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     kept = recorder.add("a", "d", None, cost())
@@ -201,7 +201,7 @@ def test_rows_stay_small(recorder: Recorder) -> None:
     assert (recorder.folder / "latency.jsonl").stat().st_size < 20_000
 
 
-def test_a_failure_row_names_no_folder_of_this_machine(recorder: Recorder) -> None:
+def test_a_failure_row_contains_no_local_path(recorder: Recorder) -> None:
     error = BenchError(f"{PROJECT_ROOT / 'models' / 'a'} is bad; {Path.home() / 'x'}\nmore")
     row = recorder.add_failure("a", "", "open", error)
     assert row.measurement.message == "./models/a is bad; ~/x"

@@ -47,7 +47,9 @@ def rows(tmp_path: Path) -> list[Row]:
     return list(found.rows)
 
 
-def test_a_server_gives_all_four(tiny_store: Path, setup: Setup, tmp_path: Path) -> None:
+def test_all_four_scenarios_run_against_a_server(
+    tiny_store: Path, setup: Setup, tmp_path: Path
+) -> None:
     target = Target(tiny_store, device="cpu", command=FAKE)
     outcome = scenarios_over_http(setup, target, ["tiny_a"], PLAN)
     assert (outcome.measured, outcome.failed) == (["tiny_a"], {})

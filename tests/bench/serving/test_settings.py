@@ -43,7 +43,7 @@ def cores() -> list[Choice]:
         pytest.skip(str(error))
 
 
-def test_one_core_leaves_another_to_the_generator_and_all_are_shared() -> None:
+def test_with_one_server_core_the_generator_has_another() -> None:
     found = cores()
     alone = [choice for choice in found if choice.generator is not None]
     assert {len(choice.cores) for choice in alone} == {1}

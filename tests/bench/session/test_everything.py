@@ -55,7 +55,9 @@ class Session:
         return run_stages(stages, digests, self.rows)
 
 
-def test_an_interrupted_session_goes_on_where_it_was(tmp_path: Path, machine: Machine) -> None:
+def test_an_interrupted_session_continues_where_it_stopped(
+    tmp_path: Path, machine: Machine
+) -> None:
     session = Session(tmp_path / "results", machine)
     session.interrupt = True
     assert session.run().interrupted

@@ -72,7 +72,7 @@ def fill(recorder: Recorder) -> None:
     add_all(recorder, "heavy", "h" * 64, cost("heavy", random_weights=True), latency(9_000_000))
 
 
-def test_the_cards_alone_tell_seeds_and_random_weights(card: ModelCard) -> None:
+def test_seeds_and_random_weights_are_known_from_the_cards(card: ModelCard) -> None:
     roles = first_roles(family(card))
     assert roles["best_seed1"] == "other seed"
     assert roles["heavy"] == "cost only"
@@ -105,7 +105,7 @@ def test_baseline_front_and_named_models_are_measured_in_full(
     assert "300 ms" in rule()
 
 
-def test_few_candidates_all_get_everything(card: ModelCard, recorder: Recorder) -> None:
+def test_few_candidates_are_all_measured_in_full(card: ModelCard, recorder: Recorder) -> None:
     cards = [replace(card, name=name, recipe=name) for name in ("a", "b")]
     for one in cards:
         add_all(recorder, one.name, one.name * 64, cost(), accuracy(6_000), latency(1_000))

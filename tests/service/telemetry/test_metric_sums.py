@@ -73,7 +73,7 @@ def test_a_crash_loop_leaves_one_file_of_each_kind_and_every_count(tmp_path: Pat
     assert 'a_total{route="/classify"} 28.0' in rendered(tmp_path)
 
 
-def test_nothing_is_added_up_while_somebody_reads(tmp_path: Path):
+def test_metric_files_are_not_merged_while_they_are_read(tmp_path: Path):
     count(tmp_path, 1, "/classify", 1)
     with whole_files(tmp_path):
         with whole_files(tmp_path):  # readers do not exclude each other
@@ -93,7 +93,7 @@ def test_a_reader_does_not_wait_for_ever(tmp_path: Path, monkeypatch):
         os.close(descriptor)
 
 
-def test_without_room_every_file_stays(tmp_path: Path, monkeypatch):
+def test_without_space_no_file_is_removed(tmp_path: Path, monkeypatch):
     count(tmp_path, 1, "/classify", 1)
     before = names_in(tmp_path)
 
@@ -106,14 +106,14 @@ def test_without_room_every_file_stays(tmp_path: Path, monkeypatch):
     assert names_in(tmp_path) == before
 
 
-def test_a_file_of_a_process_that_died_without_room_is_removed(tmp_path: Path):
+def test_a_file_of_a_process_that_died_without_space_is_removed(tmp_path: Path):
     (tmp_path / "counter_1.db").touch()
     assert add_up_dead(tmp_path, is_alive)
     assert names_in(tmp_path) == {"counter_ended.db"}
     assert rendered(tmp_path) == []
 
 
-def test_a_folder_that_is_gone_has_nothing_to_add_up(tmp_path: Path):
+def test_a_missing_folder_has_nothing_to_merge(tmp_path: Path):
     assert add_up_dead(tmp_path / "gone", is_alive)
 
 

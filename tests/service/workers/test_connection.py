@@ -204,7 +204,7 @@ def test_an_early_answer_keeps_the_connection_for_a_small_body(talk):
 
 
 @pytest.mark.parametrize("expects", [True, False])
-def test_an_early_answer_ends_the_connection_after_reading_on_for_a_while(talk, expects):
+def test_an_early_answer_closes_the_connection_after_discarding_for_a_while(talk, expects):
     head = POST_UNREAD % (1_000 if expects else 100_000_000)
     if expects:
         head = head.replace(b"Host", b"Expect: 100-continue\r\nHost")

@@ -81,7 +81,7 @@ def test_a_stopped_and_continued_supervisor_acts_on_no_signal():
         assert process.wait(START_SECONDS) == 0
 
 
-def test_a_supervisor_whose_bentoml_is_gone_before_it_begins_starts_nothing(tmp_path: Path):
+def test_a_supervisor_without_its_bentoml_process_starts_no_worker(tmp_path: Path):
     """Killed while its supervisor imports, it is no parent by which the end could be told."""
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -124,7 +124,7 @@ def test_the_supervisor_forks_with_no_other_thread():
         assert process.wait(START_SECONDS) == 0
 
 
-def test_a_reload_that_was_announced_before_the_signal_is_heard_is_made_up_for():
+def test_a_reload_announced_while_the_signal_is_ignored_is_carried_out():
     """A worker ignores SIGHUP until its server has started."""
     board = Board(1)
     place = Place(board, board.take_row(os.getpid()))
