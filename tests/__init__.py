@@ -1,1 +1,1 @@
-"""The tests, mirroring the packages."""
+"""Tests, in folders that mirror the packages."""

@@ -42,7 +42,7 @@ _STARTS_SERVERS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts a server, a browser or a build, which ``make check`` leaves out."""
+    """Mark tests that start a server, a browser or a build, which ``make check`` leaves out."""
     for item in items:
         module = getattr(item, "module", None)
         if module is None:
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _isolated_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """No test reads or fills the user's own cache, data, weights or models by accident."""
+    """Keep tests from reading or writing the user's own cache, data, weights and models."""
     for name in ("CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_RESULTS", "CIFAR10_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     # `cifar10 train` sets these for its own process; a test's child must not inherit them.
@@ -71,7 +71,7 @@ def _isolated_environment(
 
 
 def linear_onnx(seed: int, shape: ImageShape = IMAGE_SHAPE, classes: int = CLASS_COUNT) -> bytes:
-    """A real, small graph that keeps the contract: softmax(pixels / 255 @ weights)."""
+    """Return a small real graph that follows the contract: softmax(pixels / 255 @ weights)."""
     values = math.prod(shape)
     weights = np.random.default_rng(seed).normal(0, 0.05, (values, classes)).astype(np.float32)
     nodes = [
@@ -155,7 +155,7 @@ def add_model(
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of two small, real models, ``tiny_a`` and ``tiny_b``. Not to be changed by a test."""
+    """Return a store of the small real models ``tiny_a`` and ``tiny_b``, not to be changed."""
     root = tmp_path_factory.mktemp("store")
     for seed, name in enumerate(("tiny_a", "tiny_b")):
         add_model(root, name, linear_onnx(seed))
@@ -164,12 +164,12 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic() -> Dataset:
-    """The generated dataset: 1,800 train, 200 validation, 500 test images."""
+    """Return the generated data set: 1,800 train, 200 validation, 500 test images."""
     return load_dataset("synthetic")
 
 
 def encode(pixels: NDArray[np.uint8], kind: str = "PNG", **options: object) -> bytes:
-    """Pixels as the bytes of an image file."""
+    """Return pixels as the bytes of an image file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The import contracts, as a newcomer's machine would feel them."""
+"""Tests of the architecture: import contracts, sizes of modules and folders."""
 
 import subprocess
 import sys

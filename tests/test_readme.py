@@ -1,4 +1,4 @@
-"""The snippets of README and docs, run as a newcomer would: a real server, real files."""
+"""Tests that run the snippets of README and docs with a real server and real files."""
 
 import os
 import re
@@ -74,7 +74,7 @@ def ready(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """``make serve``, in this environment, on a free port."""
+    """Run ``make serve`` in this environment on a free port."""
     tmp = tmp_path_factory.mktemp("readme")
     rows = np.linspace(0, 255, 300)[:, None, None]
     Image.fromarray(np.broadcast_to(rows, (300, 400, 3)).astype(np.uint8)).save(tmp / "photo.jpg")
@@ -100,7 +100,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def parse(arguments: list[str]) -> None:
-    """Read the arguments as ``cifar10`` would, and run nothing.
+    """Parse the arguments as ``cifar10`` would, without running anything.
 
     Raises:
         click.UsageError: they are wrong.
@@ -136,7 +136,7 @@ def test_curl_examples_of_the_docs_work(server, command):
 
 @pytest.mark.parametrize(("language", "program"), PROGRAMS)
 def test_client_programs_of_the_docs_work(server, language, program):
-    """Each tells the class that curl is told."""
+    """Each program prints the class that curl gets."""
     interpreter = {"python": sys.executable, "js": shutil.which("node")}[language]
     if interpreter is None:
         pytest.skip("no node: the JavaScript client is run where node is installed")
@@ -164,7 +164,7 @@ def test_long_make_targets_use_existing_commands(command):
 
 
 def test_bentoml_build(tmp_path):
-    """In a copy: a build must not depend on, or leave anything in, the checkout."""
+    """Uses a copy, because a build must neither depend on the checkout nor leave files in it."""
     copy = tmp_path / "checkout"
     names = (
         "bentofile.yaml", "pyproject.toml", "cifar10", "service", "models/compact",
@@ -195,7 +195,7 @@ def test_bentoml_build(tmp_path):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OURS)])
 def test_documented_commands_parse(command):
-    """Those that only read run for real; the others' arguments are read as the command would."""
+    """Commands that only read are run; the arguments of the others are parsed."""
     arguments = command.removeprefix(OURS).split()
     if arguments[0] in ("ls", "show", "list"):
         done = subprocess.run(

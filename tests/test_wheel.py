@@ -1,4 +1,4 @@
-"""The wheel works alone: built, installed into an empty environment, and used from any folder."""
+"""Tests of the wheel: built, installed into an empty environment, used from any folder."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_the_installed_commands_are_found(installed: Installed) -> None:
 
 
 def test_a_missing_extra_names_its_pip_install(installed: Installed, tmp_path: Path) -> None:
-    """Keras hidden, as in an environment that only serves."""
+    """Hides Keras, as in an environment that only serves."""
     (tmp_path / "keras.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'keras'\", name='keras')\n"
     )

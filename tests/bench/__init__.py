@@ -1,1 +1,1 @@
-"""Measuring: statistics, rows, latency, load and the report."""
+"""Tests of the package bench."""

@@ -1,4 +1,4 @@
-"""Made-up rows and a made-up machine: what report and tables are tested on."""
+"""Made-up rows and a made-up machine, for tests of the report and its tables."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -166,7 +166,7 @@ TRAINED = TrainingMeasurement(
 def peer(
     name: str = "other", requests: int = 4_000, round_number: int = 1, **changes: Any
 ) -> PeerMeasurement:
-    """One round of a server: ``requests`` in four seconds."""
+    """Return a row of one round of a server: ``requests`` in four seconds."""
     measured = PeerMeasurement(
         name=name,
         server=f"{name.capitalize()} 1.0",
@@ -230,7 +230,7 @@ def text_of(
     results: MachineResults | None,
     models: Sequence[ModelResult],
 ) -> str:
-    """A section of the report as Markdown, with all rows of its tables."""
+    """Return a section of the report as Markdown, with all rows of its tables."""
     blocks = [
         replace(block, name="") if isinstance(block, Table) else block
         for block in render(Shown(results, tuple(models)))

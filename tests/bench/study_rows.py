@@ -1,4 +1,4 @@
-"""Made-up rows of a store as the whole study leaves it: what its analysis is tested on."""
+"""Made-up rows of a complete study, for tests of its analysis."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ def fields(
     epochs: tuple[int, ...] = (10,),
     units: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """Recipe fields as ``training/`` writes them."""
+    """Return recipe fields as ``training/`` writes them."""
     return {
         "name": "x",
         "source": "y",
@@ -52,7 +52,7 @@ def fields(
 def trained(
     best: float, recipe_fields: dict[str, Any] | None, epochs: int = 8
 ) -> TrainingMeasurement:
-    """A curve that rises to ``best``; a new phase begins half-way where the recipe has several."""
+    """Curve that rises to ``best``, with a new phase half-way if the recipe has several."""
     phases = len((recipe_fields or {}).get("phases", [1]))
     values = [best * (1 - 0.5 * 0.6**number) for number in range(epochs)]
     values[-1] = best
@@ -65,14 +65,14 @@ def trained(
 
 
 def shuffled(correct: int, seed: int, gap: float = 0.05):
-    """As ``accuracy``, but other images are right."""
+    """Return a row like ``accuracy`` with other images correct."""
     found = accuracy(correct, gap=gap)
     hits = np.random.default_rng(seed).permutation(np.arange(10_000) < correct)
     return replace(found, hits=pack_hits(hits))
 
 
 def fill_study(recorder: Recorder) -> None:
-    """The CNN, ``compact`` with seeds and its int8, MobileNetV2 in many ways, nine backbones."""
+    """Record the CNN, ``compact`` with seeds and int8, MobileNetV2 variants and nine backbones."""
     number = 0
 
     def add(name: str, recipe: str, correct: int, us: int, megabytes: float, macs: int,

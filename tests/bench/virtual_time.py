@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when nothing is left to do: exact, and at once."""
+"""Event loop with virtual time, which advances only when nothing is left to do."""
 
 import asyncio
 import selectors

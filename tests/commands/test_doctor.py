@@ -1,4 +1,4 @@
-"""``cifar10 doctor``: what it finds, the remedy, and its exit code."""
+"""Tests of ``cifar10 doctor``: findings, remedies and exit code."""
 
 import json
 import socket

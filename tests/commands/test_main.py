@@ -1,4 +1,4 @@
-"""What holds for every command: help, suggestions, ends that are one line, start-up."""
+"""Tests of every command: help, suggestions, one-line errors, start-up."""
 
 import errno
 import importlib.util
@@ -23,7 +23,7 @@ PROGRAM = [sys.executable, "-m", "cifar10"]
 
 
 def every_command(group: LazyGroup | None = None, above: tuple[str, ...] = ()):
-    """(words, command) of all commands, groups left out."""
+    """Yield (words, command) of all commands except groups."""
     group = group or root_group()
     context = click.Context(group)
     for name in group.places:
@@ -192,7 +192,7 @@ def test_a_missing_package_names_the_pip_install(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    """As behind ``| head -1`` once head has left."""
+    """This is what a command behind ``| head -1`` sees once head has ended."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -215,7 +215,7 @@ def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
 
 
 def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
-    """Sent while `bench verify` waits for an answer of a server that never gives one."""
+    """The signal is sent while `bench verify` waits for a server that never answers."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -287,7 +287,7 @@ def test_a_new_file_in_a_room_is_a_new_command(
 def test_export_names_its_missing_extra_before_it_asks_for_data(
     options: list[str], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """In an environment that only serves, with no data set."""
+    """Uses an environment that only serves, without a data set."""
     find = importlib.util.find_spec
     hidden = ("keras", "tensorflow", "tf2onnx", "onnx")
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""``cifar10 predict``: classes without a server."""
+"""Tests of ``cifar10 predict``: classes without a server."""
 
 import csv
 import io

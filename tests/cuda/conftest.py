@@ -1,4 +1,4 @@
-"""The device that these tests run on, and the released models."""
+"""Fixtures: the device of these tests, and the released models."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _device() -> None:
-    """Skip all where the device cannot execute, with ONNX Runtime's reason."""
+    """Skip all tests, with ONNX Runtime's reason, if the device cannot execute."""
     try:
         Predictor(STORE.load("compact").onnx, PredictorOptions(device=DEVICE))
     except Cifar10Error as error:
@@ -36,19 +36,19 @@ def _device() -> None:
 
 @pytest.fixture(scope="session")
 def device() -> str:
-    """``cuda``, or ``cpu`` in a rehearsal."""
+    """Return ``cuda``, or ``cpu`` in a rehearsal."""
     return DEVICE
 
 
 @pytest.fixture(params=NAMES)
 def stored(request: pytest.FixtureRequest) -> StoredModel:
-    """Each model that is released."""
+    """Return each released model in turn."""
     return STORE.load(request.param)
 
 
 @pytest.fixture(scope="session")
 def images() -> NDArray[np.uint8]:
-    """512 smooth images, uint8 (512, 32, 32, 3), RGB: made here, so no data set is needed."""
+    """Return 512 smooth generated images, uint8 (512, 32, 32, 3), RGB; no data set is needed."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (512, 5, 5, 3)).astype(np.float32)
     at = np.linspace(0, 4, 32)

@@ -1,4 +1,4 @@
-"""The predictor on a GPU: what executes, that it answers as the CPU does, and its batches."""
+"""Tests of the predictor on a GPU: its device, its batches, and the CPU's answers."""
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ BUCKETS = (1, 8, 32)
 
 
 def opened(stored: StoredModel, device: str, **options) -> Predictor:
-    """A session; an int8 graph that has no CUDA kernels is skipped with ONNX Runtime's reason."""
+    """Return a predictor; skip an int8 graph without CUDA kernels, with ONNX Runtime's reason."""
     try:
         return Predictor(stored.onnx, PredictorOptions(device=device, **options))
     except ProviderUnavailableError as error:

@@ -1,4 +1,4 @@
-"""The service end to end on a GPU: real process, real HTTP."""
+"""Tests of the service on a GPU, end to end: a real process and real HTTP."""
 
 import io
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def test_predict_reports_the_device_that_executes(server, device):
 
 
 def test_single_images_at_once(server, device, images):
-    """Sixteen clients, every model; each answer is the one that the image gets alone."""
+    """Sixteen clients and every model; each answer equals the one that the image gets alone."""
 
     def ask(number: int) -> tuple[str, str]:
         name = (RELEASED["cuda"][0], "simple_cnn")[number % 2]

@@ -1,4 +1,4 @@
-"""What the tests of the exported forms share."""
+"""Fixtures for tests of exported graphs."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small ONNX graphs, and what the tests of them ask."""
+"""Small ONNX graphs, and functions to inspect them."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def operators(model: onnx.ModelProto) -> list[str]:
 
 
 def what_runs(model: onnx.ModelProto, folder: Path) -> list[str]:
-    """The operators of the graph that ONNX Runtime makes of it for this processor."""
+    """Return the operators of the graph after ONNX Runtime's optimisation for this processor."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 4
@@ -44,7 +44,7 @@ CONTRACT = [("image", TensorProto.UINT8), ("probabilities", TensorProto.FLOAT)]
 
 
 def small_convolution(offset: float, *, normalised: str = "") -> onnx.ModelProto:
-    """Scaled pixels, one convolution, normalised by that operator, a dense layer."""
+    """Return a graph of scaled pixels, one convolution, batch normalisation and a dense layer."""
     random = np.random.default_rng(0)
     value = helper.make_tensor_value_info
     constants = {

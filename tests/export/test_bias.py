@@ -1,4 +1,4 @@
-"""Rounded weights do not move the mean of a channel, and no processor saturates on them."""
+"""Tests of bias correction: channel means are kept, and no processor saturates."""
 
 import numpy as np
 import onnx
@@ -64,7 +64,7 @@ def depthwise_network() -> onnx.ModelProto:
 
 
 def with_rounded_weights(model: onnx.ModelProto, levels: dict[str, int]) -> onnx.ModelProto:
-    """The float graph with the weights that int8 will have."""
+    """Return the float graph with the weights that int8 will have."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     tensors = {tensor.name: tensor for tensor in result.graph.initializer}
@@ -77,7 +77,7 @@ def with_rounded_weights(model: onnx.ModelProto, levels: dict[str, int]) -> onnx
 
 
 def mean_of(model: onnx.ModelProto, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Of each channel of a value, over all images and positions."""
+    """Return the mean of each channel of a value, over all images and positions."""
     more = onnx.ModelProto()
     more.CopyFrom(model)
     more.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))

@@ -40,7 +40,7 @@ ANYTHING = VariantLimits(accuracy_loss=1.0, top1_agreement=0.0)
 
 @pytest.fixture(scope="module")
 def graphs(dataset: Dataset) -> dict[str, onnx.ModelProto]:
-    """The same weights: at fp32 and at int8 for both views, at fp32 for the image alone."""
+    """Return graphs of the same weights: fp32 and int8 for both views, fp32 for one view."""
     keras.utils.set_random_seed(0)
     alone = build_model(TINY_SCHEDULED)
     for _ in range(100):  # or the activations would be nowhere near normalised

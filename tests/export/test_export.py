@@ -1,4 +1,4 @@
-"""An exported model is the trained one, keeps the contract, and appears whole or not at all."""
+"""Tests of export: the model equals the trained one, and is written completely or not at all."""
 
 import dataclasses
 import shutil
@@ -105,7 +105,7 @@ def test_any_batch_size_gives_the_same_answers(store: ModelStore, dataset: Datas
 
 
 def perturbed(model: object) -> onnx.ModelProto:
-    """What the converter would give if it got one bias wrong."""
+    """Return a graph with one wrong bias, as from a faulty converter."""
     graph = convert(model)
     for tensor in graph.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -144,7 +144,7 @@ def test_limits_are_enforced(store: ModelStore, dataset: Dataset) -> None:
 
 
 class Answers:
-    """Stands for a model, in Keras or ONNX Runtime, that has these answers to these images."""
+    """Fake model, in Keras or ONNX Runtime, with given answers to given images."""
 
     def __init__(self, answers: np.ndarray) -> None:
         self.answers = answers
@@ -155,7 +155,7 @@ class Answers:
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_one_image_in_a_hundred_may_differ_where_weights_are_random(others: int) -> None:
-    """By anything, its class too; and none where they were fitted."""
+    """It may differ in any way, also in its class; with trained weights none may."""
     images = np.zeros((100, 32, 32, 3), np.uint8)
     images[:, 0, 0, 0] = np.arange(100)
     answers = np.eye(10, dtype=np.float32)[np.arange(100) % 10]

@@ -72,7 +72,7 @@ def test_a_whole_zero_point_changes_nothing(store: ModelStore, dataset: Dataset)
 
 
 def test_another_scaling_of_pixels_is_left_unchanged(dataset: Dataset) -> None:
-    """No integer stands for their offset, so their scale is left in the graph."""
+    """No integer represents their offset, so their scale stays in the graph."""
     graph = small_convolution(offset=-3.0)
     prepared, pixels = prepare(graph)
     assert pixels is None

@@ -1,4 +1,4 @@
-"""A model that answers for an image and its mirror image, in Keras, in ONNX and in integers."""
+"""Tests of a model that classifies an image and its mirror image: Keras, ONNX, int8."""
 
 import dataclasses
 from pathlib import Path
@@ -40,7 +40,7 @@ def mirrored_recipe(shift: int = 0) -> Recipe:
 
 @pytest.fixture(scope="module")
 def models(dataset: Dataset) -> tuple[keras.Model, keras.Model]:
-    """The same weights, with and without the mirror image."""
+    """Return models with the same weights, with and without the mirror image."""
     keras.utils.set_random_seed(0)
     alone = build_model(TINY_SCHEDULED)
     for _ in range(100):  # or the activations would be nowhere near normalised
@@ -69,7 +69,7 @@ def test_the_answer_is_computed_from_the_mean_of_both_views(
 def test_the_mirror_image_can_be_shifted(
     models: tuple[keras.Model, keras.Model], dataset: Dataset, shift: int
 ) -> None:
-    """Up and to the left, its other edges reflected; in Keras, in ONNX and in integers."""
+    """The shift is up and to the left, with reflected edges, in Keras, ONNX and int8."""
     alone = models[1]
     moved = build_model(mirrored_recipe(shift))
     moved.set_weights(alone.get_weights())
@@ -123,7 +123,7 @@ def test_the_mirrored_graph_runs_in_integers_from_the_pixels_on(
 
 
 def test_training_uses_one_view_and_the_saved_model_both(tmp_path: Path, dataset: Dataset) -> None:
-    """What is said of its accuracy is said of the model that is kept."""
+    """The recorded accuracy is that of the saved model."""
     store = ModelStore(tmp_path)
     record = train(mirrored_recipe(), dataset, store).record
     model = keras.saving.load_model(store.folder("mirrored") / "model.keras")

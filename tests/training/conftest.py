@@ -1,4 +1,4 @@
-"""Trained once for all tests of training."""
+"""Fixtures: models trained once for all tests of training."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from training.run import train
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished training of ``TINY``, seed 0. Not to be changed by a test."""
+    """Return the folder of a finished training of ``TINY``, seed 0; tests must not change it."""
     root = tmp_path_factory.mktemp("uninterrupted")
     train(TINY, tiny_dataset(), ModelStore(root))
     return root / "tiny"
@@ -19,7 +19,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def uninterrupted_scheduled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Likewise of ``TINY_SCHEDULED``."""
+    """Return the same for ``TINY_SCHEDULED``."""
     root = tmp_path_factory.mktemp("uninterrupted_scheduled")
     train(TINY_SCHEDULED, tiny_dataset(), ModelStore(root))
     return root / "tiny_scheduled"

@@ -1,4 +1,4 @@
-"""A backbone in a recipe: what is trained, what is frozen, and how it is cut and put together."""
+"""Tests of backbones in recipes: trained and frozen layers, splitting and joining."""
 
 import csv
 import dataclasses
@@ -162,7 +162,7 @@ def test_a_recipe_says_for_each_phase_what_is_trained() -> None:
 
 
 class Crash(BaseException):
-    """Stands for the process's end: nothing in the code under test may catch it."""
+    """End of the process; the code under test must not catch it."""
 
 
 class StoppedAfter(Observer):
@@ -175,7 +175,7 @@ class StoppedAfter(Observer):
 
 
 def test_an_interrupted_fine_tuning_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
-    """Stopped in either phase; on random weights, whose record says so and has no accuracy."""
+    """Stops in either phase, with random weights, whose record has no accuracy."""
     recipe = with_epochs(FINETUNED, 2)
     random = WeightsChoice(random=True)
     whole, stopped = ModelStore(tmp_path / "whole"), ModelStore(tmp_path / "stopped")
@@ -203,7 +203,7 @@ def test_an_interrupted_fine_tuning_ends_like_an_uninterrupted_one(tmp_path: Pat
 
 
 def test_training_on_features_equals_training_the_whole_model(tmp_path: Path) -> None:
-    """The card's accuracy on training images, from features, is the whole model's on pixels."""
+    """The recorded training accuracy, from features, equals the whole model's on pixels."""
     pretrained = build_backbone(PLAIN, "model")
     calibrate_random(pretrained, PLAIN, DATASET.train.images)
     pretrained.base.save_weights(tmp_path / "mobilenetv2.weights.h5")

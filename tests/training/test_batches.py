@@ -1,4 +1,4 @@
-"""What Keras makes of batches that are fed to it untuned is what it makes of the arrays."""
+"""Tests that training on our batches equals training on the arrays."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def test_batches_train_bit_for_bit_like_keras(
     monkeypatch: pytest.MonkeyPatch,
     backend: str,
 ) -> None:
-    """As Keras' own pipeline, which another backend would be left to."""
+    """The result equals that of Keras' own pipeline, which other backends use."""
     images, labels = arrays
     ours, theirs = fresh(), fresh()
     monkeypatch.setattr("training.batches.keras.backend.backend", lambda: backend)

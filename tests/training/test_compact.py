@@ -1,4 +1,4 @@
-"""What the compact recipe adds: its layers, its learning rate, its images."""
+"""Tests of what the compact recipe adds: layers, learning rate, augmentation."""
 
 import dataclasses
 from pathlib import Path
@@ -29,7 +29,7 @@ def images(count: int = 64) -> np.ndarray:
 
 
 def test_the_finished_model_needs_none_of_our_code(uninterrupted_scheduled: Path) -> None:
-    """A file whose layers are all Keras' own is one that Keras loads anywhere."""
+    """A file with only Keras' own layers can be loaded by Keras anywhere."""
     config = keras.saving.load_model(uninterrupted_scheduled / "model.keras").get_config()
     assert {layer["module"] for layer in config["layers"]} <= {"keras.layers", None}
     assert "ShiftNormalization" not in str(config)

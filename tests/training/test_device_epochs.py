@@ -79,7 +79,7 @@ def test_the_last_step_is_filled_with_the_first_images() -> None:
 
 
 def test_each_step_has_its_own_learning_rate() -> None:
-    """Which Keras' fit on JAX does not give it: the callback's assignments have no effect."""
+    """In Keras' own fit on JAX, the callback's assignments have no effect."""
     phase = TINY_SCHEDULED.phases[0]
     rates = LearningRate(phase, 4, 16).of_epoch(4)
     assert len(set(rates)) == 4
@@ -95,11 +95,11 @@ def test_each_step_has_its_own_learning_rate() -> None:
 
 
 class Crash(BaseException):
-    """Stands for the process's end."""
+    """End of the process."""
 
 
 class Stopped(Observer):
-    """Ends the training after the second epoch."""
+    """Observer that ends the training after the second epoch."""
 
     def epoch_finished(self, row: EpochRow, *, best: bool) -> None:
         if row.epoch == 2:

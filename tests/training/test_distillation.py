@@ -1,4 +1,4 @@
-"""A teacher's answers become part of the targets, are asked for once, and are of that teacher."""
+"""Tests of distillation: targets with the teacher's answers, computed once per teacher."""
 
 import dataclasses
 from pathlib import Path
@@ -34,7 +34,7 @@ DATASET = tiny_dataset()
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    """With a teacher in it."""
+    """Return a store with a teacher."""
     found = ModelStore(tmp_path_factory.mktemp("teachers"))
     train(TINY, DATASET, found)
     export_model("tiny", found, DATASET)
@@ -122,7 +122,7 @@ def test_the_record_names_the_teacher_and_another_teacher_is_refused_on_resuming
 
 
 class _StopAfter(Observer):
-    """Ends a training after an epoch of that phase."""
+    """Observer that ends a training after an epoch of a given phase."""
 
     def __init__(self, phase: str) -> None:
         self._phase = phase
@@ -154,7 +154,7 @@ def test_the_teacher_may_change_before_it_is_used(tmp_path: Path) -> None:
 def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As those of `compact`: first the true classes, then the teacher and images changed more."""
+    """Uses phases like those of `compact`: first true classes, then a teacher and more augmentation."""
     (phase,) = TAUGHT.phases
     assert TAUGHT.augmentation is not None
     harder = dataclasses.replace(TAUGHT.augmentation, cutout=4)

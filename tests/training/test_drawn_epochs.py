@@ -1,4 +1,4 @@
-"""Epochs drawn ahead in other processes are those drawn when they are asked for."""
+"""Tests that epochs prepared ahead in other processes equal those prepared on demand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Features are computed once, go on where they were stopped, and are never trusted blindly."""
+"""Tests of cached features: computed once, resumed after a stop, validated on use."""
 
 import dataclasses
 from pathlib import Path
@@ -33,7 +33,7 @@ KEY = FeatureKey(
 
 
 class Counting:
-    """A frozen network that counts the images it is run over."""
+    """Frozen network that counts its images."""
 
     def __init__(self, factor: float = 1 / 255) -> None:
         image = keras.Input((32, 32, 3), dtype="uint8")

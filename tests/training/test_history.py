@@ -1,4 +1,4 @@
-"""When a phase ends, and which epoch is kept: exact, without training anything."""
+"""Tests of when a phase ends and which epoch is kept, without any training."""
 
 import csv
 import io

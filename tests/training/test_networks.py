@@ -1,4 +1,4 @@
-"""Networks whose first layer comes from the images, and that are trained in quicker layers."""
+"""Tests of networks with a first layer computed from images, and of their training form."""
 
 import dataclasses
 from pathlib import Path
@@ -29,7 +29,7 @@ BOTH = pytest.mark.parametrize("recipe", [POOLED, WHITENED], ids=lambda recipe: 
 
 
 def trained(recipe: Recipe) -> keras.Model:
-    """Two steps of its training network, on its own first layer."""
+    """Return the network after two training steps on its own first layer."""
     keras.utils.set_random_seed(0)
     dataset = tiny_dataset()
     model = build_model(recipe, for_training=True)

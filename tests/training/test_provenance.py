@@ -1,4 +1,4 @@
-"""What a training record says of the machine."""
+"""Tests of the machine in a training record."""
 
 from cifar10 import machine
 from training import provenance

@@ -1,4 +1,4 @@
-"""Every recipe in the table builds what it promises."""
+"""Tests that every recipe builds what it promises."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ EVERY_RECIPE = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: rec
 
 @EVERY_RECIPE
 def test_a_recipe_builds_what_it_promises(recipe: Recipe) -> None:
-    """Exact parameter counts; pixels go in and probabilities come out. One test, for its cost."""
+    """Exact parameter counts, pixels in, probabilities out; one test, because building is slow."""
     model = build_model(recipe)  # refuses other parameters than expected
     assert count_parameters(model) == recipe.expected_parameters
     assert model.inputs[0].dtype == "uint8"
@@ -175,7 +175,7 @@ def test_a_schedule_chooses_the_optimizer() -> None:
 
 
 def test_a_new_option_does_not_change_the_identity_of_old_recipes() -> None:
-    """Fields that a recipe does without are not told, so what was trained before is recognised."""
+    """Unused fields are not recorded, so earlier trainings are still recognised."""
     told = recipe_fields(find_recipe("mobilenetv2_frozen"))
     assert set(told["architecture"]) == {
         "type", "backbone", "resolution", "preprocessing", "head", "trained_layers",

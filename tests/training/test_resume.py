@@ -1,4 +1,4 @@
-"""A training survives kill -9 at any moment, and comes out as if nothing had happened."""
+"""Tests that a training killed at any moment ends with the same result as an uninterrupted one."""
 
 import dataclasses
 import shutil
@@ -93,13 +93,13 @@ def test_a_study_killed_twice_is_complete_after_the_third_run(
 
 
 class Crash(BaseException):
-    """Stands for the process's end: nothing in the code under test may catch it."""
+    """End of the process; the code under test must not catch it."""
 
 
 def test_stopped_between_any_two_files(
     tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process ends at a file put in place, each time a later one, before it or after it."""
+    """Ends the process before or after each file is put in place, a later one each time."""
     replace = Path.replace
     allowed = 0
 
@@ -126,7 +126,7 @@ def test_stopped_between_any_two_files(
 
 
 class Stopped(Observer):
-    """Ends the training after an epoch."""
+    """Observer that ends the training after an epoch."""
 
     def epoch_finished(self, row: EpochRow, *, best: bool) -> None:
         if row.epoch == 2:

@@ -1,4 +1,4 @@
-"""What a training leaves behind is true of the model it leaves behind."""
+"""Tests that a training's records describe the saved model."""
 
 import csv
 import dataclasses

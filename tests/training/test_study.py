@@ -1,4 +1,4 @@
-"""A study goes on after a failure, and says at the end what came of each model."""
+"""Tests of a study: it continues after a failure and lists the result of each model."""
 
 import io
 import json
@@ -101,7 +101,7 @@ def test_the_command_reports_failures_by_its_exit_status(
 def test_recipes_without_their_teacher_are_left_out_with_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A whole study on an empty store would otherwise always fail."""
+    """Otherwise a whole study on an empty store would always fail."""
     taken: list[list[str]] = []
 
     def planning(recipes: Sequence[Recipe], *_: object, **__: object) -> list[Planned]:

@@ -1,4 +1,4 @@
-"""Weights are found under each name they may have, and a wrong file is told from a right one."""
+"""Tests of finding weights under every possible name, and of refusing wrong files."""
 
 import shutil
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def build(backbone: str = "mobilenetv2", resolution: int = 32) -> BuiltBackbone:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keras' own MobileNetV2 with random weights, saved in both of Keras' formats."""
+    """Return Keras' own MobileNetV2 with random weights, saved in both of Keras' formats."""
     folder = tmp_path_factory.mktemp("weights")
     keras.utils.set_random_seed(5)
     model = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(32, 32, 3))
@@ -53,7 +53,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def write_legacy(model: keras.Model, path: Path) -> None:
-    """As Keras wrote weights until version 2, and as they still lie on its server."""
+    """Write weights in the format of Keras until version 2, which its server still has."""
     with h5py.File(path, "w") as file:
         layers = [layer for layer in model.layers if layer.weights]
         file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
@@ -117,7 +117,7 @@ def test_weights_in_keras_cache_are_found(
 def test_efficientnet_computes_what_keras_does_with_downloaded_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keras adds a layer where it loads the weights itself: without it, other answers."""
+    """Keras adds a layer if it loads the weights itself; without it, answers would differ."""
     keras.utils.set_random_seed(1)
     donor = keras.applications.EfficientNetB0(
         weights=None, include_top=False, input_shape=(32, 32, 3)

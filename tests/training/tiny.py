@@ -1,4 +1,4 @@
-"""A recipe and a dataset small enough to train in a second, for this process and for children."""
+"""A recipe and a data set small enough to train in a second, also in child processes."""
 
 import os
 import signal
@@ -61,18 +61,18 @@ TINY_RECIPES = {recipe.name: recipe for recipe in (TINY, TINY_SCHEDULED)}
 
 
 def tiny_study() -> list[Planned]:
-    """Two recipes with two seeds each."""
+    """Return two recipes with two seeds each."""
     return plan((TINY, TINY_SCHEDULED), (0, 1))
 
 
 def tiny_dataset() -> Dataset:
-    """270 train, 30 validation, 50 test images."""
+    """Return a data set of 270 train, 30 validation and 50 test images."""
     raw = synthetic_arrays(train_per_class=30, test_per_class=5)
     return split_dataset(raw, source="synthetic", variant="synthetic")
 
 
 class KilledAt(StudyObserver):
-    """Kills its own process, as `kill -9` does, in the middle of an epoch."""
+    """Observer that kills its own process in the middle of an epoch, as `kill -9` does."""
 
     def __init__(self, epoch: int, step: int, model: str | None = None) -> None:
         """In a study, of the model called ``model``."""

@@ -1,4 +1,4 @@
-"""The in-process fuzz: what counts as designed, and how it goes on after a crash."""
+"""Tests of the in-process fuzzer: failures by design, and continuing after a crash."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ def test_attacks_refuse_non_loopback_addresses() -> None:
 
 
 class Service:
-    """A service in which some inputs end the process; snapshots come every ``every`` inputs."""
+    """Service that some inputs crash, with a snapshot after every ``every`` inputs."""
 
     def __init__(self, deadly: set[int], every: int) -> None:
         self._deadly = deadly

@@ -1,4 +1,4 @@
-"""Hostile inputs: reproducible, of every kind, and damaged where they should be."""
+"""Tests of hostile inputs: reproducible, of every kind, and damaged in the intended part."""
 
 import io
 import json

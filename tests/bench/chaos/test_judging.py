@@ -1,4 +1,4 @@
-"""What each trial calls broken, from figures made up for it."""
+"""Tests of each trial's verdict on made-up figures."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Which trials there are, and how they are run, judged and recorded."""
+"""Tests of the trials: their list, and how they are run, judged and recorded."""
 
 import sys
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_verdicts_become_rows_and_a_failing_trial_does_not_stop_the_others(
 
 
 def test_growth_is_from_the_second_quarter_to_the_last() -> None:
-    """What is loaded once, at the beginning, is not growth; what comes with each input is."""
+    """Memory loaded once at the start is not growth; memory added by each input is."""
 
     def growth_of(*sizes: int) -> float:
         return growth([(float(at), size) for at, size in enumerate(sizes)])

@@ -1,4 +1,4 @@
-"""The commands as a user types them, on small real models."""
+"""Tests of the commands as a user types them, on small real models."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, tiny_store: Path, results: Path):
-    """Runs a command on the tiny store; short plans."""
+    """Return a function that runs a command on the tiny store, with short plans."""
     monkeypatch.setenv("CIFAR10_MODELS", str(tiny_store))
     monkeypatch.setenv("COLUMNS", "200")
     plan = LatencyPlan(batch_sizes=(1, 8), rounds=2, warm_up_calls=1, block_calls=5)
@@ -121,7 +121,7 @@ def test_missing_data_models_or_results_are_one_line_errors(
 def test_ctrl_c_in_the_latency_keeps_what_was_measured(
     tiny_store: Path, synthetic: Dataset, results: Path, recorder: Recorder
 ) -> None:
-    """The interruption comes in the second round: the first is on disk."""
+    """An interruption in the second round keeps the first."""
     calls = []
 
     class Interrupting(Predictor):

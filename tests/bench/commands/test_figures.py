@@ -1,4 +1,4 @@
-"""What is shown of results: leaderboard, ``ls``, ``show``, end of a measuring command."""
+"""Tests of displayed results: leaderboard, ``ls``, ``show``, summary of a measuring command."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ DIGEST = "d" * 64
 
 @pytest.fixture
 def results(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three models: ``right`` is the most accurate, ``quick`` the quickest, ``bare`` has a cost."""
+    """Three models: ``right`` is most accurate, ``quick`` fastest, ``bare`` has only a cost."""
     monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path / "models"))
     folder = tmp_path / "results"
     for name, correct, p50 in (("right", 9_000, 2 * 10**6), ("quick", 7_000, 10**6)):
@@ -139,7 +139,7 @@ def test_changes_of_shares_are_in_points_and_of_times_in_per_cent(results: Path)
 def test_compare_folds_unmatched_rows_and_reports_an_empty_comparison(
     results: Path, tmp_path: Path, machine: Machine, capsys
 ) -> None:
-    """Exit code 5: a gate that compared nothing must not look like one that found nothing."""
+    """Exit code 5: a gate that compared nothing must not look like one without regressions."""
     other = tmp_path / "other"
     recorder = Recorder(other, machine, {})
     for size in (1, 8, 32):

@@ -1,4 +1,4 @@
-"""A planted regression is found, an unchanged run never is: on noise as machines make it."""
+"""Tests of compare on realistic noise: planted regressions are found, unchanged runs are not."""
 
 import dataclasses
 from pathlib import Path
@@ -38,7 +38,7 @@ def autocorrelated(
 
 
 def noisy_latency(seed: int, slower: float = 1.0) -> LatencyMeasurement:
-    """1 ms with 5 % of slow drift within the run, 2 % between runs, and a few outliers."""
+    """Latencies of 1 ms with 5 % drift within a run, 2 % between runs, and a few outliers."""
     generator = np.random.default_rng(seed)
     shift = generator.normal(0, 0.02)
     logs = shift + autocorrelated(generator, SAMPLES, 0.05) + generator.normal(0, 0.02, SAMPLES)
@@ -57,7 +57,7 @@ def noisy_load(seed: int, slower: float = 1.0) -> LoadMeasurement:
 
 @pytest.fixture
 def rows(tmp_path: Path, machine: Machine):
-    """Rows of one side: one run for each measurement given."""
+    """Return a function that makes the rows of one side, one run for each measurement."""
     made = 0
 
     def make(*measurements: Measurement, digest: str = "a" * 64, model: str = "net") -> list[Row]:
@@ -78,7 +78,7 @@ def verdicts(comparison: Comparison) -> list[str]:
 
 @pytest.mark.parametrize("make", [noisy_latency, noisy_load])
 def test_ten_unchanged_repeats_raise_no_alarm_and_20_percent_slower_is_detected(make, rows) -> None:
-    """Five runs a side. The slower one is caught every time, the same one never."""
+    """Five runs a side: the slower side is always detected, an equal one never."""
     for repeat in range(10):
         seed = 100 * repeat
         before = rows(*(make(seed + run) for run in range(5)))
@@ -117,7 +117,7 @@ def test_the_interval_of_equal_constants_is_exact() -> None:
 
 
 def test_blocks_make_the_interval_of_drifting_samples_honest() -> None:
-    """Sample by sample, a random walk would look known to a fraction of a per cent."""
+    """Resampling single samples would give a random walk a far too narrow interval."""
     series = np.exp(autocorrelated(np.random.default_rng(3), 2_000, 0.1, 0.99))
     _, single = ratio_interval([list(series[:, None])], [[np.ones(1)]], 50, resamples=200)
     _, block = ratio_interval([blocks_of(series, 10)], [[np.ones(1)]], 50, resamples=200)
@@ -137,7 +137,7 @@ def test_failures_are_regressions_and_missing_rows_are_listed(rows) -> None:
 
 
 def test_a_single_figure_a_run_needs_several_runs(rows) -> None:
-    """Server CPU a request is the steadiest figure there is, but one of it has no interval."""
+    """Server CPU a request varies least of all figures, but one value has no interval."""
 
     def cpu(seconds: float, seed: int) -> LoadMeasurement:
         return dataclasses.replace(noisy_load(seed), server_cpu_seconds=seconds)
@@ -171,7 +171,7 @@ def test_tolerance_is_applied_as_stated(rows) -> None:
 
 
 def drifting_loads(seed: int, slower: float) -> tuple[list[Measurement], list[Measurement]]:
-    """Twenty windows of each of two servers in turn, on a machine that drifts by a factor of 2."""
+    """Twenty alternating windows of two servers, on a machine that drifts by a factor of 2."""
     generator = np.random.default_rng(seed)
     drift = np.cumsum(generator.normal(0, 0.05, 40)) + 0.35 * np.sin(np.arange(40) / 6)
     sides: tuple[list[Measurement], list[Measurement]] = ([], [])

@@ -1,4 +1,4 @@
-"""The gate tried on runs whose truth is known: what is planted is really planted, and told."""
+"""Tests of the gate's self-test: planted changes are real, and the report names them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Connect, run a loop, close: on an event loop whose time is made up."""
+"""Tests of driving a server (connect, run a loop, close) in virtual time."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,7 +13,7 @@ from tests.bench.virtual_time import run_virtually
 
 
 class FakeClient:
-    """Answers each request after 10 ms; every fifth one with a 503."""
+    """Client whose requests are answered after 10 ms, every fifth with a 503."""
 
     def __init__(self) -> None:
         self.opened: list[int] = []

@@ -1,4 +1,4 @@
-"""The client and the event loop under an open loop that has fallen far behind."""
+"""Tests of the HTTP client, also under an open loop that has fallen far behind."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class SlowServer:
-    """Answers each request when it is told to, or at once; counts the connections it has."""
+    """Server that answers at once or on command, and counts its connections."""
 
     def __init__(self, *, at_once: bool = True) -> None:
         self.answer = asyncio.Event()
@@ -68,7 +68,7 @@ def test_requests_wait_for_one_of_the_connections_and_all_are_answered() -> None
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
     idle_seconds: float, connections: int
 ) -> None:
-    """The server may be ending it at that moment."""
+    """The server may be closing it at that moment."""
 
     async def work() -> tuple[list[int], int]:
         async with SlowServer() as server:
@@ -81,7 +81,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 
 def test_a_closed_client_works_on_the_next_event_loop() -> None:
-    """Though requests had to wait for a connection on the first."""
+    """Requests had to wait for a connection on the first event loop."""
 
     async def serve_all(client_of: list[HttpClient]) -> list[int]:
         async with SlowServer() as server:
@@ -98,7 +98,7 @@ def test_a_closed_client_works_on_the_next_event_loop() -> None:
 
 
 def test_the_wait_for_a_connection_counts_from_when_the_request_was_due() -> None:
-    """A server that answers nobody until the last is due: all are late, the earliest the most."""
+    """The server answers only when the last request is due, so the earliest waits longest."""
 
     async def work() -> np.ndarray:
         async with SlowServer(at_once=False) as server:
@@ -195,7 +195,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def ask(serve: Serve, count: int) -> list[int]:
-    """The statuses of requests sent one after the other to a server that does this."""
+    """Return the statuses of successive requests to a server that answers like this."""
     serving = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,7 +229,7 @@ CHUNKS = b"5;note=x\r\nhello\r\n1\r\n!\r\n0\r\n"
     ],
 )
 def test_an_answer_is_read_to_its_end_however_it_is_cut(answer: bytes, status: int) -> None:
-    """Every byte comes by itself; the next request on the same connection is answered too."""
+    """Each byte arrives separately; the next request on the same connection is answered too."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1_000):

@@ -1,4 +1,4 @@
-"""The Locust file, in a process of its own: Locust patches sockets on import."""
+"""Tests of the Locust file in a separate process, because Locust patches sockets on import."""
 
 import subprocess
 import sys

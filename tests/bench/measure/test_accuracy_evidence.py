@@ -1,4 +1,4 @@
-"""Calibration and paired tests, against values worked out by hand."""
+"""Tests of calibration and paired comparisons against values calculated by hand."""
 
 import math
 
@@ -13,7 +13,7 @@ from cifar10.reliability import Reliability, measure_reliability
 
 
 def probabilities(*tops: tuple[int, float]) -> np.ndarray:
-    """One row for each (class answered, its probability); the rest is shared evenly."""
+    """Return one row for each (class, probability); the other classes share the rest evenly."""
     rows = np.empty((len(tops), 10), np.float32)
     for row, (answered, confidence) in zip(rows, tops, strict=True):
         row[:] = (1 - confidence) / 9

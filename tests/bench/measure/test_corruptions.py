@@ -49,7 +49,7 @@ def test_noise_has_the_stated_strength() -> None:
 
 
 def test_the_noise_does_not_change_between_versions() -> None:
-    """Rows of different days are compared: NumPy keeps the stream of a seeded generator."""
+    """Rows of different days are compared, so a seed must always give the same noise."""
     grey = np.full((2, 32, 32, 3), 128, np.uint8)
     found = corrupt(BY_NAME["gaussian noise"], grey, 1)
     assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == "7c80960cad15def4"

@@ -1,4 +1,4 @@
-"""Under a fake clock every number is exact."""
+"""Tests of latency measurement under a fake clock, which makes every number exact."""
 
 import gc
 
@@ -11,7 +11,7 @@ IMAGES = np.zeros((128, 32, 32, 3), np.uint8)
 
 
 class FakeClock:
-    """Time that passes only when something says so."""
+    """Clock that advances only on command."""
 
     def __init__(self) -> None:
         self.now_ns = 1_000
@@ -21,7 +21,7 @@ class FakeClock:
 
 
 class FakeExecutor:
-    """Takes ``ns_per_image`` for each image; notes every call."""
+    """Executor that takes ``ns_per_image`` for each image and records every call."""
 
     provider = "FakeExecutionProvider"
 

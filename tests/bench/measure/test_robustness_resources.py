@@ -1,4 +1,4 @@
-"""Robustness, memory, start-up, energy and training history, on small real models."""
+"""Tests of robustness, memory, start-up, energy and training history on small real models."""
 
 import sys
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_no_meter_without_energy_counters(tmp_path: Path) -> None:
 
 
 class FakeNvml:
-    """``pynvml`` of one GPU that has used 5 J, or that does not count its energy."""
+    """Fake ``pynvml`` with one GPU that has used 5 J, or that does not report its energy."""
 
     class NVMLError(Exception):
         pass
@@ -154,7 +154,7 @@ def test_no_gpu_meter_without_the_library(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_energy_matches_a_calculation_by_hand() -> None:
-    """Three batches in three ticks of a clock, 96 images; the meter moves by 48 joules."""
+    """Three batches of 32 images in three ticks of the clock, while the meter advances by 48 J."""
 
     class Fake:
         provider = CPU_PROVIDER

@@ -1,4 +1,4 @@
-"""Images as users send them: what the service sees, what is recorded, what the report says."""
+"""Tests of images encoded like user uploads: their pixels, rows and section of the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ BY_NAME = {sending.name: sending for sending in SENDINGS}
 
 
 def distance(name: str, images: np.ndarray) -> float:
-    """Mean absolute difference, in grey levels."""
+    """Return the mean absolute difference, in grey levels."""
     return float(np.abs(sent(BY_NAME[name], images).astype(int) - images).mean())
 
 
@@ -84,7 +84,7 @@ def test_ctrl_c_keeps_the_ways_that_are_done(
 
 
 def sending(clean: int, kept: int, way: str = "photo") -> SendingMeasurement:
-    """Of 1,000 images the first ``clean`` are right; of those the first ``kept`` still are."""
+    """Row of 1,000 images: the first ``clean`` are correct, and then the first ``kept``."""
     images = np.arange(1_000)
     return SendingMeasurement(
         CPU_PROVIDER, way, 1_000, 0, pack_hits(images < clean), pack_hits(images < kept)

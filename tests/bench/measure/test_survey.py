@@ -1,4 +1,4 @@
-"""The loop that every measuring command runs in."""
+"""Tests of the main loop of every measuring command."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_a_subject_that_is_no_model_has_its_own_title_and_failure_row(recorder: 
 def test_a_row_that_cannot_be_written_ends_the_survey(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not the subject's failure: the next row might have room again, and would say so."""
+    """A full disk is not the subject's failure and must not be recorded as one."""
     written = []
 
     def full_once(path: Path, value: object) -> None:

@@ -1,4 +1,4 @@
-"""Comparing servers: who takes turns, what counts, what is said of it, and one tiny real peer."""
+"""Tests of the comparison of servers: rounds, rows and report, and one small real peer."""
 
 import json
 import sys

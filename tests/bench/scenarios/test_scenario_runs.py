@@ -1,4 +1,4 @@
-"""Scenarios as commands run them: on small real models and a small real server."""
+"""Tests of the scenarios as commands run them, on small real models and a small real server."""
 
 import sys
 from dataclasses import replace
@@ -62,8 +62,8 @@ def test_all_four_scenarios_run_against_a_server(
 def test_a_server_killed_in_the_middle_leaves_the_earlier_rows(
     tiny_store: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    """It dies at some point after the first requests: a failure row with its last words, and
-    whole rows before it."""
+    """A server that dies after some requests leaves complete rows and a failure row with its
+    last output."""
     target = Target(tiny_store, device="cpu", command=(*FAKE, "--die-after", "500"))
     plan = ScenarioPlan(seconds=5, warm_up_seconds=0.1)
     outcome = scenarios_over_http(setup, target, ["tiny_a"], plan)

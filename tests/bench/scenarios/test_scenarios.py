@@ -1,4 +1,4 @@
-"""Scenarios, search, windows and both kinds of loop, under clocks that are made up: all exact."""
+"""Tests of scenarios, rate search, windows and load loops in virtual time: all exact."""
 
 import asyncio
 
@@ -52,7 +52,7 @@ def test_windows_that_disagree_are_unstable() -> None:
 
 
 def truth(capacity: float, tried: list[float]):
-    """A server whose p99 keeps the bound up to exactly this rate."""
+    """Return a server whose p99 meets the bound up to exactly this rate."""
 
     def attempt(rate: float) -> RateTry:
         tried.append(rate)
@@ -132,8 +132,8 @@ def test_in_process_scenarios_are_exact() -> None:
 
 
 def test_the_server_scenario_finds_a_rate_below_capacity_and_counts_waiting() -> None:
-    """1 ms a query: an M/D/1 queue. At 90 % of capacity its p99 is about 23 ms by theory, at 80 %
-    about 11: the bound of 15 ms lies between."""
+    """An M/D/1 queue of 1 ms a query: in theory its p99 is about 23 ms at 90 % of capacity and
+    11 ms at 80 %, so the bound of 15 ms lies between."""
     server = in_process(try_seconds=8, warm_up_seconds=0.5)["server"]
     assert server.loop == "open"
     assert server.rate_per_s is not None
@@ -154,7 +154,7 @@ def test_a_model_that_never_keeps_the_bound() -> None:
 
 
 class FakeService:
-    """``workers`` requests at a time, each of a fixed time; it can stall once, or refuse."""
+    """Service for ``workers`` requests at a time, of fixed length; can stall once or refuse."""
 
     def __init__(self, seconds: float = 0.01, workers: int = 1, status: int = 200) -> None:
         self.seconds, self.workers, self.status = seconds, workers, status
@@ -179,8 +179,8 @@ class FakeService:
 
 
 def test_open_loop_times_from_when_a_request_was_due() -> None:
-    """A stall of one second is in the time of every request that was due meanwhile; a closed loop
-    sees it once (coordinated omission)."""
+    """A stall of one second adds to the time of every request due meanwhile; a closed loop sees
+    it once (coordinated omission)."""
     stalled = FakeService(seconds=0.001)
     stalled.stall = (10, 1.0)
     sent = run_virtually(open_loop(stalled.send, 100, 3, seed=0, shape="constant"))

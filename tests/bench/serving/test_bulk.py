@@ -1,4 +1,4 @@
-"""Many images in one request: the ways take turns, and what is sent is what the service takes."""
+"""Tests of requests with many images: interleaved ways, and bodies that the service accepts."""
 
 import contextlib
 import itertools

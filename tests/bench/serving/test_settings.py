@@ -77,7 +77,7 @@ def test_each_choice_is_a_server_driven_in_every_round(
 
 
 def drive_made_up(monkeypatch: pytest.MonkeyPatch, happens: dict[int, BaseException]) -> list[str]:
-    """Replace the servers: each run gives its number as its rate, or raises what happens then."""
+    """Replace the servers: each run returns its number as its rate, or raises an error."""
     runs: list[str] = []
 
     def measure(target, name, bodies, choice, plan, rounds) -> None:

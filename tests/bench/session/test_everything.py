@@ -1,4 +1,4 @@
-"""The resumable session, and the sections and commands around the rows."""
+"""Tests of the resumable session, and of commands that read its rows."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ DIGESTS = {"a": "1" * 64, "b": "2" * 64}
 
 
 class Session:
-    """Stages that record a cost and a load row; the second can be interrupted or fail."""
+    """Session whose stages record a cost and a load row; the second can be interrupted or fail."""
 
     def __init__(self, results: Path, machine: Machine) -> None:
         self.results, self.machine = results, machine

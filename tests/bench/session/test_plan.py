@@ -1,4 +1,4 @@
-"""Which models get everything, and that the others say so."""
+"""Tests of the plan: which models are measured in full, and what the report says of the rest."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def card(tmp_path: Path) -> ModelCard:
 
 
 def family(card: ModelCard) -> list[ModelCard]:
-    """A baseline, seven models of which four are on a front, a second seed, one without weights."""
+    """Return a baseline, seven models (four on a front), a second seed, and one without weights."""
     names = ["simple_cnn", "best", "small", "fast", "light", "twin", "late", "beaten"]
     cards = [replace(card, name=name, recipe=name) for name in names]
     cards.append(replace(card, name="best_seed1", recipe="best", seed=1))
@@ -51,7 +51,7 @@ def family(card: ModelCard) -> list[ModelCard]:
 
 
 def fill(recorder: Recorder) -> None:
-    """(accuracy, p50 in µs, bytes, multiply-accumulates) of each."""
+    """Record (accuracy, p50 in µs, bytes, multiply-accumulates) of each model."""
     figures = {
         "simple_cnn": (6_800, 900, 900, 900),
         "best": (9_500, 800, 800, 800),

@@ -1,4 +1,4 @@
-"""An interrupted ``bulk`` or ``chaos`` goes on where it was."""
+"""Tests that an interrupted ``bulk`` or ``chaos`` continues where it stopped."""
 
 from dataclasses import replace
 

@@ -82,7 +82,7 @@ def test_a_stopped_and_continued_supervisor_acts_on_no_signal():
 
 
 def test_a_supervisor_without_its_bentoml_process_starts_no_worker(tmp_path: Path):
-    """Killed while its supervisor imports, it is no parent by which the end could be told."""
+    """BentoML was killed while its supervisor was importing: the parent is another one."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     with (tmp_path / "output").open("wb") as output:
@@ -113,7 +113,7 @@ Supervisor(Board(1), lambda place, lifeline: sys.exit(7), 1.0).run()
 
 
 def test_the_supervisor_forks_with_no_other_thread():
-    """It has logged the death of the worker before."""
+    """The death of the previous worker has been logged by then."""
     with python_program(FORKING) as process:
         assert process.stdout is not None
         assert process.stderr is not None
