@@ -16,10 +16,12 @@ def prediction(model: LoadedModel, probabilities: list[float], top_k: int) -> di
     labels = model.card.labels
     ranked = sorted(range(len(labels)), key=probabilities.__getitem__, reverse=True)
     best = ranked[0]
+    label, confidence, calibration = labels[best], probabilities[best], model.card.calibration
     return {
-        "label": labels[best],
+        "label": label,
+        "verdict": calibration.verdict(label, confidence) if calibration else None,
         "class_id": best,
-        "confidence": probabilities[best],
+        "confidence": confidence,
         "top_k": [
             {"label": labels[k], "class_id": k, "probability": probabilities[k]}
             for k in ranked[:top_k]
