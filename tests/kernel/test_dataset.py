@@ -106,7 +106,7 @@ def test_without_a_source_the_official_archive_is_downloaded_once(raw, tmp_path,
 
 def test_without_source_or_download_the_error_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR10_CACHE", str(tmp_path / "own-cache"))
-    with pytest.raises(DatasetNotFoundError, match=r"cifar10 data.*CIFAR10_DATA"):
+    with pytest.raises(DatasetNotFoundError, match=r"CIFAR10_DATA.*cifar10 data"):
         load_dataset()
 
 
