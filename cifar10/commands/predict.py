@@ -2,7 +2,8 @@
 
 Accepts JPEG, PNG and WebP files, and folders, which are searched for such files. An image that
 cannot be read is reported, the others are classified, and the exit code is then 3. Without --model,
-the server's default model is used.
+the server's default model is used: where there is a model of photographs that is "auto", which asks
+it about large images and another model about small ones.
 """
 
 import csv
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cifar10.predictor import Device, Predictor
-    from cifar10.store import ModelStore
+    from cifar10.released import AutoRule
+    from cifar10.store import ModelStore, StoredModel
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Suffixes of the files read from a folder, in upper or lower case. A file given by name is always
@@ -45,6 +47,8 @@ class Answer:
     confidence: float | None
     """Probability of the label, 0–1."""
     error: str | None = None
+    model: str | None = None
+    """The model that answered."""
 
 
 @make_command(
@@ -88,35 +92,38 @@ def command(
         places = ", ".join(map(str, images))
         message = f"no image found in {places}; looked for *{', *'.join(SUFFIXES)}"
         raise ImageError(message)
-    from cifar10.predictor import Predictor, PredictorOptions, likely_device
+    from cifar10.predictor import likely_device
+    from cifar10.released import AUTO
     from cifar10.store import ModelStore
 
     store = ModelStore(models_dir or default_models_dir())
-    name = model or _default(store, likely_device(device))
-    stored = store.load(name)
-    predictor = Predictor(stored.onnx, PredictorOptions(device=device))
-    predictor.check_card(stored.card)
-    answers = _classify(predictor, stored.card.labels, paths)
+    asked = _Asked(store, *_chosen(store, model, likely_device(device)), device)
+    answers = _classify(asked, paths)
     if as_json:
-        print_json(
-            {
-                "model": name,
-                "sha256": stored.card.sha256,
-                "images": [vars(answer) for answer in answers],
-            }
-        )
+        shown_models = [
+            {"model": name, "sha256": stored.card.sha256}
+            for name, (stored, _) in sorted(asked.opened.items())
+        ]
+        said = {"model": AUTO, "models": shown_models} if asked.rule else shown_models[0]
+        print_json({**said, "images": [vars(answer) for answer in answers]})
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("image", "label", "confidence", "error"))
+        writer.writerow(("image", "label", "confidence", "error", "model"))
         writer.writerows(
-            (one.image, one.label or "", _exact(one.confidence), one.error or "") for one in answers
+            (one.image, one.label or "", _exact(one.confidence), one.error or "", one.model or "")
+            for one in answers
         )
     else:
         shown = [one for one in answers if one.error is None]
         if shown:
+            more = ["model"] if asked.rule else []
             print_table(
-                ["image", "class", "confidence"],
-                [[one.image, one.label or "", _percent(one.confidence)] for one in shown],
+                ["image", "class", "confidence", *more],
+                [
+                    [one.image, one.label or "", _percent(one.confidence)]
+                    + [one.model or "" for _ in more]
+                    for one in shown
+                ],
                 right=("confidence",),
             )
     failed = [one for one in answers if one.error is not None]
@@ -136,19 +143,78 @@ def _image_files(places: Sequence[Path]) -> Iterator[Path]:
                 yield path
 
 
-def _default(store: "ModelStore", device: str) -> str:
-    from cifar10.released import default_model
+class _Asked:
+    """The models that may answer, opened when the first image needs them.
+
+    Args:
+        store: the models.
+        name: the model that answers; None: ``rule`` decides.
+        rule: which model answers which image; None: ``name`` answers all.
+        device: the device to run on.
+    """
+
+    def __init__(
+        self, store: "ModelStore", name: str | None, rule: "AutoRule | None", device: "Device"
+    ) -> None:
+        self._store = store
+        self._name = name
+        self.rule = rule
+        self._device = device
+        self.opened: dict[str, tuple[StoredModel, Predictor]] = {}
+        for needed in rule.names if rule else ():
+            store.card(needed)  # so that a broken one is an error whatever the images are
+        if name is not None:
+            self.open(name)
+
+    def open(self, name: str) -> "tuple[StoredModel, Predictor]":
+        """Return an opened and checked model."""
+        from cifar10.predictor import Predictor, PredictorOptions
+
+        if name not in self.opened:
+            stored = self._store.load(name)
+            predictor = Predictor(stored.onnx, PredictorOptions(device=self._device))
+            predictor.check_card(stored.card)
+            self.opened[name] = stored, predictor
+        return self.opened[name]
+
+    def read(self, path: Path) -> "tuple[str, NDArray[np.uint8]] | str":
+        """Return the model for the image in ``path``, and the image as its input, uint8 (height,
+        width, 3); or why it cannot be read."""
+        from cifar10.images import DEFAULT_LIMITS, decode_layout, inspect_image
+
+        try:
+            with path.open("rb") as file:
+                layout = inspect_image(file.read(DEFAULT_LIMITS.max_bytes + 1))
+            if self.rule is not None:
+                name = self.rule.choose(layout.width, layout.height)
+            else:
+                name = str(self._name)
+            return name, decode_layout(layout, self.open(name)[0].card.target)
+        except ImageError as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or str(error)
+
+
+def _chosen(
+    store: "ModelStore", wanted: str | None, device: "Literal['cpu', 'cuda']"
+) -> "tuple[str | None, AutoRule | None]":
+    """Return the model to ask, or the rule of ``auto``."""
+    from cifar10.released import AUTO, auto_rule, default_model
 
     names = store.names()
-    found = default_model(names, "cuda" if device == "cuda" else "cpu")
+    rule = auto_rule(names, device) if wanted in (None, AUTO) else None
+    if rule is not None:
+        return None, rule
+    found = wanted or default_model(names, device)
     if found is None:
         there = f"choose one with --model: {', '.join(names)}" if names else "it is empty"
         message = f"{store.root} has no default model; {there}"
         raise ModelNotFoundError(message)
-    return found
+    return found, None
 
 
-def _classify(predictor: "Predictor", labels: Sequence[str], paths: Sequence[Path]) -> list[Answer]:
+def _classify(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
     """Return an answer for each path, in order."""
     from rich.progress import Progress
 
@@ -160,41 +226,34 @@ def _classify(predictor: "Predictor", labels: Sequence[str], paths: Sequence[Pat
         task = bar.add_task("classifying", total=len(paths))
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
-            answers += _classify_batch(predictor, labels, batch)
+            answers += _classify_batch(asked, batch)
             bar.advance(task, len(batch))
     return answers
 
 
-def _classify_batch(
-    predictor: "Predictor", labels: Sequence[str], paths: Sequence[Path]
-) -> list[Answer]:
+def _classify_batch(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
     import numpy as np
 
-    read = [_read(path) for path in paths]
-    tiles = [tile for tile in read if not isinstance(tile, str)]
-    probabilities = iter(predictor.predict(np.stack(tiles)) if tiles else ())
-    answers = []
-    for path, tile in zip(paths, read, strict=True):
-        if isinstance(tile, str):
-            answers.append(Answer(str(path), None, None, tile))
-            continue
-        found: NDArray[np.float32] = next(probabilities)
-        best = int(found.argmax())
-        answers.append(Answer(str(path), labels[best], round(float(found[best]), 6)))
-    return answers
+    read = [asked.read(path) for path in paths]
+    inputs: dict[str, list[NDArray[np.uint8]]] = {}
+    for one in read:
+        if not isinstance(one, str):
+            inputs.setdefault(one[0], []).append(one[1])
+    rows = {
+        name: iter(asked.open(name)[1].predict(np.stack(images))) for name, images in inputs.items()
+    }
+    return [
+        Answer(str(path), None, None, one)
+        if isinstance(one, str)
+        else _answer(path, asked.open(one[0])[0], next(rows[one[0]]))
+        for path, one in zip(paths, read, strict=True)
+    ]
 
 
-def _read(path: Path) -> "NDArray[np.uint8] | str":
-    """Return the image as the model's input, uint8 (32, 32, 3), or why it cannot be read."""
-    from cifar10.images import DEFAULT_LIMITS, decode_image
-
-    try:
-        with path.open("rb") as file:
-            return decode_image(file.read(DEFAULT_LIMITS.max_bytes + 1))
-    except ImageError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
+def _answer(path: Path, stored: "StoredModel", probabilities: "NDArray[np.float32]") -> Answer:
+    best = int(probabilities.argmax())
+    confidence = round(float(probabilities[best]), 6)
+    return Answer(str(path), stored.card.labels[best], confidence, model=stored.card.name)
 
 
 def _percent(confidence: float | None) -> str:

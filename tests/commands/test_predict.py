@@ -60,6 +60,38 @@ def test_a_folder_is_searched_and_a_model_can_be_named(store, tmp_path: Path, ca
     assert rows[1]["label"] == label(store, "compact", inner)
 
 
+def test_auto_asks_the_model_of_photographs_about_large_images(
+    store, tmp_path: Path, capsys
+) -> None:
+    labels = (*LABELS, "none")
+    shape = (96, 96, 3)
+    add_model(store.root, "photo", linear_onnx(5, shape, 11), labels=labels, fit="crop")
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    picture(small, 1)  # 64 × 48
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (80, 200, 3), np.uint8)).save(large)
+    assert main(["predict", "--json", str(small), str(large)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "auto"
+    assert [one["model"] for one in found["models"]] == ["compact_int8", "photo"]
+    assert [one["model"] for one in found["images"]] == ["compact_int8", "photo"]
+    stored = store.load("photo")
+    image = decode_image(large.read_bytes(), target=stored.card.target)[None]
+    row = Predictor(stored.onnx, PredictorOptions(device="cpu")).predict(image)[0]
+    assert found["images"][1]["label"] == labels[row.argmax()]
+    assert found["images"][0]["label"] == label(store, "compact_int8", small)
+    assert main(["predict", "--json", str(large), "--model", "compact"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["images"][0]["model"]) == ("compact", "compact")
+
+
+def test_a_model_of_own_classes_answers_with_its_labels(store, tmp_path: Path, capsys) -> None:
+    labels = ("Gänseblümchen", "バラ", "tulip")
+    add_model(store.root, "flowers", linear_onnx(5, (64, 64, 3), 3), labels=labels)
+    path = picture(tmp_path / "a.png", 1)
+    assert main(["predict", "--json", str(path), "--model", "flowers"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"][0]["label"] in labels
+
+
 def test_what_cannot_be_read_is_reported_and_the_rest_classified(
     store, tmp_path: Path, capsys
 ) -> None:
