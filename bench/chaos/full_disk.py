@@ -5,7 +5,6 @@ serves. A worker is killed, so that a new one has to start there. Then a server 
 no shared memory. File systems are mounted in a mount namespace or in the trial's own folder.
 """
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -17,17 +16,14 @@ from typing import Final
 
 import httpx
 
-from bench.chaos.bystanders import Bystanders, judge_times
-from bench.chaos.kill import kill_one, seconds_until_replaced
+from bench.chaos.bystanders import Bystanders
+from bench.chaos.kill import judge_beside, kill_beside
 from bench.chaos.trial import Trial, TrialRun, TrialSkippedError, Verdict
 from bench.serving.process import SERVE
 from cifar10.errors import BenchError
 
 _MEGABYTES: Final = 32
 _SHARED_MEMORY: Final = "64k"
-REPLACED_SECONDS: Final = 30.0
-_KILL_AFTER_SECONDS: Final = 1.0
-_REPLACING_SECONDS: Final = 6.0
 _ASKED: Final = 20
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -50,28 +46,19 @@ async def _filled_while_serving(run: TrialRun) -> dict[str, float]:
             before = run.worker_ids()
             fill(folder)
             await bystanders.attacked(plan.attack_seconds, plan.seed + 100)
-            serving = asyncio.ensure_future(bystanders.untimed(_REPLACING_SECONDS, plan.seed))
-            await asyncio.sleep(_KILL_AFTER_SECONDS)
             died_by_itself = len(before - run.worker_ids())
-            replaced_s = -1.0
-            victim, lost = kill_one(run)
-            before.discard(victim)
-            with contextlib.suppress(BenchError, TimeoutError):
-                replacing = seconds_until_replaced(server.url, victim)
-                replaced_s = await asyncio.wait_for(replacing, REPLACED_SECONDS)
-            await serving
+            killed = await kill_beside(bystanders, run)
             metrics = await _status(f"{server.url}/metrics")
             full = shutil.disk_usage(folder).free
-            died_by_itself = max(died_by_itself, len(before - run.worker_ids()))
+            # One of them was killed by the trial.
+            died_by_itself = max(died_by_itself, len(before - run.worker_ids()) - 1)
             figures = bystanders.close()
     return {
         **figures,
+        **killed,
         "bytes_free": float(full),
         "workers_that_died": float(died_by_itself),
-        "killed_worker_replaced_after_s": replaced_s,
         "metrics_status": float(metrics),
-        # Requests lost with a worker that the trial itself kills are not caused by the disk.
-        "lost_with_the_killed_worker": min(float(lost), figures["other_requests_failed"]),
     }
 
 
@@ -94,16 +81,9 @@ async def _without_shared_memory(run: TrialRun) -> dict[str, float]:
 
 def judge(figures: Mapping[str, float]) -> list[str]:
     """Return the broken parts of the promise."""
-    excused = figures["lost_with_the_killed_worker"]
-    broken = judge_times(
-        {**figures, "other_requests_failed": figures["other_requests_failed"] - excused}
-    )
+    broken = judge_beside(figures)
     if figures["workers_that_died"]:
         broken.append(f"{figures['workers_that_died']:.0f} workers died when the disk was full")
-    if figures["killed_worker_replaced_after_s"] < 0:
-        broken.append(
-            f"a killed worker was not replaced within {REPLACED_SECONDS:g} s on a full disk"
-        )
     if figures["metrics_status"] not in (200, 503):
         broken.append(f"/metrics answered {figures['metrics_status']:.0f} on a full disk")
     if figures["answered_without_shared_memory"] != figures["asked_without_shared_memory"]:

@@ -4,18 +4,24 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import httpx
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 
+from bench.chaos.bystanders import Bystanders, judge_times
 from bench.chaos.traffic import traffic
 from bench.chaos.trial import Trial, TrialRun, Verdict
 from cifar10.errors import BenchError
 
 RECOVERY_SECONDS: Final = 2.0
 """Promised time in which a killed worker is replaced."""
+REPLACED_SECONDS: Final = 30.0
+"""Promised time in which a worker is replaced when the disk or the log is broken."""
+_KILL_AFTER_SECONDS: Final = 1.0
+_REPLACING_SECONDS: Final = 6.0
 _BETWEEN_SECONDS: Final = 4.0
 _LOOK_SECONDS: Final = 0.01
 _GIVE_UP_SECONDS: Final = 180.0
@@ -37,10 +43,9 @@ async def kill(run: TrialRun) -> Verdict:
             allowed += counts[victim]
             psutil.Process(victim).send_signal(signal.SIGKILL)
             recoveries.append(await seconds_until_replaced(run.server.url, victim))
-    failed = sum(count for status, count in run.statuses.items() if status != 200)
     figures = {
         "kills": float(len(recoveries)),
-        "failed_requests": float(failed),
+        "failed_requests": float(run.not_ok),
         "connections_of_the_killed": float(allowed),
         "longest_recovery_s": max(recoveries),
         "median_recovery_s": float(np.median(recoveries)),
@@ -79,6 +84,35 @@ def kill_one(run: TrialRun) -> tuple[int, int]:
             worker.send_signal(signal.SIGKILL)
             return worker.pid, lost
     return 0, 0
+
+
+async def kill_beside(bystanders: Bystanders, run: TrialRun) -> dict[str, float]:
+    """Kill a worker while ordinary clients are served; return whether and when it was replaced."""
+    serving = asyncio.ensure_future(bystanders.untimed(_REPLACING_SECONDS, run.plan.seed))
+    await asyncio.sleep(_KILL_AFTER_SECONDS)
+    victim, lost = kill_one(run)
+    replaced_s = -1.0
+    with contextlib.suppress(BenchError, TimeoutError):
+        replacing = seconds_until_replaced(run.server.url, victim)
+        replaced_s = await asyncio.wait_for(replacing, REPLACED_SECONDS)
+    await serving
+    return {
+        "killed_worker_replaced_after_s": replaced_s,
+        "lost_with_the_killed_worker": float(lost),
+    }
+
+
+def judge_beside(figures: Mapping[str, float]) -> list[str]:
+    """Return the broken parts of the promise of a trial that uses :func:`kill_beside`.
+
+    Requests lost with the worker that the trial itself kills do not count.
+    """
+    lost = min(figures["lost_with_the_killed_worker"], figures["other_requests_failed"])
+    failed = figures["other_requests_failed"] - lost
+    broken = judge_times({**figures, "other_requests_failed": failed})
+    if figures["killed_worker_replaced_after_s"] < 0:
+        broken.append(f"a killed worker was not replaced within {REPLACED_SECONDS:g} s")
+    return broken
 
 
 async def seconds_until_replaced(url: str, victim: int) -> float:

@@ -14,15 +14,11 @@ from typing import Final
 
 import psutil  # type: ignore[import-untyped]
 
-from bench.chaos.bystanders import Bystanders, judge_times
-from bench.chaos.kill import kill_one, seconds_until_replaced
+from bench.chaos.bystanders import Bystanders
+from bench.chaos.kill import judge_beside, kill_beside
 from bench.chaos.trial import Trial, TrialRun, Verdict
-from cifar10.errors import BenchError
 
 STOP_SECONDS: Final = 20.0
-REPLACED_SECONDS: Final = 30.0
-_KILL_AFTER_SECONDS: Final = 1.0
-_REPLACING_SECONDS: Final = 6.0
 _PIPE_BYTES: Final = 4_096
 _LOGGED: Final = {"CIFAR10_ACCESS_LOG": "1", "PYTHONUNBUFFERED": ""}
 """Settings that log every request, with Python's output buffered as in production."""
@@ -50,7 +46,7 @@ async def _serve_with(run: TrialRun, kind: str) -> dict[str, float]:
         closing = stack.enter_context(_descriptors(reader, writer))
         drain = asyncio.get_running_loop().create_task(_read(reader))
         # Until the fault begins, the log is read, as a container runtime does.
-        server = await asyncio.to_thread(stack.enter_context, run.serve(_LOGGED, output=writer))
+        await asyncio.to_thread(stack.enter_context, run.serve(_LOGGED, output=writer))
         os.close(closing.pop(writer))
         bystanders = Bystanders(run)
         await bystanders.warm_up()
@@ -61,32 +57,15 @@ async def _serve_with(run: TrialRun, kind: str) -> dict[str, float]:
         if kind == DEAD:
             os.close(closing.pop(reader))
         await bystanders.attacked(plan.attack_seconds, plan.seed + 100)
-        serving = asyncio.ensure_future(bystanders.untimed(_REPLACING_SECONDS, plan.seed))
-        await asyncio.sleep(_KILL_AFTER_SECONDS)
-        victim, lost = kill_one(run)
-        replaced_s = -1.0
-        with contextlib.suppress(BenchError, TimeoutError):
-            replacing = seconds_until_replaced(server.url, victim)
-            replaced_s = await asyncio.wait_for(replacing, REPLACED_SECONDS)
-        await serving
+        killed = await kill_beside(bystanders, run)
         figures = bystanders.close()
         stop_s = await asyncio.to_thread(_stop, run)
-    return {
-        **figures,
-        "killed_worker_replaced_after_s": replaced_s,
-        "stop_s": stop_s,
-        "lost_with_the_killed_worker": min(float(lost), figures["other_requests_failed"]),
-    }
+    return {**figures, **killed, "stop_s": stop_s}
 
 
 def judge(figures: Mapping[str, float]) -> list[str]:
     """Return the broken parts of the promise for one kind of log."""
-    excused = figures["lost_with_the_killed_worker"]
-    broken = judge_times(
-        {**figures, "other_requests_failed": figures["other_requests_failed"] - excused}
-    )
-    if figures["killed_worker_replaced_after_s"] < 0:
-        broken.append(f"a killed worker was not replaced within {REPLACED_SECONDS:g} s")
+    broken = judge_beside(figures)
     if figures["stop_s"] > STOP_SECONDS:
         broken.append(f"SIGTERM did not end the server within {STOP_SECONDS:g} s")
     return broken

@@ -167,6 +167,11 @@ class TrialRun:
             return {one.pid for one in self.server.workers()}
         return set()
 
+    @property
+    def not_ok(self) -> int:
+        """Number of requests with any other outcome than a 200."""
+        return self.statuses.total() - self.statuses[200]
+
     def failures(self) -> int:
         """Number of requests without a response, or with a 5xx that is not by design."""
         return undesigned(self.statuses)
