@@ -38,13 +38,7 @@ class _Stream:
 
 
 class Bystanders:
-    """Clients that send small images, and optionally photos, at a steady rate.
-
-    Args:
-        run: the trial, with its server running.
-        photos: whether to send 12-megapixel photos too.
-        headers: additional headers of every request.
-    """
+    """Clients that send small images, and optionally photos, at a steady rate."""
 
     def __init__(
         self, run: TrialRun, *, photos: bool = False, headers: Mapping[str, str] | None = None

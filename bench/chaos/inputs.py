@@ -46,7 +46,6 @@ class Fuzzer:
     """Generator of hostile inputs by number.
 
     Args:
-        seed: seed of all inputs.
         model: name of a model on the server, for the v2 routes.
     """
 

@@ -126,8 +126,6 @@ class TrialRun:
         """Start the server under trial, and stop it at the end.
 
         Args:
-            settings: environment variables in addition to the usual ones.
-            command: command that starts it.
             output: file descriptor for its log; None: a file.
         """
         usual = {"CIFAR10_WORKERS": str(self.plan.workers), "CIFAR10_ADMIN_TOKEN": ADMINISTRATOR}

@@ -153,12 +153,7 @@ def change(figure: Figure, now: float | None, before: float | None) -> str:
 
 
 def measured_now(rows: Iterable[Row], run_id: str) -> list[tuple[ModelResult, ModelResult | None]]:
-    """Return the results of one run, each with the model's earlier results on the same provider.
-
-    Args:
-        rows: rows of this machine.
-        run_id: id of the run.
-    """
+    """Return the results of one run, each with the model's earlier results on the same provider."""
     every = list(rows)
     mine = [row for row in every if row.run_id == run_id]
     if not mine:

@@ -273,7 +273,6 @@ def with_less_accuracy(
         probabilities: float32 (N, 10).
         labels: uint8 (N,), the true classes.
         points: percentage points of accuracy to lose.
-        seed: seed of the noise.
 
     Returns:
         float32 (N, 10), rows that sum to 1.

@@ -98,7 +98,6 @@ class HttpClient:
         url: ``http://host:port``.
         route: path and query.
         bodies: request bodies, posted in turn.
-        content_type: content type of the bodies.
         headers: additional headers, the same for all bodies.
         most_connections: maximum number of connections in use at one time.
         timeout_seconds: time limit for getting a connection and the response together.

@@ -74,7 +74,6 @@ class Driver:
     """Runs load loops over one client, each with its own event loop and connections.
 
     Args:
-        client: sends the requests.
         check: called every half second; an exception from it (the server died) ends the loop.
         run: runs the event loop; tests replace it with one on simulated time.
     """
@@ -118,10 +117,6 @@ class Driver:
         """Run an open loop: requests are sent when due, however many responses are outstanding.
 
         Args:
-            rate_per_s: requests due per second.
-            seconds: duration of the arrivals.
-            seed: seed of the arrivals.
-            shape: shape of the arrivals.
             connections: connections opened before the first request; more are opened as needed.
 
         Raises:

@@ -66,7 +66,6 @@ def run_locust(
     Args:
         url: URL of the server, without a final slash.
         images: uint8 (N, 32, 32, 3), RGB, posted as PNG.
-        plan: users and seconds.
         route: path and query to post to.
         check: called every half second; an exception from it (the server died) ends the run.
         progress: receives the seconds that have passed.

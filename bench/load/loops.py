@@ -48,11 +48,6 @@ async def open_loop(
     """Send each request when it is due, and return when all responses have arrived.
 
     Args:
-        send: sends one request.
-        rate_per_s: requests due per second.
-        seconds: duration of the arrivals.
-        seed: seed of the arrivals.
-        shape: shape of the arrivals.
         check: called every half second; an exception from it ends the run.
     """
     loop, log = asyncio.get_running_loop(), _Log()

@@ -33,9 +33,7 @@ def predict_classes(
     """Return the most probable class of each image.
 
     Args:
-        executor: runs the model.
         images: uint8 (N, 32, 32, 3), RGB.
-        progress: receives the number of finished images.
         workers: as for :func:`predict_probabilities`.
 
     Returns:
@@ -56,9 +54,7 @@ def predict_probabilities(
     """Return the class probabilities of each image, computed in batches of :data:`BATCH_SIZE`.
 
     Args:
-        executor: runs the model.
         images: uint8 (N, 32, 32, 3), RGB.
-        progress: receives the number of finished images.
         workers: number of concurrent batches. It does not change the result. It uses the other
             cores if nothing is timed and a session uses only one core.
 
@@ -100,9 +96,7 @@ def compare_with_labels(
     Args:
         probabilities: float32 (N, 10).
         labels: uint8 (N,), 0–9, the true classes.
-        provider: the execution provider.
         card: card of the model. Its figures are left out if they are for another data set.
-        dataset: data set of the images.
         whole_test_set: False for a part of it; the card's figures are then left out.
     """
     predicted = probabilities.argmax(axis=1)

@@ -36,8 +36,6 @@ def measure_models(
     """Measure the named models and record the results.
 
     Args:
-        setup: models, images and recorder.
-        names: names of the models to measure.
         plan: sizes of the latency and throughput measurement; None: skip it.
         quick: whether to use only :data:`QUICK_IMAGES` images.
         session: makes the latency session; tests give it a clock.

@@ -91,10 +91,8 @@ class LatencySession:
     Results can be read at any time, so an interruption loses only the current block.
 
     Args:
-        executors: models by name.
         images: uint8 (M, 32, 32, 3), M at least the largest batch size: real images. The calls take
             one batch after the other, then start again from the first.
-        plan: sizes of the measurement.
         clock: returns nanoseconds.
     """
 

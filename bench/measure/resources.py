@@ -58,15 +58,8 @@ def measure_resources(
     """Measure the named models and record the results.
 
     Args:
-        store: the model store.
-        names: names of the models to measure.
-        recorder: gets the rows.
         open_model: loads a model to measure its energy; an exception becomes a failure row.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        threads: number of intra-op threads.
-        starts: number of fresh processes for each model.
         energy_seconds: duration of the energy measurement, if there is a meter.
-        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.

@@ -106,9 +106,6 @@ class Subject:
 class Survey:
     """A measurement of several subjects; a context manager that handles Ctrl-C.
 
-    Args:
-        recorder: gets the rows.
-
     Attributes:
         outcome: subjects measured and failed so far.
     """

@@ -86,16 +86,9 @@ def measure_rounds(
 
     Args:
         peers: peers in the order of the odd rounds.
-        subject: model and images.
-        digest: SHA-256 of the model's file.
-        dataset: data set of the images.
-        recorder: gets the rows.
-        plan: durations and number of rounds.
-        done: measurements to skip.
         measure: measures one peer once; tests replace it.
         prepare: builds a peer's environment, by its folder, before the first round.
         cores: the CPUs of server and load generator (default: the first and the last).
-        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written, or the machine has fewer than two CPUs.

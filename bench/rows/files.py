@@ -52,9 +52,6 @@ class Recorder:
     """Appends the rows of one run to ``results/<machine>/``.
 
     Args:
-        results: folder of all results.
-        machine: machine of the run.
-        versions: versions of the software.
         quick: whether these are quick measurements.
         run_id: id shared by the rows of this run (default: a new one).
 

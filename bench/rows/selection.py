@@ -172,7 +172,6 @@ def select(rows: Iterable[Row], store: Mapping[str, str] | None = None) -> list[
     failed ones last.
 
     Args:
-        rows: rows of one machine.
         store: digests of the released models by name; None if not known.
     """
     by_model: dict[str, list[Row]] = {}

@@ -36,9 +36,7 @@ class InProcess:
     """Runs scenarios on one model.
 
     Args:
-        executor: runs the model.
         images: uint8 (N, 32, 32, 3), RGB; real images, at least as many as the largest batch.
-        plan: durations of the runs.
         clock: returns nanoseconds.
         sleep: waits for a number of seconds.
     """

@@ -19,9 +19,7 @@ class OverHttp:
     """Runs scenarios on one service.
 
     Args:
-        driver: sends the requests.
         device: device that the server reports for the model.
-        plan: durations of the runs.
     """
 
     def __init__(self, driver: Driver, device: str, plan: ScenarioPlan = ScenarioPlan()) -> None:

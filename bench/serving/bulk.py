@@ -73,9 +73,6 @@ def measure_bulk(
     """Measure and record the named models; a failure is recorded as a row.
 
     Args:
-        setup: models, images and recorder.
-        names: names of the models to measure.
-        plan: sizes and durations.
         cores: CPUs of server and load generator (default: the first and the last).
         command: command that starts the service; tests replace it.
 

@@ -87,9 +87,7 @@ def measure_load(
     """Run load against the server.
 
     Args:
-        url: URL of the server.
         images: uint8 (N, 32, 32, 3), RGB; real test images.
-        plan: users and seconds.
         model: model to request; None for the server's default.
         device: device that the server reports for the model.
         server: the server's process if it was started here; its CPU time is then measured.

@@ -35,14 +35,11 @@ class Server:
     """A service for one measurement; a context manager that starts and stops it.
 
     Args:
-        models: the model store.
         load: names of the models to load; empty for all.
-        device: ``auto``, ``cpu`` or ``cuda``.
         command: command that starts it; ``{port}``, ``{port_2}`` and ``{port_3}`` are replaced by
             free ports.
         settings: additional environment variables, with the same placeholders. ``CIFAR10_WORKERS``
             defaults to 1, so that the rows of all machines are about one worker.
-        folder: working folder of the service.
         ready: returns whether the service at a URL is ready.
         start_timeout_seconds: maximum time until it is ready.
         output: file descriptor for its output; None: a temporary file, whose last lines are in the

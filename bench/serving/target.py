@@ -76,7 +76,6 @@ def each_served(
         setup: images and recorder. The first test image is posted to identify the served model.
         target: starts the servers, or names a running one.
         names: names of the models; None means a running server's default.
-        stage: name of the measurement, for failure rows.
         measure: measures one server and adds its rows.
 
     Raises:

@@ -124,13 +124,7 @@ def measure_settings(
 
     Args:
         target: model store, device and command of the service.
-        name: name of the model.
-        digest: SHA-256 of its file.
         bodies: encoded images, sent in turn.
-        recorder: gets the rows.
-        tried: choices to measure.
-        plan: durations.
-        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.

@@ -36,7 +36,6 @@ def classes_from_server(
         url: URL of the server, without a path.
         images: uint8 (N, 32, 32, 3), RGB.
         model: model to request; None for the server's default.
-        progress: receives the number of finished images.
 
     Returns:
         int64 (N,): 0–9, or :data:`NO_ANSWER` if the response was not a 200 with a class.

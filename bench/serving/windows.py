@@ -23,9 +23,7 @@ class Window:
 
     Args:
         images: uint8 (N, 32, 32, 3), RGB: posted as PNG, one a request.
-        model: model to request.
         device: device it runs on, for the rows.
-        plan: users, seconds and warm-up of one window.
     """
 
     def __init__(

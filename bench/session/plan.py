@@ -110,10 +110,6 @@ def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[s
     """Return each model's role as far as the cards determine it.
 
     Models that may be promoted to ``full`` get ``in process``.
-
-    Args:
-        cards: cards of all models of the session.
-        named: models to measure in full.
     """
     others = other_seeds(cards)
     roles: dict[str, Role] = {}
@@ -130,13 +126,7 @@ def first_roles(cards: Sequence[ModelCard], named: Sequence[str] = ()) -> dict[s
 def decide(
     cards: Sequence[ModelCard], results: Sequence[ModelResult], named: Sequence[str] = ()
 ) -> dict[str, PlanMeasurement]:
-    """Decide each model's role once accuracy and latency are known.
-
-    Args:
-        cards: cards of all models of the session.
-        results: the session's results so far.
-        named: models to measure in full.
-    """
+    """Decide each model's role once accuracy and latency are known."""
     roles = first_roles(cards, named)
     others = other_seeds(cards)
     full = _full(cards, results, roles, named)

@@ -33,9 +33,7 @@ def newest_session(
     """Return a command's newest session.
 
     Args:
-        command: name of the command.
         rows: rows of one machine, oldest first.
-        quick: whether it was started with ``--quick``.
         digest: SHA-256 of a model file that the session must have rows for; None: any.
 
     Raises:
@@ -89,7 +87,6 @@ def run_stages(
     """Run each stage on the models that still need it; an interruption ends the session.
 
     Args:
-        stages: stages, in order.
         digests: model → SHA-256 of its file now.
         rows: reads this session's rows so far.
         tell: receives a line about each stage as it starts.
