@@ -1,13 +1,15 @@
-"""Load CIFAR-10: validated, split deterministically, and cached.
+"""Load a data set, CIFAR-10 or a user's own: validated, split deterministically, and cached.
 
-The stratified split has 45,000 train, 5,000 validation and 10,000 test images. It depends only on a
-hash of each image's pixels, so the order of the files does not matter, and every run on every
-machine gets the same three sets in the same order. The test set is never used for a choice.
+CIFAR-10's stratified split has 45,000 train, 5,000 validation and 10,000 test images. It depends
+only on a hash of each image's pixels, so the order of the files does not matter, and every run on
+every machine gets the same three sets in the same order. A user's own images are split likewise
+(:mod:`cifar10.data.own_images`). The test set is never used for a choice.
 """
 
 import hashlib
 import logging
-import os
+import tempfile
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from numpy.typing import NDArray
 
 from cifar10.card import DatasetRecord
 from cifar10.contract import ImageShape
+from cifar10.data.cache import SPLITS, read_cache, source_key, write_cache
+from cifar10.data.layout import Layout, find_own_layout
+from cifar10.data.own_images import read_own
 from cifar10.environment import cache_dir, data_source
 from cifar10.errors import DataError, DatasetNotFoundError
 from cifar10.labels import CLASS_COUNT, DATASET_NAME, IMAGE_SIZE, LABELS
-from cifar10.members import files_below, shown
-from cifar10.records import RecordError, from_json, to_json
+from cifar10.members import naming_faults, shown
 from cifar10.sources import (
     TEST_COUNT,
     TRAIN_COUNT,
@@ -30,7 +34,7 @@ from cifar10.sources import (
     RawArrays,
     read_source,
 )
-from cifar10.store import file_sha256, write_atomic
+from cifar10.store import write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -79,26 +83,24 @@ class Dataset:
         return (height, width, 3)
 
 
-@dataclass(frozen=True)
-class _CacheEntry:
-    """Description of a cached dataset, with the digests of its files."""
-
-    record: DatasetRecord
-    sha256: dict[str, str]
-    """File name → SHA-256."""
-
-
 def load_dataset(
     source: str | None = None,
     *,
+    shape: ImageShape | None = None,
+    name: str | None = None,
     download: Callable[[], RawArrays] | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Return the dataset at ``source``: decoded at the first call, from the cache afterwards.
 
+    A folder or archive whose classes are not CIFAR-10's is a user's own data set.
+
     Args:
-        source: a path (see :mod:`cifar10.sources`), or ``"synthetic"``. None means
-            ``CIFAR10_DATA``, and without that the official archive.
+        source: a path (see :mod:`cifar10.sources` and :mod:`cifar10.data.layout`), or
+            ``"synthetic"``. None means ``CIFAR10_DATA``, and without that the official archive.
+        shape: of the images of a user's own data set; CIFAR-10's have their own.
+        name: of a user's own data set; None takes its folder's. With a name, the data is the
+            user's own even if the classes are CIFAR-10's.
         download: downloads the official archive if it is requested and not cached.
         progress: called with the number of images decoded.
 
@@ -111,11 +113,18 @@ def load_dataset(
     if source == SYNTHETIC:
         return split_dataset(synthetic_arrays(), source=SYNTHETIC, variant=SYNTHETIC)
     cache = cache_dir() / "datasets"
-    key = cache / "sources" / _source_key(source)
-    cached = _read_cache(cache, key)
-    if cached is not None:
-        return cached
+    key = cache / "sources" / source_key(source)
+    own_key = key.with_name("-".join((key.name, _side_by_side(shape), _short_hash(name or ""))))
+    for cached in (key, own_key) if name is None else (own_key,):
+        found = _read_key(cache, cached)
+        if found is not None:
+            return found
     if source is not None:
+        path = Path(source)
+        layout = find_own_layout(path, named=name is not None)
+        if layout is not None:
+            name = name or _name_of(path)
+            return _read_own(path, layout, name, shape, cache, own_key, progress)
         raw = read_source(Path(source), progress)
     elif download is not None:
         raw = download()
@@ -125,17 +134,130 @@ def load_dataset(
             "(a folder, tar, zip or .npz); or download it: cifar10 data (needs the extra `train`)"
         )
         raise DatasetNotFoundError(message)
-    name = shown(Path(source).name) if source is not None else "official archive"
-    _check_counts(name, raw)
-    dataset = split_dataset(raw, source=name, variant=OFFICIAL if raw.official else None)
-    _write_cache(cache, key, dataset)
+    place = shown(Path(source).name) if source is not None else "official archive"
+    _check_counts(place, raw)
+    dataset = split_dataset(raw, source=place, variant=OFFICIAL if raw.official else None)
+    splits = {split: getattr(dataset, split) for split in SPLITS}
+    arrays = {name: ((part.images, part.labels), slice(None)) for name, part in splits.items()}
+    write_cache(cache / dataset.record.fingerprint, dataset.record, dataset.labels, arrays)
+    write_atomic(key, dataset.record.fingerprint)
     return dataset
+
+
+def dataset_of(
+    record: DatasetRecord,
+    shape: ImageShape,
+    source: str | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Return the data set that a model was trained on.
+
+    Args:
+        record: its description, from the model's card or training record.
+        shape: the model's images.
+        source: a path that was named for it. A user's own data set is found in the cache without
+            one, and CIFAR-10 as :func:`load_dataset` finds it.
+        progress: called with the number of images decoded.
+
+    Raises:
+        DatasetNotFoundError: it is neither there nor in the cache.
+        DataError: the data is damaged, or another data set than ``record`` names.
+    """
+    if record.name == DATASET_NAME:
+        return load_dataset(source, progress=progress)
+    if source is None:
+        folder = cache_dir() / "datasets" / _own_folder(record.name, record.fingerprint, shape)
+        found = _read_folder(folder)
+        if found is not None:
+            return found
+        source = data_source()
+    if source is None:
+        message = (
+            f"the data set {record.name!r} ({record.fingerprint[:12]}) is not cached here at "
+            f"{_side_by_side(shape)} pixels: name its folder or archive with --data PATH"
+        )
+        raise DatasetNotFoundError(message)
+    found = load_dataset(source, shape=shape, name=record.name, progress=progress)
+    if found.record.fingerprint != record.fingerprint:
+        message = (
+            f"{shown(source)} is not the data set {record.name!r} that the model was trained on: "
+            f"its fingerprint is {found.record.fingerprint[:12]}, expected "
+            f"{record.fingerprint[:12]}. Name the same images with --data PATH"
+        )
+        raise DataError(message)
+    return found
+
+
+def _read_own(
+    path: Path,
+    layout: Layout,
+    name: str,
+    shape: ImageShape | None,
+    cache: Path,
+    key: Path,
+    progress: Progress | None,
+) -> Dataset:
+    """Decode a user's own images into the cache and return them from there."""
+    if shape is None:
+        message = (
+            f"{shown(path)} holds images of its own classes ({len(layout.labels)}), which "
+            "are read at a model's size, but none was named"
+        )
+        raise DataError(message)
+    if name == DATASET_NAME:
+        message = (
+            f"{shown(path)}: {DATASET_NAME!r} is the name of another data set. Rename the "
+            "folder, or give the data set a name of its own (--data-name)"
+        )
+        raise DataError(message)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".reading-") as scratch:
+        with naming_faults(path):
+            images = read_own(path, layout, shape, Path(scratch), progress)
+        counts = {f"{split}_count": len(indices) for split, indices in images.splits.items()}
+        record = DatasetRecord(
+            source=shown(path.name),
+            variant=f"{name}-{images.fingerprint[:8]}",
+            fingerprint=images.fingerprint,
+            name=name,
+            **counts,
+        )
+        folder = cache / _own_folder(name, images.fingerprint, shape)
+        arrays = (images.pixels, images.class_ids)
+        rows = images.splits.items()
+        write_cache(folder, record, images.labels, {split: (arrays, some) for split, some in rows})
+    write_atomic(key, folder.name)
+    found = _read_folder(folder)
+    if found is None:
+        message = f"the images decoded to {folder} cannot be read back: is the disk failing?"
+        raise DataError(message)
+    return found
+
+
+def _name_of(path: Path) -> str:
+    """Return a data set's name: its folder's, or its archive's without suffixes."""
+    path = path.resolve()
+    name = shown(path.name if path.is_dir() else path.name.split(".")[0])
+    return unicodedata.normalize("NFC", name) or "own"
+
+
+def _own_folder(name: str, fingerprint: str, shape: ImageShape) -> str:
+    return f"{fingerprint}-{_side_by_side(shape)}-{_short_hash(name)}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _side_by_side(shape: ImageShape | None) -> str:
+    return f"{shape[1]}x{shape[0]}" if shape is not None else ""
 
 
 def is_cached(source: str | None = None) -> bool:
     """Return whether :func:`load_dataset` has cached ``source`` (None has the same meaning)."""
     source = source or data_source()
-    return (cache_dir() / "datasets" / "sources" / _source_key(source)).exists()
+    return (cache_dir() / "datasets" / "sources" / source_key(source)).exists()
 
 
 def split_dataset(raw: RawArrays, *, source: str, variant: str | None = None) -> Dataset:
@@ -243,62 +365,23 @@ def _fingerprint(*splits: tuple[list[bytes], list[int]]) -> str:
     return total.hexdigest()
 
 
-def _source_key(source: str | None) -> str:
-    """Return a key from the names, sizes and times of the files at ``source``, so that it changes
-    when they do."""
-    if source is None:
-        return "official"
-    path = Path(source).resolve()
-    total = hashlib.sha256(os.fsencode(path))
-    files = files_below(path) if path.is_dir() else [path] if path.exists() else []
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:  # a broken link, which the reader reports
-            status = file.lstat()
-        total.update(os.fsencode(file))
-        total.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return total.hexdigest()
+def _read_folder(folder: Path) -> Dataset | None:
+    """Return the dataset cached in a folder, or None if there is none or it is damaged."""
+    found = read_cache(folder)
+    if found is None:
+        return None
+    entry, arrays = found
+    train, validation, test = (Split(*arrays[split]) for split in SPLITS)
+    return Dataset(train, validation, test, entry.record, entry.labels)
 
 
-_ARRAYS: Final = ("train", "validation", "test")
-
-_ADDED_LATER: Final = {"record": {"name": DATASET_NAME}}
-
-
-def _write_cache(cache: Path, key: Path, dataset: Dataset) -> None:
-    folder = cache / dataset.record.fingerprint
-    folder.mkdir(parents=True, exist_ok=True)
-    digests = {}
-    for name in _ARRAYS:
-        split: Split = getattr(dataset, name)
-        for part, array in (("images", split.images), ("labels", split.labels)):
-            file = folder / f"{name}_{part}.npy"
-            temporary = file.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("wb") as handle:
-                np.save(handle, array, allow_pickle=False)
-            temporary.replace(file)
-            digests[file.name] = file_sha256(file)
-    write_atomic(folder / "entry.json", to_json(_CacheEntry(dataset.record, digests)))
-    write_atomic(key, dataset.record.fingerprint)
-
-
-def _read_cache(cache: Path, key: Path) -> Dataset | None:
-    """Return the cached dataset, or None if there is none or it is damaged."""
+def _read_key(cache: Path, key: Path) -> Dataset | None:
+    """Return the dataset that a source's key names, or None if it is not cached."""
     try:
         folder = cache / key.read_text()
-        entry = from_json(_CacheEntry, (folder / "entry.json").read_text(), _ADDED_LATER)
-        splits = {}
-        for name in _ARRAYS:
-            files = [folder / f"{name}_{part}.npy" for part in ("images", "labels")]
-            for file in files:
-                if file_sha256(file) != entry.sha256[file.name]:
-                    logger.warning("%s is damaged; decoding the dataset again", file)
-                    return None
-            splits[name] = Split(*(np.load(file, allow_pickle=False) for file in files))
     except FileNotFoundError:
         return None
-    except (RecordError, KeyError, OSError, ValueError) as error:
-        logger.warning("the dataset cache in %s is unusable (%s); decoding again", cache, error)
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read (%s); decoding again", key, error)
         return None
-    return Dataset(splits["train"], splits["validation"], splits["test"], entry.record, LABELS)
+    return _read_folder(folder)

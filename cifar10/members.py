@@ -3,10 +3,13 @@
 Links are followed, and files that operating systems leave in folders are ignored.
 """
 
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -20,11 +23,39 @@ Wanted = Callable[[PurePosixPath], bool]
 """Predicate that says whether the file of this name is part of the data set."""
 
 _MAX_MEMBER_BYTES: Final = 64 * 1024 * 1024
-"""Largest member file that is read; no image or batch file of CIFAR-10 is nearly as large."""
+"""Largest member file that is read."""
 
 _SYSTEM_FILES: Final = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _SYSTEM_FOLDERS: Final = frozenset(("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"))
 """Files and folders that Windows, macOS and network drives leave beside pictures, in lower case."""
+
+IMAGE_SUFFIXES: Final = frozenset(
+    (
+        *("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".heic", ".heif", ".avif", ".jxl", ".ppm"),
+    )
+)
+"""Suffixes, in lower case, that mark a file as a picture. If such a file cannot be read, that is an
+error."""
+
+FETCH_AGAIN: Final = "The file is truncated or damaged: get it again."
+
+
+@contextmanager
+def naming_faults(path: Path) -> Iterator[None]:
+    """Turn what reading the folder or archive raises into an error that names the file.
+
+    Raises:
+        DataError: it is damaged or cannot be read.
+    """
+    try:
+        yield
+    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+        message = f"{shown(path)}: {error}. {FETCH_AGAIN}"
+        raise DataError(message) from error
+    except OSError as error:
+        message = f"{shown(error.filename or path)} cannot be read: {error.strerror or error}"
+        raise DataError(message) from error
 
 
 def shown(name: object) -> str:
@@ -69,6 +100,23 @@ def members(path: Path, wanted: Wanted) -> Iterator[Member]:
     return _tar_members(path, wanted)
 
 
+def member_names(path: Path, wanted: Wanted) -> list[PurePosixPath]:
+    """Return the names of the wanted files, in the order of :func:`members`, without their content.
+
+    Raises:
+        DataError: as :func:`members`.
+    """
+    if path.is_dir():
+        found = [PurePosixPath(file.relative_to(path).as_posix()) for file in files_below(path)]
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            found = [_zip_name(member) for member in archive.infolist() if not _is_folder(member)]
+    else:
+        with _open_tar(path) as archive:
+            found = [PurePosixPath(member.name) for member in archive if member.isfile()]
+    return [name for name in found if _is_wanted(name, wanted)]
+
+
 def _folder_members(path: Path, wanted: Wanted) -> Iterator[Member]:
     for file in files_below(path):
         name = PurePosixPath(file.relative_to(path).as_posix())
@@ -84,10 +132,18 @@ def _folder_members(path: Path, wanted: Wanted) -> Iterator[Member]:
 def _zip_members(path: Path, wanted: Wanted) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            # Some Windows programs write backslashes as separators.
-            name = PurePosixPath(member.filename.replace("\\", "/"))
-            if not member.filename.endswith(("/", "\\")) and _is_wanted(name, wanted):
+            name = _zip_name(member)
+            if not _is_folder(member) and _is_wanted(name, wanted):
                 yield name, _bounded(name, member.file_size, partial(_unzip, archive, member))
+
+
+def _zip_name(member: zipfile.ZipInfo) -> PurePosixPath:
+    """Return the name with slashes; some Windows programs write backslashes."""
+    return PurePosixPath(member.filename.replace("\\", "/"))
+
+
+def _is_folder(member: zipfile.ZipInfo) -> bool:
+    return member.filename.endswith(("/", "\\"))
 
 
 def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -111,16 +167,19 @@ def _unzip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         raise DataError(message) from error
 
 
-def _tar_members(path: Path, wanted: Wanted) -> Iterator[Member]:
+def _open_tar(path: Path) -> tarfile.TarFile:
     try:
-        archive = tarfile.open(path, "r|*")  # noqa: SIM115 - closed below
+        return tarfile.open(path, "r|*")
     except tarfile.ReadError as error:
         message = (
             f"{path} is not a dataset: expected a folder, a tar, a zip or an .npz "
             f"(see `cifar10 data --help`), or the file is damaged ({error})"
         )
         raise DataError(message) from error
-    with archive:
+
+
+def _tar_members(path: Path, wanted: Wanted) -> Iterator[Member]:
+    with _open_tar(path) as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             file = (
@@ -134,9 +193,14 @@ def _tar_members(path: Path, wanted: Wanted) -> Iterator[Member]:
 
 def _bounded(name: PurePosixPath, size: int, read: Callable[[], bytes]) -> bytes:
     if size > _MAX_MEMBER_BYTES:
-        message = f"{shown(name)} has {size:,} bytes: too large for a file of CIFAR-10"
+        message = f"{shown(name)} has {size:,} bytes: too large for a file of a data set"
         raise DataError(message)
     return read()
+
+
+def is_hidden(name: PurePosixPath) -> bool:
+    """Return whether a file, or a folder that it is in, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in name.parts)
 
 
 def _is_wanted(name: PurePosixPath, wanted: Wanted) -> bool:

@@ -13,9 +13,7 @@ unpickler that accepts only NumPy arrays, so no code in them is executed.
 import hashlib
 import io
 import logging
-import lzma
 import pickle
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,7 +27,7 @@ from numpy.typing import NDArray
 from cifar10.errors import DataError, DatasetNotFoundError, ImageError, UnsupportedImageError
 from cifar10.images import decode_tile, image_format
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
-from cifar10.members import Member, members, shown
+from cifar10.members import FETCH_AGAIN, IMAGE_SUFFIXES, Member, members, naming_faults, shown
 
 Progress = Callable[[int, int], None]
 """Progress callback, called with (images done, images expected)."""
@@ -46,16 +44,6 @@ OFFICIAL_MD5: Final = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 """MD5 of the official batch files, as torchvision's CIFAR10 dataset publishes them."""
-
-_FETCH_AGAIN: Final = "The file is truncated or damaged: get it again."
-
-_IMAGE_SUFFIXES: Final = frozenset(
-    (
-        *("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".heic", ".heif", ".avif", ".jxl", ".ppm"),
-    )
-)
-"""Suffixes that mark a file as a picture. If such a file cannot be read, that is an error."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +75,8 @@ def read_source(path: Path, progress: Progress | None = None) -> RawArrays:
         raise DatasetNotFoundError(message)
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
-    try:
+    with naming_faults(path):
         return _Collector(path, progress).collect(members(path, _wanted))
-    except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError) as error:
-        message = f"{shown(path)}: {error}. {_FETCH_AGAIN}"
-        raise DataError(message) from error
-    except OSError as error:
-        message = f"{shown(error.filename or path)} cannot be read: {error.strerror or error}"
-        raise DataError(message) from error
 
 
 def _wanted(name: PurePosixPath) -> bool:
@@ -158,7 +140,7 @@ class _Collector:
 
     def _add_image(self, name: PurePosixPath, data: bytes) -> bool:
         """Add one picture. Return False for a file whose content and name are not a picture's."""
-        if name.suffix.lower() not in _IMAGE_SUFFIXES and not _is_image(data):
+        if name.suffix.lower() not in IMAGE_SUFFIXES and not _is_image(data):
             self.skipped.append(shown(name))
             return False
         split, label = name.parts[-3], name.parts[-2]
@@ -197,7 +179,7 @@ def _read_npz(path: Path) -> RawArrays:
                 raise DataError(message)
             arrays = [archive[name] for name in names]
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        message = f"{shown(path)}: {error}. {_FETCH_AGAIN}"
+        message = f"{shown(path)}: {error}. {FETCH_AGAIN}"
         raise DataError(message) from error
     return checked_arrays(str(path), *arrays)
 
@@ -237,14 +219,14 @@ def checked_arrays(source: str, x_train: Any, y_train: Any, x_test: Any, y_test:
 def _read_batches(path: Path, batches: dict[str, bytes]) -> RawArrays:
     missing = sorted(set(OFFICIAL_MD5) - set(batches))
     if missing:
-        message = f"{path} lacks the batch files {', '.join(missing)}. {_FETCH_AGAIN}"
+        message = f"{path} lacks the batch files {', '.join(missing)}. {FETCH_AGAIN}"
         raise DataError(message)
     for name, data in batches.items():
         found = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if found != OFFICIAL_MD5[name]:
             message = (
                 f"{path}: {name} has MD5 {found}, but the official file has {OFFICIAL_MD5[name]}. "
-                f"{_FETCH_AGAIN} (If you changed the data yourself, store it as an .npz.)"
+                f"{FETCH_AGAIN} (If you changed the data yourself, store it as an .npz.)"
             )
             raise DataError(message)
     parts = {name: _read_batch(path, name, data) for name, data in batches.items()}
@@ -265,7 +247,7 @@ def _read_batch(path: Path, name: str, data: bytes) -> tuple[NDArray[Any], NDArr
         images = rows.reshape(len(rows), 3, 32, 32).transpose(0, 2, 3, 1)
         return images, np.asarray(batch[b"labels"])
     except (pickle.UnpicklingError, KeyError, ValueError, AttributeError, EOFError) as error:
-        message = f"{path}: {name} is not a CIFAR-10 batch: {error}. {_FETCH_AGAIN}"
+        message = f"{path}: {name} is not a CIFAR-10 batch: {error}. {FETCH_AGAIN}"
         raise DataError(message) from error
 
 
