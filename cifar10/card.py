@@ -20,7 +20,7 @@ from cifar10.contract import (
 )
 from cifar10.errors import InvalidCardError
 from cifar10.image_layout import Fit, Target
-from cifar10.labels import DATASET_NAME, LABELS
+from cifar10.labels import DATASET_NAME, IMAGE_SHAPE, LABELS
 from cifar10.paired import PairedTest
 from cifar10.records import RecordError, from_json
 from cifar10.verdict import REJECTION, Calibration
@@ -139,6 +139,7 @@ class TrainingRecord:
     versions: dict[str, str]
     teacher: TeacherRecord | None = None
     labels: tuple[str, ...] = LABELS
+    image_shape: ImageShape = IMAGE_SHAPE
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,10 @@ _ADDED_TO_BOTH_LATER: Final[dict[str, Any]] = {
     "dataset": {"name": DATASET_NAME},
 }
 
-_ADDED_TO_TRAINING_LATER: Final = _ADDED_TO_BOTH_LATER | {"labels": list(LABELS)}
+_ADDED_TO_TRAINING_LATER: Final = _ADDED_TO_BOTH_LATER | {
+    "labels": list(LABELS),
+    "image_shape": list(IMAGE_SHAPE),
+}
 
 _ADDED_LATER: Final = _ADDED_TO_BOTH_LATER | {
     "variant": None,

@@ -68,7 +68,7 @@ def export_model(
         DigestMismatchError: ``model.keras`` is not the file that was trained.
         ExportError: the graph breaks the contract or parity. What was in the store stays as it was.
     """
-    record = _training_record(name, store)
+    record = training_record(name, store)
     limits = limits or limits_for(record)
     tolerance = GOLDEN_ROOM * limits_for(record).max_absolute_difference
     keras_file = store.folder(name) / KERAS_FILE
@@ -120,7 +120,12 @@ def export_model(
     return card
 
 
-def _training_record(name: str, store: ModelStore) -> TrainingRecord:
+def training_record(name: str, store: ModelStore) -> TrainingRecord:
+    """Return the record of a finished training whose Keras file is the one that was trained.
+
+    Raises:
+        ModelNotFoundError, InvalidCardError, DigestMismatchError
+    """
     folder = store.folder(name)
     path = folder / TRAINING_FILE
     try:

@@ -17,6 +17,7 @@ from training.recipes.schema import Augmentation
 _QUALITY: Final = (30, 96)
 _SIDE_BELOW: Final = (16, 29)
 _SIDE_ABOVE: Final = (48, 257)
+"""Of 32 × 32 images; in proportion for others."""
 _SAMPLING: Final = ("444", "420")
 _FILTERS: Final = (
     Image.Resampling.BILINEAR,
@@ -38,14 +39,14 @@ def augment(
     """A changed copy of ``images``.
 
     Args:
-        images: uint8 (N, 32, 32, 3), RGB.
+        images: uint8 (N, S, S, 3), RGB.
         augmentation: how.
         random: decides everything that is drawn.
         flipped: which images are flipped, bool (N,), where that is not drawn here; see
             :func:`alternating_flips`.
 
     Returns:
-        uint8 (N, 32, 32, 3), RGB, in the same order; smaller where the augmentation crops.
+        uint8 (N, S, S, 3), RGB, in the same order; smaller where the augmentation crops.
     """
     count = len(images)
     changed = _shifted(images, augmentation.shift, random)
@@ -78,7 +79,7 @@ def _shifted(
     if not shift:
         return images.copy()
     around = ((0, 0), (shift, shift), (shift, shift), (0, 0))
-    return _cropped(np.pad(images, around, mode="reflect"), IMAGE_SIZE, random)
+    return _cropped(np.pad(images, around, mode="reflect"), images.shape[1], random)
 
 
 def _cropped(
@@ -97,7 +98,7 @@ def _cropped(
 
 def _cut_out(images: NDArray[np.uint8], side: int, random: np.random.Generator) -> None:
     """Make a square of each image grey, in place; its centre is anywhere in the image."""
-    centres = random.integers(0, IMAGE_SIZE, (len(images), 2))
+    centres = random.integers(0, images.shape[1], (len(images), 2))
     for image, (row, column) in zip(images, centres, strict=True):
         top, left = max(0, row - side // 2), max(0, column - side // 2)
         image[top : max(0, row - side // 2 + side), left : max(0, column - side // 2 + side)] = (
@@ -116,10 +117,11 @@ def _relit(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.
 
 def _resized(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
     sides = _SIDE_BELOW if random.random() < 0.5 else _SIDE_ABOVE
-    side = int(random.integers(*sides))
+    whole = image.shape[0]
+    side = int(random.integers(*sides)) * whole // IMAGE_SIZE
     there, back = random.integers(len(_FILTERS), size=2)
     picture = Image.fromarray(image).resize((side, side), _FILTERS[there])
-    back_again = picture.resize((IMAGE_SIZE, IMAGE_SIZE), _FILTERS[back])
+    back_again = picture.resize((whole, whole), _FILTERS[back])
     return np.array(back_again, np.uint8)
 
 

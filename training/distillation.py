@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from cifar10.card import TeacherRecord, read_training_record
 from cifar10.dataset import Dataset
 from cifar10.errors import Cifar10Error, RecipeError
-from cifar10.labels import CLASS_COUNT
 from cifar10.machine import usable_cores
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import (
@@ -65,7 +64,7 @@ class Teacher:
         root: Path,
         progress: Told = lambda done, total: None,
     ) -> NDArray[np.float32]:
-        """Return the teacher's part of the targets: float32 (N, 10), rows summing to 1.
+        """Return the teacher's part of the targets: float32 (N, L), rows summing to 1.
 
         Args:
             distillation: settings for softening the answers.
@@ -76,18 +75,18 @@ class Teacher:
         key = f"{_FORMAT_VERSION} {self.record.sha256} {dataset.record.fingerprint} "
         key += str(len(dataset.train.labels))
         path = root / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-        answers = _read(path, len(dataset.train.labels))
+        answers = _read(path, (len(dataset.train.labels), len(dataset.labels)))
         if answers is None:
-            answers = self._ask(dataset.train.images, progress)
+            answers = self._ask(dataset.train.images, len(dataset.labels), progress)
             buffer = BytesIO()
             np.savez(buffer, answers=answers)
             root.mkdir(parents=True, exist_ok=True)
             write_atomic(path, buffer.getvalue())
         return softened(answers, distillation.temperature)
 
-    def _ask(self, images: NDArray[np.uint8], progress: Told) -> NDArray[np.float32]:
+    def _ask(self, images: NDArray[np.uint8], classes: int, progress: Told) -> NDArray[np.float32]:
         predict, batch_size = self._predictor()
-        answers = np.empty((len(images), CLASS_COUNT), np.float32)
+        answers = np.empty((len(images), classes), np.float32)
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             mirrored = np.ascontiguousarray(batch[:, :, ::-1])
@@ -151,20 +150,20 @@ def _through_keras(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]
 
 
 def softened(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return probabilities, float32 (N, 10), at another temperature; rows sum to 1."""
+    """Return probabilities, float32 (N, L), at another temperature; rows sum to 1."""
     raised = np.log(np.maximum(probabilities, _LEAST)) / temperature
     raised = np.exp(raised - raised.max(axis=1, keepdims=True))
     result: NDArray[np.float32] = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
     return result
 
 
-def _read(path: Path, count: int) -> NDArray[np.float32] | None:
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     """Return the cached answers, or None if there are none or they do not match."""
     try:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as kept:
             answers: NDArray[np.float32] = kept["answers"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    if answers.shape != (count, CLASS_COUNT) or answers.dtype != np.float32:
+    if answers.shape != shape or answers.dtype != np.float32:
         return None
     return answers

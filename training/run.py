@@ -364,6 +364,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
         versions=library_versions(),
         teacher=job.teacher,
         labels=job.dataset.labels,
+        image_shape=job.dataset.image_shape,
     )
     if not random_weights:  # its accuracies would be read as results
         write_atomic(folder / HISTORY_FILE, history_csv(state.history))

@@ -100,7 +100,7 @@ class Stages:
         return model
 
     def whole(self, kept: Kept) -> keras.Model:
-        """The whole model, uint8 (N, 32, 32, 3) → float32 (N, 10), with the weights kept."""
+        """The whole model, uint8 (N, H, W, 3) → float32 (N, L), with the weights kept."""
         return in_plain_layers(kept.model, self.recipe)
 
 
@@ -125,7 +125,7 @@ class BackboneStages(Stages):
         self._architecture = architecture
         self._observer = observer
         keras.utils.set_random_seed(seed)
-        self._built = build_backbone(architecture, recipe.name)
+        self._built = build_backbone(architecture, recipe.name, recipe.task)
         check_parameters(self._built.model, recipe)
         if file is None:
             batch = dataset.train.images[:_CALIBRATION_IMAGES]

@@ -9,13 +9,20 @@ from click.shell_completion import CompletionItem
 from cifar10.environment import models_dir
 
 DATA_HELP: Final = (
-    "An image folder, a tar or zip of one, an .npz, cifar-10-batches-py, or 'synthetic' "
-    "(default: CIFAR10_DATA, else the official archive that `cifar10 data` fetched)."
+    "An image folder (yours: a folder for each class), a tar or zip of one, an .npz, "
+    "cifar-10-batches-py, or 'synthetic' (default: CIFAR10_DATA, else the official archive that "
+    "`cifar10 data` fetched)."
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 data = click.option("--data", metavar="PATH", help=DATA_HELP)
+
+data_name = click.option(
+    "--data-name",
+    metavar="NAME",
+    help="Name of a data set of your own (default: that of its folder).",
+)
 
 device = click.option(
     "--device",

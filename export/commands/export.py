@@ -11,20 +11,23 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from cifar10.card import ModelCard, RefusedVariant
+from cifar10.card import DatasetRecord, ModelCard, RefusedVariant
 from cifar10.commands import options
 from cifar10.commands.command import FAILED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output, print_json, say_error
-from cifar10.dataset import Dataset, load_dataset
+from cifar10.contract import ImageShape
+from cifar10.dataset import Dataset, dataset_of
 from cifar10.environment import own_models_dir
 from cifar10.errors import Cifar10Error, ExportError
+from cifar10.labels import DATASET_NAME
 from cifar10.quiet import import_quietly
 from cifar10.store import TRAINING_FILE, ModelStore
 
@@ -74,10 +77,9 @@ def command(
     _set_environment()
     console = errors() if as_json else output()
     store = ModelStore(models_dir or own_models_dir())
-    dataset = load_dataset(data)
     failed: dict[str, str] = {}
     made: list[_Made] = []
-    for name, make in _jobs(names, store, dataset, int8=int8, fp16=fp16):
+    for name, make in _jobs(names, store, _DataSets(data), int8=int8, fp16=fp16):
         try:
             one = make()
         except Cifar10Error as error:
@@ -115,16 +117,20 @@ def trained_names(store: ModelStore) -> list[str]:
 
 
 def _jobs(
-    names: Sequence[str], store: ModelStore, dataset: Dataset, *, int8: bool, fp16: bool
+    names: Sequence[str], store: ModelStore, datasets: "_DataSets", *, int8: bool, fp16: bool
 ) -> Iterator[tuple[str, Callable[[], _Made]]]:
     """Yield each requested export: its name, and the function that makes it."""
     if not (int8 or fp16):
         import_quietly("keras")  # imports TensorFlow, which takes seconds
-        from export.run import export_model
+        from export.run import export_model, training_record
+
+        def export(name: str) -> ModelCard:
+            record = training_record(name, store)
+            return export_model(name, store, datasets.of(record.dataset, record.image_shape))
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         for name in names or trained_names(store):
-            yield name, lambda name=name: export_model(name, store, dataset)  # type: ignore[misc]
+            yield name, partial(export, name)
         return
     from export.variants import VariantPrecision, make_variant, sources, variant_name
 
@@ -137,14 +143,30 @@ def _jobs(
         chosen.append("int8")
     if fp16:
         chosen.append("fp16")
+
+    def make(name: str, precision: VariantPrecision) -> _Made:
+        card = store.card(name)
+        return make_variant(name, precision, store, datasets.of(card.dataset, card.image_shape))
+
     for name in names:
         for precision in chosen:
-            yield (
-                variant_name(name, precision),
-                lambda name=name, precision=precision: make_variant(  # type: ignore[misc]
-                    name, precision, store, dataset
-                ),
-            )
+            yield variant_name(name, precision), partial(make, name, precision)
+
+
+class _DataSets:
+    """The data sets that models were trained on, each read once."""
+
+    def __init__(self, source: str | None) -> None:
+        self._source = source
+        self._read: dict[tuple[str, ImageShape], Dataset] = {}
+
+    def of(self, record: DatasetRecord, shape: ImageShape) -> Dataset:
+        """Return the data set of a model; the copy of CIFAR-10 is the one that is named."""
+        own = record.name != DATASET_NAME
+        key = (record.fingerprint if own else DATASET_NAME, shape)
+        if key not in self._read:
+            self._read[key] = dataset_of(record, shape, self._source)
+        return self._read[key]
 
 
 def _set_environment() -> None:

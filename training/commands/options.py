@@ -65,8 +65,17 @@ def prepare_keras() -> None:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-def read_dataset(console: Console, source: str | None) -> Dataset:
-    """Read the data set, downloading the official archive if none is named."""
+def read_dataset(
+    console: Console, source: str | None, size: int | None = None, name: str | None = None
+) -> Dataset:
+    """Read the data set, downloading the official archive if none is named.
+
+    Args:
+        console: shows the progress.
+        source: what ``--data`` names.
+        size: pixels per side to decode a user's own images to.
+        name: of a user's own data set.
+    """
 
     def download() -> RawArrays:
         prepare_keras()
@@ -77,4 +86,10 @@ def read_dataset(console: Console, source: str | None) -> Dataset:
         return download_official()
 
     with decoding_progress(console) as progress:
-        return load_dataset(source, download=download, progress=progress)
+        return load_dataset(
+            source,
+            shape=(size, size, 3) if size is not None else None,
+            name=name,
+            download=download,
+            progress=progress,
+        )

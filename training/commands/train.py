@@ -18,8 +18,10 @@ from cifar10.commands import options
 from cifar10.commands.command import INTERRUPTED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output, print_json
+from cifar10.dataset import Dataset
 from cifar10.environment import own_models_dir
 from cifar10.environment import weights_dir as default_weights_dir
+from cifar10.labels import DATASET_NAME
 from cifar10.quiet import import_quietly
 from cifar10.store import ModelStore
 from training.commands import options as training_options
@@ -27,7 +29,8 @@ from training.commands.options import RecipeName, prepare_keras, read_dataset
 from training.networks.backbones import WeightsChoice
 from training.progress import training_progress
 from training.recipes.catalogue import find_recipe
-from training.recipes.schema import with_epochs
+from training.recipes.own_images import check_size, for_dataset, model_name, own_size
+from training.recipes.schema import Recipe, with_epochs
 from training.smoke import cut_down
 
 
@@ -38,11 +41,22 @@ from training.smoke import cut_down
 cifar10 train simple_cnn                          train, or continue where it was stopped
 cifar10 train simple_cnn --seed 1 --restart       from the beginning, another seed
 cifar10 train simple_cnn --smoke --data synthetic  a functional check in seconds
+cifar10 train mobilenetv2_head --data ./flowers    your own images: a folder for each class
 """,
 )
 @click.argument("recipe", type=RecipeName())
 @options.data
-@click.option("--name", help="Name of the model (default: the recipe's).")
+@options.data_name
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Pixels per side of your own images, as the recipe takes them (default: the recipe's).",
+)
+@click.option(
+    "--name",
+    help="Name of the model (default: the recipe's; for your own images DATA_RECIPE).",
+)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -76,6 +90,8 @@ cifar10 train simple_cnn --smoke --data synthetic  a functional check in seconds
 def command(
     recipe: str,
     data: str | None,
+    data_name: str | None,
+    size: int | None,
     name: str | None,
     seed: int,
     epochs: int | None,
@@ -93,9 +109,11 @@ def command(
     console = errors() if as_json else output()
     weights = WeightsChoice(weights_dir or default_weights_dir(), random=random_weights)
     try:
-        chosen, dataset = cut_down(found, read_dataset(console, data), smoke=smoke, weights=weights)
+        whole = read_dataset(console, data, own_size(found, size), data_name)
+        check_size(whole, size)
+        chosen, dataset = cut_down(for_dataset(found, whole), whole, smoke=smoke, weights=weights)
         # A smoke model must not take the place of a real one.
-        model = name or f"{found.name}{'_smoke' if smoke else ''}"
+        model = name or f"{model_name(found, whole)}{'_smoke' if smoke else ''}"
         if epochs is not None:
             chosen = with_epochs(chosen, epochs)
         # The import takes seconds, so it comes after the checks above.
@@ -109,6 +127,8 @@ def command(
             highlight=False,
             soft_wrap=True,
         )
+        if dataset.record.name != DATASET_NAME:
+            _describe_own(console, dataset, found)
         with training_progress(console) as observer:
             outcome = train(
                 chosen,
@@ -135,6 +155,26 @@ def command(
     _summary(console, outcome.record)
     console.print(f"next: cifar10 export {model}", highlight=False)
     return OK
+
+
+def _describe_own(console: Console, dataset: Dataset, recipe: Recipe) -> None:
+    record = dataset.record
+    height, width, _ = dataset.image_shape
+    console.print(
+        f"{record.name}: {len(dataset.labels):,} classes, {record.train_count:,} train, "
+        f"{record.validation_count:,} validation, {record.test_count:,} test images at "
+        f"{width} × {height}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if recipe.distillation is not None:
+        console.print(
+            f"  without a teacher: {recipe.distillation.teacher} teaches {recipe.name} CIFAR-10's "
+            "classes only",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _summary(console: Console, record: TrainingRecord) -> None:

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import keras
 
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, IMAGE_SIZE
 from training.networks.backbones import Backbone, Head
+from training.networks.task import CIFAR10, Task
 
 _CAFFE_MEAN: Final = (103.939, 116.779, 123.68)
 """ImageNet's mean of blue, green, red, 0–255; from ``keras.applications``."""
@@ -30,7 +30,7 @@ class BuiltBackbone:
     """A model and its parts, which share their layers."""
 
     model: keras.Model
-    """Whole model: uint8 (N, 32, 32, 3), RGB → float32 (N, 10), class probabilities."""
+    """Whole model: uint8 (N, H, W, 3), RGB → float32 (N, L), class probabilities."""
     base: keras.Model
     """Backbone: the same pixels → its last feature map."""
     layers: tuple[keras.layers.Layer, ...]
@@ -78,19 +78,21 @@ class StoredStatistics(keras.layers.BatchNormalization):  # type: ignore[misc]
         return outputs
 
 
-def build_backbone(architecture: Backbone, name: str) -> BuiltBackbone:
+def build_backbone(architecture: Backbone, name: str, task: Task = CIFAR10) -> BuiltBackbone:
     """Build the whole model with random weights from Keras' current random state.
 
     Its trainable layers are those of the last phase.
     """
-    image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
+    image = keras.Input(task.image_shape, dtype="uint8", name="image")
     x = _preprocess(image, architecture)
-    if architecture.resolution != IMAGE_SIZE:
+    if architecture.resolution != task.image_size:
         size = architecture.resolution
         x = keras.layers.Resizing(size, size, interpolation="bilinear", name="resize")(x)
     before = _layers_up_to(image, x)
     base = _application(architecture, x)
-    model = keras.Model(base.input, _head(base.output, architecture.head), name=name)
+    model = keras.Model(
+        base.input, _head(base.output, architecture.head, task.class_count), name=name
+    )
     layers = tuple(layer for layer in base.layers if layer.name not in before)
     built = BuiltBackbone(model, base, layers)
     set_trained_layers(built, architecture.trained_layers[-1])
@@ -108,7 +110,7 @@ def set_trained_layers(built: BuiltBackbone, count: int) -> None:
         layer.trainable = index >= first
 
 
-def describe_backbone_preprocessing(architecture: Backbone) -> str:
+def describe_backbone_preprocessing(architecture: Backbone, task: Task = CIFAR10) -> str:
     """Describe in words how the layers before the backbone transform the pixels."""
     done = {
         "unit": "cast to float32 and divided by 255, giving 0–1",
@@ -116,7 +118,7 @@ def describe_backbone_preprocessing(architecture: Backbone) -> str:
         "symmetric": "cast to float32, divided by 127.5 and 1 subtracted, giving −1 to 1",
         "raw": "cast to float32, 0–255; scaled inside the backbone",
     }[_pixels(architecture)]
-    if architecture.resolution == IMAGE_SIZE:
+    if architecture.resolution == task.image_size:
         return done
     return f"{done}; resized to {architecture.resolution} × {architecture.resolution}, bilinear"
 
@@ -213,7 +215,7 @@ def _as_for_imagenet(base: keras.Model) -> keras.Model:
     return keras.models.clone_model(base, call_function=call)
 
 
-def _head(x: Any, head: Head) -> Any:
+def _head(x: Any, head: Head, class_count: int) -> Any:
     if head.pooling == "flatten":
         x = keras.layers.Flatten(name=_POOLED)(x)
     else:
@@ -223,5 +225,5 @@ def _head(x: Any, head: Head) -> Any:
         x = keras.layers.Dropout(share, name=f"dropout_{index}")(x)
     # float32 even under a mixed-precision policy: the contract requires float32 probabilities.
     return keras.layers.Dense(
-        CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
+        class_count, activation="softmax", dtype="float32", name="probabilities"
     )(x)

@@ -1,6 +1,6 @@
 """Build and compile a recipe's Keras model. Preprocessing is layers inside it.
 
-Every model takes uint8 (N, 32, 32, 3), RGB, and gives float32 (N, 10), class probabilities.
+Every model takes uint8 (N, H, W, 3), RGB, and gives float32 (N, L), class probabilities.
 """
 
 import math
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.networks.backbone_models import build_backbone, describe_backbone_preprocessing
 from training.networks.backbones import Backbone
 from training.networks.normalization import FusedBatchNormalization, take_trained_weights
 from training.networks.pooled import pooled_network, set_stem
+from training.networks.task import CIFAR10, Task
 from training.networks.whitened import set_whitening, whitened_network
 from training.recipes.schema import (
     AdamOneCycle,
@@ -39,22 +39,23 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
     Raises:
         RecipeError: it does not have the parameters that the recipe expects.
     """
+    name, task = recipe.name, recipe.task
     match recipe.architecture:
         case Backbone():
-            model = build_backbone(recipe.architecture, recipe.name).model
+            model = build_backbone(recipe.architecture, name, task).model
         case SimpleCnn():
-            model = _simple_cnn(recipe.architecture, recipe.name)
+            model = _simple_cnn(recipe.architecture, name, task)
         case WhitenedNetwork():
-            model = whitened_network(recipe.architecture, recipe.name, for_training=for_training)
+            model = whitened_network(recipe.architecture, name, task, for_training=for_training)
         case PooledNetwork():
-            model = pooled_network(recipe.architecture, recipe.name, for_training=for_training)
+            model = pooled_network(recipe.architecture, name, task, for_training=for_training)
     check_parameters(model, recipe)
     return model
 
 
 def begin_from_images(model: keras.Model, recipe: Recipe, images: NDArray[np.uint8]) -> None:
     """Set what an untrained ``model`` takes from the training images themselves, which is its first
-    convolution where the architecture says so; uint8 (N, 32, 32, 3)."""
+    convolution where the architecture says so; uint8 (N, H, W, 3)."""
     match recipe.architecture:
         case WhitenedNetwork():
             set_whitening(model, images)
@@ -65,11 +66,13 @@ def begin_from_images(model: keras.Model, recipe: Recipe, images: NDArray[np.uin
 
 
 def check_parameters(model: keras.Model, recipe: Recipe) -> None:
-    """Compare ``model``, trainable as in the last phase, with what ``recipe`` promises.
+    """Compare ``model``, trainable as in the last phase, with what the recipe says of CIFAR-10.
 
     Raises:
         RecipeError: it does not have the parameters that the recipe expects.
     """
+    if recipe.task != CIFAR10:
+        return
     found = count_parameters(model)
     if found != recipe.expected_parameters:
         message = (
@@ -85,7 +88,7 @@ def compile_model(
     """Give ``model`` a fresh optimizer for ``phase``.
 
     The sparse loss takes class ids; the study's one-hot encoding is inside it. Smoothed targets
-    and those with a teacher's part are no longer class ids, so those are given as (N, 10) by the
+    and those with a teacher's part are no longer class ids, so those are given as (N, L) by the
     caller. Whether to compile
     with XLA is left to Keras: on TensorFlow's CPU backend it declines, and is right (forcing it
     made an epoch of the simple CNN twice as long).
@@ -143,11 +146,11 @@ def describe_preprocessing(recipe: Recipe) -> str:
         case WhitenedNetwork() | PooledNetwork():
             return "cast to float32, divided by 127.5, minus 1, giving -1–1"
         case Backbone():
-            return describe_backbone_preprocessing(recipe.architecture)
+            return describe_backbone_preprocessing(recipe.architecture, recipe.task)
 
 
-def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:
-    image = keras.Input(IMAGE_SHAPE, dtype="uint8", name="image")
+def _simple_cnn(architecture: SimpleCnn, name: str, task: Task) -> keras.Model:
+    image = keras.Input(task.image_shape, dtype="uint8", name="image")
     x = keras.layers.Rescaling(1 / 255, name="scale")(image)  # casts to float32 first
     for block, filters in enumerate(architecture.filters, 1):
         x = keras.layers.Conv2D(
@@ -158,6 +161,6 @@ def _simple_cnn(architecture: SimpleCnn, name: str) -> keras.Model:
     x = keras.layers.Dense(architecture.dense_units, activation="relu", name="hidden")(x)
     # float32 even where a mixed-precision policy is set: probabilities are the contract.
     x = keras.layers.Dense(
-        CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
+        task.class_count, activation="softmax", dtype="float32", name="probabilities"
     )(x)
     return keras.Model(image, x, name=name)

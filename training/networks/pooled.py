@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.networks.normalization import QuickShiftNormalization
 from training.networks.patches import patch_axes
+from training.networks.task import Task
 from training.networks.views import both_views, mean_of_views
 from training.recipes.schema import PooledNetwork
 
@@ -19,13 +19,14 @@ _STEM: Final = "stem"
 
 
 def pooled_network(
-    architecture: PooledNetwork, name: str, *, for_training: bool = False
+    architecture: PooledNetwork, name: str, task: Task, *, for_training: bool = False
 ) -> keras.Model:
-    """The untrained model: uint8 (N, 32, 32, 3) in, float32 (N, 10) probabilities out.
+    """The untrained model: uint8 (N, H, W, 3) in, float32 (N, L) probabilities out.
 
     Args:
         architecture: what to build.
         name: the model's.
+        task: the images and classes.
         for_training: for images of any size, with :class:`QuickShiftNormalization`, the first
             pooling before the normalization, and never ``mirrored``.
     """
@@ -64,7 +65,7 @@ def pooled_network(
     def pool(x: Any) -> Any:
         return keras.layers.MaxPooling2D(name=f"{_STEM}_pool")(x)
 
-    shape = (None, None, 3) if for_training else IMAGE_SHAPE
+    shape = (None, None, 3) if for_training else task.image_shape
     image = keras.Input(shape, dtype="uint8", name="image")
     seen = both_views(image, architecture.mirror_shift) if mirrored else image
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(seen)  # casts first
@@ -84,14 +85,14 @@ def pooled_network(
         x = mean_of_views(x)
     # float32 even where a mixed-precision policy is set: probabilities are the contract.
     x = keras.layers.Dense(
-        CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
+        task.class_count, activation="softmax", dtype="float32", name="probabilities"
     )(x)
     return keras.Model(image, x, name=name)
 
 
 def set_stem(model: keras.Model, images: NDArray[np.uint8]) -> None:
     """Let the first convolution begin with the axes along which 3×3 patches of ``images``,
-    uint8 (N, 32, 32, 3), vary most, and with their negatives."""
+    uint8 (N, H, W, 3), vary most, and with their negatives."""
     stem = model.get_layer(f"{_STEM}_convolution")
     _, vectors = patch_axes(images, 3)
     count = int(stem.filters) // 2

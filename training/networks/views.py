@@ -4,11 +4,9 @@ from typing import Any
 
 import keras
 
-from cifar10.labels import IMAGE_SIZE
-
 
 def both_views(image: Any, shift: int) -> Any:
-    """``image``, (N, 32, 32, 3), and after them all their mirror images: (2 N, 32, 32, 3).
+    """``image``, (N, H, W, 3), and after them all their mirror images: (2 N, H, W, 3).
 
     Args:
         image: of the model's input.
@@ -25,7 +23,13 @@ def mean_of_views(pooled: Any) -> Any:
 def _mirror(image: Any, shift: int) -> Any:
     if not shift:
         return image[:, :, ::-1]
-    last = IMAGE_SIZE - 1
-    rows = [last - abs(last - row - shift) for row in range(IMAGE_SIZE)]
-    columns = [last - row for row in rows]
+    height, width = image.shape[1:3]
+    rows = _moved(height, shift)
+    columns = [width - 1 - column for column in _moved(width, shift)]
     return keras.ops.take(keras.ops.take(image, rows, axis=1), columns, axis=2)
+
+
+def _moved(length: int, shift: int) -> list[int]:
+    """Return the index that each place takes its pixel from."""
+    last = length - 1
+    return [last - abs(last - place - shift) for place in range(length)]

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.networks.normalization import QuickShiftNormalization
 from training.networks.patches import patch_axes
+from training.networks.task import Task
 from training.networks.views import both_views, mean_of_views
 from training.recipes.schema import WhitenedNetwork
 
@@ -46,13 +46,14 @@ class PartialIdentity(keras.initializers.Initializer):  # type: ignore[misc]
 
 
 def whitened_network(
-    architecture: WhitenedNetwork, name: str, *, for_training: bool = False
+    architecture: WhitenedNetwork, name: str, task: Task, *, for_training: bool = False
 ) -> keras.Model:
-    """The untrained model: uint8 (N, 32, 32, 3) in, float32 (N, 10) probabilities out.
+    """The untrained model: uint8 (N, H, W, 3) in, float32 (N, L) probabilities out.
 
     Args:
         architecture: what to build.
         name: the model's.
+        task: the images and classes.
         for_training: with :class:`QuickShiftNormalization`, and never ``mirrored``; its weights go
             into the plain form by ``training.networks.normalization.plain_weights``.
     """
@@ -83,7 +84,7 @@ def whitened_network(
     def activation(x: Any, label: str) -> Any:
         return keras.layers.Activation("gelu", name=f"{label}_gelu")(x)
 
-    shape = (None, None, 3) if for_training else IMAGE_SHAPE
+    shape = (None, None, 3) if for_training else task.image_shape
     image = keras.Input(shape, dtype="uint8", name="image")
     seen = both_views(image, architecture.mirror_shift) if mirrored else image
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(seen)  # casts first
@@ -103,13 +104,13 @@ def whitened_network(
     x = keras.layers.Rescaling(_LOGIT_SCALE, name="logit_scale")(x)
     # float32 even where a mixed-precision policy is set: probabilities are the contract.
     x = keras.layers.Dense(
-        CLASS_COUNT, activation="softmax", dtype="float32", name="probabilities"
+        task.class_count, activation="softmax", dtype="float32", name="probabilities"
     )(x)
     return keras.Model(image, x, name=name)
 
 
 def set_whitening(model: keras.Model, images: NDArray[np.uint8]) -> None:
-    """Make the first convolution whiten the patches of ``images``, uint8 (N, 32, 32, 3).
+    """Make the first convolution whiten the patches of ``images``, uint8 (N, H, W, 3).
 
     Its filters are the eigenvectors of the patches' second moments, each divided by the root of its
     eigenvalue, and the negatives of them all.

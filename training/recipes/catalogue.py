@@ -8,7 +8,7 @@ from typing import Final
 from cifar10.errors import RecipeError
 from cifar10.suggestions import did_you_mean
 from training.recipes.ablation import ABLATION_RECIPES
-from training.recipes.own import COMPACT, SIMPLE_CNN, WHITENED_CNN
+from training.recipes.own import COMPACT, MOBILENETV2_HEAD, SIMPLE_CNN, WHITENED_CNN
 from training.recipes.schema import Recipe
 from training.recipes.study import STUDY_RECIPES
 
@@ -16,6 +16,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     SIMPLE_CNN,
     COMPACT,
     WHITENED_CNN,
+    MOBILENETV2_HEAD,
     *STUDY_RECIPES,
     *ABLATION_RECIPES,
 )

@@ -11,6 +11,7 @@ from typing import Any
 from cifar10.card import Parameters
 from cifar10.errors import RecipeError
 from training.networks.backbones import Backbone
+from training.networks.task import CIFAR10, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +198,9 @@ class Recipe:
     """The share of the target that is spread evenly over all classes, 0–1."""
     distillation: Distillation | None = None
     """In the phases that are ``taught``."""
+    task: Task = CIFAR10
+    """The images and classes; another than CIFAR-10's for a user's own
+    (:mod:`training.recipes.own_images`), to which expectations do not apply."""
     train_images: int | None = None
     """Only the first so many training images, whose order is that of a hash; None takes all."""
 
@@ -295,6 +299,10 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
     for key in ("batch_statistics", "mirrored", "mirror_shift"):
         if not fields["architecture"].get(key, True):
             del fields["architecture"][key]
+    if recipe.task == CIFAR10:
+        del fields["task"]
+    else:
+        del fields["expected_parameters"], fields["expected_test_accuracy"]
     fields["architecture"] = {"type": type(recipe.architecture).__name__} | fields["architecture"]
     result: dict[str, Any] = fields
     return result
