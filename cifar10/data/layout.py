@@ -129,7 +129,7 @@ def check_labels(source: str, layout: Layout) -> None:
     labels = layout.labels
     if len(labels) < MIN_CLASSES:
         message = (
-            f"{source} has one class only, {shown(labels[0])!r}: a classifier needs at least "
+            f"{source} has one class only, '{shown(labels[0])}': a classifier needs at least "
             f"{MIN_CLASSES}, a folder for each"
         )
         raise DataError(message)
@@ -144,7 +144,7 @@ def check_labels(source: str, layout: Layout) -> None:
             label.encode()
         except UnicodeEncodeError:
             message = (
-                f"{source}: the name of the class folder {shown(label)!r} is not valid UTF-8. "
+                f"{source}: the name of the class folder '{shown(label)}' is not valid UTF-8. "
                 "Rename it."
             )
             raise DataError(message) from None

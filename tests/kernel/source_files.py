@@ -21,8 +21,9 @@ def pack_tar(folder: Path, target: Path, mode: str) -> Path:
 
 def pack_zip(folder: Path, target: Path) -> Path:
     with zipfile.ZipFile(target, "w") as archive:
-        for file in folder.rglob("*.png"):
-            archive.write(file, file.relative_to(folder))
+        for file in folder.rglob("*"):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
     return target
 
 

@@ -198,7 +198,7 @@ def test_more_than_a_thousand_classes_are_refused(tmp_path):
     for number in range(1001):
         fill(tmp_path / "many" / f"class{number}", 0, 0)
         (tmp_path / "many" / f"class{number}" / "1.png").touch()
-    with pytest.raises(DataError, match="1,001 class folders .* and 991 more.: at most 1,000"):
+    with pytest.raises(DataError, match=r"1,001 class folders .* and 991 more.: at most 1,000"):
         load_dataset(str(tmp_path / "many"), shape=SHAPE)
 
 

@@ -72,7 +72,7 @@ def test_a_file_that_is_not_a_dataset_is_an_error(tmp_path):
     with pytest.raises(DataError, match="not a dataset: expected a folder, a tar, a zip"):
         load_dataset(str(text))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no dataset"):
+    with pytest.raises(DataError, match="has no class folders"):
         load_dataset(str(tmp_path / "empty"))
     with pytest.raises(DatasetNotFoundError, match="nowhere"):
         load_dataset(str(tmp_path / "nowhere"))
