@@ -11,6 +11,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar10.accuracy import wilson_interval
+
 Verdict = Literal["sure", "likely", "unsure", "none"]
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("sure", "likely", "unsure", "none")
@@ -20,6 +22,9 @@ REJECTION: Final = "none"
 
 SURE_PRECISION: Final = 0.98
 """Least share of ``sure`` answers that are right, on the images that chose the threshold."""
+SURE_BOUND: Final = 0.97
+"""Least lower bound of that share's 95 % interval: a few hundred images prove less than thousands,
+so they put the threshold higher."""
 LIKELY_PRECISION: Final = 0.8
 """Least share of ``likely`` answers that are right."""
 REJECTED_SHARE: Final = 0.005
@@ -64,6 +69,7 @@ def choose_thresholds(
     right: NDArray[np.bool_],
     *,
     sure_precision: float = SURE_PRECISION,
+    sure_bound: float = SURE_BOUND,
     likely_precision: float = LIKELY_PRECISION,
 ) -> tuple[float, float]:
     """Return the lowest thresholds of ``sure`` and ``likely`` that keep the promised precision.
@@ -72,7 +78,8 @@ def choose_thresholds(
         confidences: confidence of each answer, (N,), 0–1; without answers that reject.
         right: whether each answer is right, boolean (N,).
         sure_precision: least share of right answers among those from the first threshold on.
-        likely_precision: the same among those between the second threshold and the first.
+        sure_bound: least lower bound of that share's Wilson interval.
+        likely_precision: least share among those between the second threshold and the first.
 
     Returns:
         ``sure`` and ``likely``, float32 values. ``sure`` is 2, above every confidence, if not even
@@ -81,20 +88,21 @@ def choose_thresholds(
     order = np.argsort(-confidences, kind="stable")
     sorted_confidences = confidences[order].astype(np.float64)
     sorted_right = right[order]
-    sure, taken = _lowest(sorted_confidences, sorted_right, sure_precision)
-    likely, _ = _lowest(sorted_confidences[taken:], sorted_right[taken:], likely_precision)
+    sure, taken = _lowest(sorted_confidences, sorted_right, sure_precision, sure_bound)
+    likely, _ = _lowest(sorted_confidences[taken:], sorted_right[taken:], likely_precision, 0.0)
     return sure, min(sure, likely)
 
 
 def _lowest(
-    confidences: NDArray[np.float64], right: NDArray[np.bool_], precision: float
+    confidences: NDArray[np.float64], right: NDArray[np.bool_], precision: float, bound: float
 ) -> tuple[float, int]:
-    """Return the lowest threshold with at least ``precision``, and the number of answers from it
-    on; (2, 0) if there is none. Answers of equal confidence stay together."""
-    counts = np.arange(1, len(right) + 1)
-    is_precise = np.cumsum(right) / counts >= precision
+    """Return the lowest threshold with at least ``precision`` and ``bound``, and the number of
+    answers from it on; (2, 0) if there is none. Answers of equal confidence stay together."""
+    correct = np.cumsum(right)
+    is_precise = correct / np.arange(1, len(right) + 1) >= precision
     is_last = np.append(confidences[1:] < confidences[:-1], True)[: len(right)]
-    found = np.flatnonzero(is_precise & is_last)
-    if not len(found):
-        return 2.0, 0
-    return float(confidences[found[-1]]), int(found[-1]) + 1
+    for last in np.flatnonzero(is_precise & is_last)[::-1]:
+        count = int(last) + 1
+        if wilson_interval(int(correct[last]), count)[0] >= bound:
+            return float(confidences[last]), count
+    return 2.0, 0

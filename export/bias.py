@@ -19,6 +19,7 @@ from onnx import helper
 
 from cifar10.contract import INPUT
 from cifar10.errors import ExportError
+from export.batches import batch_size
 from export.graph import GraphEditor, attributes
 
 _BATCH_SIZE: Final = 50
@@ -128,8 +129,9 @@ def _run(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         sums: list[Any] = [0.0] * len(outputs)
-        for start in range(0, len(images), _BATCH_SIZE):
-            batch = images[start : start + _BATCH_SIZE]
+        size = batch_size(images, _BATCH_SIZE)
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
             for number, mean in enumerate(session.run(outputs, {INPUT.name: batch})):
                 sums[number] = sums[number] + mean * (len(batch) / len(images))
     except Exception as error:  # of ONNX Runtime's own, with no common ancestor

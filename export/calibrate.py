@@ -10,6 +10,7 @@ ICML 2017 (arXiv 1706.04599).
 """
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,12 +18,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from cifar10.card import ModelCard
 from cifar10.contract import OUTPUT
-from cifar10.dataset import Split
+from cifar10.dataset import Dataset, Split
 from cifar10.errors import ExportError
 from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.records import to_json
 from cifar10.reliability import measure_reliability
+from cifar10.store import CARD_FILE, ModelStore, write_atomic
 from cifar10.verdict import REJECTED_SHARE, REJECTION, Calibration, choose_thresholds
+from export.batches import predict
 from export.graph import GraphEditor
 
 TEMPERATURES: Final = (0.2, 5.0)
@@ -30,7 +35,7 @@ TEMPERATURES: Final = (0.2, 5.0)
 
 _LEAST_PROBABILITY: Final = 1e-12
 _STEPS: Final = 60
-_BATCH: Final = 250
+_NODE: Final = "temperature"
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
@@ -53,6 +58,37 @@ def calibrate(
     calibrated = fold_temperature(model, temperature)
     after = _answers(calibrated, validation)
     return calibrated, describe_confidence(after, validation.labels, labels, images, temperature)
+
+
+def choose_verdicts(name: str, store: ModelStore, dataset: Dataset) -> ModelCard:
+    """Choose the thresholds of an exported model anew; its graph stays as it is.
+
+    Raises:
+        StoreError: there is no such model.
+        ExportError: its weights are random, or ``dataset`` is not the one that it was trained on.
+    """
+    stored = store.load(name)
+    card = stored.card
+    if card.accuracy is None:
+        message = f"{name!r} has random weights: its confidence means nothing"
+        raise ExportError(message)
+    if card.dataset.fingerprint != dataset.record.fingerprint:
+        message = (
+            f"{name!r} was trained on {card.dataset.variant} ({card.dataset.fingerprint[:12]}), "
+            f"but the data here is {dataset.record.variant} ({dataset.record.fingerprint[:12]}). "
+            "Name the same images with --data"
+        )
+        raise ExportError(message)
+    found = describe_confidence(
+        _answers(onnx.load_from_string(stored.onnx), dataset.validation),
+        dataset.validation.labels,
+        card.labels,
+        f"validation images of {dataset.record.variant}",
+        card.calibration.temperature if card.calibration is not None else 1.0,
+    )
+    card = replace(card, calibration=found)
+    write_atomic(store.folder(name) / CARD_FILE, to_json(card))
+    return card
 
 
 def at_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -107,7 +143,7 @@ def fold_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelPr
     if dense is not None and graph.reader(logits) is not None and _scale(graph, dense, temperature):
         return graph.finish()
     factor = graph.add_constant("inverse_temperature", np.array(1 / temperature, np.float32))
-    scaled = helper.make_node("Mul", [logits, factor], ["scaled_logits"], "temperature")
+    scaled = helper.make_node("Mul", [logits, factor], ["scaled_logits"], _NODE)
     after = onnx.NodeProto()
     after.CopyFrom(softmax)
     after.input[0] = "scaled_logits"
@@ -117,14 +153,12 @@ def fold_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelPr
 
 def _answers(model: onnx.ModelProto, split: Split) -> NDArray[np.float32]:
     predictor = Predictor(model.SerializeToString(), PredictorOptions(device="cpu"))
-    starts = range(0, len(split.images), _BATCH)
-    return np.concatenate(
-        [predictor.predict(split.images[start : start + _BATCH]) for start in starts]
-    )
+    return predict(predictor, split.images)
 
 
 def _scale(graph: GraphEditor, dense: onnx.NodeProto, temperature: float) -> bool:
-    """Scale the constants of a dense layer, MatMul and Add or Gemm, if it is one in float32."""
+    """Scale the constants of a dense layer (MatMul and Add, or Gemm) in float32, or of an earlier
+    temperature, if it is one."""
     if dense.op_type == "Add":
         product = graph.producer(dense.input[0])
         if product is None or product.op_type != "MatMul" or not graph.reader(dense.input[0]):
@@ -132,6 +166,8 @@ def _scale(graph: GraphEditor, dense: onnx.NodeProto, temperature: float) -> boo
         places = [(product, 1), (dense, 1)]
     elif dense.op_type == "Gemm":
         places = [(dense, place) for place in range(1, len(dense.input))]
+    elif dense.op_type == "Mul" and dense.name == _NODE:  # an earlier temperature
+        places = [(dense, 1)]
     else:
         return False
     values = [graph.constant(node.input[place]) for node, place in places]

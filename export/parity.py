@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cifar10.card import Parity, TrainingRecord
 from cifar10.errors import ExportError
 from cifar10.predictor import Predictor
+from export.batches import batch_size, predict
 
 _OTHER_BATCH_SIZES: Final = (1, 7)
 """Additional batch sizes, which reveal a frozen batch dimension or mixing between images."""
@@ -66,8 +67,8 @@ def check_parity(
         ExportError: they differ by more than the limits; the message gives the numbers.
     """
     images = images[: limits.image_count]
-    expected = np.asarray(model.predict(images, batch_size=256, verbose=0))
-    whole = predictor.predict(images)
+    expected = np.asarray(model.predict(images, batch_size=batch_size(images), verbose=0))
+    whole = predict(predictor, images)
     differences = _differences(whole, expected)
     for size in _OTHER_BATCH_SIZES:
         found = _differences(predictor.predict(images[:size]), expected[:size])

@@ -34,6 +34,7 @@ from onnxruntime.quantization import (
 
 from cifar10.contract import INPUT, OUTPUT
 from cifar10.errors import ExportError
+from export.batches import batch_size
 from export.bias import correct_biases
 from export.culprit import Culprit, find_culprit
 from export.graph import GraphEditor, attributes
@@ -49,6 +50,9 @@ METHOD: Final = (
 
 _BATCH_SIZE: Final = 100
 _DENSE: Final = ("Gemm", "MatMul")
+_LARGE: Final = 100_000
+"""Number of weights from which a dense layer is quantised although the classifier goes on after
+it."""
 
 _GREATEST: Final = 64
 """Of a weight at 7 bits, as ``onnxruntime.quantization`` scales them."""
@@ -57,8 +61,9 @@ _GREATEST_DEPTHWISE: Final = 127
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]  # untyped
     def __init__(self, images: NDArray[np.uint8]) -> None:
+        size = batch_size(images, _BATCH_SIZE)
         self._batches: Iterator[NDArray[np.uint8]] = (
-            images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)
+            images[start : start + size] for start in range(0, len(images), size)
         )
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
@@ -188,15 +193,33 @@ def _is_depthwise(node: onnx.NodeProto) -> bool:
 
 
 def _last_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The names of the softmax and of the dense layer before it."""
+    """The names of the nodes that stay in float: the softmax, and the dense layer before it.
+
+    Where more than a dense layer comes before it, as in a graph that groups a larger classifier's
+    classes, all nodes after the last pooling or large dense layer stay.
+    """
     graph = GraphEditor(model)
     softmax = graph.producer(OUTPUT.name)
     if softmax is None or softmax.op_type != "Softmax":
         return ()
-    dense = graph.producer(softmax.input[0])
-    if dense is None or dense.op_type not in _DENSE:
-        return (softmax.name,)
-    return dense.name, softmax.name
+    found = [softmax.name]
+    waiting = [graph.producer(value) for value in softmax.input]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node.name in found or _is_body(graph, node):
+            continue
+        found.append(node.name)
+        if len(found) > 2 or node.op_type not in _DENSE:
+            waiting += [graph.producer(value) for value in node.input]
+    return tuple(reversed(found))
+
+
+def _is_body(graph: GraphEditor, node: onnx.NodeProto) -> bool:
+    """Whether a node is quantised: a convolution, a pooling, a large dense layer."""
+    if node.op_type not in _DENSE:
+        return node.op_type in ("Conv", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
+    weights = graph.constant(node.input[1])
+    return weights is not None and weights.size >= _LARGE
 
 
 def _read_pixels(graph: GraphEditor, pixels: IntegerInput) -> None:

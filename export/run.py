@@ -115,6 +115,7 @@ def export_model(
         versions=record.versions | _converter_versions(),
         teacher=record.teacher,
         calibration=calibration,
+        fit=record.fit,
     )
     _write(card, onnx_bytes, store)
     return card

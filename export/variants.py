@@ -40,6 +40,7 @@ from cifar10.records import to_json
 from cifar10.store import CARD_FILE, ONNX_FILE, REFUSED_FILE, ModelStore, write_atomic
 from export import float16 as half
 from export import quantize
+from export.batches import predict
 from export.calibrate import calibrate
 from export.culprit import Culprit
 from export.early_exit import choose_exit, exit_early, looks_twice
@@ -48,8 +49,6 @@ from export.macs import count_macs
 logger = logging.getLogger(__name__)
 
 VariantPrecision = Literal["int8", "fp16"]
-
-_BATCH_SIZE: Final = 250
 
 _CPU: Final = PredictorOptions(device="cpu")
 
@@ -156,10 +155,11 @@ def make_variant(
             calibration = calibration.on_top_of(source.card.calibration)
     if kind.exits_early and looks_twice(graph):
         graph, early = _with_early_exit(graph, validation.images)
+    del graph.graph.value_info[:]  # inferred shapes, which ONNX Runtime infers itself
     onnx_bytes: bytes = graph.SerializeToString()
     predictor = Predictor(onnx_bytes, _CPU)
-    expected = _predict(Predictor(source.onnx, _CPU), validation.images)
-    found = _predict(predictor, validation.images)
+    expected = predict(Predictor(source.onnx, _CPU), validation.images)
+    found = predict(predictor, validation.images)
     paired = mcnemar(
         expected.argmax(axis=1) == validation.labels, found.argmax(axis=1) == validation.labels
     )
@@ -213,7 +213,7 @@ def _with_early_exit(
     changes; itself where no threshold is."""
     never_again = Predictor(exit_early(graph, 0.0).SerializeToString(), _CPU)
     always = Predictor(graph.SerializeToString(), _CPU)
-    early = choose_exit(_predict(never_again, images), _predict(always, images))
+    early = choose_exit(predict(never_again, images), predict(always, images))
     if early is None:
         return graph, None
     logger.info(
@@ -221,16 +221,6 @@ def _with_early_exit(
         early.confidence, 100 * early.second_looks, early.images,
     )  # fmt: skip
     return exit_early(graph, early.confidence), early
-
-
-def _predict(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities, float32 (N, 10)."""
-    return np.concatenate(
-        [
-            predictor.predict(images[start : start + _BATCH_SIZE])
-            for start in range(0, len(images), _BATCH_SIZE)
-        ]
-    )
 
 
 def _reason(parity: Parity, paired: PairedTest | None, limits: VariantLimits) -> str:
@@ -258,7 +248,7 @@ def _accuracy(
     """Of the variant's own file; ``validation`` are its answers there, which are known already."""
 
     def of(split: Split) -> NDArray[np.intp]:
-        classes: NDArray[np.intp] = _predict(predictor, split.images).argmax(axis=1)
+        classes: NDArray[np.intp] = predict(predictor, split.images).argmax(axis=1)
         return classes
 
     train = measure_accuracy(of(dataset.train), dataset.train.labels, dataset.labels)

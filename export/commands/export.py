@@ -18,15 +18,17 @@ from typing import Any
 import click
 from rich.console import Console
 
-from cifar10.card import DatasetRecord, ModelCard, RefusedVariant
+from cifar10.card import ModelCard, RefusedVariant, TrainingRecord
 from cifar10.commands import options
 from cifar10.commands.command import FAILED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, output, print_json, say_error
 from cifar10.contract import ImageShape
-from cifar10.dataset import Dataset, dataset_of
+from cifar10.data.photographs import PHOTO, with_tiles
+from cifar10.dataset import Dataset, dataset_of, load_dataset
 from cifar10.environment import own_models_dir
 from cifar10.errors import Cifar10Error, ExportError
+from cifar10.image_layout import Fit
 from cifar10.labels import DATASET_NAME
 from cifar10.quiet import import_quietly
 from cifar10.store import TRAINING_FILE, ModelStore
@@ -57,6 +59,11 @@ cifar10 export --all --int8                          of every exported model
     "--int8", is_flag=True, help="Make the int8 variant, calibrated on training images: for CPUs."
 )
 @click.option("--fp16", is_flag=True, help="Make the float16 variant: for GPUs.")
+@click.option(
+    "--thresholds",
+    is_flag=True,
+    help="Only choose the thresholds of the verdicts anew, for exported models.",
+)
 @options.store
 @options.data
 @options.as_json
@@ -65,6 +72,7 @@ def command(
     everything: bool,
     int8: bool,
     fp16: bool,
+    thresholds: bool,
     models_dir: Path | None,
     data: str | None,
     as_json: bool,
@@ -73,13 +81,24 @@ def command(
     if bool(names) == everything:
         message = "name what to export, or say --all"
         raise click.UsageError(message)
-    _require("onnx", "onnxruntime") if int8 or fp16 else _require("keras", "tensorflow", "tf2onnx")
+    if thresholds and (int8 or fp16):
+        message = "--thresholds takes the models' own names, without --int8 or --fp16"
+        raise click.UsageError(message)
+    _require("onnx", "onnxruntime") if int8 or fp16 or thresholds else _require(
+        "keras", "tensorflow", "tf2onnx"
+    )
     _set_environment()
     console = errors() if as_json else output()
     store = ModelStore(models_dir or own_models_dir())
     failed: dict[str, str] = {}
     made: list[_Made] = []
-    for name, make in _jobs(names, store, _DataSets(data), int8=int8, fp16=fp16):
+    datasets = _DataSets(data)
+    jobs = (
+        _threshold_jobs(names, store, datasets)
+        if thresholds
+        else _jobs(names, store, datasets, int8=int8, fp16=fp16)
+    )
+    for name, make in jobs:
         try:
             one = make()
         except Cifar10Error as error:
@@ -126,7 +145,7 @@ def _jobs(
 
         def export(name: str) -> ModelCard:
             record = training_record(name, store)
-            return export_model(name, store, datasets.of(record.dataset, record.image_shape))
+            return export_model(name, store, datasets.of(record))
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         for name in names or trained_names(store):
@@ -146,11 +165,23 @@ def _jobs(
 
     def make(name: str, precision: VariantPrecision) -> _Made:
         card = store.card(name)
-        return make_variant(name, precision, store, datasets.of(card.dataset, card.image_shape))
+        return make_variant(name, precision, store, datasets.of(card))
 
     for name in names:
         for precision in chosen:
             yield variant_name(name, precision), partial(make, name, precision)
+
+
+def _threshold_jobs(
+    names: Sequence[str], store: ModelStore, datasets: "_DataSets"
+) -> Iterator[tuple[str, Callable[[], _Made]]]:
+    from export.calibrate import choose_verdicts
+
+    def choose(name: str) -> ModelCard:
+        return choose_verdicts(name, store, datasets.of(store.card(name)))
+
+    for name in names or store.names():
+        yield name, partial(choose, name)
 
 
 class _DataSets:
@@ -158,14 +189,17 @@ class _DataSets:
 
     def __init__(self, source: str | None) -> None:
         self._source = source
-        self._read: dict[tuple[str, ImageShape], Dataset] = {}
+        self._read: dict[tuple[str, ImageShape, Fit], Dataset] = {}
 
-    def of(self, record: DatasetRecord, shape: ImageShape) -> Dataset:
+    def of(self, model: TrainingRecord | ModelCard) -> Dataset:
         """Return the data set of a model; the copy of CIFAR-10 is the one that is named."""
+        record, shape, fit = model.dataset, model.image_shape, model.fit
         own = record.name != DATASET_NAME
-        key = (record.fingerprint if own else DATASET_NAME, shape)
+        key = (record.fingerprint if own else DATASET_NAME, shape, fit)
         if key not in self._read:
-            self._read[key] = dataset_of(record, shape, self._source)
+            found = dataset_of(record, shape, self._source, fit=fit)
+            is_photo = model.recipe == PHOTO
+            self._read[key] = with_tiles(found, load_dataset(None)) if is_photo else found
         return self._read[key]
 
 

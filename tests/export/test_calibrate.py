@@ -1,5 +1,6 @@
 """Tests of the temperature, which changes confidences and no answer, and of what the card says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from cifar10.errors import ExportError
 from cifar10.labels import LABELS
 from cifar10.records import to_json
 from cifar10.reliability import measure_reliability
-from cifar10.store import ModelStore
+from cifar10.store import CARD_FILE, ModelStore, write_atomic
 from export.calibrate import (
     at_temperature,
     calibrate,
+    choose_verdicts,
     describe_confidence,
     fit_temperature,
     fold_temperature,
@@ -63,6 +65,11 @@ def test_a_folded_temperature_gives_the_same_logits_divided(exported: Path, data
     np.testing.assert_allclose(found, at_temperature(before, 0.5), atol=1e-6)
     assert (found.argmax(axis=1) == before.argmax(axis=1)).all()
     assert np.abs(found - before).max() > 1e-4
+    again = fold_temperature(folded, 4.0)
+    np.testing.assert_allclose(
+        answers(again, dataset.test.images), at_temperature(before, 2.0), atol=1e-6
+    )
+    assert len(again.graph.node) == len(folded.graph.node)
     if ending == "dense":
         assert len(folded.graph.node) == len(model.graph.node)  # nothing more to run
 
@@ -114,6 +121,21 @@ def test_a_calibrated_graph_needs_no_other_temperature(exported: Path, dataset: 
     once, _ = calibrate(model, images, "drawn", LABELS)
     _, again = calibrate(once, images, "drawn", LABELS)
     assert again.temperature == pytest.approx(1.0, abs=0.01)
+
+
+def test_thresholds_can_be_chosen_anew_and_the_file_stays(store: ModelStore, dataset: Dataset):
+    before = store.load("tiny")
+    older = replace(before.card, calibration=None)
+    write_atomic(store.folder("tiny") / CARD_FILE, to_json(older))
+    card = choose_verdicts("tiny", store, dataset)
+    after = store.load("tiny")
+    assert after.card == card
+    assert after.onnx == before.onnx
+    assert before.card.calibration is not None
+    assert card.calibration == replace(before.card.calibration, temperature=1.0)
+    other = replace(dataset, record=replace(dataset.record, fingerprint="0" * 64))
+    with pytest.raises(ExportError, match="but the data here is"):
+        choose_verdicts("tiny", store, other)
 
 
 def test_older_cards_have_no_calibration(store: ModelStore):

@@ -367,7 +367,7 @@ def test_the_command_says_that_data_is_missing(
 ) -> None:
     for name in ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.setenv(name, "")
-    assert main(["export", "tiny", "--models-dir", str(store.root)]) == 1
+    assert main(["export", "tiny", "--models-dir", str(store.root)]) == 3
     error = capsys.readouterr().err
     assert "--data" in error
     assert "CIFAR10_DATA" in error

@@ -49,9 +49,21 @@ def test_thresholds_keep_the_promised_precision_and_are_the_lowest_that_do():
 def test_answers_of_equal_confidence_stay_together():
     confidences = np.array([0.9, 0.9, 0.9, 0.5], np.float32)
     right = np.array([True, True, False, True])
-    sure, likely = choose_thresholds(confidences, right, sure_precision=0.9, likely_precision=0.7)
+    sure, likely = choose_thresholds(
+        confidences, right, sure_precision=0.9, sure_bound=0.0, likely_precision=0.7
+    )
     assert sure > 1
     assert likely == pytest.approx(0.5)
+
+
+def test_few_images_put_the_threshold_higher():
+    confidences = np.linspace(1, 0.5, 200)
+    right = np.ones(200, bool)
+    right[[100, 150, 199]] = False  # 98.5 % right in all, but 200 images do not prove 97 %
+    sure, _ = choose_thresholds(confidences, right)
+    assert sure > confidences[150]
+    many, _ = choose_thresholds(np.repeat(confidences, 20), np.repeat(right, 20))
+    assert many == pytest.approx(0.5)
 
 
 def test_no_answer_is_sure_if_the_most_confident_are_wrong():

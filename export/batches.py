@@ -1,0 +1,26 @@
+"""Run a graph over many images in batches whose activations fit into memory at any image size."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10.predictor import Predictor
+
+_PIXELS: Final = 512 * 1024
+"""Pixels that are run at once. A convolution's activations take some hundred bytes for each."""
+
+_MOST: Final = 250
+
+
+def batch_size(images: NDArray[Any], most: int = _MOST) -> int:
+    """Return the batch size for ``images``, (N, H, W, 3): at most ``most``, at least 1."""
+    height, width = (int(side) for side in images.shape[1:3])
+    return max(1, min(most, _PIXELS // (height * width)))
+
+
+def predict(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the probabilities for ``images``, float32 (N, classes)."""
+    size = batch_size(images)
+    starts = range(0, len(images), size)
+    return np.concatenate([predictor.predict(images[start : start + size]) for start in starts])
