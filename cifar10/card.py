@@ -140,6 +140,8 @@ class TrainingRecord:
     teacher: TeacherRecord | None = None
     labels: tuple[str, ...] = LABELS
     image_shape: ImageShape = IMAGE_SHAPE
+    fit: Fit = "squash"
+    """How images of another aspect ratio are fitted to that shape."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +285,7 @@ _ADDED_TO_BOTH_LATER: Final[dict[str, Any]] = {
 _ADDED_TO_TRAINING_LATER: Final = _ADDED_TO_BOTH_LATER | {
     "labels": list(LABELS),
     "image_shape": list(IMAGE_SHAPE),
+    "fit": "squash",
 }
 
 _ADDED_LATER: Final = _ADDED_TO_BOTH_LATER | {

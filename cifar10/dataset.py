@@ -25,6 +25,7 @@ from cifar10.data.layout import Layout, find_own_layout
 from cifar10.data.own_images import read_own
 from cifar10.environment import cache_dir, data_source
 from cifar10.errors import DataError, DatasetNotFoundError
+from cifar10.image_layout import Fit
 from cifar10.labels import CLASS_COUNT, DATASET_NAME, IMAGE_SIZE, LABELS
 from cifar10.members import naming_faults, shown
 from cifar10.sources import (
@@ -88,6 +89,7 @@ def load_dataset(
     *,
     shape: ImageShape | None = None,
     name: str | None = None,
+    fit: Fit = "squash",
     download: Callable[[], RawArrays] | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -101,6 +103,7 @@ def load_dataset(
         shape: of the images of a user's own data set; CIFAR-10's have their own.
         name: of a user's own data set; None takes its folder's. With a name, the data is the
             user's own even if the classes are CIFAR-10's.
+        fit: how a user's own images of another aspect ratio are fitted to ``shape``.
         download: downloads the official archive if it is requested and not cached.
         progress: called with the number of images decoded.
 
@@ -114,7 +117,7 @@ def load_dataset(
         return split_dataset(synthetic_arrays(), source=SYNTHETIC, variant=SYNTHETIC)
     cache = cache_dir() / "datasets"
     key = cache / "sources" / source_key(source)
-    own_key = key.with_name("-".join((key.name, _side_by_side(shape), _short_hash(name or ""))))
+    own_key = key.with_name("-".join((key.name, _decoded_as(shape, fit), _short_hash(name or ""))))
     for cached in (key, own_key) if name is None else (own_key,):
         found = _read_key(cache, cached)
         if found is not None:
@@ -124,7 +127,7 @@ def load_dataset(
         layout = find_own_layout(path, named=name is not None)
         if layout is not None:
             name = name or _name_of(path)
-            return _read_own(path, layout, name, shape, cache, own_key, progress)
+            return _read_own(path, layout, name, (shape, fit), cache, own_key, progress)
         raw = read_source(Path(source), progress)
     elif download is not None:
         raw = download()
@@ -149,6 +152,7 @@ def dataset_of(
     shape: ImageShape,
     source: str | None = None,
     *,
+    fit: Fit = "squash",
     progress: Progress | None = None,
 ) -> Dataset:
     """Return the data set that a model was trained on.
@@ -156,6 +160,7 @@ def dataset_of(
     Args:
         record: its description, from the model's card or training record.
         shape: the model's images.
+        fit: how images are fitted to it.
         source: a path that was named for it. A user's own data set is found in the cache without
             one, and CIFAR-10 as :func:`load_dataset` finds it.
         progress: called with the number of images decoded.
@@ -167,7 +172,7 @@ def dataset_of(
     if record.name == DATASET_NAME:
         return load_dataset(source, progress=progress)
     if source is None:
-        folder = cache_dir() / "datasets" / _own_folder(record.name, record.fingerprint, shape)
+        folder = cache_dir() / "datasets" / _own_folder(record.name, record.fingerprint, shape, fit)
         found = _read_folder(folder)
         if found is not None:
             return found
@@ -178,7 +183,7 @@ def dataset_of(
             f"{_side_by_side(shape)} pixels: name its folder or archive with --data PATH"
         )
         raise DatasetNotFoundError(message)
-    found = load_dataset(source, shape=shape, name=record.name, progress=progress)
+    found = load_dataset(source, shape=shape, name=record.name, fit=fit, progress=progress)
     if found.record.fingerprint != record.fingerprint:
         message = (
             f"{shown(source)} is not the data set {record.name!r} that the model was trained on: "
@@ -193,12 +198,13 @@ def _read_own(
     path: Path,
     layout: Layout,
     name: str,
-    shape: ImageShape | None,
+    target: tuple[ImageShape | None, Fit],
     cache: Path,
     key: Path,
     progress: Progress | None,
 ) -> Dataset:
     """Decode a user's own images into the cache and return them from there."""
+    shape, fit = target
     if shape is None:
         message = (
             f"{shown(path)} holds images of its own classes ({len(layout.labels)}), which "
@@ -214,7 +220,7 @@ def _read_own(
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".reading-") as scratch:
         with naming_faults(path):
-            images = read_own(path, layout, shape, Path(scratch), progress)
+            images = read_own(path, layout, shape, Path(scratch), progress, fit=fit)
         counts = {f"{split}_count": len(indices) for split, indices in images.splits.items()}
         record = DatasetRecord(
             source=shown(path.name),
@@ -223,7 +229,7 @@ def _read_own(
             name=name,
             **counts,
         )
-        folder = cache / _own_folder(name, images.fingerprint, shape)
+        folder = cache / _own_folder(name, images.fingerprint, shape, fit)
         arrays = (images.pixels, images.class_ids)
         rows = images.splits.items()
         write_cache(folder, record, images.labels, {split: (arrays, some) for split, some in rows})
@@ -242,8 +248,12 @@ def _name_of(path: Path) -> str:
     return unicodedata.normalize("NFC", name) or "own"
 
 
-def _own_folder(name: str, fingerprint: str, shape: ImageShape) -> str:
-    return f"{fingerprint}-{_side_by_side(shape)}-{_short_hash(name)}"
+def _own_folder(name: str, fingerprint: str, shape: ImageShape, fit: Fit) -> str:
+    return f"{fingerprint}-{_decoded_as(shape, fit)}-{_short_hash(name)}"
+
+
+def _decoded_as(shape: ImageShape | None, fit: Fit) -> str:
+    return _side_by_side(shape) + ("-cropped" if fit == "crop" else "")
 
 
 def _short_hash(text: str) -> str:

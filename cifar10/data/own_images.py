@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cifar10.contract import ImageShape
 from cifar10.data.layout import TEST, TRAIN, Layout, is_image
 from cifar10.errors import DataError, ImageError
-from cifar10.image_layout import Target
+from cifar10.image_layout import Fit, Target
 from cifar10.images import DecodeLimits, decode_image
 from cifar10.machine import usable_cores
 from cifar10.members import Member, members, shown
@@ -75,21 +75,24 @@ def read_own(
     shape: ImageShape,
     scratch: Path,
     progress: Progress | None = None,
+    *,
+    fit: Fit = "squash",
 ) -> OwnImages:
     """Decode and split the images of a folder, tar or zip.
 
     Args:
         path: the folder or archive.
         layout: where its classes are.
-        shape: the size to decode to; an image of another aspect ratio is squashed.
+        shape: the size to decode to.
         scratch: an empty folder, in which the pixels are kept while the result is in use.
         progress: called with the number of images read, and of all.
+        fit: how an image of another aspect ratio is fitted to ``shape``.
 
     Raises:
         DataError: too many files are unreadable, a class has too few images, or one image is in
             two classes or in ``train/`` and ``test/``.
     """
-    reader = _Reader(shown(path), layout, shape)
+    reader = _Reader(shown(path), layout, Target(width=shape[1], height=shape[0], fit=fit))
     with (scratch / "pixels").open("wb") as file:
         for pixels in reader.read(path):
             file.write(pixels.data)
@@ -118,10 +121,10 @@ class _Place:
 class _Reader:
     """Decodes images and notes what is wrong with them."""
 
-    def __init__(self, source: str, layout: Layout, shape: ImageShape) -> None:
+    def __init__(self, source: str, layout: Layout, target: Target) -> None:
         self.source = source
         self.layout = layout
-        self.target = Target(width=shape[1], height=shape[0])
+        self.target = target
         self.places: list[_Place] = []
         self._unreadable: list[str] = []
         self._repeated: list[str] = []

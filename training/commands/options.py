@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from cifar10.dataset import Dataset, load_dataset
+from cifar10.image_layout import Fit
 from cifar10.quiet import import_quietly
 from cifar10.sources import RawArrays
 from training.progress import decoding_progress
@@ -66,7 +67,11 @@ def prepare_keras() -> None:
 
 
 def read_dataset(
-    console: Console, source: str | None, size: int | None = None, name: str | None = None
+    console: Console,
+    source: str | None,
+    size: int | None = None,
+    name: str | None = None,
+    fit: Fit = "squash",
 ) -> Dataset:
     """Read the data set, downloading the official archive if none is named.
 
@@ -75,6 +80,7 @@ def read_dataset(
         source: what ``--data`` names.
         size: pixels per side to decode a user's own images to.
         name: of a user's own data set.
+        fit: how a user's own images are fitted to a square.
     """
 
     def download() -> RawArrays:
@@ -90,6 +96,7 @@ def read_dataset(
             source,
             shape=(size, size, 3) if size is not None else None,
             name=name,
+            fit=fit,
             download=download,
             progress=progress,
         )

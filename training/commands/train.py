@@ -152,7 +152,7 @@ def command(
     if as_json:
         print_json(asdict(outcome.record))
         return OK
-    _summary(console, outcome.record)
+    show_record(console, outcome.record)
     console.print(f"next: cifar10 export {model}", highlight=False)
     return OK
 
@@ -177,7 +177,8 @@ def _describe_own(console: Console, dataset: Dataset, recipe: Recipe) -> None:
         )
 
 
-def _summary(console: Console, record: TrainingRecord) -> None:
+def show_record(console: Console, record: TrainingRecord) -> None:
+    """Print parameters, cost and accuracies of a finished training."""
     cost = record.training
     console.print(
         f"{record.name}: {record.parameters.total:,} parameters, {cost.epochs} epochs in "
