@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cifar10.predictor import Device, Predictor
     from cifar10.released import AutoRule
     from cifar10.store import ModelStore, StoredModel
+    from cifar10.verdict import Verdict
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 """Suffixes of the files read from a folder, in upper or lower case. A file given by name is always
@@ -46,6 +47,8 @@ class Answer:
     label: str | None
     confidence: float | None
     """Probability of the label, 0–1."""
+    verdict: "Verdict | None" = None
+    """How far the answer can be trusted; None if the model's card has no thresholds."""
     error: str | None = None
     model: str | None = None
     """The model that answered."""
@@ -108,9 +111,16 @@ def command(
         print_json({**said, "images": [vars(answer) for answer in answers]})
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("image", "label", "confidence", "error", "model"))
+        writer.writerow(("image", "label", "confidence", "verdict", "error", "model"))
         writer.writerows(
-            (one.image, one.label or "", _exact(one.confidence), one.error or "", one.model or "")
+            (
+                one.image,
+                one.label or "",
+                _exact(one.confidence),
+                one.verdict or "",
+                one.error or "",
+                one.model or "",
+            )
             for one in answers
         )
     else:
@@ -118,9 +128,9 @@ def command(
         if shown:
             more = ["model"] if asked.rule else []
             print_table(
-                ["image", "class", "confidence", *more],
+                ["image", "class", "confidence", "verdict", *more],
                 [
-                    [one.image, one.label or "", _percent(one.confidence)]
+                    [one.image, one.label or "", _percent(one.confidence), one.verdict or ""]
                     + [one.model or "" for _ in more]
                     for one in shown
                 ],
@@ -243,7 +253,7 @@ def _classify_batch(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
         name: iter(asked.open(name)[1].predict(np.stack(images))) for name, images in inputs.items()
     }
     return [
-        Answer(str(path), None, None, one)
+        Answer(str(path), None, None, error=one)
         if isinstance(one, str)
         else _answer(path, asked.open(one[0])[0], next(rows[one[0]]))
         for path, one in zip(paths, read, strict=True)
@@ -252,8 +262,15 @@ def _classify_batch(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
 
 def _answer(path: Path, stored: "StoredModel", probabilities: "NDArray[np.float32]") -> Answer:
     best = int(probabilities.argmax())
-    confidence = round(float(probabilities[best]), 6)
-    return Answer(str(path), stored.card.labels[best], confidence, model=stored.card.name)
+    label, confidence = stored.card.labels[best], float(probabilities[best])
+    calibration = stored.card.calibration
+    return Answer(
+        str(path),
+        label,
+        round(confidence, 6),
+        calibration.verdict(label, confidence) if calibration else None,
+        model=stored.card.name,
+    )
 
 
 def _percent(confidence: float | None) -> str:

@@ -1,6 +1,7 @@
 """Tests of ``cifar10 predict``: classes without a server."""
 
 import csv
+import dataclasses
 import io
 import json
 import subprocess
@@ -15,7 +16,9 @@ from cifar10.commands.main import main
 from cifar10.images import decode_image
 from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.records import to_json
 from cifar10.store import ModelStore
+from cifar10.verdict import Calibration
 from tests.conftest import add_model, linear_onnx
 
 
@@ -48,6 +51,17 @@ def test_json_names_the_model_and_each_images_class(store, tmp_path: Path, capsy
     expected = [label(store, "compact_int8", path) for path in paths]
     assert [one["label"] for one in found["images"]] == expected
     assert all(0.1 <= one["confidence"] <= 1 for one in found["images"])
+
+
+def test_the_verdict_is_that_of_the_cards_thresholds(store, tmp_path: Path, capsys) -> None:
+    path = picture(tmp_path / "one.png", 1)
+    card_file = store.folder("compact_int8") / "card.json"
+    for sure, verdict in ((0.0, "sure"), (1.1, "unsure")):
+        calibration = Calibration(1.0, 0.0, "images", 1, sure=sure, likely=sure, rejected=0.0)
+        card = dataclasses.replace(store.card("compact_int8"), calibration=calibration)
+        card_file.write_text(to_json(card))
+        assert main(["predict", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["images"][0]["verdict"] == verdict
 
 
 def test_a_folder_is_searched_and_a_model_can_be_named(store, tmp_path: Path, capsys) -> None:
