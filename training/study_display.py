@@ -1,6 +1,6 @@
 """Progress and closing table of ``cifar10 study``. Imports Keras."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -25,11 +25,15 @@ def study(
     *,
     smoke: bool,
     weights: WeightsChoice,
+    run: Callable[..., list[StudyRow]] = run_study,
 ) -> list[StudyRow]:
-    """Train ``recipes`` with each of ``seeds``, print a table and return its rows."""
+    """Train ``recipes`` with each of ``seeds``, print a table and return its rows.
+
+    ``run`` trains them, as :func:`training.study.run_study` does.
+    """
     planned = plan(recipes, seeds, smoke=smoke)
     with progress_bar(console) as bar:
-        rows = run_study(
+        rows = run(
             planned,
             dataset,
             ModelStore(models),

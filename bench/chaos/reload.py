@@ -1,9 +1,7 @@
 """Trial ``reload``: model files are replaced under load."""
 
 import asyncio
-import hashlib
 import time
-from dataclasses import replace
 from typing import Final
 
 import httpx
@@ -12,9 +10,8 @@ import numpy as np
 from bench.chaos.traffic import traffic
 from bench.chaos.trial import ADMINISTRATOR, Trial, TrialRun, Verdict
 from bench.load.bodies import encode_png
-from cifar10.card import read_card
-from cifar10.records import to_json
-from cifar10.store import CARD_FILE, ONNX_FILE
+from bench.serving.new_file import put_new_file
+from cifar10.store import ONNX_FILE
 
 _ASKED: Final = 4
 """Number of polling connections for each worker."""
@@ -23,7 +20,6 @@ _ASKED: Final = 4
 async def reload(run: TrialRun) -> Verdict:
     """Reload a model under load, alternating between a new good file and a truncated one."""
     file = run.store / run.model / ONNX_FILE
-    card = read_card((file.parent / CARD_FILE).read_bytes())
     whole = file.read_bytes()
     times, wrong = [], 0
     headers = {"authorization": f"Bearer {ADMINISTRATOR}"}
@@ -31,17 +27,14 @@ async def reload(run: TrialRun) -> Verdict:
     async with traffic(run), httpx.AsyncClient(timeout=120) as client:
         for number in range(run.plan.reloads):
             run.progress("chaos: reload", number, run.plan.reloads)
-            good = _renamed(whole, number)
-            digest = hashlib.sha256(good).hexdigest()
-            file.write_bytes(good)
-            (file.parent / CARD_FILE).write_text(to_json(replace(card, sha256=digest)))
+            digest = put_new_file(file.parent, whole, number)
             start = time.monotonic()
             answer = await client.post(address, headers=headers)
             times.append(time.monotonic() - start)
             taken = answer.json().get("workers") == run.plan.workers
             wrong += not taken or await _digests(run) != {digest}
             await asyncio.sleep(1)
-            file.write_bytes(good[: len(good) // 2])
+            file.write_bytes(whole[: len(whole) // 2])
             refused = (await client.post(address, headers=headers)).status_code == 409
             wrong += not refused or await _digests(run) != {digest}
             await asyncio.sleep(1)
@@ -65,12 +58,6 @@ def judge(figures: dict[str, float]) -> list[str]:
     if figures["wrong"]:
         broken.append(f"{figures['wrong']:.0f} reloads left a worker with the wrong file")
     return broken
-
-
-def _renamed(onnx: bytes, number: int) -> bytes:
-    """Return the same model with other bytes, by appending a doc_string (ModelProto field 6)."""
-    text = str(number).encode()
-    return onnx + b"\x32" + bytes([len(text)]) + text
 
 
 async def _digests(run: TrialRun) -> set[str]:

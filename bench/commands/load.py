@@ -8,8 +8,9 @@ import click
 from bench.commands import options
 from bench.commands.choices import Choices, measuring, served_models
 from bench.commands.output import conclude, progress_bar
-from bench.load.locust import LoadPlan
+from bench.load.locust import LoadPlan, run_worker
 from bench.peers.ceiling import measure_ceilings
+from bench.serving.load import IMAGE_COUNT
 from bench.serving.target import Target, load_models
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
@@ -28,6 +29,8 @@ cifar10 bench load --url http://server:3000     a service that is already runnin
 cifar10 bench load simple_cnn --html locust.html --processes 2
 cifar10 bench load --users 32 --rate 200        an open loop: Poisson arrivals, 200/s
 cifar10 bench load --ceiling                    the limits of the load generators
+cifar10 bench load --url http://server:3000 --workers-expected 2
+cifar10 bench load --worker-of 10.0.0.7         on two other hosts: send for the one above
 """,
     options.EXIT_CODES,
 )
@@ -70,6 +73,16 @@ cifar10 bench load --ceiling                    the limits of the load generator
     help="Number of Locust processes, one core each.",
 )
 @click.option(
+    "--workers-expected",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Wait for N workers on other hosts, which send in place of this host.",
+)
+@click.option(
+    "--worker-of", metavar="HOST", help="Send for the run with --workers-expected on HOST."
+)
+@click.option(
     "--html", type=click.Path(path_type=Path), metavar="FILE", help="File for Locust's own report."
 )
 @click.option(
@@ -88,17 +101,24 @@ def command(
     rate: float | None,
     shape: str,
     processes: int,
+    workers_expected: int,
+    worker_of: str | None,
     html: Path | None,
     ceiling: bool,
 ) -> int:
     """Run load against each model's service."""
     if ceiling:
         return _ceilings(choices, users, processes)
+    if worker_of is not None:
+        with progress_bar() as progress:
+            images = choices.dataset(progress).test.images[:IMAGE_COUNT]
+        return run_worker(worker_of, images)
     plan = LoadPlan(
         users,
         seconds,
         warm_up,
         processes=processes,
+        workers_expected=workers_expected,
         rate_per_s=rate,
         shape=shape,  # type: ignore[arg-type]
         html=html,

@@ -29,6 +29,8 @@ LOCUSTFILE: Final = Path(__file__).with_name("locustfile.py")
 _STOP_TIMEOUT_SECONDS: Final = 20.0
 _SPAWN_RATE: Final = 10_000
 """Users started per second: all at once, because Locust counts its ramp as part of the run time."""
+_WORKERS_SECONDS: Final = 120.0
+"""Time for the expected workers on other hosts to connect."""
 _START_ALLOWANCE_SECONDS: Final = 60.0
 """Time for Locust to import, start and stop, in addition to its run time."""
 
@@ -44,6 +46,8 @@ class LoadPlan:
     """Time before that; its requests are counted but discarded."""
     processes: int = 1
     """Number of Locust processes, each with its share of the users."""
+    workers_expected: int = 0
+    """Number of Locust processes on other hosts that send in place of this one's; 0: none."""
     rate_per_s: float | None = None
     """Requests per second of all users together; None: as fast as possible."""
     shape: Shape = "poisson"
@@ -79,9 +83,7 @@ def run_locust(
     """
     with tempfile.TemporaryDirectory(prefix="bench-load-") as name:
         folder = Path(name)
-        with zipfile.ZipFile(folder / "images.zip", "w") as archive:
-            for index, image in enumerate(images):
-                archive.writestr(f"{index:05d}.png", encode_png(image))
+        _pack(images, folder / "images.zip")
         samples = folder / "samples.npz"
         log = folder / "locust.txt"
         command = [
@@ -94,6 +96,9 @@ def run_locust(
         ]
         if plan.processes > 1:
             command += ["--processes", str(plan.processes)]
+        if plan.workers_expected:
+            command += ["--master", "--expect-workers", str(plan.workers_expected)]
+            command += ["--expect-workers-max-wait", f"{_WORKERS_SECONDS:.0f}"]
         if plan.rate_per_s is not None:
             command += ["--rate", f"{plan.rate_per_s:.6g}", "--shape", plan.shape]
         if plan.html is not None:
@@ -133,12 +138,13 @@ def _wait(
     progress: Progress,
 ) -> None:
     total = plan.warm_up_seconds + plan.seconds
+    allowance = _START_ALLOWANCE_SECONDS + (_WORKERS_SECONDS if plan.workers_expected else 0)
     start = time.monotonic()
     while True:
         passed = time.monotonic() - start
         progress(f"load, {plan.users} users", min(int(passed), int(total)), int(total))
-        if passed > total + _START_ALLOWANCE_SECONDS:
-            message = f"Locust did not end {_START_ALLOWANCE_SECONDS:g} s after its run time"
+        if passed > total + allowance:
+            message = f"Locust did not end {allowance:g} s after its run time"
             raise BenchError(message)
         try:
             process.wait(0.5)
@@ -176,3 +182,27 @@ def _read(paths: Sequence[Path]) -> Driven:
     cpu_s = sum(float(part["cpu_s"]) for part in found) / max(1, len(found) - 1)
     wall_s = max(float(part["wall_s"]) for part in found)
     return Driven(sent, cpu_s / wall_s if wall_s else 0.0)
+
+
+def run_worker(master: str, images: NDArray[np.uint8]) -> int:
+    """Send requests for the master on another host until it ends. Return Locust's exit code.
+
+    Args:
+        master: host name or address of the master.
+        images: uint8 (N, H, W, 3), RGB, posted as PNG.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-load-") as name:
+        path = Path(name) / "images.zip"
+        _pack(images, path)
+        command = [
+            *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE)),
+            *("--worker", "--master-host", master, "--images", str(path)),
+        ]
+        return subprocess.run(command, cwd=name).returncode  # noqa: S603 - our own command
+
+
+def _pack(images: NDArray[np.uint8], path: Path) -> None:
+    """Write the images as PNG files into a zip."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for index, image in enumerate(images):
+            archive.writestr(f"{index:05d}.png", encode_png(image))

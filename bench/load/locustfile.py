@@ -14,11 +14,13 @@ is still waiting for a response sends late; with enough users this is rare.
 Locust rounds its percentiles to two digits, so every request's time is recorded here and written
 to ``--samples`` at the end: an ``.npz`` with float64 ``start_s`` (Unix time), float64
 ``response_ms``, int16 ``status`` (0: no response), and scalars ``cpu_s`` and ``wall_s`` of
-this process during the test (with ``--processes``, one file for each). Locust
-patches sockets on import: no other module may import this one.
+this process during the test (with ``--processes``, one file for each). Workers on other hosts send
+theirs to the master, whose file has them all. Locust patches sockets on import: no other module
+may import this one.
 """
 
 import itertools
+import logging
 import os
 import random
 import time
@@ -30,12 +32,19 @@ from typing import Any
 import gevent
 import numpy as np
 from locust import FastHttpUser, events, task
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import WorkerRunner
 
+LOGGER = logging.getLogger(__name__)
 START_S = array("d")
 RESPONSE_MS = array("d")
 STATUS = array("h")
 IMAGES: list[bytes] = []
+IMAGES_FILE: list[str] = []
+"""This process's own ``--images``, before a master's options replace it."""
+REMOTE: list[bool] = []
+"""Not empty in a worker whose master is on another host."""
+OTHERS: dict[str, tuple[float, float, bool]] = {}
+"""On the master: CPU time and wall time of each remote worker, and whether it has ended."""
 CLOCKS: dict[str, tuple[float, float]] = {}
 """(CPU time of this process, wall time) in seconds, at the ``start`` and ``stop`` of the test."""
 
@@ -51,18 +60,21 @@ def add_options(parser: Any, **_: Any) -> None:
     parser.add_argument("--route", default="/classify", help="path and query to post to")
 
 
-def update_clock(**_: Any) -> None:
-    """Start the run time now.
+def update_clock(environment: Any, **_: Any) -> None:
+    """Start the run time now, and remember this process's own images.
 
     gevent's timers count from its last clock reading, which was before Locust's imports. On a busy
     machine these take longer than a short run.
     """
     gevent.get_hub().loop.update_now()
+    if environment is not None:
+        IMAGES_FILE.append(environment.parsed_options.images)
+        REMOTE.extend([True] * is_remote(environment.runner, environment.parsed_options))
 
 
 def read_images(environment: Any, **_: Any) -> None:
     """Read all images into memory before the first request."""
-    with zipfile.ZipFile(environment.parsed_options.images) as archive:
+    with zipfile.ZipFile(IMAGES_FILE[0]) as archive:
         IMAGES.extend(archive.read(name) for name in archive.namelist())
     CLOCKS["start"] = (time.process_time(), time.perf_counter())
 
@@ -81,22 +93,61 @@ def stop_clocks(**_: Any) -> None:
     CLOCKS["stop"] = (time.process_time(), time.perf_counter())
 
 
-def write_samples(environment: Any, **_: Any) -> None:
-    """Write the samples, even after an interruption."""
-    target = environment.parsed_options.samples
-    if not target or "start" not in CLOCKS:
+def elapsed() -> tuple[float, float]:
+    """Return CPU and wall time of this process in the test."""
+    start_cpu, start_wall = CLOCKS["start"]
+    cpu, wall = CLOCKS.get("stop", (time.process_time(), time.perf_counter()))
+    return cpu - start_cpu, wall - start_wall
+
+
+def is_remote(runner: Any, options: Any) -> bool:
+    """Return whether this is a worker whose master is on another host."""
+    return isinstance(runner, WorkerRunner) and not options.processes
+
+
+def send_samples(data: dict[str, Any], **_: Any) -> None:
+    """Add a remote worker's samples to its report to the master."""
+    if not REMOTE or "start" not in CLOCKS:
         return
-    stop_cpu, stop_wall = CLOCKS.get("stop", (time.process_time(), time.perf_counter()))
-    path = Path(target)
-    if isinstance(environment.runner, MasterRunner | WorkerRunner):
+    data["samples"] = [part.tobytes() for part in (START_S, RESPONSE_MS, STATUS)]
+    data["elapsed"] = elapsed()
+    data["ended"] = "stop" in CLOCKS
+    for part in (START_S, RESPONSE_MS, STATUS):
+        del part[:]
+
+
+def keep_samples(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    """Keep the samples of a remote worker's report."""
+    arrays: tuple[array[Any], ...] = (START_S, RESPONSE_MS, STATUS)
+    for part, more in zip(arrays, data.get("samples", ()), strict=False):
+        part.frombytes(more)
+    if "elapsed" in data:
+        OTHERS[client_id] = (*data["elapsed"], data["ended"])
+
+
+def write_samples(environment: Any, **_: Any) -> None:
+    """Write the samples, even after an interruption; not in a remote worker."""
+    options, runner = environment.parsed_options, environment.runner
+    if not options.samples or "start" not in CLOCKS or is_remote(runner, options):
+        return
+    late = sum(not ended for _, _, ended in OTHERS.values())
+    if late:
+        LOGGER.error("the last samples of %d workers did not arrive", late)
+        return
+    path = Path(options.samples)
+    if options.processes:
         path = path.with_suffix(f".{os.getpid()}.npz")
+    cpu_s, wall_s = elapsed()
+    if OTHERS:
+        cpu_s = sum(cpu for cpu, _, _ in OTHERS.values()) / len(OTHERS)
+        wall_s = max(wall for _, wall, _ in OTHERS.values())
     np.savez(
         path,
         start_s=np.asarray(START_S),
         response_ms=np.asarray(RESPONSE_MS),
         status=np.asarray(STATUS),
-        cpu_s=stop_cpu - CLOCKS["start"][0],
-        wall_s=stop_wall - CLOCKS["start"][1],
+        cpu_s=cpu_s,
+        wall_s=wall_s,
     )
     # Locust's exit code reports failed requests; the samples are more precise.
     environment.process_exit_code = 0
@@ -144,4 +195,6 @@ events.init.add_listener(update_clock)
 events.test_start.add_listener(read_images)
 events.request.add_listener(keep_time)
 events.test_stop.add_listener(stop_clocks)
+events.report_to_master.add_listener(send_samples)
+events.worker_report.add_listener(keep_samples)
 events.quitting.add_listener(write_samples)

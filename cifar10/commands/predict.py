@@ -62,6 +62,8 @@ cifar10 predict photo.jpg
 cifar10 predict photo.jpg holiday/ --model compact
 cifar10 predict holiday/ --csv
 cifar10 predict photo.jpg --json
+cifar10 predict pictures/ --ray --out answers.parquet      many images, on a Ray cluster
+cifar10 predict paths.txt --ray 10.0.0.1:6379 --out answers.parquet
 """,
     """\
 Exit codes:
@@ -78,6 +80,20 @@ Exit codes:
 @options.device
 @options.as_json
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Use the Ray cluster at ADDRESS (without one: this machine's cores). A .txt file then "
+    "lists images, one a line.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder of Parquet files that --ray writes; the same command continues one.",
+)
 def command(
     images: tuple[Path, ...],
     model: str | None,
@@ -85,12 +101,21 @@ def command(
     device: "Device",
     as_json: bool,
     as_csv: bool,
+    ray: str | None,
+    out: Path | None,
 ) -> int:
     """Classify the images and print their classes."""
     if as_json and as_csv:
         message = "--json and --csv cannot be used together"
         raise click.UsageError(message)
-    paths = list(_image_files(images))
+    if (ray is None) != (out is None):
+        message = "--ray and --out are used together"
+        raise click.UsageError(message)
+    if ray is not None:
+        from cifar10.commands.predict_ray import listed, score_files
+
+        images = listed(images)
+    paths = list(image_files(images))
     if not paths:
         places = ", ".join(map(str, images))
         message = f"no image found in {places}; looked for *{', *'.join(SUFFIXES)}"
@@ -100,7 +125,9 @@ def command(
     from cifar10.store import ModelStore
 
     store = ModelStore(models_dir or default_models_dir())
-    asked = _Asked(store, *_chosen(store, model, likely_device(device)), device)
+    if ray is not None and out is not None:
+        return score_files(paths, store, model, out, ray, device)
+    asked = Asked(store, *chosen(store, model, likely_device(device)), device)
     answers = _classify(asked, paths)
     if as_json:
         shown_models = [
@@ -142,7 +169,7 @@ def command(
     return FAILED if failed else OK
 
 
-def _image_files(places: Sequence[Path]) -> Iterator[Path]:
+def image_files(places: Sequence[Path]) -> Iterator[Path]:
     """Yield the files named, and the images in the folders named, sorted."""
     for place in places:
         if not place.is_dir():
@@ -153,7 +180,7 @@ def _image_files(places: Sequence[Path]) -> Iterator[Path]:
                 yield path
 
 
-class _Asked:
+class Asked:
     """The models that may answer, opened when the first image needs them.
 
     Args:
@@ -206,7 +233,7 @@ class _Asked:
             return error.strerror or str(error)
 
 
-def _chosen(
+def chosen(
     store: "ModelStore", wanted: str | None, device: "Literal['cpu', 'cuda']"
 ) -> "tuple[str | None, AutoRule | None]":
     """Return the model to ask, or the rule of ``auto``."""
@@ -224,7 +251,7 @@ def _chosen(
     return found, None
 
 
-def _classify(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
+def _classify(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
     """Return an answer for each path, in order."""
     from rich.progress import Progress
 
@@ -236,12 +263,13 @@ def _classify(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
         task = bar.add_task("classifying", total=len(paths))
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
-            answers += _classify_batch(asked, batch)
+            answers += classify_batch(asked, batch)
             bar.advance(task, len(batch))
     return answers
 
 
-def _classify_batch(asked: _Asked, paths: Sequence[Path]) -> list[Answer]:
+def classify_batch(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
+    """Return an answer for each path, from one run of each model."""
     import numpy as np
 
     read = [asked.read(path) for path in paths]

@@ -5,6 +5,7 @@ command continues; finished models are not trained again.
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class _Seeds(click.ParamType[tuple[int, ...]]):
 cifar10 study                                   every recipe
 cifar10 study mobilenetv2_frozen mobilenetv2_finetuned --seeds 0,1,2
 cifar10 study simple_cnn --smoke --data synthetic
+cifar10 study --ray 10.0.0.1:6379 --models-dir /shared/models --ray-cpus 4
 """,
 )
 @click.argument("recipes", nargs=-1, metavar="[RECIPE]...", type=RecipeName())
@@ -65,6 +67,27 @@ cifar10 study simple_cnn --smoke --data synthetic
 @training_options.random_weights
 @click.option("--smoke", is_flag=True, help="The recipes' tiny forms, on few images.")
 @options.as_json
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Train on the Ray cluster at ADDRESS (without one: this machine's cores).",
+)
+@click.option(
+    "--ray-cpus",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1,
+    show_default=True,
+    help="CPUs of each training on Ray.",
+)
+@click.option(
+    "--ray-gpus",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="GPUs of each training on Ray; 0.5 shares one.",
+)
 def command(
     recipes: tuple[str, ...],
     data: str | None,
@@ -74,6 +97,9 @@ def command(
     random_weights: bool,
     smoke: bool,
     as_json: bool,
+    ray: str | None,
+    ray_cpus: float,
+    ray_gpus: float,
 ) -> int:
     """Train the recipes."""
     console = errors() if as_json else output()
@@ -84,8 +110,11 @@ def command(
         dataset = read_dataset(console, data)
         prepare_keras()
         import_quietly("keras")
+        from training.ray_study import Cluster, run_study_on_ray
+        from training.study import run_study
         from training.study_display import study
 
+        on_ray = partial(run_study_on_ray, cluster=Cluster(ray or "", ray_cpus, ray_gpus))
         rows = study(
             console,
             chosen,
@@ -94,6 +123,7 @@ def command(
             store.root,
             smoke=smoke,
             weights=WeightsChoice(weights_dir or default_weights_dir(), random=random_weights),
+            run=run_study if ray is None else on_ray,
         )
     except KeyboardInterrupt:
         errors().print("stopped; the same command continues from the last whole epoch")

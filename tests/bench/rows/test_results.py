@@ -12,6 +12,7 @@ from bench.rows.files import MACHINES_FILE, Recorder, read_results, read_rows
 from bench.rows.kinds import adapter_of, kinds
 from bench.rows.kinds.accuracy import SendingMeasurement, mean_corrupted_accuracy
 from bench.rows.kinds.cost import VariantMeasurement
+from bench.rows.kinds.fleet import FleetMeasurement
 from bench.rows.kinds.service import (
     BulkMeasurement,
     ChaosMeasurement,
@@ -74,6 +75,8 @@ ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VER
        PLAN, SENDING, PeerFailureMeasurement("x", "X 1", "BenchError", "no wheels"),
        BulkMeasurement("cpu", 256, 2, 3.0, (1.0,), (2.0,), 32, (3.0,), (4.0,)),
        SettingsMeasurement("cpu", 2, True, 2, 1, 32, 32, 3.0, (9.0,), (1.0,), (2.0,), (1.0,), (8,)),
+       FleetMeasurement("kill", "a kill", "0 fail", "HAProxy 2", 3, 1, 9.0, 1.0, {"200": 9}, 0.1,
+           1.0, None, 1, (0.5,), 1, 2, (3.0,), (), 0.7),
        VariantMeasurement("int8", "tiny", 1_000, VariantRecord("tiny", "a" * 64, "static", 100,
            PairedTest(100, 2, 1, 1.0, "exact binomial", 0.01, -0.02, 0.04)),
            Parity("validation images, against tiny", 100, 0.01, 0.97), None))  # fmt: skip

@@ -1,0 +1,1 @@
+"""Drill: three replicas behind a balancer, restarted, updated, killed, frozen and cut off."""
