@@ -11,7 +11,8 @@ TEACHER := whitened_cnn
 # Recipes that are trained with three seeds.
 HEADLINES := simple_cnn compact mobilenetv2_frozen mobilenetv2_finetuned mobilenetv2_tuned
 # Tests of `make check`. Those of training and export are left out, because they import Keras.
-CHECKED := tests/kernel tests/commands tests/bench tests/service tests/test_architecture.py
+CHECKED := tests/kernel tests/commands tests/bench tests/service tests/test_architecture.py \
+           tests/test_bentofile.py
 bin := $(VENV)/bin
 
 # BentoML and ONNX Runtime report usage to their makers unless told not to.
