@@ -4,7 +4,7 @@
     ├── DataError                 the dataset is missing, incomplete or damaged
     │   └── DatasetNotFoundError  ... no dataset at the given place
     ├── ImageError                bytes that cannot be decoded to a picture
-    │   ├── UnsupportedImageError ... not JPEG, PNG or WebP
+    │   ├── UnsupportedImageError ... not an accepted type
     │   ├── ImageTooLargeError    ... more bytes or pixels than the limits allow
     │   └── UndecodableImageError ... the right type, but broken
     ├── StoreError                the model store

@@ -1,7 +1,7 @@
 """Layout of an image file, read without decoding a pixel, and the estimated cost of decoding it.
 
-The three readers (:mod:`cifar10.jpeg_markers`, :mod:`cifar10.png_chunks`,
-:mod:`cifar10.webp_chunks`) never raise, and take time linear in the input's length.
+The readers (:mod:`cifar10.jpeg_markers`, :mod:`cifar10.png_chunks`, :mod:`cifar10.webp_chunks`, and
+those in :mod:`cifar10.formats`) never raise, and take time linear in the input's length.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from cifar10.labels import IMAGE_SIZE
 
-Kind = Literal["JPEG", "PNG", "WEBP"]
+Kind = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"]
 
 Fit = Literal["squash", "crop"]
 """How an image of another aspect ratio is fitted to a model's input. ``squash`` resizes the whole
@@ -27,6 +27,8 @@ _WHOLE_PASSES: Final = 3
 _OTHER_SECONDS_PER_PIXEL: Final = 45e-9
 _SECONDS_PER_TARGET_PIXEL: Final = 15e-9
 """Time to resize, per pixel of the result."""
+_AVIF_SECONDS_PER_PIXEL: Final = 25e-9
+_AVIF_SECONDS_PER_BYTE: Final = 100e-9
 _CUT_SHORT_FACTOR: Final = 3
 """Cost factor of a JPEG without its end marker, which is decoded more than once to check whether
 anything else is missing."""
@@ -74,7 +76,7 @@ class ImageLayout:
     orientation: int = 1
     """EXIF 2.32, tag 0x0112: 1 to 8."""
     scans: int = 1
-    """Number of scans of a JPEG; each is a pass over the whole picture."""
+    """Number of passes over the whole picture: the scans of a JPEG, or the pictures in an AVIF."""
     streamed: bool = False
     """Whether it can be decoded row by row and at reduced scale, so that it is never in memory
     whole."""
@@ -112,6 +114,10 @@ class ImageLayout:
     def seconds(self, target: Target) -> float:
         """Return the estimated CPU time to decode the image for ``target``."""
         resizing = target.width * target.height * _SECONDS_PER_TARGET_PIXEL
+        if self.kind == "AVIF":
+            pixels = self.pixels * self.scans
+            resizing += len(self.data) * _AVIF_SECONDS_PER_BYTE
+            return resizing + pixels * _AVIF_SECONDS_PER_PIXEL
         if self.kind != "JPEG":
             return resizing + self.pixels * _OTHER_SECONDS_PER_PIXEL
         passes = self.scans if self.streamed else self.scans + _WHOLE_PASSES

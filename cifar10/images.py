@@ -11,13 +11,17 @@ time. Pillow decodes any image that is not plain or has a fault.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import AvifImagePlugin, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -26,8 +30,11 @@ from cifar10.errors import (
     ImageError,
     ImageTooLargeError,
     UndecodableImageError,
-    UnsupportedImageError,
 )
+from cifar10.formats.avif import avif_layout
+from cifar10.formats.bmp import bmp_layout
+from cifar10.formats.gif import gif_layout
+from cifar10.formats.recognise import image_format
 from cifar10.image_layout import TILE, ImageLayout, Kind, Target
 from cifar10.jpeg_markers import MAX_SEGMENTS, has_all_scans, jpeg_layout, read_markers
 from cifar10.labels import IMAGE_SIZE
@@ -39,9 +46,21 @@ _OPENERS: Final[dict[Kind, type[ImageFile.ImageFile]]] = {
     "JPEG": JpegImageFile,  # MPO files too: as JPEG, their first picture decodes at reduced scale
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "AVIF": AvifImageFile,
 }
 """Pillow's class for each type. Not ``Image.open``, whose errors give a heap address and no
 reason."""
+
+_READERS: Final[dict[Kind, Callable[[bytes], ImageLayout | None]]] = {
+    "PNG": png_layout,
+    "WEBP": webp_layout,
+    "GIF": gif_layout,
+    "BMP": bmp_layout,
+    "AVIF": avif_layout,
+}
+"""Reader of the layout of each type but JPEG."""
 
 _TILE_PIXELS: Final = IMAGE_SIZE * IMAGE_SIZE
 _APP0, _DHT, _DQT, _DRI, _SOF0, _SOS = 0xE0, 0xC4, 0xDB, 0xDD, 0xC0, 0xDA
@@ -51,6 +70,10 @@ EXIF, XMP, ICC or Adobe segment, which could affect the pixels."""
 _PLAIN_FRAME: Final = b"\x08" + IMAGE_SIZE.to_bytes(2, "big") * 2
 """Start of that frame's segment: 8 bits per sample, height, width."""
 _MOST_PLAIN_SEGMENTS: Final = 16
+
+_AVIF_PICTURES: Final = 3
+"""Limit of the pixels that an AVIF decodes to, in multiples of those of one picture: the picture,
+its transparency and a thumbnail."""
 
 _SPARSE_PIXELS: Final = 1_000_000
 """Number of pixels up to which bytes per pixel are not checked: decoding takes 45 ms at most."""
@@ -69,8 +92,7 @@ class DecodeLimits:
     """Limits above which an image is refused without decoding. Sizes come from the image's header.
 
     A sequential JPEG in one scan is decoded at reduced scale and row by row, so many pixels need
-    little memory. PNG, WebP, progressive JPEG and JPEG in several scans must be held whole in
-    memory, so their limit is lower.
+    little memory. Any other picture must be held whole in memory, so its limit is lower.
     """
 
     max_bytes: int = 10 * 1024 * 1024
@@ -88,25 +110,7 @@ class DecodeLimits:
 
 DEFAULT_LIMITS: Final = DecodeLimits()
 
-
-def image_format(data: bytes) -> Kind:
-    """Return ``"JPEG"``, ``"PNG"`` or ``"WEBP"``, determined by the magic bytes.
-
-    Raises:
-        UnsupportedImageError: any other content, including no bytes at all.
-    """
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    found = bytes(data[:8]).hex(" ") if data else "nothing"
-    message = (
-        f"expected a JPEG, PNG or WebP image, but the content starts with: {found}. "
-        "Convert the image to one of those types and send its bytes."
-    )
-    raise UnsupportedImageError(message)
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # as all decoders here; by default one for each core
 
 
 def decode_image(
@@ -120,7 +124,7 @@ def decode_image(
     16-bit greyscale is scaled to 8 bits, and of an animation the first frame is used.
 
     Args:
-        data: the file's bytes: JPEG, PNG or WebP.
+        data: the file's bytes: JPEG, PNG, WebP, AVIF, GIF or BMP.
         limits: maximum bytes, pixels and scans.
         target: the model's input; CIFAR-10's by default.
 
@@ -128,7 +132,7 @@ def decode_image(
         uint8 (height, width, 3), RGB, 0–255, C-contiguous.
 
     Raises:
-        UnsupportedImageError: not one of the three types.
+        UnsupportedImageError: not one of those types.
         ImageTooLargeError: more bytes, pixels or scans than ``limits`` allows.
         UndecodableImageError: truncated, damaged, or otherwise not decodable.
         MemoryError: memory is insufficient to decode it.
@@ -192,7 +196,7 @@ def inspect_image(
         target: the model's input, for the messages.
 
     Raises:
-        UnsupportedImageError: not one of the three types.
+        UnsupportedImageError: not one of those types.
         ImageTooLargeError: more bytes, pixels or scans than ``limits`` allows.
         UndecodableImageError: it contains no picture.
     """
@@ -203,9 +207,9 @@ def inspect_image(
     if kind == "JPEG":
         layout = _inspect_jpeg(data)
     else:
-        found = png_layout(data) if kind == "PNG" else webp_layout(data)
+        found = _READERS[kind](data)
         if found is None:
-            _refuse(kind, "its header is damaged or cut short")
+            _refuse(kind, "its header is damaged, cut short, or of a form that is not supported")
         layout = found
     _check_cost(layout, len(data), limits, target)
     return layout
@@ -317,6 +321,14 @@ def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits, targ
             f"{target.width} × {target.height}."
         )
         raise ImageTooLargeError(message)
+    if layout.kind == "AVIF":
+        if layout.pixels * layout.scans > _AVIF_PICTURES * most:
+            message = (
+                f"the pictures in the AVIF file have {layout.pixels * layout.scans:,} pixels in "
+                f"all; at most {_AVIF_PICTURES * most:,} are accepted. Send one smaller picture."
+            )
+            raise ImageTooLargeError(message)
+        return  # a picture of one colour takes a few hundred bytes, whatever its size
     passes = 1 if layout.streamed else layout.scans
     in_all = limits.max_full_passes * limits.max_pixels_whole
     if layout.scans > limits.max_scans or (passes > 1 and layout.pixels * passes > in_all):

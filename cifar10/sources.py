@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.errors import DataError, DatasetNotFoundError, ImageError, UnsupportedImageError
-from cifar10.images import decode_tile, image_format
+from cifar10.formats.recognise import image_format
+from cifar10.images import decode_tile
 from cifar10.labels import CLASS_COUNT, IMAGE_SHAPE, LABELS
 from cifar10.members import FETCH_AGAIN, IMAGE_SUFFIXES, Member, members, naming_faults, shown
 

@@ -78,7 +78,7 @@ function describeModel() {
 
 // What the server's kinds of refusal mean to who holds the picture; its own words follow.
 const PLAIN_WORDS = {
-  "unsupported-type": "That is not a JPEG, PNG or WebP picture.",
+  "unsupported-type": "That is not a JPEG, PNG, WebP, AVIF, GIF or BMP picture.",
   "undecodable": "The picture is damaged and cannot be read.",
   "too-many-pixels": "The picture has too many pixels. Send a smaller copy of it.",
   "too-large": "The file is too large. Send a smaller copy of it.",

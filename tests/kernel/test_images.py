@@ -144,10 +144,10 @@ def test_a_large_jpeg_is_the_same_picture_as_a_full_decode():
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"x", b"hello, world", b"GIF89a" + b"\0" * 50, b"PK\x03\x04", b"\x80\x04K\x01.", b"BM"],
+    [b"", b"x", b"hello, world", b"GIF88a" + b"\0" * 50, b"PK\x03\x04", b"\x80\x04K\x01.", b"BM"],
 )
 def test_other_content_is_unsupported(content):
-    with pytest.raises(UnsupportedImageError, match="JPEG, PNG or WebP"):
+    with pytest.raises(UnsupportedImageError, match="JPEG, PNG, WebP, AVIF, GIF or BMP"):
         decode_image(content)
 
 
