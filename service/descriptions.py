@@ -124,20 +124,22 @@ def _statistics(name: str, totals: Mapping[str, float]) -> dict[str, Any]:
     def duration(count: float, seconds: float = 0.0) -> dict[str, int]:
         return {"count": int(count), "ns": round(seconds * 1e9)}
 
-    requests, runs = total("model_requests_total"), total("inference_seconds_count")
+    requests = total("model_requests_total")
+    seconds, queued = total("model_request_seconds_total"), total("queue_seconds_sum")
     return {
         "name": name,
         "version": VERSION,
         "last_inference": round(total("model_last_run_timestamp_seconds") * 1e3),
         "inference_count": int(total("images_classified_total")),
-        "execution_count": int(runs),
+        "execution_count": int(total("inference_seconds_count")),
         "inference_stats": {
-            "success": duration(requests, total("model_request_seconds_total")),
+            "success": duration(requests, seconds),
             "fail": duration(total("model_failures_total")),
-            "queue": duration(total("queue_seconds_count"), total("queue_seconds_sum")),
+            "queue": duration(requests, queued),
             # Images are decoded before they are queued, and answers are written after the run.
+            # Clients expect the same count in all three.
             "compute_input": duration(requests),
-            "compute_infer": duration(runs, total("inference_seconds_sum")),
+            "compute_infer": duration(requests, max(0.0, seconds - queued)),
             "compute_output": duration(requests),
             "cache_hit": duration(0),
             "cache_miss": duration(0),

@@ -116,7 +116,9 @@ def test_statistics_count_what_was_asked(run):
     assert (stats["inference_count"], stats["execution_count"]) == (9, 3)
     assert stats["last_inference"] > 1_700_000_000_000
     durations = stats["inference_stats"]
-    assert durations["success"]["count"] == durations["queue"]["count"] == 3
+    # perf_analyzer ends with an error where these counts differ.
+    answered = ("success", "queue", "compute_input", "compute_infer", "compute_output")
+    assert {durations[name]["count"] for name in answered} == {3}
     assert durations["success"]["ns"] >= durations["compute_infer"]["ns"] > 0
     assert [one["name"] for one in everything] == ["tiny_a", "tiny_b"]
 
