@@ -1,7 +1,6 @@
 """Layout of an image file, read without decoding a pixel, and the estimated cost of decoding it.
 
-The readers (:mod:`cifar10.jpeg_markers`, :mod:`cifar10.png_chunks`, :mod:`cifar10.webp_chunks`, and
-those in :mod:`cifar10.formats`) never raise, and take time linear in the input's length.
+The readers (:mod:`cifar10.formats`) never raise, and take time linear in the input's length.
 """
 
 from dataclasses import dataclass

@@ -34,13 +34,13 @@ from cifar10.errors import (
 from cifar10.formats.avif import avif_layout
 from cifar10.formats.bmp import bmp_layout
 from cifar10.formats.gif import gif_layout
+from cifar10.formats.jpeg_markers import MAX_SEGMENTS, has_all_scans, jpeg_layout, read_markers
+from cifar10.formats.png_chunks import png_layout
 from cifar10.formats.recognise import image_format
+from cifar10.formats.webp_chunks import webp_layout
 from cifar10.image_layout import TILE, ImageLayout, Kind, Target
-from cifar10.jpeg_markers import MAX_SEGMENTS, has_all_scans, jpeg_layout, read_markers
 from cifar10.labels import IMAGE_SIZE
 from cifar10.pixels import to_pixels
-from cifar10.png_chunks import png_layout
-from cifar10.webp_chunks import webp_layout
 
 _OPENERS: Final[dict[Kind, type[ImageFile.ImageFile]]] = {
     "JPEG": JpegImageFile,  # MPO files too: as JPEG, their first picture decodes at reduced scale

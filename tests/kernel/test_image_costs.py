@@ -12,10 +12,10 @@ from PIL import Image
 
 from cifar10 import image_layout, jpeg_markers
 from cifar10.errors import ImageError, ImageTooLargeError, UndecodableImageError
+from cifar10.formats.jpeg_markers import MAX_SEGMENTS, read_markers
+from cifar10.formats.png_chunks import MAX_CHUNKS, png_layout
+from cifar10.formats.webp_chunks import webp_layout
 from cifar10.images import DecodeLimits, decode_image, inspect_image
-from cifar10.jpeg_markers import MAX_SEGMENTS, read_markers
-from cifar10.png_chunks import MAX_CHUNKS, png_layout
-from cifar10.webp_chunks import webp_layout
 from tests.conftest import encode
 from tests.kernel.hostile_images import (
     EOI,

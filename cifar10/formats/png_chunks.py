@@ -11,8 +11,8 @@ import struct
 import zlib
 from typing import Final
 
+from cifar10.formats.orientation import orientation_of
 from cifar10.image_layout import ImageLayout
-from cifar10.orientation import orientation_of
 
 MAX_CHUNKS: Final = 32_768
 """Maximum number of chunks read. A chunk takes a fraction of a microsecond and can have twelve

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from cifar10.formats.orientation import orientation_of
 from cifar10.image_layout import ImageLayout
-from cifar10.orientation import orientation_of
 
 MAX_SEGMENTS: Final = 2_048
 """Number of segments after which reading stops. A JPEG of 10 MB has some 160 metadata segments at

@@ -8,8 +8,8 @@ Sources: RFC 9649 (container, lossless), RFC 6386, section 9.1 (lossy).
 import struct
 from typing import Final
 
+from cifar10.formats.orientation import orientation_of
 from cifar10.image_layout import ImageLayout
-from cifar10.orientation import orientation_of
 
 MAX_CHUNKS: Final = 1_024
 """Maximum number of chunks searched for metadata, which follows the picture, or all frames of an
