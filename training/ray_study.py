@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cifar10.dataset import Dataset
-from cifar10.ray_cluster import connect
+from cifar10.on_ray.cluster import connect
 from cifar10.store import ModelStore
 from training.networks.backbones import WeightsChoice
 from training.study import Planned, StudyObserver, StudyRow, run_study

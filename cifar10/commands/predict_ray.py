@@ -7,8 +7,8 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from cifar10.commands.command import FAILED, OK
 from cifar10.commands.terminal import errors, output
+from cifar10.on_ray.scoring import score
 from cifar10.predictor import Device
-from cifar10.ray_scoring import score
 from cifar10.store import ModelStore
 
 

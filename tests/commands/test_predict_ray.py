@@ -9,7 +9,7 @@ import pytest
 
 from bench.load.bodies import encode_png
 from cifar10.commands.main import main
-from cifar10.ray_scoring import OtherResultsError, score
+from cifar10.on_ray.scoring import OtherResultsError, score
 from cifar10.store import ModelStore
 from tests.ray_nodes import nodes
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from cifar10.errors import Cifar10Error
+from cifar10.on_ray.cluster import connect
 from cifar10.predictor import Device
-from cifar10.ray_cluster import connect
 from cifar10.store import ModelStore, write_atomic
 
 CHUNK: Final = 256
