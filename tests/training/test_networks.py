@@ -1,6 +1,7 @@
 """Tests of networks with a first layer computed from images, and of their training form."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ from training.networks.models import begin_from_images, build_model, in_plain_la
 from training.networks.normalization import QuickShiftNormalization
 from training.networks.patches import patch_axes
 from training.networks.whitened import PartialIdentity
+from training.recipes.own import COMPACT, SIMPLE_CNN, WHITENED_CNN
 from training.recipes.schema import PooledNetwork, Recipe, WhitenedNetwork
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
@@ -126,3 +128,22 @@ def test_the_pooled_network_answers_for_both_views() -> None:
     turned = np.ascontiguousarray(images[:, :, ::-1])
     found = model.predict(images, verbose=0)
     np.testing.assert_allclose(found, model.predict(turned, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", [SIMPLE_CNN, COMPACT, WHITENED_CNN], ids=lambda one: one.name)
+def test_a_finished_model_needs_none_of_our_objects(recipe: Recipe) -> None:
+    """The export loads it in a process that imports nothing of this package."""
+    assert "training" not in {
+        part["module"].split(".")[0] for part in configurations(build_model(recipe).get_config())
+    }
+
+
+def configurations(value: object) -> Iterator[dict[str, str]]:
+    """Yield every serialised object in a model's configuration."""
+    if isinstance(value, dict):
+        if "class_name" in value and isinstance(value.get("module"), str):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from configurations(item)

@@ -77,7 +77,8 @@ def whitened_network(
             3,
             padding="same",
             use_bias=False,
-            kernel_initializer=PartialIdentity(),
+            # The finished model has none of our own objects: the export loads it without them.
+            kernel_initializer=PartialIdentity() if for_training else "glorot_uniform",
             name=f"{label}_convolution",
         )(x)
 
