@@ -69,7 +69,7 @@ def run_locust(
 
     Args:
         url: URL of the server, without a final slash.
-        images: uint8 (N, 32, 32, 3), RGB, posted as PNG.
+        images: uint8 (N, height, width, 3), RGB, posted as PNG.
         route: path and query to post to.
         check: called every half second; an exception from it (the server died) ends the run.
         progress: receives the seconds that have passed.

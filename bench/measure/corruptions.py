@@ -20,7 +20,7 @@ from PIL import Image
 from bench.rows.kinds.accuracy import SEVERITIES
 
 Images = NDArray[np.uint8]
-"""uint8 (N, 32, 32, 3), RGB."""
+"""uint8 (N, height, width, 3), RGB."""
 
 SEED: Final = 0
 
@@ -45,12 +45,12 @@ def corrupt(corruption: Corruption, images: Images, severity: int, seed: int = S
 
     Args:
         corruption: one of :data:`CORRUPTIONS`.
-        images: uint8 (N, 32, 32, 3), RGB.
+        images: uint8 (N, height, width, 3), RGB.
         severity: 1–5.
         seed: seed of the noise. Each corruption and severity has its own random stream.
 
     Returns:
-        uint8 (N, 32, 32, 3), RGB.
+        uint8 (N, height, width, 3), RGB.
 
     Raises:
         ValueError: the severity is unknown.

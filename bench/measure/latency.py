@@ -42,7 +42,7 @@ class Executor(Protocol):
         """Name of the execution provider that runs the model."""
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Classify uint8 (N, 32, 32, 3) images; return float32 (N, 10) probabilities."""
+        """Classify uint8 (N, height, width, 3) images; return float32 (N, classes)."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class LatencySession:
     Results can be read at any time, so an interruption loses only the current block.
 
     Args:
-        images: uint8 (M, 32, 32, 3), M at least the largest batch size: real images. The calls take
-            one batch after the other, then start again from the first.
+        images: uint8 (M, height, width, 3), M at least the largest batch size: real images. The
+            calls take one batch after the other, then start again from the first.
         clock: returns nanoseconds.
     """
 

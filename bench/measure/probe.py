@@ -17,7 +17,6 @@ import onnxruntime as ort
 import psutil  # type: ignore[import-untyped]
 
 from cifar10.contract import INPUT
-from cifar10.labels import IMAGE_SHAPE
 from cifar10.predictor import Predictor, PredictorOptions
 
 
@@ -32,10 +31,10 @@ def main() -> None:
     options = PredictorOptions(device=device, threads=int(threads))  # type: ignore[arg-type]
     predictor = Predictor(onnx, options)
     loaded_ns = time.monotonic_ns()
-    predictor.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+    predictor.warm_up()
     answered_ns = time.monotonic_ns()
     resident_ready = process.memory_info().rss
-    predictor.predict(np.zeros((int(batch_size), *IMAGE_SHAPE), np.uint8))
+    predictor.warm_up((int(batch_size),))
     start = {
         "import_ns": imported_ns - int(start_ns),
         "session_ns": loaded_ns - before_ns,
@@ -45,7 +44,7 @@ def main() -> None:
         "resident_bytes_ready": resident_ready,
         "peak_resident_bytes": _peak_resident_bytes(process),
     }
-    largest, total = _activation_bytes(onnx, predictor.providers)
+    largest, total = _activation_bytes(onnx, predictor)
     answer = {
         "provider": predictor.provider,
         "start": start,
@@ -70,9 +69,7 @@ def _peak_resident_bytes(process: Any) -> int:
     return int(getattr(memory, "peak_wset", memory.rss))
 
 
-def _activation_bytes(
-    onnx: bytes, providers: tuple[str, ...]
-) -> tuple[int, int] | tuple[None, None]:
+def _activation_bytes(onnx: bytes, predictor: Predictor) -> tuple[int, int] | tuple[None, None]:
     """Return the bytes of activations in the optimised graph, from a profile of one image.
 
     Returns:
@@ -84,8 +81,8 @@ def _activation_bytes(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.log_severity_level = 3
-        session = ort.InferenceSession(onnx, options, providers=list(providers))
-        session.run(None, {INPUT.name: np.zeros((1, *IMAGE_SHAPE), np.uint8)})
+        session = ort.InferenceSession(onnx, options, providers=list(predictor.providers))
+        session.run(None, {INPUT.name: np.zeros((1, *predictor.image_shape), np.uint8)})
         events = json.loads(Path(session.end_profiling()).read_text())
     inputs_and_outputs = []
     outputs = []

@@ -22,6 +22,7 @@ from bench.measure.setup import Open
 from bench.measure.survey import RunOutcome, Survey
 from bench.rows.files import Recorder
 from bench.rows.kinds.cost import ResourceMeasurement, StartSample
+from cifar10.contract import ImageShape
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
 from cifar10.labels import IMAGE_SHAPE
@@ -72,7 +73,12 @@ def measure_resources(
                 path = store.folder(name) / ONNX_FILE
                 answers = [_probe(path, device, threads) for _ in range(starts)]
                 provider = answers[0]["provider"]
-                energy = measure_energy(open_model(stored), find_meter(provider), energy_seconds)
+                energy = measure_energy(
+                    open_model(stored),
+                    find_meter(provider),
+                    energy_seconds,
+                    image_shape=stored.card.image_shape,
+                )
                 found = ResourceMeasurement(
                     provider=provider,
                     threads=threads,
@@ -94,11 +100,13 @@ def measure_energy(
     meter: Meter | None,
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    image_shape: ImageShape = IMAGE_SHAPE,
 ) -> Energy:
     """Classify black images in batches of :data:`PEAK_BATCH_SIZE` and return the energy used."""
     if meter is None:
         return Energy(None, None, 0, 0.0)
-    batch = np.zeros((PEAK_BATCH_SIZE, *IMAGE_SHAPE), np.uint8)
+    batch = np.zeros((PEAK_BATCH_SIZE, *image_shape), np.uint8)
     executor.predict(batch)
     images = 0
     before, start = meter.read_joules(), clock()

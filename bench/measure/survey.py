@@ -196,4 +196,5 @@ def merged(outcomes: Sequence[RunOutcome]) -> RunOutcome:
 
 def reference_to(dataset: Dataset) -> DatasetReference:
     """Return the reference to the data set of a row."""
-    return DatasetReference(dataset.record.variant, dataset.record.fingerprint)
+    record = dataset.record
+    return DatasetReference(record.variant, record.fingerprint, record.name)

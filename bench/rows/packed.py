@@ -9,12 +9,14 @@ import base64
 import binascii
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.errors import BenchError
+
+_WIDE: Final = "2:"
 
 
 def pack_times_us(times_us: Sequence[float] | NDArray[Any]) -> str:
@@ -57,10 +59,15 @@ def unpack_hits(text: str, count: int) -> NDArray[np.bool_]:
 
 
 def pack_classes(predicted: NDArray[np.integer]) -> str:
-    """Encode class ids (N,), 0–255, as base64 of one byte each."""
+    """Encode class ids (N,) as base64 of one byte each; after ``2:``, of two bytes each, little
+    endian, if there are ids above 255."""
+    if predicted.size and predicted.max() > 255:
+        return _WIDE + base64.b64encode(predicted.astype("<u2").tobytes()).decode("ascii")
     return base64.b64encode(predicted.astype(np.uint8).tobytes()).decode("ascii")
 
 
-def unpack_classes(text: str) -> NDArray[np.uint8]:
-    """Decode the output of :func:`pack_classes`: uint8 (N,)."""
+def unpack_classes(text: str) -> NDArray[np.integer]:
+    """Decode the output of :func:`pack_classes`: unsigned integers (N,)."""
+    if text.startswith(_WIDE):
+        return np.frombuffer(base64.b64decode(text.removeprefix(_WIDE)), "<u2")
     return np.frombuffer(base64.b64decode(text), np.uint8)

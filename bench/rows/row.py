@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, ValidationInfo
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypeVar
 
+from cifar10.labels import DATASET_NAME
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
 
 SCHEMA_VERSION: Final = 1
@@ -51,6 +52,9 @@ class DatasetReference:
 
     variant: str
     fingerprint: str
+    name: str = DATASET_NAME
+    """Name of the data set, which its copies and variants share. Accuracies of data sets of
+    different names are never compared."""
 
 
 def _same_hardware(machine: str, info: ValidationInfo) -> str:

@@ -36,7 +36,8 @@ class InProcess:
     """Runs scenarios on one model.
 
     Args:
-        images: uint8 (N, 32, 32, 3), RGB; real images, at least as many as the largest batch.
+        images: uint8 (N, height, width, 3), RGB; real images, at least as many as the largest
+            batch.
         clock: returns nanoseconds.
         sleep: waits for a number of seconds.
     """

@@ -87,7 +87,8 @@ def measure_load(
     """Run load against the server.
 
     Args:
-        images: uint8 (N, 32, 32, 3), RGB; real test images.
+        url: URL of the server.
+        images: uint8 (N, height, width, 3), RGB; real test images.
         model: model to request; None for the server's default.
         device: device that the server reports for the model.
         server: the server's process if it was started here; its CPU time is then measured.

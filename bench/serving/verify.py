@@ -34,11 +34,11 @@ def classes_from_server(
 
     Args:
         url: URL of the server, without a path.
-        images: uint8 (N, 32, 32, 3), RGB.
+        images: uint8 (N, height, width, 3), RGB.
         model: model to request; None for the server's default.
 
     Returns:
-        int64 (N,): 0–9, or :data:`NO_ANSWER` if the response was not a 200 with a class.
+        int64 (N,): class ids, or :data:`NO_ANSWER` if the response was not a 200 with a class.
 
     Raises:
         BenchError: the server stopped responding.

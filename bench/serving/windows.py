@@ -22,7 +22,8 @@ class Window:
     """Requests sent in every window.
 
     Args:
-        images: uint8 (N, 32, 32, 3), RGB: posted as PNG, one a request.
+        images: uint8 (N, height, width, 3), RGB: posted as PNG, one a request.
+        model: model to request.
         device: device it runs on, for the rows.
     """
 

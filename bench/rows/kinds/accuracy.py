@@ -56,8 +56,8 @@ class AccuracyMeasurement(Measurement):
         return unpack_hits(self.hits, self.top1.count) if self.hits else None
 
     @property
-    def classes(self) -> NDArray[np.uint8] | None:
-        """Predicted class ids, uint8 (N,); None in older rows."""
+    def classes(self) -> NDArray[np.integer] | None:
+        """Predicted class ids, unsigned integers (N,); None in older rows."""
         return unpack_classes(self.predictions) if self.predictions else None
 
     def against(self, other: "AccuracyMeasurement") -> PairedTest | None:
