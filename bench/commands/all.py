@@ -66,7 +66,7 @@ def command(
     def rows() -> list[Row]:
         return [row for row in rows_here(results) if row.run_id == session_id]
 
-    with choices.setup(session_id=session_id) as setup:
+    with choices.setup(list(digests), session_id=session_id) as setup:
         session = Everything(
             setup,
             Target(models_dir(), device=choices.device),
@@ -76,7 +76,7 @@ def command(
             quick_latency=QUICK_PLAN if choices.quick else None,
             lengths=(lambda _: QUICK_LENGTHS) if choices.quick else lengths_for,
         )
-        outcome = run_stages(stages_of(session, cards), digests, rows, say)
+        outcome = run_stages(stages_of(session, setup.measurable(cards)), digests, rows, say)
     if not outcome.interrupted:
         reports = prepare(read_results(results), results, released(models_dir()))
         for path in write_report(reports, results, output_folder):

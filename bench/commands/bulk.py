@@ -52,6 +52,6 @@ def command(
     session = choices.session("bulk")
     done = measured_in(session.rows)
     names = [name for name in names if (name, store.card(name).sha256) not in done]
-    with choices.setup(device="cpu", session_id=session.run_id) as setup:
+    with choices.setup(names, device="cpu", session_id=session.run_id) as setup:
         outcome = measure_bulk(setup, names, plan)
     return conclude(outcome, setup.recorder, as_json=choices.as_json)

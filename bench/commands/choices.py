@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.commands import options
-from bench.commands.output import progress_bar, session_for
+from bench.commands.output import progress_bar, say, session_for
 from bench.measure.latency import Executor
-from bench.measure.progress import Progress, labelled
-from bench.measure.setup import Setup
+from bench.measure.progress import Progress
+from bench.measure.setup import FindDataset, Setup
 from bench.rows.files import Recorder
 from bench.rows.machine import read_machine, read_versions
 from bench.session.resume import Session
+from cifar10.card import ModelCard
 from cifar10.commands import options as shared
-from cifar10.dataset import Dataset, load_dataset
+from cifar10.dataset import Dataset, dataset_of, load_dataset
 from cifar10.environment import models_dir
-from cifar10.errors import BenchError
+from cifar10.errors import BenchError, DataError
+from cifar10.labels import DATASET_NAME
 from cifar10.predictor import Device, Predictor, PredictorOptions, likely_device
 from cifar10.released import default_model
 from cifar10.store import ModelStore, StoredModel
@@ -39,10 +41,53 @@ class Choices:
         """Return a recorder for this command's rows, or for a session with its own run id."""
         return new_recorder(self.results, quick=self.quick, session_id=session_id)
 
-    def dataset(self, progress: Progress) -> Dataset:
-        """Return the data set that ``--data`` or the environment names."""
-        told = labelled("reading the dataset", progress)
-        return load_dataset(self.data, progress=lambda done, total: told("", done, total))
+    def dataset(self, progress: Progress, card: ModelCard | None = None) -> Dataset:
+        """Return the data set that ``--data`` or the environment names; without ``--data``, the
+        one that the model of ``card`` was trained on.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+            BenchError: its images or classes are not the model's.
+        """
+
+        def told(done: int, total: int) -> None:
+            progress("reading the dataset", done, total)
+
+        if card is None:
+            return load_dataset(self.data, progress=told)
+        if self.data is None:
+            found = dataset_of(card.dataset, card.image_shape, progress=told)
+        else:
+            found = load_dataset(self.data, shape=card.image_shape, progress=told)
+        if found.image_shape != card.image_shape:
+            sizes = [
+                f"{width} × {height}" for height, width, _ in (card.image_shape, found.image_shape)
+            ]
+            message = f"it takes images of {sizes[0]}, those of {found.record.name} are {sizes[1]}"
+            raise BenchError(message)
+        if found.labels != card.labels:
+            message = f"its classes are not those of the data set {found.record.name}"
+            raise BenchError(message)
+        return found
+
+    def _finder(self, progress: Progress) -> FindDataset:
+        """Return a function that finds a model's data set, and says once why there is none."""
+        known: dict[object, Dataset | None] = {}
+
+        def find(card: ModelCard) -> Dataset | None:
+            key = self.data or card.dataset.fingerprint, card.image_shape, card.labels
+            if key not in known:
+                try:
+                    known[key] = self.dataset(progress, card)
+                except (DataError, BenchError) as error:
+                    is_own = self.data is None and card.dataset.name != DATASET_NAME
+                    if isinstance(error, DataError) and not is_own:
+                        raise
+                    known[key] = None
+                    say(f"{card.name} is skipped: {error}")
+            return known[key]
+
+        return find
 
     def session(self, command: str, digest: str | None = None) -> Session:
         """Return a new session, or the one to resume (with rows of the file ``digest``)."""
@@ -52,16 +97,27 @@ class Choices:
 
     @contextlib.contextmanager
     def setup(
-        self, *, threads: int = 1, device: Device | None = None, session_id: str | None = None
+        self,
+        models: Sequence[str | None],
+        *,
+        threads: int = 1,
+        device: Device | None = None,
+        session_id: str | None = None,
     ) -> Iterator[Setup]:
-        """Yield what a measurement of models works with, under a progress bar."""
+        """Yield what a measurement of ``models`` works with, under a progress bar. Its data set is
+        that of the first of them that has one."""
+        store = ModelStore(models_dir())
         with progress_bar() as progress:
+            find = self._finder(progress)
+            cards = (store.card(name) for name in models if name in store.names())
+            first = next(filter(None, map(find, cards)), None)
             yield Setup(
-                ModelStore(models_dir()),
-                self.dataset(progress),
+                store,
+                self.dataset(progress) if first is None else first,
                 self.recorder(session_id),
                 opener(device or self.device, threads),
                 progress,
+                find,
             )
 
 

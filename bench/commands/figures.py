@@ -229,6 +229,7 @@ def record(result: ModelResult) -> dict[str, float | str | bool | None]:
         "sha256": result.digest,
         "provider": result.provider,
         "dataset": result.dataset.variant if result.dataset else None,
+        "dataset_name": result.dataset.name if result.dataset else None,
         "in_store": result.released,
         "quick": result.quick,
         **{figure.name: figure.value(result) for figure in FIGURES},

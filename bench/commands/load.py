@@ -124,7 +124,7 @@ def command(
         html=html,
     )
     names, target = served_models(models, url), Target(models_dir(), url, choices.device)
-    with choices.setup() as setup:
+    with choices.setup(names) as setup:
         outcome = load_models(setup, target, names, plan)
     return conclude(outcome, setup.recorder, as_json=choices.as_json)
 

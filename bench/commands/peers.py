@@ -52,7 +52,7 @@ def command(choices: Choices, peers: tuple[str, ...], model: str | None, rounds:
     name = model_of(store, model, "cpu")
     digest = store.card(name).sha256
     session = choices.session("peers", digest)
-    with choices.setup(device="cpu", session_id=session.run_id) as setup:
+    with choices.setup([name], device="cpu", session_id=session.run_id) as setup:
         outcome = measure_rounds(
             chosen,
             make_subject(store, name, setup.dataset, plan, setup.open_model),

@@ -32,7 +32,7 @@ cifar10 bench robustness simple_cnn --images 10000
 def command(choices: Choices, models: tuple[str, ...], images: int) -> int:
     """Measure the named models, or all."""
     names = chosen_models(models)
-    with choices.setup() as setup:
+    with choices.setup(names) as setup:
         outcome = measure_robustness(setup, names, images=images)
         if not outcome.interrupted:
             outcome = merged([outcome, measure_sendings(setup, names, images=images)])

@@ -34,6 +34,6 @@ def command(choices: Choices, models: tuple[str, ...], threads: int) -> int:
     """Measure the named models, or all."""
     names = chosen_models(models)
     plan = QUICK_PLAN if choices.quick else LatencyPlan(threads=threads)
-    with choices.setup(threads=threads) as setup:
+    with choices.setup(names, threads=threads) as setup:
         outcome = measure_models(setup, names, plan, quick=choices.quick)
     return conclude(outcome, setup.recorder, as_json=choices.as_json)

@@ -56,7 +56,7 @@ def command(
     plan = replace(plan, seconds=seconds or plan.seconds, bound_ms=bound_ms)
     names = served_models(models, url)
     outcomes = []
-    with choices.setup() as setup:
+    with choices.setup(names) as setup:
         if not http and url is None:
             outcomes.append(scenarios_in_process(setup, chosen_models(models), plan))
         if not in_process and not any(done.interrupted for done in outcomes):

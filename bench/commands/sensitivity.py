@@ -46,7 +46,7 @@ def command(choices: Choices, model: str | None, rounds: int, repeats: int, seco
     """Run the self-test on one model (default: the server's own default, else the first)."""
     name = model_of(ModelStore(models_dir()), model, choices.device)
     plan = SensitivityPlan(rounds=rounds, repeats=repeats, seconds=seconds)
-    with choices.setup() as setup:
+    with choices.setup([name]) as setup:
         bench = Bench(
             target=Target(setup.store.root, device=choices.device),
             dataset=setup.dataset,

@@ -42,8 +42,8 @@ def command(choices: Choices, model: str | None, rounds: int | None) -> int:
     plan = QUICK_SETTINGS_PLAN if choices.quick else SettingsPlan()
     store = ModelStore(models_dir())
     name = model_of(store, model, where)
-    with choices.setup(device=where) as setup:
-        images = setup.dataset.test.images[:SENT_IMAGES]
+    with choices.setup([name], device=where) as setup:
+        images = setup.images(SENT_IMAGES)
         outcome = measure_settings(
             Target(store.root, device=where),
             name,

@@ -50,7 +50,7 @@ Sort keys: {", ".join(figure.name for figure in FIGURES)}.
 def command(
     key: str, reverse: bool, top: int | None, machine: str | None, results: Path, as_json: bool
 ) -> int:
-    """Print one line a model."""
+    """Print one line a model; a table for each data set."""
     if key not in BY_NAME:
         message = f"no figure {key!r}; there are: {', '.join(BY_NAME)}."
         raise BenchError(message + did_you_mean(key, BY_NAME))
@@ -70,6 +70,22 @@ def command(
         print_json({"machine": chosen.name, "models": [record(one) for one in ordered]})
         return OK
     names = [*LEADERBOARD, *([key] if key not in LEADERBOARD else [])]
+    by_data: dict[str | None, list[ModelResult]] = {}
+    for one in ordered:
+        by_data.setdefault(one.dataset.name if one.dataset else None, []).append(one)
+    for data, results_of_data in by_data.items():
+        _print(data if len(by_data) > 1 else None, results_of_data, names)
+    variants = {one.dataset.variant for one in ordered if one.dataset is not None}
+    say(f"machine: {chosen.name}; data: {', '.join(sorted(variants)) or 'none'}")
+    if any(not one.released for one in ordered):
+        say("* of a file that is not in the model store")
+    return OK
+
+
+def _print(title: str | None, ordered: list[ModelResult], names: list[str]) -> None:
+    """Print the models of one data set; accuracies on different ones are not comparable."""
+    if title is not None:
+        say(f"data set {title}")
     variants = {one.dataset.variant for one in ordered if one.dataset is not None}
     columns: list[Column[ModelResult]] = [
         words("Model", lambda one: one.model if one.released else f"{one.model} *"),
@@ -79,7 +95,3 @@ def command(
         columns.append(words("Data", lambda one: one.dataset.variant if one.dataset else "–"))
     table: Table[ModelResult] = Table(columns, ordered)
     print_table(table.titles, table.cells, right=table.numeric)
-    say(f"machine: {chosen.name}; data: {', '.join(sorted(variants)) or 'none'}")
-    if any(not one.released for one in ordered):
-        say("* of a file that is not in the model store")
-    return OK

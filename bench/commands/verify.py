@@ -24,6 +24,6 @@ cifar10 bench verify simple_cnn --url http://server:3000
 def command(choices: Choices, models: tuple[str, ...], url: str | None) -> int:
     """Verify each model's service."""
     names, target = served_models(models, url), Target(models_dir(), url, choices.device)
-    with choices.setup() as setup:
+    with choices.setup(names) as setup:
         outcome = verify_models(setup, target, names)
     return conclude(outcome, setup.recorder, as_json=choices.as_json)

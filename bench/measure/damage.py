@@ -15,7 +15,7 @@ from bench.measure.corruptions import CORRUPTIONS, SEED, Corruption, Images, cor
 from bench.measure.facts import has_random_weights
 from bench.measure.latency import Executor
 from bench.measure.sendings import SENDINGS, Sending, sent
-from bench.measure.setup import Setup
+from bench.measure.setup import Setup, by_dataset
 from bench.measure.survey import RunOutcome, Survey, reference_to
 from bench.rows.kinds.accuracy import (
     SEVERITIES,
@@ -25,6 +25,7 @@ from bench.rows.kinds.accuracy import (
 from bench.rows.packed import pack_hits
 from bench.rows.row import Measurement
 from cifar10.dataset import Split
+from cifar10.labels import IMAGE_SHAPE
 from cifar10.machine import usable_cores
 
 DEFAULT_IMAGES: Final = 2_000
@@ -36,7 +37,7 @@ This takes half a minute for a small model, and gives ± 2 points at 70 %.
 Hits = NDArray[np.bool_]
 """Whether each image is classified correctly."""
 Copies = Callable[[Images], list[Images]]
-"""Function that makes the copies for one way, uint8 (N, 32, 32, 3) RGB each."""
+"""Function that makes the copies for one way, uint8 (N, height, width, 3) RGB each."""
 MakeRow = Callable[[str, str, Hits, list[Hits]], Measurement]
 """Function that makes a row.
 
@@ -54,6 +55,7 @@ def choose_images(test: Split, count: int, seed: int = SEED) -> Split:
     return Split(test.images[chosen], test.labels[chosen])
 
 
+@by_dataset
 def measure_robustness(
     setup: Setup,
     names: Sequence[str],
@@ -97,6 +99,7 @@ def measure_robustness(
     )
 
 
+@by_dataset
 def measure_sendings(
     setup: Setup,
     names: Sequence[str],
@@ -107,11 +110,15 @@ def measure_sendings(
 ) -> RunOutcome:
     """Measure the named models on test images encoded like user uploads, and record the results.
 
-    The images are the same as in :func:`measure_robustness`.
+    The images are the same as in :func:`measure_robustness`. Models of other images than tiles are
+    skipped: the copies are made for tiles.
 
     Raises:
         BenchError: a row could not be written.
     """
+
+    if setup.dataset.image_shape != IMAGE_SHAPE:
+        return RunOutcome()
 
     def copies(one: Sending) -> Copies:
         return lambda clean: [sent(one, clean, seed, usable_cores())]

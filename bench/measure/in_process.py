@@ -7,7 +7,7 @@ from bench.measure.accuracy import compare_with_labels, predict_probabilities, u
 from bench.measure.facts import has_random_weights, measure_cost, read_training
 from bench.measure.latency import Executor, LatencyPlan, LatencySession
 from bench.measure.progress import Progress, labelled
-from bench.measure.setup import Setup
+from bench.measure.setup import Setup, by_dataset
 from bench.measure.survey import RunOutcome, Survey, reference_to
 from bench.rows.files import Recorder
 from bench.rows.kinds.cost import refused_variant, variant_of
@@ -25,6 +25,7 @@ class _Opened:
     executor: Executor
 
 
+@by_dataset
 def measure_models(
     setup: Setup,
     names: Sequence[str],
@@ -82,7 +83,8 @@ def measure_models(
                 subject.add(accuracy, reference)
         if plan is not None and opened:
             executors = {name: model.executor for name, model in opened.items()}
-            _measure_latency(survey, session(executors, test.images, plan), opened, progress)
+            images = setup.images(max(len(test.images), *plan.batch_sizes))
+            _measure_latency(survey, session(executors, images, plan), opened, progress)
     return survey.outcome
 
 

@@ -10,7 +10,7 @@ from bench.load.bodies import encode_png
 from bench.load.client import HttpClient
 from bench.load.drive import Driver
 from bench.measure.progress import Progress
-from bench.measure.setup import Setup
+from bench.measure.setup import Setup, by_dataset
 from bench.measure.survey import RunOutcome, Subject, Survey, reference_to
 from bench.scenarios.in_process import InProcess
 from bench.scenarios.over_http import OverHttp
@@ -21,13 +21,14 @@ from bench.serving.target import Endpoint, Target, each_served
 STAGE: Final = "scenario"
 
 
+@by_dataset
 def scenarios_in_process(setup: Setup, names: Sequence[str], plan: ScenarioPlan) -> RunOutcome:
     """Run the scenarios on each named model in turn and record them.
 
     Raises:
         BenchError: a row could not be written.
     """
-    images = setup.dataset.test.images[:IMAGE_COUNT]
+    images = setup.images(IMAGE_COUNT)
     with Survey(setup.recorder) as survey:
         for name in names:
             with survey.attempt(name, STAGE) as subject:
@@ -37,6 +38,7 @@ def scenarios_in_process(setup: Setup, names: Sequence[str], plan: ScenarioPlan)
     return survey.outcome
 
 
+@by_dataset
 def scenarios_over_http(
     setup: Setup, target: Target, names: Sequence[str | None], plan: ScenarioPlan
 ) -> RunOutcome:
@@ -45,7 +47,7 @@ def scenarios_over_http(
     Raises:
         BenchError: a row could not be written.
     """
-    bodies = [encode_png(image) for image in setup.dataset.test.images[:IMAGE_COUNT]]
+    bodies = [encode_png(image) for image in setup.images(IMAGE_COUNT)]
 
     def measure(subject: Subject, at: Endpoint) -> None:
         driver = Driver(HttpClient(at.url, classify_route(at.model), bodies), at.check)

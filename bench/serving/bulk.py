@@ -19,7 +19,7 @@ from bench.load.client import HttpClient
 from bench.load.drive import Driver
 from bench.measure.latency import Executor
 from bench.measure.progress import Progress, labelled, silent
-from bench.measure.setup import Setup
+from bench.measure.setup import Setup, by_dataset
 from bench.measure.survey import RunOutcome, Survey, in_turns
 from bench.rows.kinds.service import DEFAULT_MAX_BATCH, BulkMeasurement
 from bench.rows.row import Row
@@ -62,6 +62,7 @@ def measured_in(rows: Sequence[Row]) -> set[tuple[str, str]]:
     return {(row.model, row.digest) for row in rows if isinstance(row.measurement, BulkMeasurement)}
 
 
+@by_dataset
 def measure_bulk(
     setup: Setup,
     names: Sequence[str],
@@ -80,7 +81,7 @@ def measure_bulk(
         BenchError: a row could not be written, or the machine has fewer than two CPUs.
     """
     cores = cores or choose_cores()
-    images = np.ascontiguousarray(setup.dataset.test.images[: plan.images])
+    images = np.ascontiguousarray(setup.images(plan.images))
     with Survey(setup.recorder) as survey:
         for name in names:
             with survey.attempt(name, "bulk") as subject:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.load.locust import LoadPlan
 from bench.measure.accuracy import predict_classes, untimed_workers
 from bench.measure.progress import labelled
-from bench.measure.setup import Setup
+from bench.measure.setup import Setup, by_dataset
 from bench.measure.survey import RunOutcome, Subject, Survey, reference_to
 from bench.serving.load import Served, ask_what_is_served, measure_load
 from bench.serving.process import SERVE, Server
@@ -94,6 +94,7 @@ def each_served(
     return survey.outcome
 
 
+@by_dataset
 def load_models(
     setup: Setup, target: Target, names: Sequence[str | None], plan: LoadPlan
 ) -> RunOutcome:
@@ -120,6 +121,7 @@ def load_models(
     return each_served(setup, target, names, "load", measure)
 
 
+@by_dataset
 def verify_models(setup: Setup, target: Target, names: Sequence[str | None]) -> RunOutcome:
     """Compare each model's server with this process on every test image, and record it.
 
