@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10.errors import ImageError, ImageTooLargeError, UnsupportedImageError
-from cifar10.image_layout import TILE, ImageLayout
+from cifar10.image_layout import ImageLayout
 from cifar10.images import decode_layout, decode_plain_tile, inspect_image
+from cifar10.labels import IMAGE_SIZE
 from service.batcher import Batcher, Run
 from service.exchange import Request
 from service.fair_thread import FairThread
@@ -338,7 +339,7 @@ class Inference:
         try:
             tile = decode_plain_tile(image, self._limits) if asked.takes_tiles else None
             if tile is not None:
-                model = asked.of_image(*TILE.size)
+                model = asked.of_image(IMAGE_SIZE, IMAGE_SIZE)
             else:
                 layout = inspect_image(image, self._limits, asked.target)
                 model = asked.of_image(layout.width, layout.height)

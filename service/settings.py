@@ -83,10 +83,10 @@ class Settings(BaseSettings):
 
     device: Device = _field("`auto`, `cpu` or `cuda`", shown="`auto`", default="auto")
     default_model: str | None = _field(
-        "model without `?model=`; on CUDA: `compact`", shown="`compact_int8`", default=None
+        "model without `?model=`", shown="`auto`, else `compact_int8`", default=None
     )
-    """Name of the default model; None: the store's only model, or the device's first model in
-    :data:`cifar10.released.RELEASED`."""
+    """Name of the default model; None: the store's only model, else ``auto`` if there is one, else
+    the device's first model in :data:`cifar10.released.RELEASED`."""
     load: Annotated[tuple[str, ...], NoDecode] = _field(
         "models to load, separated by commas", shown="all in the store", default=()
     )
@@ -123,8 +123,15 @@ class Settings(BaseSettings):
     drain_seconds: float = _field(
         "time for accepted work to end after SIGTERM", default=30.0, ge=0, le=3600
     )
-    queue_bound: int = _field("most images of one model waiting or running", default=1024, ge=1)
-    max_batch: int = _field("most images in one run of a model", default=32, ge=1, le=1024)
+    queue_bound: int = _field(
+        "most images of one model waiting or running; fewer above 181 × 181", default=1024, ge=1
+    )
+    max_batch: int = _field(
+        "most images in one run of a model; on a CPU fewer above 112 × 112",
+        default=32,
+        ge=1,
+        le=1024,
+    )
     max_images: int = _field("most images in one request", default=512, ge=1)
     max_connections: int = _field("most open connections of each worker", default=1000, ge=1)
     token: SecretStr | None = _field(

@@ -29,6 +29,7 @@ from bench.statistics.rate_search import RateTry
 from cifar10.card import Parity, VariantRecord
 from cifar10.environment import PROJECT_ROOT
 from cifar10.errors import BenchError
+from cifar10.labels import DATASET_NAME
 from cifar10.paired import PairedTest
 from tests.bench.conftest import (
     TRAINED,
@@ -250,6 +251,8 @@ def test_every_published_row_is_read_to_the_values_it_holds(path: Path) -> None:
         for field in set(found["measurement"]) - set(line["measurement"]):
             assert field in ADDED_LATER[row.kind]
             del found["measurement"][field]
+        if line["dataset"] is not None and "name" not in line["dataset"]:
+            assert found["dataset"].pop("name") == DATASET_NAME
         assert found == line
 
 
