@@ -56,9 +56,9 @@ class Choices:
         if card is None:
             return load_dataset(self.data, progress=told)
         if self.data is None:
-            found = dataset_of(card.dataset, card.image_shape, progress=told)
+            found = dataset_of(card.dataset, card.image_shape, fit=card.fit, progress=told)
         else:
-            found = load_dataset(self.data, shape=card.image_shape, progress=told)
+            found = load_dataset(self.data, shape=card.image_shape, fit=card.fit, progress=told)
         if found.image_shape != card.image_shape:
             sizes = [
                 f"{width} × {height}" for height, width, _ in (card.image_shape, found.image_shape)
@@ -75,7 +75,7 @@ class Choices:
         known: dict[object, Dataset | None] = {}
 
         def find(card: ModelCard) -> Dataset | None:
-            key = self.data or card.dataset.fingerprint, card.image_shape, card.labels
+            key = self.data or card.dataset.fingerprint, card.image_shape, card.fit, card.labels
             if key not in known:
                 try:
                     known[key] = self.dataset(progress, card)
