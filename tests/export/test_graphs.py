@@ -22,6 +22,9 @@ from tests.export.graphs import (
     small_convolution,
     what_runs,
 )
+from training.networks.models import build_model
+from training.recipes.own import COMPACT, SIMPLE_CNN, WHITENED_CNN
+from training.recipes.schema import Recipe
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -129,3 +132,15 @@ def test_a_float16_graph_is_in_order(residual: onnx.ModelProto) -> None:
     for node in graph.node:
         assert known.issuperset(node.input)
         known |= set(node.output)
+
+
+@pytest.mark.parametrize("recipe", [SIMPLE_CNN, COMPACT, WHITENED_CNN], ids=lambda one: one.name)
+def test_every_network_of_our_own_converts_and_quantises(recipe: Recipe, dataset: Dataset) -> None:
+    keras.utils.set_random_seed(0)
+    model = build_model(recipe)
+    graph = convert(model)
+    images = dataset.test.images
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(answers(graph, images), expected, atol=1e-4)
+    found = answers(quantize_int8(graph, dataset.train.images), images)
+    assert np.abs(found - expected).max() < 0.2

@@ -23,6 +23,7 @@ _EPSILON: Final = 1e-5
 _SHIFT_FACTOR: Final = 8.0
 
 _LOGIT_SCALE: Final = 1 / 9
+_ROOT_OF_2: Final = 2**0.5
 
 
 @keras.saving.register_keras_serializable(package="training")
@@ -83,7 +84,10 @@ def whitened_network(
         )(x)
 
     def activation(x: Any, label: str) -> Any:
-        return keras.layers.Activation("gelu", name=f"{label}_gelu")(x)
+        if for_training:
+            return keras.layers.Activation("gelu", name=f"{label}_gelu")(x)
+        # tf2onnx converts Erf, but not the Erfc that Keras' own GELU becomes on TensorFlow.
+        return x * (keras.ops.erf(x / _ROOT_OF_2) + 1.0) * 0.5
 
     shape = (None, None, 3) if for_training else task.image_shape
     image = keras.Input(shape, dtype="uint8", name="image")
