@@ -30,6 +30,7 @@ ONNX_FILE: Final = "model.onnx"
 KERAS_FILE: Final = "model.keras"
 TRAINING_FILE: Final = "training.json"
 HISTORY_FILE: Final = "history.csv"
+README_FILE: Final = "README.md"
 REFUSED_FILE: Final = "refused.json"
 """File that takes the place of a card for a variant that lost too much accuracy to be served."""
 

@@ -31,6 +31,7 @@ from cifar10.store import (
     CARD_FILE,
     KERAS_FILE,
     ONNX_FILE,
+    README_FILE,
     TRAINING_FILE,
     ModelStore,
     file_sha256,
@@ -40,6 +41,7 @@ from export.calibrate import calibrate
 from export.convert import OPSET, convert
 from export.macs import count_macs
 from export.parity import ParityLimits, check_parity, limits_for
+from export.readme import describe
 
 logger = logging.getLogger(__name__)
 
@@ -173,4 +175,5 @@ def _write(card: ModelCard, onnx_bytes: bytes, store: ModelStore) -> None:
     folder = store.folder(card.name)
     (folder / CARD_FILE).unlink(missing_ok=True)
     write_atomic(folder / ONNX_FILE, onnx_bytes)
+    write_atomic(folder / README_FILE, describe(card))
     write_atomic(folder / CARD_FILE, text)

@@ -37,7 +37,7 @@ from cifar10.golden import golden_images
 from cifar10.paired import PairedTest, mcnemar
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
-from cifar10.store import CARD_FILE, ONNX_FILE, REFUSED_FILE, ModelStore, write_atomic
+from cifar10.store import CARD_FILE, ONNX_FILE, README_FILE, REFUSED_FILE, ModelStore, write_atomic
 from export import float16 as half
 from export import quantize
 from export.batches import predict
@@ -45,6 +45,7 @@ from export.calibrate import calibrate
 from export.culprit import Culprit
 from export.early_exit import choose_exit, exit_early, looks_twice
 from export.macs import count_macs
+from export.readme import describe
 
 logger = logging.getLogger(__name__)
 
@@ -312,6 +313,7 @@ def _write(card: ModelCard, onnx_bytes: bytes, store: ModelStore) -> None:
     (folder / CARD_FILE).unlink(missing_ok=True)
     (folder / REFUSED_FILE).unlink(missing_ok=True)
     write_atomic(folder / ONNX_FILE, onnx_bytes)
+    write_atomic(folder / README_FILE, describe(card))
     write_atomic(folder / CARD_FILE, text)
 
 
@@ -323,4 +325,5 @@ def _write_refused(refused: RefusedVariant, store: ModelStore) -> None:
     folder = store.folder(refused.card.name)
     (folder / CARD_FILE).unlink(missing_ok=True)
     (folder / ONNX_FILE).unlink(missing_ok=True)
+    (folder / README_FILE).unlink(missing_ok=True)
     write_atomic(folder / REFUSED_FILE, text)

@@ -1,9 +1,10 @@
 """Export trained models to ONNX, check that both agree, and write their cards.
 
-Writes model.onnx and card.json into models/NAME. With --int8 or --fp16: makes a variant of an
-exported model, measures it, and writes it into models/NAME_int8 or models/NAME_fp16. A variant that
-loses more than 1 point of accuracy on the validation images is refused: its folder then holds
-refused.json with the reason, and no model. A refusal is a result, not an error: the exit code is 0.
+Writes model.onnx, card.json and README.md into models/NAME. With --int8 or --fp16: makes a variant
+of an exported model, measures it, and writes it into models/NAME_int8 or models/NAME_fp16. A
+variant that loses more than 1 point of accuracy on the validation images is refused: its folder
+then holds refused.json with the reason, and no model. A refusal is a result, not an error: the exit
+code is 0.
 """
 
 import importlib.util
@@ -248,4 +249,5 @@ def _summary(console: Console, made: _Made, store: ModelStore) -> None:
         console.print(f"refused: {made.reason}", style="yellow", highlight=False, soft_wrap=True)
         console.print(f"wrote {folder}: refused.json", highlight=False, soft_wrap=True)
     else:
-        console.print(f"wrote {folder}: model.onnx, card.json", highlight=False, soft_wrap=True)
+        written = f"wrote {folder}: model.onnx, card.json, README.md"
+        console.print(written, highlight=False, soft_wrap=True)
