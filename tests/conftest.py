@@ -36,7 +36,6 @@ from cifar10.store import ModelStore
 
 _STARTS_SERVERS = (
     "tests.test_readme",
-    "tests.test_own_images_page",
     "tests.test_wheel",
     "tests.service.commands.test_serve_command",
 )

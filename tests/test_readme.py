@@ -32,7 +32,7 @@ PAGES = {
 }
 """The pages whose commands and programs are run."""
 IN_ORDER = "docs/own-images.md"
-"""The page whose commands build on each other; test_own_images_page.py runs it."""
+"""The page whose commands build on each other. They are only parsed here."""
 RUN_ALONE = [text for name, text in PAGES.items() if name != IN_ORDER]
 COMMANDS = list(
     dict.fromkeys(
@@ -42,6 +42,12 @@ COMMANDS = list(
         for line in block.splitlines()
     )
 )
+
+SEQUENCE = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", PAGES[IN_ORDER], re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+]
 
 PROGRAMS = list(
     dict.fromkeys(
@@ -196,7 +202,7 @@ def test_bentoml_build(tmp_path):
     assert static <= kept
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(OURS)])
+@pytest.mark.parametrize("command", [c for c in [*COMMANDS, *SEQUENCE] if c.startswith(OURS)])
 def test_documented_commands_parse(command):
     """Commands that only read are run; the arguments of the others are parsed."""
     arguments = command.removeprefix(OURS).split()
