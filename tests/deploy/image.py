@@ -131,7 +131,7 @@ def _copy(rest: str, stage: Stage, stages: dict[str, Stage], context: Path) -> N
 def _run(stage: Stage, command: str) -> None:
     """Run in the stage with this machine's name server and package index."""
     named = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    files = ["/etc/resolv.conf", "/etc/pip.conf", "/etc/xdg/pip/pip.conf", *named.values()]
+    files = ["/etc/resolv.conf", "/etc/pip.conf", "/etc/xdg/pip", *named.values()]
     mounts = ""
     for one in {file for file in files if file.startswith("/") and Path(file).exists()}:
         make = "mkdir -p" if Path(one).is_dir() else "install -D /dev/null"
