@@ -32,8 +32,10 @@ from typing import Any
 import gevent
 import numpy as np
 from locust import FastHttpUser, events, task
-from locust.runners import WorkerRunner
+from locust.rpc import Message
+from locust.runners import MasterRunner, WorkerRunner
 
+_LAST_SECONDS = 15
 LOGGER = logging.getLogger(__name__)
 START_S = array("d")
 RESPONSE_MS = array("d")
@@ -125,6 +127,19 @@ def keep_samples(client_id: str, data: dict[str, Any], **_: Any) -> None:
         OTHERS[client_id] = (*data["elapsed"], data["ended"])
 
 
+def collect(environment: Any, **_: Any) -> None:
+    """End the remote workers and wait for their last samples; Locust itself waits half a second."""
+    runner = environment.runner
+    if not isinstance(runner, MasterRunner) or environment.parsed_options.processes:
+        return
+    clients = [client.id for client in runner.clients.all]
+    for client in clients:
+        runner.server.send_to_client(Message("quit", None, client))
+    with gevent.Timeout(_LAST_SECONDS, False):
+        while not all(OTHERS.get(client, (0, 0, False))[2] for client in clients):
+            gevent.sleep(0.05)
+
+
 def write_samples(environment: Any, **_: Any) -> None:
     """Write the samples, even after an interruption; not in a remote worker."""
     options, runner = environment.parsed_options, environment.runner
@@ -195,6 +210,7 @@ events.init.add_listener(update_clock)
 events.test_start.add_listener(read_images)
 events.request.add_listener(keep_time)
 events.test_stop.add_listener(stop_clocks)
+events.test_stop.add_listener(collect)
 events.report_to_master.add_listener(send_samples)
 events.worker_report.add_listener(keep_samples)
 events.quitting.add_listener(write_samples)
