@@ -83,7 +83,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def test_the_wheel_has_the_released_models_and_all_data(installed: Installed) -> None:
     names = set(zipfile.ZipFile(installed.wheel).namelist())
     models = {name.split("/")[2] for name in names if name.startswith("cifar10/models/")}
-    assert models == {"compact", "compact_int8"}
+    assert models == {"compact", "compact_int8", "photo_int8"}
     static = {f"service/static/{path.name}" for path in (ROOT / "service/static").iterdir()}
     assert static <= names
     modules = {
@@ -98,7 +98,8 @@ def test_predict_from_any_folder(installed: Installed) -> None:
     done = installed.run("predict", "photo.jpg", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["model"] == "compact_int8"
+    assert found["model"] == "auto"
+    assert found["images"][0]["model"] == "photo_int8"
     assert found["images"][0]["label"]
     assert [path.name for path in installed.folder.iterdir()] == ["photo.jpg"]
 
@@ -164,7 +165,7 @@ def test_serve_from_any_folder(installed: Installed) -> None:
                 time.sleep(0.2)
         photo = (installed.folder / "photo.jpg").read_bytes()
         answer = json.load(urllib.request.urlopen(f"http://localhost:{port}/classify", photo))
-        assert answer["model"] == "compact_int8"
+        assert answer["model"] == "photo_int8"
         busy = installed.run("serve", "--port", str(port))
         assert busy.returncode == 1
         assert busy.stderr.startswith(f"error: port {port} is in use; ")
