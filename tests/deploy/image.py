@@ -99,6 +99,7 @@ def _from_debian(base: Path) -> Stage:
     for name, target in (("python", "/usr/bin/python3"), ("pip", "/usr/bin/pip3")):
         if not (local / name).is_symlink():
             (local / name).symlink_to(target)
+    (base / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # as an engine does
     return Stage(base, {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"})
 
 
