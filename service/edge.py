@@ -19,7 +19,7 @@ from service.classify import Classifier
 from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
 from service.memory import return_freed_memory
 from service.models import LoadedModel, ModelSet
-from service.page import Page
+from service.page import Page, or_page
 from service.problems import MEDIA_TYPE, Headers, Kind, Problem, method_not_allowed
 from service.protocol import PREFIX as PROTOCOL_PREFIX
 from service.protocol import Protocol
@@ -79,13 +79,13 @@ class Edge:
             Route("/classify/batch", "POST", classifier.many),
             Route("/livez", "GET", status.live),
             Route("/metrics", "GET", status.show_metrics),
-            Route("/models", "GET", status.list_models),
+            Route("/models", "GET", or_page(status.list_models)),
             Route("/openapi.json", "GET", status.describe),
             Route("/readyz", "GET", status.ready),
             *Page(efficiency).routes,
         )
         self._routes = {route.template: route for route in routes}
-        self._model_route = Route("/models/{name}", "GET", status.show_model)
+        self._model_route = Route("/models/{name}", "GET", or_page(status.show_model, depth=1))
         self._reload_route = Route(RELOAD, "POST", self._reloader.answer)
         # None where nothing is checked, so that it costs a request only this comparison.
         self._access = None if backend.access.is_open else backend.access

@@ -1,4 +1,4 @@
-"""Routes of the web page at ``/``: its files and its efficiency table."""
+"""Routes for people: the page at ``/``, the API page, pages of models, and their files."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -12,6 +12,8 @@ from service.problems import Headers
 from service.status import STATIC
 
 logger = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Answer]]
 
 NOT_MEASURED: Final = b'{"machines":[]}'
 
@@ -29,7 +31,11 @@ _HEADERS: Final[Headers] = (
 _FILES: Final = {
     "page.css": b"text/css; charset=utf-8",
     "page.js": b"text/javascript; charset=utf-8",
+    "more.js": b"text/javascript; charset=utf-8",
+    "examples.js": b"text/javascript; charset=utf-8",
     "efficiency.js": b"text/javascript; charset=utf-8",
+    "docs.js": b"text/javascript; charset=utf-8",
+    "models.js": b"text/javascript; charset=utf-8",
 }
 
 
@@ -42,9 +48,9 @@ class Page:
 
     def __init__(self, efficiency: Path | None) -> None:
         self._efficiency = NOT_MEASURED if efficiency is None else read_efficiency(efficiency)
-        page = Answer(200, _read("index.html"), b"text/html; charset=utf-8", _HEADERS)
         self.routes: tuple[Route, ...] = (
-            Route("/", "GET", _always(page)),
+            Route("/", "GET", _always(_html(_read("index.html")))),
+            Route("/docs", "GET", _always(_html(_read("docs.html")))),
             Route("/efficiency", "GET", self.show_efficiency),
             *(
                 Route(f"/static/{name}", "GET", _always(Answer(200, _read(name), media_type)))
@@ -58,11 +64,33 @@ class Page:
         return Answer(200, self._efficiency, JSON)
 
 
+def or_page(answer: Handler, *, depth: int = 0) -> Handler:
+    """Return a handler that gives a browser the page of the models, and others the JSON.
+
+    Args:
+        answer: handler of the same address that answers JSON.
+        depth: number of folders between the page's address and the root.
+    """
+    text = _read("models.html").replace(b'="static/', b'="' + b"../" * depth + b"static/")
+    page = _html(text, (b"vary", b"accept"))
+
+    async def give(request: Request) -> Answer:
+        if b"text/html" in request.headers.get(b"accept", b""):
+            return page
+        return await answer(request)
+
+    return give
+
+
+def _html(text: bytes, *headers: tuple[bytes, bytes]) -> Answer:
+    return Answer(200, text, b"text/html; charset=utf-8", (*_HEADERS, *headers))
+
+
 def _read(name: str) -> bytes:
     return (STATIC / name).read_bytes()
 
 
-def _always(answer: Answer) -> Callable[[Request], Awaitable[Answer]]:
+def _always(answer: Answer) -> Handler:
     async def give(_: Request) -> Answer:
         return answer
 

@@ -109,7 +109,7 @@ function placeNames(points, width) {
 }
 
 /** The front as words, for who cannot see it. */
-function inWords(rows) {
+function frontInWords(rows) {
   const said = rows.filter((row) => row.pareto.includes("latency"))
     .sort((one, other) => typical(one) - typical(other))
     .map((row) => `${row.model}${isOnGpu(row) ? " on the GPU" : ""}, ${hundred(row.accuracy)} % at ${figure(typical(row))} ms`);
@@ -125,7 +125,7 @@ function chartOf(rows, width) {
   const across = width - MARGIN.left - MARGIN.right, down = height - MARGIN.top - MARGIN.bottom;
   const x = (ms) => MARGIN.left + across * Math.log(ms / low) / Math.log(high / low);
   const y = (points) => MARGIN.top + down * (top - points) / (top - bottom);
-  const svg = draw("svg", {viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": inWords(rows)});
+  const svg = draw("svg", {viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": frontInWords(rows)});
   for (const tick of linearTicks(bottom, top)) {
     svg.append(draw("line", {class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick)}),
       draw("text", {x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end"}, String(tick)));
@@ -182,16 +182,57 @@ function machineOf(machine, served) {
     chart, make("p", {className: "small", textContent: legend}), tableOf(machine, served));
 }
 
-async function showEfficiency() {
-  try {
-    const {machines} = await (await fetch("efficiency")).json();
-    const {models: served} = await modelsKnown;
-    byId("machines").replaceChildren(...(machines.length ? machines.map((machine) => machineOf(machine, served))
-      : [make("p", {}, "Not measured yet: ", make("code", {textContent: "cifar10 bench run"}), " and ",
-        make("code", {textContent: "cifar10 report"}), " fill this table.")]));
-  } catch {
-    byId("machines").replaceChildren(make("p", {textContent: "The table cannot be read. Reload the page."}));
+/** The served models in the order of the table, with the figures of the first machine that measured them. */
+function tableOfServed(machines, served) {
+  const rows = served.map((model) => {
+    for (const machine of machines) {
+      const row = machine.models.find(({digest}) => digest === model.digest);
+      if (row) return {row, model, conditions: machine.conditions};
+    }
+    return {row: {model: model.name, size_bytes: model.size_bytes, macs: model.macs, parameters_total: model.parameters,
+      accuracy: model.test_accuracy?.accuracy, accuracy_low: model.test_accuracy?.low,
+      accuracy_high: model.test_accuracy?.high, pareto: [], notes: []}, model, conditions: ""};
+  });
+  rows.sort((one, other) => (other.row.accuracy ?? 0) - (one.row.accuracy ?? 0));
+  const shown = COLUMNS.slice(0, -1);
+  const head = make("tr", {}, make("th", {scope: "col", textContent: "Model"}),
+    ...shown.map(([title]) => make("th", {scope: "col", textContent: title})));
+  const lines = rows.map(({row, model}) => {
+    const button = make("button", {type: "button", className: "choice"}, ...breakable(model.name));
+    button.dataset.model = model.name;
+    button.addEventListener("click", () => {
+      byId("model").value = model.name;
+      byId("model").dispatchEvent(new Event("change"));
+    });
+    return make("tr", {}, make("th", {scope: "row"}, button), ...shown.map(([, text]) => make("td", {textContent: text(row)})));
+  });
+  const scroll = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "The models of this server"},
+    make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
+  const conditions = [...new Set(rows.map((each) => each.conditions).filter(Boolean))].join(" ");
+  return [scroll, make("p", {className: "small", textContent: conditions || "Not measured yet: cifar10 bench run and cifar10 report fill this table."})];
+}
+
+function markChosen() {
+  for (const button of document.querySelectorAll(".choice")) {
+    const chosen = button.dataset.model === byId("model").value;
+    button.ariaPressed = String(chosen);
+    button.closest("tr").className = chosen ? "chosen" : "";
   }
 }
 
+async function showEfficiency() {
+  const {models: served} = await modelsKnown;
+  let machines = [];
+  try {
+    ({machines} = await (await fetch("efficiency")).json());
+  } catch {
+    byId("all").hidden = true;
+  }
+  byId("served").replaceChildren(...tableOfServed(machines, served));
+  byId("machines").replaceChildren(...machines.map((machine) => machineOf(machine, served)));
+  byId("all").hidden = !machines.length;
+  markChosen();
+}
+
+document.addEventListener("model", markChosen);
 showEfficiency();

@@ -1,5 +1,5 @@
 "use strict";
-// From a picture to its answer. Nothing is asked of any other server.
+// From a picture to its answer. Nothing is requested from any other server.
 
 const byId = (id) => document.getElementById(id);
 
@@ -12,18 +12,25 @@ function make(tag, properties = {}, ...children) {
 const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
 const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(2) : ms.toFixed(ms < 100 ? 1 : 0)} ms`;
 const millions = (count) => `${(count / 1e6).toFixed(count < 1e7 ? 2 : 1)} M`;
+const bytes = (count) => count < 1e6 ? `${Math.round(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`;
 
-let picture = null;          // a Blob
+const SHRINK_FROM = 1e6;     // bytes
+const SHRINK_TO = 1024;      // pixels of the longer side
+const COUNTS = ["", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+
+let picture = null;          // a Blob, as chosen
 let previewAddress = null;
 let asked = new AbortController();
 let models = [];
-let auto = null;             // which two models answer as "auto", where there is one
+let auto = null;             // the rule of the model "auto", where there is one
+let classes = [];            // labels of the chosen model
+let latest = null;           // the answer that is shown
 
-// The models that there are, for efficiency.js too.
+// The models of the server, for the other scripts too.
 const modelsKnown = new Promise((resolve) => {
   async function ask() {
     try {
-      const listed = await (await fetch("models")).json();
+      const listed = await (await fetch("models", {headers: {accept: "application/json"}})).json();
       if (listed.models.length) return resolve(listed);
       byId("model-facts").textContent = "The server is still loading its models…";
     } catch {
@@ -37,48 +44,53 @@ const modelsKnown = new Promise((resolve) => {
 modelsKnown.then(({default: chosen, models: listed, auto: rule}) => {
   models = listed;
   auto = rule ?? null;
-  const names = models.map(({name}) => name);
-  for (const name of auto ? ["auto", ...names] : names) {
+  for (const name of [...(auto ? ["auto"] : []), ...models.map((model) => model.name)]) {
     byId("model").add(new Option(name, name, name === chosen, name === chosen));
   }
   describeModel();
 });
 
-function showCommand(name) {
-  byId("command").textContent =
-    `curl -F image=@photo.jpg '${new URL("classify", location.href)}?model=${name}'`;
-}
+const count = (number) => COUNTS[number] ?? String(number);
 
 /** The model chosen; of "auto", its model for large pictures. */
 function chosenModel() {
   const chosen = byId("model").value;
-  const wanted = auto && chosen === "auto" ? auto.large : chosen;
-  return models.find(({name}) => name === wanted);
+  return models.find(({name}) => name === (auto && chosen === "auto" ? auto.large : chosen));
 }
 
-function describeModel() {
-  const model = chosenModel();
+async function describeModel() {
+  const chosen = byId("model").value, model = chosenModel();
   if (!model) return;
-  showCommand(byId("model").value);
-  if (byId("model").value !== model.name) {
-    byId("model-facts").textContent = `Pictures of ${auto.large_side} pixels and more are answered by ` +
-      `${auto.large}, smaller ones by ${auto.small}.`;
-    return;
+  byId("command").textContent =
+    `curl -F image=@photo.jpg '${new URL("classify", location.href)}?model=${chosen}'`;
+  byId("model-facts").textContent = model.name === chosen ? `${factsOf(model).join(" · ")}.`
+    : `Pictures of ${auto.large_side} pixels and more are answered by ${auto.large}, smaller ones by ${auto.small}.`;
+  document.dispatchEvent(new CustomEvent("model"));
+  try {
+    const told = await (await fetch(`models/${model.name}`, {headers: {accept: "application/json"}})).json();
+    if (byId("model").value === chosen) classes = told.card?.labels ?? [];
+  } catch {
+    classes = [];
   }
+  const shown = classes.filter((label) => label !== "none");
+  byId("classes").textContent = !shown.length ? "" : shown.length > 20 ? `One of ${shown.length} classes.`
+    : `One of ${count(shown.length)} things: ${shown.slice(0, -1).join(", ")} or ${shown.at(-1)}.`;
+}
+
+function factsOf(model) {
   const test = model.test_accuracy;
-  const facts = [
+  return [
     test ? `${percent(test.accuracy)} of ${test.count.toLocaleString("en")} test images right` +
       ` (95 % interval ${(100 * test.low).toFixed(1)}–${(100 * test.high).toFixed(1)})` : "accuracy not measured",
     `${millions(model.parameters)} parameters`,
     `${(model.size_bytes / 1e6).toFixed(1)} MB`,
     `runs on ${model.device === "cuda" ? "the GPU" : "the CPU"}`,
   ];
-  byId("model-facts").textContent = `${facts.join(" · ")}.`;
 }
 
-// What the server's kinds of refusal mean to who holds the picture; its own words follow.
+// Kinds of refusal in plain words; the server's own are under "Details".
 const PLAIN_WORDS = {
-  "unsupported-type": "That is not a JPEG, PNG, WebP, AVIF, GIF or BMP picture.",
+  "unsupported-type": "That is not a picture this server reads: send a JPEG, PNG or WebP.",
   "undecodable": "The picture is damaged and cannot be read.",
   "too-many-pixels": "The picture has too many pixels. Send a smaller copy of it.",
   "too-large": "The file is too large. Send a smaller copy of it.",
@@ -89,6 +101,27 @@ const PLAIN_WORDS = {
   "no-such-model": "The server no longer has this model. Reload the page.",
   "internal": "The server failed. Its log says why.",
 };
+const HEIC = "That is an iPhone HEIC photo, which this server does not read. On the iPhone, choose " +
+  "Settings, Camera, Formats, Most Compatible; or send a screenshot of it.";
+
+function wordsOf(answer, file) {
+  const kind = answer.type.split(":").pop();
+  const heic = /hei[cf]/i.test(`${file.name ?? ""} ${file.type} ${answer.detail}`);
+  return kind === "unsupported-type" && heic ? HEIC : PLAIN_WORDS[kind] ?? `${answer.title}.`;
+}
+
+/** The verdict in words; without one, the most probable class and its probability. */
+function inWords({verdict, label, confidence, top_k: found = []}) {
+  const name = label.replaceAll("_", " "), other = found[1]?.label.replaceAll("_", " ");
+  const known = classes.filter((each) => each !== "none").length;
+  switch (verdict) {
+    case "sure": return `${name[0].toUpperCase()}${name.slice(1)}.`;
+    case "likely": return `Probably ${/^[aeiou]/i.test(name) ? "an" : "a"} ${name}.`;
+    case "unsure": return `Not sure: ${other ? `${name} or ${other}` : name}.`;
+    case "none": return `None of the ${known ? count(known) : "classes"}, it seems.`;
+    default: return `${label}, ${percent(confidence)}`;
+  }
+}
 
 function say(text, found = false) {
   byId("said").textContent = text;
@@ -98,12 +131,15 @@ function say(text, found = false) {
 /** A problem on this side of the wire: what was shown is still true. */
 function complain(words, detail = "") {
   byId("problem").replaceChildren(make("p", {textContent: words}));
-  if (detail) byId("problem").append(make("p", {textContent: `The server says: ${detail.replace(/\.?$/, ".")}`}));
+  if (detail) {
+    byId("problem").append(make("details", {}, make("summary", {textContent: "Details"}),
+      make("p", {textContent: `The server says: ${detail.replace(/\.?$/, ".")}`})));
+  }
   byId("again").hidden = true;
 }
 
 /** There is no answer for this picture. */
-function refuse(words, detail, passing) {
+function refuse([words, detail, passing]) {
   complain(words, detail);
   say("");
   byId("result").hidden = true;
@@ -135,6 +171,10 @@ function showTiming(timing, roundTrip) {
 
 function show(answer, roundTrip) {
   const {tile_png: tile, timing_ms: timing, batch_images: together} = answer.explanation;
+  latest = answer;
+  byId("tile").onload = () => {
+    byId("seen-size").textContent = `${byId("tile").naturalWidth} × ${byId("tile").naturalHeight}`;
+  };
   byId("tile").src = `data:image/png;base64,${tile}`;
   byId("bars").replaceChildren(...answer.top_k.map(bar));
   showTiming(timing, roundTrip);
@@ -143,26 +183,60 @@ function show(answer, roundTrip) {
     `${milliseconds(timing.total)} of them in the server. Answered by ${answer.model} ` +
     `(${answer.digest.slice(0, 12)}…) on the ${answer.device === "cuda" ? "GPU" : "CPU"}${company}.`;
   byId("result").hidden = false;
-  say(`${answer.label}, ${percent(answer.confidence)}`, true);
+  say(inWords(answer), true);
+  document.dispatchEvent(new CustomEvent("answer", {detail: answer}));
 }
 
-/** What our server says; null: what answered is a page of something between it and here. */
-async function answerIn(response) {
-  const text = await response.text();
+/** POST with the progress of the upload, which fetch does not tell. */
+function send(address, body, signal, onProgress = () => {}) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", address);
+    request.upload.onprogress = ({loaded, total}) => onProgress(loaded / total);
+    request.onload = () => resolve({ok: request.status < 300, status: request.status, text: request.responseText});
+    request.onerror = request.onabort = () => reject(new Error("no answer"));
+    signal?.addEventListener("abort", () => request.abort());
+    request.send(body);
+  });
+}
+
+/** [answer, null], or [null, [words, detail, whether to try again]]. */
+async function ask(file, query, signal, onProgress) {
+  let response;
   try {
-    const answer = JSON.parse(text);
-    return response.ok || answer.type ? answer : null;
+    response = await send(`classify?${new URLSearchParams(query)}`, file, signal, onProgress);
   } catch {
-    return null;
+    return [null, ["The server cannot be reached.", "", true]];
   }
+  const {ok, status, text} = response;
+  let answer = null;
+  try {
+    answer = JSON.parse(text);
+  } catch { /* a page of something between the server and here */ }
+  if (ok && answer) return [answer, null];
+  if (answer?.type) return [null, [wordsOf(answer, file), answer.detail, status >= 500 || status === 408]];
+  if (status === 413) {
+    return [null, ["A proxy in front of the server refuses so large a file. Send a smaller copy of it.", "", false]];
+  }
+  return [null, [`A proxy in front of the server answered with status ${status}. Try again in a moment.`, "", true]];
 }
 
-/** The words for an answer that is no JSON, and whether to try again may help. */
-function wordsOfProxy(status) {
-  if (status === 413) {
-    return ["A proxy in front of the server refuses so large a file. Send a smaller copy of it.", "", false];
+/** A smaller copy of a large picture, turned as its EXIF says; the file itself where it cannot be made. */
+async function shrink(file) {
+  if (file.size <= SHRINK_FROM) return [file, ""];
+  try {
+    const bitmap = await createImageBitmap(file, {imageOrientation: "from-image"});
+    const scale = Math.min(1, SHRINK_TO / Math.max(bitmap.width, bitmap.height));
+    const canvas = make("canvas", {width: Math.round(bitmap.width * scale), height: Math.round(bitmap.height * scale)});
+    const pen = canvas.getContext("2d");
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const copy = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
+    if (!copy || copy.size >= file.size) return [file, ""];
+    return [copy, `Sent a copy of ${canvas.width} × ${canvas.height} pixels, ${bytes(copy.size)} instead of ${bytes(file.size)}.`];
+  } catch {
+    return [file, ""];
   }
-  return [`A proxy in front of the server answered with status ${status}. Try again in a moment.`, "", true];
 }
 
 async function classify() {
@@ -172,26 +246,21 @@ async function classify() {
   byId("answer").ariaBusy = "true";
   byId("problem").replaceChildren();
   byId("again").hidden = true;
-  const query = new URLSearchParams({explain: true});
-  if (byId("model").value) {
-    query.set("model", byId("model").value);
-    query.set("top_k", Math.min(10, chosenModel().classes));
-  }
-  try {
-    const started = performance.now();
-    const response = await fetch(`classify?${query}`, {method: "POST", body: picture, signal: turn.signal});
-    const answer = await answerIn(response);
-    const roundTrip = performance.now() - started;
-    if (turn !== asked) return;
-    if (!answer) refuse(...wordsOfProxy(response.status));
-    else if (response.ok) show(answer, roundTrip);
-    else refuse(PLAIN_WORDS[answer.type.split(":").pop()] ?? `${answer.title}.`, answer.detail,
-      response.status >= 500 || response.status === 408);
-  } catch {
-    if (turn === asked) refuse("The server cannot be reached.", "", true);
-  } finally {
-    if (turn === asked) byId("answer").ariaBusy = "false";
-  }
+  const [body, told] = await shrink(picture);
+  if (turn !== asked) return;
+  byId("sent").textContent = told;
+  const query = {top_k: Math.min(10, chosenModel()?.classes ?? 3), explain: true};
+  if (byId("model").value) query.model = byId("model").value;
+  const started = performance.now();
+  const [answer, refusal] = await ask(body, query, turn.signal, (share) => {
+    byId("progress").hidden = share === 1 || turn !== asked;
+    byId("progress").value = share;
+  });
+  if (turn !== asked) return;
+  byId("progress").hidden = true;
+  if (answer) show(answer, performance.now() - started);
+  else refuse(refusal);
+  byId("answer").ariaBusy = "false";
 }
 
 function take(file) {
@@ -200,13 +269,12 @@ function take(file) {
   previewAddress = URL.createObjectURL(file);
   byId("preview").src = previewAddress;
   byId("preview").hidden = false;
-  classify();
+  return classify();
 }
 
-/** The picture in what was dropped or pasted; where there is none, says so. */
+/** The pictures in what was dropped or pasted; where there is none, says so. */
 function takeFrom(transfer, verb) {
-  const file = transfer.files[0];
-  if (file) take(file);
+  if (transfer.files.length) takeAll([...transfer.files]);
   else complain(`What was ${verb} holds no picture file. Save the picture first, then choose it.`);
 }
 
@@ -222,55 +290,6 @@ async function pasteFromClipboard() {
   }
 }
 
-async function openCamera() {
-  // Browsers give live video only to https and localhost; elsewhere a phone opens its camera app.
-  if (!navigator.mediaDevices?.getUserMedia) return byId("capture").click();
-  try {
-    byId("video").srcObject = await navigator.mediaDevices.getUserMedia({video: {facingMode: "environment"}});
-    byId("viewfinder").showModal();
-  } catch (error) {
-    complain(error.name === "NotAllowedError" ? "The browser was not allowed to use the camera."
-      : "No camera can be used here.");
-  }
-}
-
-function closeCamera() {
-  for (const track of byId("video").srcObject?.getTracks() ?? []) track.stop();
-  byId("video").srcObject = null;
-}
-
-function shoot() {
-  const video = byId("video");
-  if (!video.videoWidth) return;  // it has not begun
-  const canvas = make("canvas", {width: video.videoWidth, height: video.videoHeight});
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  canvas.toBlob((blob) => { byId("viewfinder").close(); take(blob); }, "image/jpeg", 0.95);
-}
-
-function drawShip() {
-  const canvas = make("canvas", {width: 256, height: 256}), pen = canvas.getContext("2d");
-  const shape = (colour, ...points) => {
-    pen.fillStyle = colour;
-    pen.beginPath();
-    for (const [x, y] of points) pen.lineTo(x, y);
-    pen.fill();
-  };
-  const fade = (top, bottom, from, to) => {
-    const gradient = pen.createLinearGradient(0, from, 0, to);
-    gradient.addColorStop(0, top);
-    gradient.addColorStop(1, bottom);
-    return gradient;
-  };
-  shape(fade("#9fc0e0", "#dfe8ee", 0, 160), [0, 0], [256, 0], [256, 160], [0, 160]);
-  shape(fade("#5d86a6", "#1f3f5c", 160, 256), [0, 160], [256, 160], [256, 256], [0, 256]);
-  shape("#7d2b26", [24, 140], [236, 132], [206, 188], [48, 188]);
-  shape("#e9e6df", [70, 104], [178, 104], [178, 136], [70, 138]);
-  shape("#cfcbc2", [92, 78], [150, 78], [150, 104], [92, 104]);
-  shape("#3a3a3a", [108, 46], [128, 46], [128, 78], [108, 78]);
-  shape("#7d2b26", [108, 54], [128, 54], [128, 62], [108, 62]);
-  canvas.toBlob(take, "image/png");
-}
-
 async function copyCommand() {
   try {
     await navigator.clipboard.writeText(byId("command").textContent);
@@ -284,23 +303,15 @@ async function copyCommand() {
   byId("copied").textContent = "Copied.";
 }
 
-byId("tile").addEventListener("load", ({target: tile}) => {
-  byId("seen-size").textContent = `${tile.naturalWidth} × ${tile.naturalHeight}`;
-});
 byId("preview").addEventListener("error", () => { byId("preview").hidden = true; });
 for (const id of ["file", "capture"]) {
   byId(id).addEventListener("change", (event) => {
-    if (event.target.files[0]) take(event.target.files[0]);
+    takeAll([...event.target.files]);
     event.target.value = "";  // so that the same file can be chosen again
   });
 }
 byId("model").addEventListener("change", () => { describeModel(); classify(); });
 byId("again").addEventListener("click", classify);
-byId("sample").addEventListener("click", drawShip);
-byId("camera").addEventListener("click", openCamera);
-byId("shoot").addEventListener("click", shoot);
-byId("leave").addEventListener("click", () => byId("viewfinder").close());
-byId("viewfinder").addEventListener("close", closeCamera);
 byId("copy").addEventListener("click", copyCommand);
 byId("paste").hidden = !navigator.clipboard?.read;
 byId("paste").addEventListener("click", pasteFromClipboard);

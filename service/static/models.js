@@ -1,0 +1,88 @@
+"use strict";
+// /models and /models/{name} for people: the same address asked for JSON, in words.
+
+const byId = (id) => document.getElementById(id);
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
+const grouped = (number) => number.toLocaleString("en");
+const accuracyOf = (test) => test
+  ? `${percent(test.accuracy)} of ${grouped(test.count)} test images (95 % interval ${(100 * test.low).toFixed(1)}–${(100 * test.high).toFixed(1)})` : "not measured";
+
+function tableOf(title, lines) {
+  return make("section", {className: "card"}, make("h2", {textContent: title}),
+    make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: title},
+      make("table", {className: "plain"}, make("tbody", {}, ...lines.map(([name, ...values]) => make("tr", {},
+        make("th", {scope: "row"}, name), ...values.map((value) => make("td", {}, value))))))));
+}
+
+function showList({default: chosen, models}) {
+  byId("about").replaceChildren("Each has its own page. ", make("a", {href: "./", textContent: "Try them"}), " · ",
+    make("a", {href: "docs", textContent: "API"}));
+  byId("model").append(tableOf("Models", models.map((model) => [
+    make("a", {href: `models/${model.name}`, textContent: model.name}),
+    `${accuracyOf(model.test_accuracy)}${model.name === chosen ? "; the default" : ""}`,
+    `${grouped(model.parameters)} parameters, ${(model.size_bytes / 1e6).toFixed(2)} MB`,
+  ])));
+}
+
+function limitsOf(card, side) {
+  const found = [];
+  if (side && side <= 32) {
+    found.push(`It sees ${side} × ${side} pixels: small or off-centre things are lost. The accuracy is that of such tiles; ` +
+      "expect less on photographs (the released compact model: about 85 % on ordinary photographs of its classes).");
+  }
+  if (!card.labels.includes("none")) found.push("A picture of anything else still gets one of its class names, often with high confidence.");
+  found.push("Do not use it where a wrong answer harms someone.");
+  return found;
+}
+
+function showModel(model) {
+  const {card} = model;
+  byId("title").textContent = model.name;
+  document.title = model.name;
+  byId("about").replaceChildren(make("a", {href: "../models", textContent: "All models"}), " · ",
+    make("a", {href: "../", textContent: "Try it"}), " · ", make("a", {href: "../docs", textContent: "API"}));
+  const [height] = model.input ?? card.input?.shape?.slice(1) ?? [];
+  const labels = card.labels.filter((label) => label !== "none");
+  const test = card.accuracy?.test;
+  byId("model").append(
+    make("section", {className: "card"}, make("h2", {textContent: "Intended use and limits"}),
+      make("p", {textContent: `Pictures whose main subject is one of: ${labels.join(", ")}.`}),
+      make("ul", {}, ...limitsOf(card, height).map((text) => make("li", {textContent: text})))),
+    tableOf("What it is", [
+      ["Accuracy", accuracyOf(test)],
+      ["Data set", `${card.dataset.name} (${card.dataset.variant})`],
+      ["Parameters", grouped(card.parameters.total)],
+      ["Multiply-accumulates", `${(card.macs / 1e6).toFixed(1)} M an image`],
+      ["File", `${(card.size_bytes / 1e6).toFixed(2)} MB, ${card.precision}`],
+      ["Runs on", `${model.device} (${model.providers.join(", ")})`],
+      ["SHA-256", make("code", {textContent: card.sha256})],
+    ]),
+    ...(test?.per_class ? [tableOf("Accuracy by class", Object.entries(test.per_class).map(([label, share]) => [label, percent(share)]))] : []),
+    tableOf("How it was made", [
+      ["Recipe", card.recipe],
+      ["Commit", make("code", {textContent: String(card.commit ?? "–").slice(0, 12)})],
+      ["Made", String(card.created ?? "–")],
+      ["Training", card.training ? `${card.training.epochs} epochs, ${(card.training.seconds / 60).toFixed(0)} minutes on ${card.training.hardware}` : "–"],
+      ["Variant of", card.variant ? `${card.variant.source} (${card.precision})` : "–"],
+    ]),
+    make("details", {}, make("summary", {textContent: "The whole card as JSON"}),
+      make("pre", {tabIndex: 0, role: "region", ariaLabel: "The card", textContent: JSON.stringify(card, null, 1)})),
+  );
+}
+
+async function start() {
+  const response = await fetch(location.href, {headers: {accept: "application/json"}});
+  const found = await response.json();
+  if (!response.ok) byId("about").textContent = `${found.title}: ${found.detail}`;
+  else if (found.card) showModel(found);
+  else showList(found);
+}
+
+start().catch(() => { byId("about").textContent = "The server cannot be reached. Reload the page."; });
