@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import Final
 
 from bench.report.charts.pictures import front
-from bench.report.efficiency import efficiency_csv, efficiency_records, efficiency_table
+from bench.report.efficiency import Entry, efficiency_csv, efficiency_records, efficiency_table
+from bench.report.formats import NOTHING
 from bench.report.page import render_html
 from bench.report.sections import all_sections
 from bench.report.sections.peers import readme_peers
 from bench.report.shown import Shown
-from bench.report.tables import MOST_ROWS, Block, Picture, Table, to_markdown
-from bench.report.verdict import better_if_trained, headline, verdicts, verified, warnings
+from bench.report.tables import MOST_ROWS, Block, Column, Picture, Table, to_markdown, words
+from bench.report.verdict import (
+    better_if_trained,
+    headline,
+    reaches_a_floor,
+    verdicts,
+    verified,
+    warnings,
+)
 from bench.rows.files import MachineResults
-from bench.rows.selection import select
+from bench.rows.selection import ModelResult, select
 from cifar10.environment import EFFICIENCY_FILE
 from cifar10.errors import BenchError, Cifar10Error
 from cifar10.store import ModelStore, write_atomic
@@ -225,10 +233,26 @@ def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
 
 
 def render_readme_table(reports: Sequence[Shown]) -> str:
-    """Return the README's table: the released models on the first machine."""
+    """Return the README's table and chart: the released models on the first machine."""
     shown = reports[0]
     table = efficiency_table(shown.subjects, shown.models).short()
-    return to_markdown([table, shown.machine_line], {})
+    use: Column[Entry] = words("Use it when", lambda entry: _use(entry.result, shown))
+    kept = [one for one in table.columns[1:] if one.title not in ("MACs, M", "Parameters")]
+    picture = f"![Accuracy against latency](results/{shown.results.name}/plots/front.svg)"
+    named = Table([table.columns[0], use, *kept], table.rows)
+    return to_markdown([named, shown.machine_line, picture], {})
+
+
+def _use(model: ModelResult, shown: Shown) -> str:
+    """Return when to use a released model."""
+    if any(model is verdict.model for verdict in verdicts(shown)):
+        return "you have no special need: the best accuracy for its cost"
+    timed = [one for one in shown.subjects if one.typical_latency_ms is not None]
+    if timed and model is min(timed, key=lambda one: one.typical_latency_ms or 0.0):
+        return "speed matters more than accuracy"
+    if not reaches_a_floor(model):
+        return "you need a baseline: the reference study's CNN"
+    return "you need float32, on a GPU for example" if model.precision == "fp32" else NOTHING
 
 
 def render_readme_peers(reports: Iterable[Shown]) -> str:

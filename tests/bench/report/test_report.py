@@ -265,7 +265,7 @@ def test_write_then_check_then_measure_again(
     for path in written[2:6]:
         assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     text = readme.read_text()
-    assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\n| Model | Accuracy, % |")
+    assert text.startswith(f"# Before\n\n{TABLE_BEGIN}\n| Model | Use it when | Accuracy, % |")
     assert text.endswith(f"{TABLE_END}\n\nAfter\n")
     report = (tmp_path / "REPORT.md").read_text()
     assert GOLDEN in report

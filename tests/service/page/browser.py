@@ -79,7 +79,7 @@ class Page:
         )
         self.driver.get(f"{self.url}/")
         self.wait_for(lambda: self.id("model").find_elements(By.TAG_NAME, "option"))
-        self.wait_for(lambda: "Reading" not in self.id("machines").text)
+        self.wait_for(lambda: "Reading" not in self.id("served").text)
 
     def id(self, name: str) -> WebElement:
         return self.driver.find_element(By.ID, name)
@@ -90,8 +90,11 @@ class Page:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def choose(self, path: Path) -> None:
-        self.id("file").send_keys(str(path))
+    def choose(self, *paths: Path) -> None:
+        self.id("file").send_keys("\n".join(map(str, paths)))
+
+    def unfold(self, name: str) -> None:
+        self.run("document.getElementById(arguments[0]).open = true", name)
 
     def choose_model(self, name: str) -> None:
         Select(self.id("model")).select_by_visible_text(name)

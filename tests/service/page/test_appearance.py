@@ -18,6 +18,7 @@ PHONE = (360, 740)
 
 
 def test_the_efficiency_table_and_its_front(page):
+    page.unfold("all")
     lines = page.id("machines").find_elements(By.CSS_SELECTOR, "tbody tr")
     cells = [[cell.text for cell in line.find_elements(By.XPATH, "./*")] for line in lines]
     assert cells[0][:3] == [
@@ -41,6 +42,15 @@ def test_the_efficiency_table_and_its_front(page):
     assert "trained with several seeds, the lowest is drawn" in page.id("machines").text
 
 
+def test_only_served_models_stand_in_the_first_table_and_a_click_chooses(page):
+    lines = page.id("served").find_elements(By.CSS_SELECTOR, "tbody tr")
+    assert [line.text.split()[0] for line in lines] == ["tiny_a", "tiny_b"]
+    assert [line.get_attribute("class") for line in lines] == ["chosen", ""]
+    lines[1].find_element(By.TAG_NAME, "button").click()
+    page.wait_for(lambda: page.id("model").get_attribute("value") == "tiny_b")
+    assert [line.get_attribute("class") for line in lines] == ["", "chosen"]
+
+
 @pytest.mark.parametrize("size", [WIDE, (390, 844)])
 def test_names_in_the_chart_are_complete_and_do_not_overlap(driver, tmp_path, tiny_store, size):
     """Uses all models that this project has measured."""
@@ -49,6 +59,8 @@ def test_names_in_the_chart_are_complete_and_do_not_overlap(driver, tmp_path, ti
         server.wait_until_ready()
         page = Page(driver, server.url)
         page.open(size)
+        page.unfold("all")
+        page.wait_for(lambda: page.run("return document.querySelector('.chart svg')"))
         charts = page.run(
             """
             return [...document.querySelectorAll(".chart svg")].map(chart => {
@@ -88,9 +100,11 @@ def test_an_unreadable_table_is_shown_as_not_measured(driver, tmp_path, tiny_sto
         server.wait_until_ready()
         page = Page(driver, server.url)
         page.open()
-        assert page.id("machines").text == (
+        assert (
             "Not measured yet: cifar10 bench run and cifar10 report fill this table."
+            in page.id("served").text
         )
+        assert not page.id("all").is_displayed()
     finally:
         server.kill()
     assert "cannot be shown" in server.log.read_text()
@@ -146,7 +160,7 @@ def test_results_are_announced_to_screen_readers(page, file):
     assert set(page.bars()) == set(LABELS)
     assert page.id("tile").accessible_name == "The picture as the model sees it"
     assert page.id("model").accessible_name == "Model"
-    assert "Choose a picture" in page.id("file").accessible_name
+    assert "Choose pictures" in page.id("file").accessible_name
 
 
 @pytest.mark.parametrize(("preference", "seconds"), [("no-preference", "0.25s"), ("reduce", "0s")])

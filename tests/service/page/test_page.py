@@ -18,6 +18,7 @@ from service.page import NOT_MEASURED, read_efficiency
 from service.status import STATIC
 from tests.conftest import encode
 from tests.service.cases import JPEG, PIXELS, PNG, Case, assert_refused
+from tests.service.page import picture
 
 PHOTO = encode(np.kron(PIXELS, np.ones((9, 12, 1), np.uint8)), "JPEG")
 
@@ -144,3 +145,10 @@ def test_the_committed_table_matches_the_rows():
         render_json(prepare(read_results(results), results, released(PROJECT_ROOT / "models")))
     )
     assert table["machines"]
+
+
+def test_the_picture_of_the_page_was_made_from_its_files():
+    assert picture.digest_in(picture.PICTURE) == picture.digest(), (
+        "docs/page.png is stale: python -m tests.service.page.picture"
+    )
+    assert picture.PICTURE.stat().st_size < 150_000

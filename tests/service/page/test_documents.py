@@ -1,0 +1,70 @@
+"""Tests of the API page and of the pages of models, in a browser and by their media types."""
+
+import json
+
+import pytest
+from axe_core_python.selenium import Axe
+from selenium.webdriver.common.by import By
+
+from tests.service.cases import PNG
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_an_operation_is_tried_on_the_api_page(page, server, file):
+    page.driver.get(f"{server.url}/docs#classify")
+    operation = page.wait_for(lambda: page.driver.find_elements(By.ID, "classify"))[0]
+    page.wait_for(lambda: operation.get_attribute("open") is not None)
+    page.id("classify-model").send_keys("tiny_b")
+    page.id("classify-body").send_keys(str(file(PNG)))
+    operation.find_element(By.TAG_NAME, "button").click()
+    answer = operation.find_element(By.TAG_NAME, "pre")
+    page.wait_for(answer.is_displayed)
+    command, _, told = answer.text.partition("\n\n")
+    assert command == (
+        f"curl -X POST --data-binary @picture.jpg '{server.url}/classify?model=tiny_b'"
+    )
+    status, _, document = told.partition("\n")
+    assert status.startswith("200 ")
+    assert json.loads(document)["model"] == "tiny_b"
+    described = json.loads(page.run("return JSON.stringify(Object.keys(description.paths))"))
+    shown = [one.text for one in page.driver.find_elements(By.CSS_SELECTOR, "summary code")]
+    assert {line.split()[1] for line in shown} == set(described)
+    page.driver.get(f"{server.url}/")
+
+
+@pytest.mark.parametrize("path", ["docs", "models", "models/tiny_a"])
+@pytest.mark.parametrize("width", [320, 1200])
+def test_documents_have_no_barrier_and_never_scroll_sideways(page, server, path, width):
+    page.open((width, 740))
+    page.driver.get(f"{server.url}/{path}")
+    page.wait_for(lambda: page.driver.find_elements(By.CLASS_NAME, "card"))
+    found = Axe().run(page.driver)["violations"]
+    assert [one["id"] for one in found] == []
+    assert not page.overflows()
+    page.driver.get(f"{server.url}/")
+
+
+def test_a_model_s_page_tells_its_use_limits_classes_and_digest(page, server):
+    page.driver.get(f"{server.url}/models")
+    page.wait_for(lambda: page.driver.find_elements(By.LINK_TEXT, "tiny_b"))[0].click()
+    text = page.wait_for(lambda: page.id("model").text)
+    assert "Pictures whose main subject is one of: airplane, " in text
+    assert "SHA-256" in text
+    page.driver.get(f"{server.url}/")
+
+
+def test_browsers_get_a_page_of_models_and_programs_get_json(run):
+    async def ask(client):
+        paths = ("/models", "/models/tiny_a", "/models/nothing")
+        return [(await client.get(path, headers=BROWSER), await client.get(path)) for path in paths]
+
+    found = run(ask)
+    for page, _ in found:
+        assert page.status_code == 200
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert page.headers["vary"] == "accept"
+    assert 'src="static/models.js"' in found[0][0].text
+    assert 'src="../static/models.js"' in found[1][0].text
+    assert [document.status_code for _, document in found] == [200, 200, 404]
+    assert found[0][1].json()["default"] == "tiny_a"
