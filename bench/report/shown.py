@@ -1,5 +1,6 @@
 """What the report shows of one machine, and what a section of the report is."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,10 @@ from bench.rows.selection import ModelResult, newest, rows_of
 M = TypeVar("M", bound=Measurement)
 
 CIFAR10: Final = "cifar10"
-"""Name of the data set of rows that name none."""
+"""Name of the data set of every copy of CIFAR-10, and of rows without images."""
+
+_CIFAR10_FAMILIES: Final = ("cifar10", "custom", "synthetic")
+"""First words of the variants that :mod:`cifar10.dataset` names."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,11 @@ class Shown:
 
 
 def dataset_name(model: ModelResult) -> str:
-    """Name of the data set that a model is for."""
-    return getattr(model.dataset, "name", None) or CIFAR10
+    """Return the name of a model's data set: all copies of CIFAR-10 have one, whatever their
+    variant; of a user's own images it is the variant without its fingerprint."""
+    variant = model.dataset.variant if model.dataset else CIFAR10
+    family = re.sub(r"-[0-9a-f]{8}$", "", variant)
+    return CIFAR10 if family.partition("-")[0] in _CIFAR10_FAMILIES else family
 
 
 def by_dataset(models: Sequence[ModelResult]) -> dict[str, list[ModelResult]]:

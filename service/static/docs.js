@@ -92,7 +92,7 @@ async function sendForm(form, method, path, output) {
 function show(path, method, operation) {
   const output = make("pre", {hidden: true, tabIndex: 0, role: "region", ariaLabel: "The answer"});
   const form = make("form", {}, ...(operation.parameters ?? []).map((each) => fieldOf(each, operation)),
-    ...bodyOf(path, operation), make("p", {className: "buttons"}, make("button", {className: "primary", textContent: "Try it"})));
+    ...bodyOf(path, operation), make("p", {className: "buttons"}, make("button", {textContent: "Try it"})));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     sendForm(form, method.toUpperCase(), path, output);
@@ -118,4 +118,5 @@ async function start() {
   if (wanted) wanted.open = true;
 }
 
+byId("access").addEventListener("submit", (event) => event.preventDefault());
 start().catch(() => { byId("about").textContent = "The description cannot be read. Reload the page."; });

@@ -57,7 +57,7 @@ function tableOf({conditions, models}, served) {
       ...COLUMNS.map(([, text]) => make("td", {textContent: text(row)})));
   });
   const table = make("table", {ariaLabel: `The efficiency table. ${conditions}`}, make("thead", {}, head), make("tbody", {}, ...lines));
-  const scroll = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "The efficiency table"});
+  const scroll = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: `All models. ${conditions}`});
   scroll.append(table);
   return scroll;
 }
@@ -206,7 +206,7 @@ function tableOfServed(machines, served) {
     });
     return make("tr", {}, make("th", {scope: "row"}, button), ...shown.map(([, text]) => make("td", {textContent: text(row)})));
   });
-  const scroll = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "The models of this server"},
+  const scroll = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Figures of the served models"},
     make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
   const conditions = [...new Set(rows.map((each) => each.conditions).filter(Boolean))].join(" ");
   return [scroll, make("p", {className: "small", textContent: conditions || "Not measured yet: cifar10 bench run and cifar10 report fill this table."})];

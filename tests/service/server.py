@@ -18,7 +18,7 @@ import pytest
 from cifar10.environment import PROJECT_ROOT
 from tests.processes import end_group
 
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 def free_port() -> int:

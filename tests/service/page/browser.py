@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 WIDE = (1200, 900)
 
 _SAID = """
