@@ -53,6 +53,7 @@ def main() -> None:
             server.wait_until_ready()
             driver = start_browser()
             page = Page(driver, server.url)
+            page.tell("Emulation.setScrollbarsHidden", hidden=True)
             page.open(SIZE)
             page.wait_for(lambda: "cat" in page.id("classes").text)
             page.id("examples").find_elements(By.TAG_NAME, "button")[3].click()
