@@ -68,7 +68,7 @@ def test_repeated_answers_of_a_page_are_identical(run):
 
 
 def test_every_file_of_the_page_is_served(run):
-    files = {path.name for path in STATIC.iterdir()} - {"index.html", "openapi.json"}
+    files = {path.name for path in STATIC.iterdir() if path.suffix in (".css", ".js")}
 
     async def ask(client):
         return {name: (await client.get(f"/static/{name}")).content for name in files}
