@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Final
 
 from bench.report.charts.pictures import front
-from bench.report.efficiency import Entry, efficiency_csv, efficiency_records, efficiency_table
+from bench.report.efficiency import Entry, efficiency_csv, efficiency_records, tables_by_dataset
 from bench.report.formats import NOTHING
 from bench.report.page import render_html
 from bench.report.sections import all_sections
 from bench.report.sections.peers import readme_peers
-from bench.report.shown import Shown
+from bench.report.shown import CIFAR10, Shown, by_dataset, dataset_name
 from bench.report.tables import MOST_ROWS, Block, Column, Picture, Table, to_markdown, words
 from bench.report.verdict import (
     better_if_trained,
     headline,
     reaches_a_floor,
+    told_apart,
     verdicts,
     verified,
     warnings,
@@ -226,8 +227,8 @@ def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
     lines.append(f"- {shown.machine_line} All models: [{CSV_FILE}]"
                  f"(results/{shown.results.name}/{CSV_FILE}).")  # fmt: skip
     blocks: list[Block] = ["\n".join(lines)]
-    if shown.subjects:
-        blocks.append(efficiency_table(shown.subjects, shown.models, MOST_ROWS).short())
+    for dataset, table in tables_by_dataset(shown.subjects, shown.models, MOST_ROWS).items():
+        blocks += [_on(dataset), table.short()] if dataset != CIFAR10 else [table.short()]
     picture = _few_pictures(shown).get("front")
     return [*blocks, picture] if picture is not None else blocks
 
@@ -235,24 +236,43 @@ def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
 def render_readme_table(reports: Sequence[Shown]) -> str:
     """Return the README's table and chart: the released models on the first machine."""
     shown = reports[0]
-    table = efficiency_table(shown.subjects, shown.models).short()
     use: Column[Entry] = words("Use it when", lambda entry: _use(entry.result, shown))
-    kept = [one for one in table.columns[1:] if one.title not in ("MACs, M", "Parameters")]
+    blocks: list[Block] = []
+    for dataset, table in tables_by_dataset(shown.subjects, shown.models).items():
+        short = table.short()
+        kept = [one for one in short.columns[1:] if one.title not in ("MACs, M", "Parameters")]
+        blocks += [_on(dataset)] if dataset != CIFAR10 else []
+        blocks.append(Table([short.columns[0], use, *kept], short.rows))
     picture = f"![Accuracy against latency](results/{shown.results.name}/plots/front.svg)"
-    named = Table([table.columns[0], use, *kept], table.rows)
-    return to_markdown([named, shown.machine_line, picture], {})
+    return to_markdown([*blocks, shown.machine_line, picture], {})
+
+
+def _on(dataset: str) -> str:
+    return f"On {dataset}:"
 
 
 def _use(model: ModelResult, shown: Shown) -> str:
     """Return when to use a released model."""
+    dataset = dataset_name(model)
+    if dataset != CIFAR10:
+        return f"your images are {dataset}"
     if any(model is verdict.model for verdict in verdicts(shown)):
         return "you have no special need: the best accuracy for its cost"
+    if model is _most_accurate(by_dataset(shown.subjects)[dataset]):
+        return "accuracy matters most"
     timed = [one for one in shown.subjects if one.typical_latency_ms is not None]
     if timed and model is min(timed, key=lambda one: one.typical_latency_ms or 0.0):
         return "speed matters more than accuracy"
     if not reaches_a_floor(model):
         return "you need a baseline: the reference study's CNN"
     return "you need float32, on a GPU for example" if model.precision == "fp32" else NOTHING
+
+
+def _most_accurate(models: Sequence[ModelResult]) -> ModelResult:
+    """Return the fastest of the models that do not differ significantly from the most accurate."""
+    best = max(models, key=lambda one: one.share_right or 0.0)
+    equal = [one for one in models if one is best or not told_apart(best, one)]
+    return min(equal, key=lambda one: one.typical_latency_ms or float("inf"))
 
 
 def render_readme_peers(reports: Iterable[Shown]) -> str:

@@ -15,6 +15,7 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
+from bench.report.shown import by_dataset
 from bench.report.tables import Column, Table, to_csv, words
 from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
@@ -148,6 +149,14 @@ def efficiency_table(
     """
     found = {id(entry.result): entry for entry in entries(every or results)}
     return Table(COLUMNS, [found[id(result)] for result in results], top=top)
+
+
+def tables_by_dataset(
+    results: Sequence[ModelResult], every: Sequence[ModelResult] = (), top: int = 0
+) -> dict[str, Table[Entry]]:
+    """Return a table for each data set: accuracies of different ones do not compare."""
+    groups = by_dataset(results)
+    return {name: efficiency_table(found, every, top) for name, found in groups.items()}
 
 
 def efficiency_records(results: Sequence[ModelResult]) -> list[dict[str, Any]]:

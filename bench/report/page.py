@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from bench.report.charts.pictures import front
 from bench.report.charts.svg import STYLE, draw
-from bench.report.efficiency import efficiency_table
+from bench.report.efficiency import tables_by_dataset
 from bench.report.sections import all_sections
 from bench.report.shown import Shown
 from bench.report.tables import MOST_ROWS, Picture, Table
@@ -91,7 +91,7 @@ def _machine(shown: Shown, reports: Sequence[Shown]) -> dict[str, Any]:
             (one, better_if_trained(one, reports), budget_table(one)) for one in found if one.model
         ],
         "remarks": [line for line in [*warnings(shown), verified(shown)] if line],
-        "table": efficiency_table(shown.subjects, shown.models, MOST_ROWS),
+        "tables": tables_by_dataset(shown.subjects, shown.models, MOST_ROWS),
         "chart": draw(panel, "Accuracy against the latency of one image") if panel else "",
         "sections": [
             (section, blocks, all(_is_short(block) for block in blocks))

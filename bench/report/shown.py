@@ -40,8 +40,10 @@ class Shown:
 
     @cached_property
     def subjects(self) -> list[ModelResult]:
-        """The released models, one for each recipe: what all sections are about."""
-        return [one for one in one_of_each(self.models) if one.released and _is_measured(one)]
+        """The released models, one for each recipe: what all sections are about. Those of CIFAR-10
+        come first."""
+        found = [one for one in one_of_each(self.models) if one.released and _is_measured(one)]
+        return sorted(found, key=lambda one: dataset_name(one) != CIFAR10)
 
     @cached_property
     def others(self) -> list[ModelResult]:

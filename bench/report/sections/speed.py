@@ -219,5 +219,5 @@ SECTIONS: Final = (
     Section(40, "Latency in process", "one call, by batch size", latency),
     Section(42, "Throughput in process", "images per second, by batch size", throughput),
     Section(44, "Over HTTP, under load", "requests per second and response times", load),
-    Section(46, "MLPerf's scenarios, scaled down", "four standard ways to ask", scenarios),
+    Section(46, "MLPerf's scenarios, scaled down", "four standard ways to ask", scenarios, True),
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bench.report.build import prepare
+from bench.report.efficiency import tables_by_dataset
 from bench.report.sections.accuracy import paired
 from bench.report.sections.others import not_released
 from bench.report.shown import Shown
@@ -40,7 +41,10 @@ def test_each_data_set_has_its_own_verdict_and_front(recorder: Recorder) -> None
     recorder.add("b", "b" * 64, None, latency(9_000_000))
     (shown,) = reports(recorder)
     assert fronts(shown.models)["size"] == {0, 1}
-    assert headline(verdicts(shown)) == "Ship `b` for photos and `a` for cifar10"
+    assert headline(verdicts(shown)) == "Ship `a` for cifar10 and `b` for photos"
+    tables = tables_by_dataset(shown.subjects, shown.models)
+    lines = {name: [row.result.model for row in table.rows] for name, table in tables.items()}
+    assert lines == {"cifar10": ["a"], "photos": ["b"]}
     assert text_of(paired, shown.results, shown.models) == ""
 
 
