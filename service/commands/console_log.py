@@ -7,6 +7,8 @@ from typing import Any, Final, TextIO
 from service.telemetry.logs import READY
 
 _COLOURS: Final = {"warning": "33", "error": "31", "critical": "31"}
+_SUPERVISORS: Final = frozenset(("service.rpc.port",))
+"""Loggers of the process that starts the workers. What they log is logged once."""
 _KNOWN: Final = {"time", "level", "logger", "message", "process", "exception"}
 
 
@@ -37,7 +39,7 @@ class ConsoleLog:
             self._write(line if os.environ.get("NO_COLOR") else f"\x1b[32m{line}\x1b[0m")
             return
         level, process = event.get("level", "info"), event.get("process")
-        if not self._ready and level == "info":
+        if not self._ready and level == "info" and event.get("logger") not in _SUPERVISORS:
             self._first = process if self._first is None else self._first
             if process != self._first:
                 return

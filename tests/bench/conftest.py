@@ -236,3 +236,8 @@ def text_of(
         for block in render(Shown(results, tuple(models)))
     ]
     return to_markdown(blocks, {})
+
+
+def with_extras(table: Table) -> Table:
+    """Return a table that shows the columns behind "more columns", too."""
+    return replace(table, columns=[replace(column, extra=False) for column in table.columns])

@@ -200,7 +200,7 @@ def test_the_command_makes_variants_and_says_what_was_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, dataset = outlier
-    monkeypatch.setattr("export.commands.export.load_dataset", lambda _: dataset)
+    monkeypatch.setattr("export.commands.export.dataset_of", lambda *_, **__: dataset)
     assert main(["export", "--all", "--int8", "--fp16", "--models-dir", str(store.root)]) == 0
     output = capsys.readouterr().out
     assert "refused: loses" in output

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar10 import image_layout, jpeg_markers
+from cifar10 import image_layout
 from cifar10.errors import ImageError, ImageTooLargeError, UndecodableImageError
+from cifar10.formats import jpeg_markers
 from cifar10.formats.jpeg_markers import MAX_SEGMENTS, read_markers
 from cifar10.formats.png_chunks import MAX_CHUNKS, png_layout
 from cifar10.formats.webp_chunks import webp_layout

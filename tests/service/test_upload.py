@@ -1,12 +1,14 @@
 """Tests that any bytes give an image or a refusal, never another error."""
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cifar10.image_layout import Target
 from service.inference import Inference
 from service.problems import Problem
 from service.settings import Settings
@@ -18,6 +20,7 @@ FORM = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + PNG + b"
 FORM_TYPE = b"multipart/form-data; boundary=b"
 
 DECODER = Inference(Settings(device="cpu"), Metrics())
+MODEL = SimpleNamespace(takes_tiles=True, target=Target(32, 32), of_image=lambda *_: MODEL)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -27,7 +30,7 @@ DECODER = Inference(Settings(device="cpu"), Metrics())
 )
 def test_damaged_images(body, content_type):
     with contextlib.suppress(Problem):
-        tile = DECODER._decode_short(body, content_type)
+        tile, _ = DECODER._decode_short(body, content_type, MODEL)
         assert isinstance(tile, np.ndarray)
         assert (tile.shape, tile.dtype) == ((1, 32, 32, 3), np.uint8)
 

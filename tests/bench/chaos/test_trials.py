@@ -17,11 +17,13 @@ from bench.chaos.trial import (
     undesigned,
 )
 from bench.report.sections.chaos import chaos
+from bench.report.shown import Shown
+from bench.report.tables import Table
 from bench.rows.files import Recorder, read_results, read_rows
 from bench.rows.kinds.service import ChaosMeasurement
 from bench.rows.selection import select
 from cifar10.errors import BenchError
-from tests.bench.conftest import text_of
+from tests.bench.conftest import with_extras
 
 QUICK = ChaosPlan(
     workers=2,
@@ -95,7 +97,9 @@ def test_verdicts_become_rows_and_a_failing_trial_does_not_stop_the_others(
     assert found["bad"].broken == ("one part", "another")
     assert found["last"].promise == "less was done"
     (results,) = read_results(recorder.folder.parent)
-    text = text_of(chaos, results, select(results.rows))
+    shown = Shown(results, tuple(select(results.rows)))
+    (table,) = [block for block in chaos(shown) if isinstance(block, Table)]
+    text = with_extras(table).markdown()
     assert "| The trial good | tiny_a | 2 |" in text
     assert "Outcomes: 200: 4" in text
     assert "**Did not hold:** one part; another" in text

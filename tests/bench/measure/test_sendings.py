@@ -103,7 +103,7 @@ def test_losses_of_two_models_are_compared(recorder: Recorder) -> None:
     assert photo[0] == "| photo | 1.00 (0.38 to 1.62) | 10.00 (8.14 to 11.86) |"
     assert photo[1].startswith("| photo | -9.00 (")
     assert photo[1].endswith("): less |")
-    assert "| PNG | +0.00 (+0.00 to +0.00): cannot be told |" in text
+    assert "| PNG | +0.00 (+0.00 to +0.00): not significant |" in text
     assert "other" not in text
     assert text_of(as_sent, None, []) == ""
 

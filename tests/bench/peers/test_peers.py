@@ -26,12 +26,13 @@ from bench.peers.rounds import choose_peers, done_in, measure_rounds
 from bench.report.build import (
     PEERS_BEGIN,
     PEERS_END,
+    PEERS_FILE,
     prepare,
-    render_report,
     stale_files,
     write_report,
 )
 from bench.report.peer_rounds import comparisons
+from bench.report.sections.peers import peers
 from bench.rows.files import Recorder, read_results, read_rows
 from bench.rows.kinds.service import PeerFailureMeasurement, PeerMeasurement
 from bench.serving.cores import Cores, choose_cores
@@ -41,7 +42,7 @@ from cifar10.images import decode_image
 from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ONNX_FILE, ModelStore
-from tests.bench.conftest import MACHINE, REFERENCE, accuracy, add_all, cost, peer
+from tests.bench.conftest import MACHINE, REFERENCE, accuracy, add_all, cost, peer, text_of
 
 PLAN = PeerPlan(rounds=3)
 CORES = Cores(0, 1)
@@ -202,10 +203,11 @@ def compared(recorder: Recorder) -> Recorder:
 
 def test_the_report_shows_the_comparison(compared: Recorder) -> None:
     results = compared.folder.parent
-    text = render_report(prepare(read_results(results), results), results, Path())
+    (shown,) = prepare(read_results(results), results)
+    text = text_of(peers, shown.results, shown.models)
     assert (
-        "| Other 1.0 | JPEG | its own | 1,000 (1,000–1,000) | 3.00× (3.00–3.00) | 1 | "
-        "1,000 (1,000–1,000) |" in text
+        "| Other 1.0 | its own | 1,000 (1,000–1,000) | 3.00× (3.00–3.00) | 1,000 (1,000–1,000) |"
+        in text
     )
     assert "with pixels over v2, this service is 4.00× (4.00–4.00) Triton 1.0." in text
     assert "p99 at half of each server's own rate: 2.50 ms here, 3.00 ms for the best" in text
@@ -219,9 +221,9 @@ def test_the_report_shows_the_comparison(compared: Recorder) -> None:
 def test_ratios_are_written_between_the_readme_s_markers(compared: Recorder) -> None:
     results = compared.folder.parent
     output = results.parent
-    readme = output / "README.md"
-    markers = "<!-- efficiency-table:begin -->\n<!-- efficiency-table:end -->\n"
-    readme.write_text(f"{markers}a\n{PEERS_BEGIN}\nold\n{PEERS_END}\nz\n")
+    readme = output / PEERS_FILE
+    readme.parent.mkdir()
+    readme.write_text(f"a\n{PEERS_BEGIN}\nold\n{PEERS_END}\nz\n")
     reports = prepare(read_results(results), results)
     write_report(reports, results, output)
     text = readme.read_text()

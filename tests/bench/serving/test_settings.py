@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from bench.load.bodies import encode_jpeg
-from bench.report.build import prepare, render_report
+from bench.report.build import prepare
+from bench.report.sections.tuning import settings
 from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.service import SettingsMeasurement
 from bench.serving.target import Target
 from bench.serving.tuning import Choice, SettingsPlan, choices, measure_settings
 from cifar10.errors import BenchError
-from tests.bench.conftest import accuracy, add_all, cost
+from tests.bench.conftest import accuracy, add_all, cost, text_of
 from tests.bench.scenarios.test_scenario_runs import FAKE
 
 DIGEST = "a" * 64
@@ -134,12 +135,13 @@ def test_the_report_names_the_best_and_the_share_of_the_default(recorder: Record
     alone = replace(ONE, cores=1, generator_shares=False, workers=1)
     add_all(recorder, "good", DIGEST, cost(), accuracy(9_000), ONE, faster, alone)
     results = recorder.folder.parent
-    text = render_report(prepare(read_results(results), results), results, results)
-    assert "good on cpu, 2 cores, shared with the load generator; 32 connections" in text
-    assert "Most requests: 2 workers, 1 thread, batches of at most 128." in text
+    (shown,) = prepare(read_results(results), results)
+    text = text_of(settings, shown.results, shown.models)
+    assert "`good` on cpu, 2 cores, shared with the load generator: 32 connections" in text
+    assert "Best: 2 workers, 1 thread, batches of at most 128." in text
     assert (
-        "The service's own choice, 2 workers, 1 thread, batches of at most 32, reaches "
-        "0.500 (0.500–0.500) of that." in text
+        "The service's default, 2 workers, 1 thread, batches of at most 32, reaches "
+        "0.500 (0.500–0.500) of that rate." in text
     )
-    assert "good on cpu, one core; " in text
+    assert "`good` on cpu, one core: " in text
     assert "| 2 | 1 | 128 | 2,000 (1,800–2,200) | 1.00 (1.00–1.00) |" in text

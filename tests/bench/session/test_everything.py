@@ -9,6 +9,8 @@ import pytest
 from bench.load.sent import Sent
 from bench.measure.survey import RunOutcome
 from bench.report.sections.speed import scenarios as scenarios_section
+from bench.report.shown import Shown
+from bench.report.tables import Table
 from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
 from bench.rows.row import Row
@@ -17,7 +19,7 @@ from bench.scenarios.rules import RateTry, ScenarioPlan, Setting, describe
 from bench.session.resume import Stage, new_session, newest_session, run_stages
 from cifar10.commands.main import main
 from cifar10.errors import BenchError
-from tests.bench.conftest import accuracy, cost, failure, latency, load, text_of
+from tests.bench.conftest import accuracy, cost, failure, latency, load, text_of, with_extras
 
 DIGESTS = {"a": "1" * 64, "b": "2" * 64}
 
@@ -105,8 +107,12 @@ def test_the_report_shows_scenarios_and_marks_the_unstable(
     scenario_rows(recorder)
     (machine,) = read_results(tmp_path / "results")
     models = select(machine.rows)
-    text = text_of(scenarios_section, machine, models)
-    single, server_line = [line for line in text.splitlines() if line.startswith("| net")]
+    shown = Shown(machine, tuple(models))
+    tables = [block for block in scenarios_section(shown) if isinstance(block, Table)]
+    text = "\n".join(with_extras(table).markdown() for table in tables)
+    lines = [line for line in text.splitlines() if line.startswith("| net")]
+    single = next(line for line in lines if "SingleStream" in line)
+    server_line = next(line for line in lines if "Server" in line)
     assert "| SingleStream | p90 | 4.00 ms (" in single
     assert "**unstable**, 100% apart" in single
     assert "| Server | rate with p99 ≤ 15 ms | 100 queries/s |" in server_line
