@@ -209,11 +209,11 @@ def test_the_report_shows_the_comparison(compared: Recorder) -> None:
         "| Other 1.0 | its own | 1,000 (1,000–1,000) | 3.00× (3.00–3.00) | 1,000 (1,000–1,000) |"
         in text
     )
-    assert "with pixels over v2, this service is 4.00× (4.00–4.00) Triton 1.0." in text
+    assert "this service serves 4.00× (4.00–4.00) the requests of Triton 1.0" in text
     assert "p99 at half of each server's own rate: 2.50 ms here, 3.00 ms for the best" in text
     assert "p99 at 200 requests/s: 1.50 ms here, 2.00 ms for the best of the others" in text
     assert "Hello 1.0 (no model, no picture) is ready after 2.00" in text
-    assert "this service's rate is 30% of it" in text
+    assert "this service's rate is 30% of that" in text
     assert "Ray Serve 9 could not be measured: PeerUnavailableError: no wheels" in text
     assert "failed at" not in text  # of the model: a peer's failure is not the model's
 
