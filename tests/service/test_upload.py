@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar10.image_layout import Target
+from cifar10.image_layout import ImageLayout, Target
 from service.inference import Inference
 from service.problems import Problem
 from service.settings import Settings
@@ -31,8 +31,10 @@ MODEL = SimpleNamespace(takes_tiles=True, target=Target(32, 32), of_image=lambda
 def test_damaged_images(body, content_type):
     with contextlib.suppress(Problem):
         tile, _ = DECODER._decode_short(body, content_type, MODEL)
-        assert isinstance(tile, np.ndarray)
-        assert (tile.shape, tile.dtype) == ((1, 32, 32, 3), np.uint8)
+        if isinstance(tile, ImageLayout):  # too large to be decoded at once
+            assert tile.pixels > 32 * 32
+        else:
+            assert (tile.shape, tile.dtype) == ((1, 32, 32, 3), np.uint8)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
