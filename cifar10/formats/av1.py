@@ -75,6 +75,8 @@ def _frame_size(header: bytes) -> tuple[int, int] | None:
         bits.take(5)
     else:
         delay_bits = _skip_timing(bits)
+        if delay_bits is None:
+            return None
         has_display_delay = bits.take(1)
         for _ in range(bits.take(5) + 1):
             bits.take(12)
@@ -89,8 +91,9 @@ def _frame_size(header: bytes) -> tuple[int, int] | None:
     return size if bits.left >= 0 else None
 
 
-def _skip_timing(bits: _Bits) -> int:
-    """Skip the timing and decoder model; return the bits of a buffer delay, 0 without a model."""
+def _skip_timing(bits: _Bits) -> int | None:
+    """Skip the timing and decoder model; return the bits of a buffer delay, 0 without a model, and
+    None if it is damaged."""
     if not bits.take(1):
         return 0
     bits.take(64)
@@ -98,7 +101,9 @@ def _skip_timing(bits: _Bits) -> int:
         zeros = 0
         while bits.left > 0 and not bits.take(1):
             zeros += 1
-        bits.take(min(zeros, 32))
+        if zeros >= 32:  # of such a number, decoders disagree about the length
+            return None
+        bits.take(zeros)
     if not bits.take(1):
         return 0
     delay_bits = bits.take(5) + 1

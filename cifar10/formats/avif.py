@@ -77,12 +77,12 @@ def avif_layout(data: bytes) -> ImageLayout | None:
 
     Returns:
         The layout; its ``scans`` are the pixels that are decoded in all, in multiples of the
-        picture's. None if the boxes are damaged or a picture is of no known type.
+        picture's. None if the boxes are damaged or the cost of a picture cannot be read.
     """
     try:
         meta_box, meta = _read_meta(data)
         return _layout(data, meta_box, meta)
-    except (_DamagedError, RecursionError):
+    except _DamagedError:
         return None
 
 
@@ -199,7 +199,8 @@ def _read_places(iloc: _Reader, idat: _Reader | None, meta: _Meta) -> None:
             end = begin + length if length else len(iloc.data)
             meta.extents.setdefault(item, []).append((begin, end))
     every = (one for parts in meta.extents.values() for one in parts)
-    if sum(min(end, len(iloc.data)) - begin for begin, end in every) > 2 * len(iloc.data):
+    whole = len(iloc.data)
+    if sum(max(0, min(end, whole) - begin) for begin, end in every) > 2 * whole:
         raise _DamagedError  # parts that overlap would be read many times
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cifar10.errors import (
     UnsupportedImageError,
 )
 from cifar10.formats.av1 import decoded_pixels
+from cifar10.formats.avif import avif_layout
 from cifar10.formats.recognise import image_format
 from cifar10.images import DecodeLimits, decode_image, inspect_image
 from tests.conftest import encode
@@ -128,6 +130,48 @@ def test_an_avif_is_judged_by_what_its_stream_says():
     assert inspect_image(avif_claiming(20, 10)).scans == 10_000
     with pytest.raises(ImageTooLargeError, match="pixels"):
         inspect_image(avif_claiming(20, 10, frames=50))
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content) + 8) + kind + content
+
+
+def avif_with_parts(*parts: tuple[int, int]) -> bytes:
+    """Return the boxes of an AVIF with one picture, whose data is in ``parts`` (begin, length) of
+    the file; a length of 0 means all that follows."""
+    whole = bytes(4)
+    extents = b"".join(struct.pack(">QI", *part) for part in parts)
+    iloc = b"\x84\0" + struct.pack(">HHHH", 1, 1, 0, len(parts)) + extents
+    infe = box(b"infe", b"\2\0\0\0" + struct.pack(">HH4s", 1, 0, b"av01"))
+    ispe = box(b"ispe", whole + struct.pack(">II", 8, 8))
+    ipma = box(b"ipma", whole + struct.pack(">IHBB", 1, 1, 1, 1))
+    meta = whole + box(b"pitm", whole + b"\0\1") + box(b"iinf", whole + b"\0\1" + infe)
+    meta += box(b"iloc", whole + iloc) + box(b"iprp", box(b"ipco", ispe) + ipma)
+    return box(b"ftyp", b"avif" + bytes(4)) + box(b"meta", meta) + box(b"mdat", bytes(1 << 20))
+
+
+def test_parts_that_overlap_are_not_copied():
+    far = (1 << 40, 1)  # outside of the file; must not make up for the others
+    data = avif_with_parts(*[(0, 0)] * 200, far)
+    tracemalloc.start()
+    assert avif_layout(data) is None
+    assert tracemalloc.get_traced_memory()[1] < 10 * len(data)
+    tracemalloc.stop()
+
+
+def sequence_header(timing: str) -> bytes:
+    """Return a stream whose header has ``timing``, in bits, and then a size of 8 × 8 pixels."""
+    size = f"{2:04b}{2:04b}{7:03b}{7:03b}"
+    bits = "0000" + "0" + timing + "0" + "00000" + "0" * 12 + "00000" + size
+    content = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    return bytes((1 << 3 | 2, len(content))) + content + bytes((6 << 3 | 2, 0))
+
+
+def test_a_header_that_decoders_read_differently_has_no_size():
+    assert decoded_pixels(sequence_header("0")) == 64
+    ticks = "1" + "0" * 64 + "1"
+    assert decoded_pixels(sequence_header(ticks + "00101" + "0")) == 64
+    assert decoded_pixels(sequence_header(ticks + "0" * 32 + "1" + "0" * 32 + "0")) is None
 
 
 BROKEN = {
