@@ -48,7 +48,7 @@ class Layout:
         parts = name.parts[self.depth :]
         part = TRAIN
         if self.has_parts:
-            if parts[0] not in (TRAIN, TEST):
+            if not parts or parts[0] not in (TRAIN, TEST):
                 return None
             part, *parts = parts  # type: ignore[assignment]
         return (part, _composed(parts[0])) if len(parts) >= 2 else None
@@ -100,10 +100,7 @@ def find_layout(source: str, names: Sequence[PurePosixPath]) -> Layout:
         depth += 1
     tops = {name.parts[depth] for name in names}
     if not tops:
-        message = (
-            f"{source} has no class folders: expected <class>/<image>, a folder for each class"
-        )
-        raise DataError(message)
+        raise _no_classes(source)
     has_parts = TRAIN in tops and tops <= {TRAIN, TEST}
     if not has_parts and (TRAIN in tops or {top.lower() for top in tops} <= _SPLIT_NAMES):
         message = (
@@ -117,7 +114,15 @@ def find_layout(source: str, names: Sequence[PurePosixPath]) -> Layout:
     if found.has_test and labels[TRAIN] != labels[TEST]:
         message = f"{source}: train/ and test/ have other classes. {_differences(**labels)}"
         raise DataError(message)
+    if not labels[TRAIN]:
+        raise _no_classes(source)
     return replace(found, labels=tuple(sorted(labels[TRAIN])), count=len(places))
+
+
+def _no_classes(source: str) -> DataError:
+    return DataError(
+        f"{source} has no class folders: expected <class>/<image>, a folder for each class"
+    )
 
 
 def check_labels(source: str, layout: Layout) -> None:

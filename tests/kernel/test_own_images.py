@@ -136,6 +136,13 @@ def no_classes(root: Path) -> None:
     fill(root, 20, 0)
 
 
+def no_classes_in_train(root: Path) -> None:
+    no_classes(root)
+    root.rename(root.with_name("train"))
+    root.mkdir()
+    root.with_name("train").rename(root / "train")
+
+
 def too_few(root: Path) -> None:
     fill(root / "lily", 9, 500)
 
@@ -172,6 +179,7 @@ def not_utf8(root: Path) -> None:
         (lambda root: unreadable(root, 2), r"2 of 32 images cannot be read:\n  Röschen/bad0.jpg: "),
         (one_class, "has one class only, 'Röschen': a classifier needs at least 2"),
         (no_classes, "has no class folders"),
+        (no_classes_in_train, "has no class folders"),
         (too_few, r"too few images of 1 classes, at least 10 of each are needed:\n  lily 9"),
         (in_two_classes, r"in two classes:\n  Röschen/3.jpg = tulipán 🌷/rose.jpg"),
         (in_train_and_test, r"in train/ and in test/:\n  test/R.*same.jpg = train/Röschen/3.jpg"),
@@ -185,6 +193,19 @@ def test_each_fault_is_said(flowers, fault, message):
     fault(flowers)
     with pytest.raises(DataError, match=message):
         load_dataset(str(flowers), shape=SHAPE)
+
+
+def test_an_image_outside_of_the_parts_is_ignored(flowers):
+    for name in ("Röschen", "tulipán 🌷"):
+        for part in ("train", "test"):
+            shutil.copytree(flowers / name, flowers / "inner" / part / name)
+        for number, file in enumerate(sorted((flowers / "inner" / "test" / name).iterdir())):
+            kind = "JPEG" if file.suffix == ".jpg" else "PNG"
+            file.write_bytes(picture(1_000 + 100 * len(name) + number, kind))
+        shutil.rmtree(flowers / name)
+    (flowers / "preview.png").write_bytes(picture(0))
+    found = load_dataset(str(flowers), shape=SHAPE)
+    assert [len(part.labels) for part in parts_of(found)] == [24, 6, 30]
 
 
 def test_the_same_image_twice_in_a_class_is_used_once(flowers, caplog):
