@@ -128,7 +128,7 @@ def command(
     if ray is not None and out is not None:
         return score_files(paths, store, model, out, ray, device)
     asked = Asked(store, *chosen(store, model, likely_device(device)), device)
-    answers = _classify(asked, paths)
+    answers = _classify_showing(asked, paths)
     if as_json:
         shown_models = [
             {"model": name, "sha256": stored.card.sha256}
@@ -251,8 +251,8 @@ def chosen(
     return found, None
 
 
-def _classify(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
-    """Return an answer for each path, in order."""
+def _classify_showing(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
+    """Return an answer for each path, in order, and show the progress."""
     from rich.progress import Progress
 
     answers = []
@@ -261,14 +261,20 @@ def _classify(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
         console=console, transient=True, disable=len(paths) < _MANY or not console.is_terminal
     ) as bar:
         task = bar.add_task("classifying", total=len(paths))
-        for start in range(0, len(paths), _BATCH):
-            batch = paths[start : start + _BATCH]
-            answers += classify_batch(asked, batch)
-            bar.advance(task, len(batch))
+        for answer in classify(asked, paths):
+            answers.append(answer)
+            bar.advance(task)
     return answers
 
 
-def classify_batch(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
+def classify(asked: Asked, paths: Sequence[Path]) -> Iterator[Answer]:
+    """Yield an answer for each path, in order; a model runs on a few images at once, whose
+    activations fit into memory."""
+    for start in range(0, len(paths), _BATCH):
+        yield from _classify_batch(asked, paths[start : start + _BATCH])
+
+
+def _classify_batch(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
     """Return an answer for each path, from one run of each model."""
     import numpy as np
 

@@ -59,10 +59,10 @@ class _Scorer:
         self._out = Path(out)
 
     def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        from cifar10.commands.predict import classify_batch
+        from cifar10.commands.predict import classify
 
         paths = [Path(str(file)) for file in chunk["files"]]
-        answers = classify_batch(self._asked, paths)
+        answers = list(classify(self._asked, paths))
         columns = {name: [getattr(one, name) for one in answers] for name in COLUMNS}
         _write_parquet(self._out / _part(int(chunk["number"])), columns)
         unreadable = sum(one.error is not None for one in answers)
