@@ -25,10 +25,11 @@ from cifar10.errors import ExportError
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.reliability import measure_reliability
-from cifar10.store import CARD_FILE, ModelStore, write_atomic
+from cifar10.store import CARD_FILE, README_FILE, ModelStore, write_atomic
 from cifar10.verdict import REJECTED_SHARE, REJECTION, Calibration, choose_thresholds
 from export.batches import predict
 from export.graph import GraphEditor
+from export.readme import describe
 
 TEMPERATURES: Final = (0.2, 5.0)
 """Range in which the temperature is searched."""
@@ -87,7 +88,9 @@ def choose_verdicts(name: str, store: ModelStore, dataset: Dataset) -> ModelCard
         card.calibration.temperature if card.calibration is not None else 1.0,
     )
     card = replace(card, calibration=found)
-    write_atomic(store.folder(name) / CARD_FILE, to_json(card))
+    folder = store.folder(name)
+    write_atomic(folder / README_FILE, describe(card))
+    write_atomic(folder / CARD_FILE, to_json(card))
     return card
 
 

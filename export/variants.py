@@ -41,7 +41,7 @@ from cifar10.store import CARD_FILE, ONNX_FILE, README_FILE, REFUSED_FILE, Model
 from export import float16 as half
 from export import quantize
 from export.batches import predict
-from export.calibrate import calibrate
+from export.calibrate import calibrate, describe_confidence
 from export.culprit import Culprit
 from export.early_exit import choose_exit, exit_early, looks_twice
 from export.macs import count_macs
@@ -161,6 +161,10 @@ def make_variant(
     predictor = Predictor(onnx_bytes, _CPU)
     expected = predict(Predictor(source.onnx, _CPU), validation.images)
     found = predict(predictor, validation.images)
+    if early is not None and calibration is not None:  # the first look alone has other confidences
+        calibration = describe_confidence(
+            found, validation.labels, source.card.labels, images, calibration.temperature
+        )
     paired = mcnemar(
         expected.argmax(axis=1) == validation.labels, found.argmax(axis=1) == validation.labels
     )

@@ -8,6 +8,7 @@ reports.
 
 import logging
 import time
+import zipfile
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,7 +153,7 @@ def imagenet_classifier(
         try:
             with np.load(path, allow_pickle=False) as file:
                 return file["kernel"], file["bias"], f"{TOP_FILE} ({file_sha256(path)[:12]})"
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             message = (
                 f"{path} does not hold the classifier's kernel and bias ({error}). Without "
                 "--weights-dir they come from Keras"

@@ -15,7 +15,7 @@ from cifar10.errors import ExportError
 from cifar10.labels import LABELS
 from cifar10.records import to_json
 from cifar10.reliability import measure_reliability
-from cifar10.store import CARD_FILE, ModelStore, write_atomic
+from cifar10.store import CARD_FILE, README_FILE, ModelStore, write_atomic
 from export.calibrate import (
     at_temperature,
     calibrate,
@@ -25,6 +25,7 @@ from export.calibrate import (
     fold_temperature,
 )
 from export.graph import GraphEditor
+from export.readme import describe
 from export.variants import VariantLimits, make_variant
 from tests.export.graphs import answers, small_convolution
 
@@ -133,6 +134,7 @@ def test_thresholds_can_be_chosen_anew_and_the_file_stays(store: ModelStore, dat
     assert after.onnx == before.onnx
     assert before.card.calibration is not None
     assert card.calibration == replace(before.card.calibration, temperature=1.0)
+    assert (store.folder("tiny") / README_FILE).read_text() == describe(card)
     other = replace(dataset, record=replace(dataset.record, fingerprint="0" * 64))
     with pytest.raises(ExportError, match="but the data here is"):
         choose_verdicts("tiny", store, other)

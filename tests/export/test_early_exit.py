@@ -18,6 +18,7 @@ from cifar10.dataset import Dataset
 from cifar10.errors import ExportError
 from cifar10.records import to_json
 from cifar10.store import ModelStore
+from export.calibrate import describe_confidence
 from export.convert import convert
 from export.early_exit import THRESHOLDS, choose_exit, exit_early, looks_twice
 from export.graph import GraphEditor
@@ -173,6 +174,14 @@ def test_the_int8_variant_of_a_mirrored_model_exits_early(tmp_path: Path, datase
     first, both = (answers(model, images) for model in (exit_early(dense, NEVER), dense))
     assert card.early_exit == choose_exit(first, both)
     assert card.macs == count_macs(dense)
+    assert card.calibration is not None
+    assert card.calibration == describe_confidence(  # as the finished file answers
+        answers(found.onnx, images),
+        dataset.validation.labels,
+        card.labels,
+        card.calibration.images,
+        card.calibration.temperature,
+    )
     if card.early_exit is not None:
         assert "If" in operators(onnx.load_from_string(found.onnx))
         classes = answers(found.onnx, images).argmax(axis=1)
