@@ -9,11 +9,12 @@ import pytest
 from cifar10.card import DatasetRecord
 from cifar10.data.photographs import PHOTO_LABELS, RESOLUTION, enlarged, with_tiles
 from cifar10.dataset import Dataset, Split
-from cifar10.errors import DataError
+from cifar10.errors import DataError, WeightsError
 from cifar10.labels import LABELS
 from tests.training.tiny import tiny_dataset
+from training.networks.backbones import WeightsChoice
 from training.networks.grouped import GROUPS, GroupedClassifier, grouped_model
-from training.photo import fit_classifier
+from training.photo import TOP_FILE, fit_classifier, imagenet_classifier
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -98,3 +99,10 @@ def test_photographs_validate_and_report_and_only_tiles_train():
 def test_photographs_of_other_classes_are_refused():
     with pytest.raises(DataError, match=r"expected a folder for each of airplane, .*, none, ship"):
         with_tiles(replace(photographs(), labels=LABELS), tiny_dataset())
+
+
+@pytest.mark.parametrize("content", [b"", b"no arrays"])
+def test_a_damaged_classifier_is_named(tmp_path, content):
+    (tmp_path / TOP_FILE).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{TOP_FILE} does not hold the classifier's kernel"):
+        imagenet_classifier(WeightsChoice(tmp_path))
