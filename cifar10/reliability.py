@@ -72,8 +72,8 @@ def measure_reliability(
     """Group predictions into bins of confidence. A value on a border belongs to the lower bin.
 
     Args:
-        probabilities: float32 (N, 10), rows summing to 1.
-        labels: integer (N,), 0–9, the true classes.
+        probabilities: float32 (N, classes), rows summing to 1.
+        labels: integer (N,), the true classes.
         bins: number of bins.
     """
     exact = probabilities.astype(np.float64)
