@@ -67,4 +67,5 @@ def test_browsers_get_a_page_of_models_and_programs_get_json(run):
     assert 'src="static/models.js"' in found[0][0].text
     assert 'src="../static/models.js"' in found[1][0].text
     assert [document.status_code for _, document in found] == [200, 200, 404]
+    assert [document.headers.get("vary") for _, document in found] == ["accept", "accept", None]
     assert found[0][1].json()["default"] == "tiny_a"
