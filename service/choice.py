@@ -23,6 +23,14 @@ class Choice:
     auto: AutoRule | None = None
     """Rule of the virtual model ``auto``, if there is one."""
 
+    @property
+    def default_names(self) -> tuple[str, ...]:
+        """The models that answer requests that name none: both of ``auto`` where it is the
+        default."""
+        if self.auto is not None and self.default == AUTO:
+            return self.auto.names
+        return (self.default,)
+
 
 def choose(settings: Settings, store: ModelStore) -> Choice:
     """Return the models to load from ``store``.

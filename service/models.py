@@ -187,6 +187,7 @@ class ModelSet:
     def __init__(self, settings: Settings, store: ModelStore) -> None:
         choice = choose(settings, store)
         self.default = choice.default
+        self.default_names = choice.default_names
         self.names = choice.names
         self.aliases = choice.aliases
         self.auto = None if choice.auto is None else AutoModel(choice.auto, self.get)

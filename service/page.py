@@ -1,5 +1,6 @@
 """Routes for people: the page at ``/``, the API page, pages of models, and their files."""
 
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -72,12 +73,15 @@ def or_page(answer: Handler, *, depth: int = 0) -> Handler:
         depth: number of folders between the page's address and the root.
     """
     text = _read("models.html").replace(b'="static/', b'="' + b"../" * depth + b"static/")
-    page = _html(text, (b"vary", b"accept"))
+    vary = (b"vary", b"accept")
+    page = _html(text, vary)
 
     async def give(request: Request) -> Answer:
         if b"text/html" in request.headers.get(b"accept", b""):
             return page
-        return await answer(request)
+        document = await answer(request)
+        # Without it, a cache may answer a browser with this document.
+        return dataclasses.replace(document, headers=(*document.headers, vary))
 
     return give
 

@@ -131,11 +131,12 @@ class Reloader:
         """Take a model out of service in every worker until it is loaded again.
 
         Raises:
-            Problem: 404 for an unknown model, 409 for the default model.
+            Problem: 404 for an unknown model, 409 for one that answers requests that name none.
         """
         name = self._known(name)
-        if name == self._models.default:
-            detail = f"{name!r} is the default model, which answers requests that name none"
+        if name in self._models.default_names:
+            what = "the default model" if name == self._models.default else "half of the default"
+            detail = f"{name!r} is {what}, which answers requests that name none"
             raise Problem(Kind.UNFIT_FILE, detail)
         async with self._lock:
             try:

@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cifar10.card import ModelCard
+from service.descriptions import VERSION
 from service.exchange import JSON, Answer
 from service.problems import Kind, Problem, malformed, too_large
 from service.tensor_input import (
@@ -288,7 +289,11 @@ def write_inference(
             content = probabilities.astype("<f4").tobytes()
         else:
             output["data"] = probabilities.ravel().tolist()
-    document: dict[str, Any] = {"model_name": card.name, "model_version": "1", "outputs": [output]}
+    document: dict[str, Any] = {
+        "model_name": card.name,
+        "model_version": VERSION,
+        "outputs": [output],
+    }
     if wanted.id:
         document["id"] = wanted.id
     if not wanted.binary:

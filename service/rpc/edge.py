@@ -22,7 +22,7 @@ from service.backend import Backend
 from service.problems import Kind, Problem, try_later
 from service.rpc.calls import Call, read_call
 from service.rpc.health import HEALTH_SERVICE, Health
-from service.rpc.messages import POOL, SERVICE, message_class
+from service.rpc.messages import POOL, SERVICE, message_class, parse
 from service.rpc.methods import STATUSES, Method, Methods
 from service.rpc.reader import MessageReader
 from service.telemetry.tracing import HEADER as TRACE_HEADER
@@ -246,7 +246,7 @@ class RpcEdge(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not type
     async def _reflect(self, _: Call, context: Any) -> None:
         async def requests() -> AsyncIterator[Any]:
             while (message := await self._wait(context.read())) is not grpc.aio.EOF:
-                yield reflection_pb2.ServerReflectionRequest.FromString(message)
+                yield parse(reflection_pb2.ServerReflectionRequest, message)
 
         async for response in self._reflection.ServerReflectionInfo(requests(), context):
             await self._write(context, response.SerializeToString())

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from service.backend import Backend
 from service.problems import Kind, Problem
 from service.rpc.calls import Call
-from service.rpc.messages import SERVICE
+from service.rpc.messages import SERVICE, parse
 from service.status import check_ready
 
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
@@ -28,7 +28,7 @@ class Health:
         """Answer ``Check``.
 
         Raises:
-            Problem: 404 for an unknown service.
+            Problem: 400 for a malformed message, 404 for an unknown service.
         """
         state = self._state_of(message)
         if state == _State.SERVICE_UNKNOWN:
@@ -37,11 +37,15 @@ class Health:
         return _encoded(state)
 
     def state(self, message: bytes) -> bytes:
-        """Return the answer to ``Watch`` for the state now."""
+        """Return the answer to ``Watch`` for the state now.
+
+        Raises:
+            Problem: 400 for a malformed message.
+        """
         return _encoded(self._state_of(message))
 
     def _state_of(self, message: bytes) -> int:
-        request = health_pb2.HealthCheckRequest.FromString(message)
+        request = parse(health_pb2.HealthCheckRequest, message)
         if request.service not in ("", SERVICE):
             return int(_State.SERVICE_UNKNOWN)
         try:

@@ -10,7 +10,10 @@ from typing import Any, Final
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+
+from service.problems import malformed
 
 SERVICE: Final = "inference.GRPCInferenceService"
 
@@ -29,3 +32,16 @@ def message_class(name: str) -> Any:
 def from_document(name: str, document: dict[str, Any]) -> Any:
     """Return the message ``name`` with the fields of ``document``, which has the same names."""
     return ParseDict(document, message_class(name)(), descriptor_pool=POOL)
+
+
+def parse(kind: Any, message: bytes) -> Any:
+    """Return the message of class ``kind`` in the bytes that a client sent.
+
+    Raises:
+        Problem: 400 if they are not one.
+    """
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        detail = f"the message is not a {kind.DESCRIPTOR.name}: {error}"
+        raise malformed(detail) from error

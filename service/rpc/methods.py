@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from service.backend import Backend
 from service.descriptions import (
@@ -19,7 +18,7 @@ from service.descriptions import (
 from service.inference import INLINE_BYTES
 from service.problems import Kind, Problem, malformed
 from service.rpc.calls import Call
-from service.rpc.messages import from_document, message_class
+from service.rpc.messages import from_document, message_class, parse
 from service.rpc.tensors import parse_request, read_inference, write_inference
 from service.status import check_ready, of_all_workers
 
@@ -104,12 +103,7 @@ class Methods:
         request_class = message_class(f"{name}Request")
 
         async def answer(call: Call, message: bytes) -> bytes:
-            try:
-                request = request_class.FromString(message)
-            except DecodeError as error:
-                detail = f"the message is not a {name}Request: {error}"
-                raise malformed(detail) from error
-            document = await describe(call, request)
+            document = await describe(call, parse(request_class, message))
             encoded: bytes = from_document(f"{name}Response", document).SerializeToString()
             return encoded
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from cifar10.card import ModelCard
 from service.descriptions import VERSION
 from service.problems import malformed
-from service.rpc.messages import message_class
+from service.rpc.messages import message_class, parse
 from service.rpc.structure import check_structure
 from service.tensor_input import (
     ENCODED,
@@ -46,11 +45,7 @@ def parse_request(message: bytes, most: int, *, is_small: bool) -> Any:
     """
     if not is_small:
         check_structure(message, most)
-    try:
-        return _Request.FromString(message)
-    except DecodeError as error:
-        detail = f"the message is not a ModelInferRequest: {error}"
-        raise malformed(detail) from error
+    return parse(_Request, message)
 
 
 def read_inference(request: Any, card: ModelCard, most: int) -> InferenceRequest:

@@ -21,11 +21,16 @@ function tableOf(title, lines) {
         make("th", {scope: "row"}, name), ...values.map((value) => make("td", {}, value))))))));
 }
 
-function showList({default: chosen, models}) {
-  byId("about").replaceChildren("Each has its own page. ", make("a", {href: "./", textContent: "Try them"}), " · ",
-    make("a", {href: "docs", textContent: "API"}));
+/** All models, or the two of "auto", whose own address is one folder further down. */
+function showList({name = null, default: chosen, auto, models}) {
+  const root = name ? "../" : "./";
+  const rule = !auto ? "" : `${chosen === "auto" ? "The default is auto" : "The model auto"}: pictures of ` +
+    `${auto.large_side} pixels and more are answered by ${auto.large}, smaller ones by ${auto.small}. `;
+  if (name) byId("title").textContent = document.title = name;
+  byId("about").replaceChildren(`${rule}Each model has its own page. `,
+    make("a", {href: root, textContent: "Try them"}), " · ", make("a", {href: `${root}docs`, textContent: "API"}));
   byId("model").append(tableOf("Models", models.map((model) => [
-    make("a", {href: `models/${model.name}`, textContent: model.name}),
+    make("a", {href: `${root}models/${model.name}`, textContent: model.name}),
     `${accuracyOf(model.test_accuracy)}${model.name === chosen ? "; the default" : ""}`,
     `${grouped(model.parameters)} parameters, ${(model.size_bytes / 1e6).toFixed(2)} MB`,
   ])));
@@ -34,8 +39,8 @@ function showList({default: chosen, models}) {
 function limitsOf(card, side) {
   const found = [];
   if (side && side <= 32) {
-    found.push(`It sees ${side} × ${side} pixels: small or off-centre things are lost. The accuracy is that of such tiles; ` +
-      "expect less on photographs (the released compact model: about 85 % on ordinary photographs of its classes).");
+    found.push(`It sees ${side} × ${side} pixels: small or off-centre things are lost. ` +
+      "The accuracy is that of such tiles; expect less on photographs.");
   }
   if (!card.labels.includes("none")) found.push("A picture of anything else still gets one of its class names, often with high confidence.");
   found.push("Do not use it where a wrong answer harms someone.");

@@ -75,7 +75,8 @@ function paintHeat(losses, at, patch, width, height) {
 }
 
 async function compareModels() {
-  const [body] = await shrink(picture);
+  const compared = picture;
+  const [body] = await shrink(compared);
   const lines = await Promise.all(models.map(async ({name}) => {
     const [answer, refusal] = await ask(body, {model: name, top_k: 2, explain: true});
     const cells = answer ? [answer.verdict ? inWords(answer) : answer.label, percent(answer.confidence), milliseconds(answer.explanation.timing_ms.inference)]
@@ -83,6 +84,7 @@ async function compareModels() {
     return make("tr", {}, make("th", {scope: "row"}, ...breakable(name)),
       ...cells.map((text) => make("td", {textContent: text})));
   }));
+  if (compared !== picture) return;
   const head = ["Model", "Answer", "Confidence", "Time in the model"];
   const table = make("table", {className: "plain"},
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", {scope: "col", textContent: text})))),
@@ -97,15 +99,16 @@ async function takeAll(files) {
   if (files.length === 1) return take(files[0]);
   byId("many").hidden = false;
   byId("grid").replaceChildren();
-  lines = [];
+  const mine = lines = [];
   for (const [index, file] of files.entries()) {
     byId("many-said").textContent = `${index + 1} of ${files.length}…`;
     const [body] = await shrink(file);
     const [answer, refusal] = await ask(body, {top_k: 2, ...(byId("model").value && {model: byId("model").value})});
+    if (mine !== lines) return;  // others have been chosen meanwhile
     const button = thumbnail(file, answer ? inWords(answer) : refusal[0], () => { take(file); scrollTo(0, 0); });
     button.append(make("small", {textContent: file.name}));
     byId("grid").append(make("li", {}, button));
-    lines.push([file.name, answer?.label ?? "", answer?.verdict ?? "", answer?.confidence ?? "", answer?.model ?? "", refusal?.[0] ?? ""]);
+    mine.push([file.name, answer?.label ?? "", answer?.verdict ?? "", answer?.confidence ?? "", answer?.model ?? "", refusal?.[0] ?? ""]);
   }
   byId("many-said").textContent = `${files.length} pictures. A click shows one in full.`;
 }
@@ -181,7 +184,7 @@ async function runLive() {
   const times = [];
   while (byId("live").ariaPressed === "true") {
     const blob = await frame(320, 0.85);
-    const [answer, refusal] = blob ? await ask(blob, {top_k: 2, model: byId("model").value}) : [null, ["Waiting for the camera…"]];
+    const [answer, refusal] = blob ? await ask(blob, {top_k: 2, ...(byId("model").value && {model: byId("model").value})}) : [null, ["Waiting for the camera…"]];
     if (byId("live").ariaPressed !== "true") return;
     times.push(performance.now());
     if (times.length > 10) times.shift();

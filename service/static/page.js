@@ -74,7 +74,8 @@ async function describeModel() {
   }
   const shown = classes.filter((label) => label !== "none");
   byId("classes").textContent = !shown.length ? "" : shown.length > 20 ? `One of ${shown.length} classes.`
-    : `One of ${count(shown.length)} things: ${shown.slice(0, -1).join(", ")} or ${shown.at(-1)}.`;
+    : `One of ${count(shown.length)} things${shown.length < classes.length ? ", or none of them" : ""}: ` +
+      `${shown.slice(0, -1).join(", ")} or ${shown.at(-1)}.`;
 }
 
 function factsOf(model) {
@@ -90,7 +91,7 @@ function factsOf(model) {
 
 // Kinds of refusal in plain words; the server's own are under "Details".
 const PLAIN_WORDS = {
-  "unsupported-type": "That is not a picture this server reads: send a JPEG, PNG or WebP.",
+  "unsupported-type": "That is not a picture this server reads: send a JPEG, PNG, WebP, AVIF, GIF or BMP.",
   "undecodable": "The picture is damaged and cannot be read.",
   "too-many-pixels": "The picture has too many pixels. Send a smaller copy of it.",
   "too-large": "The file is too large. Send a smaller copy of it.",

@@ -11,7 +11,6 @@ import sys
 
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.errors import Cifar10Error, ProviderUnavailableError
-from cifar10.released import AUTO
 from cifar10.store import ModelStore
 from service.choice import choose
 from service.models import load_model, predictor_options
@@ -52,9 +51,7 @@ def main() -> None:
     settings = read_settings()
     store = ModelStore(models_dir())
     try:
-        chosen = choose(settings, store)
-        auto = chosen.auto if chosen.default == AUTO else None
-        for name in (chosen.default,) if auto is None else auto.names:
+        for name in choose(settings, store).default_names:
             load_model(store, name, predictor_options(settings))
     except Cifar10Error as error:
         sys.exit(str(error))

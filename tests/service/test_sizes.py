@@ -178,6 +178,23 @@ def test_a_reloaded_member_answers_as_auto(store, tmp_path):
     assert found == new
 
 
+def test_only_models_that_are_not_part_of_the_default_are_unloaded(store):
+    async def behaviour(client):
+        headers = {"authorization": "Bearer secret"}
+        answers = [
+            await client.post(f"/v2/repository/models/{name}/unload", headers=headers)
+            for name in NAMES
+        ]
+        classified = [await client.post("/classify", content=body) for body in (TILE, PHOTO)]
+        return {one: answer.status_code for one, answer in zip(NAMES, answers, strict=True)}, [
+            answer.status_code for answer in classified
+        ]
+
+    unloaded, classified = ask(store, behaviour, admin_token="secret")
+    assert unloaded == {"compact_int8": 409, "flowers": 200, "photo": 409}
+    assert classified == [200, 200]
+
+
 def test_runs_of_large_images_are_smaller(store):
     options = PredictorOptions(device="cpu")
     loaded = {name: load_model(ModelStore(store), name, options, 32) for name in NAMES}

@@ -138,7 +138,10 @@ def test_the_copied_command_gives_the_same_answer(page, server, file):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a cat", "That is not a picture this server reads: send a JPEG, PNG or WebP."),
+        (
+            b"a cat",
+            "That is not a picture this server reads: send a JPEG, PNG, WebP, AVIF, GIF or BMP.",
+        ),
         (JPEG[: len(JPEG) // 2], "The picture is damaged and cannot be read."),
         (b"\0" * 11_000_000, "The file is too large. Send a smaller copy of it."),
     ],

@@ -7,6 +7,9 @@ from axe_core_python.selenium import Axe
 from selenium.webdriver.common.by import By
 
 from tests.service.cases import PNG
+from tests.service.mixed import mixed_store
+from tests.service.page.browser import Page
+from tests.service.server import Server
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -67,4 +70,23 @@ def test_browsers_get_a_page_of_models_and_programs_get_json(run):
     assert 'src="static/models.js"' in found[0][0].text
     assert 'src="../static/models.js"' in found[1][0].text
     assert [document.status_code for _, document in found] == [200, 200, 404]
+    assert [document.headers.get("vary") for _, document in found] == ["accept", "accept", None]
     assert found[0][1].json()["default"] == "tiny_a"
+
+
+def test_auto_and_its_two_models_are_told_of(driver, tmp_path):
+    server = Server(tmp_path, mixed_store(tmp_path / "models"), CIFAR10_DEFAULT_MODEL="auto")
+    try:
+        server.wait_until_ready()
+        page = Page(driver, server.url)
+        page.open()
+        page.wait_for(lambda: page.id("classes").text.startswith("One of ten things, or none"))
+        for path, link in (("models", "flowers"), ("models/auto", "compact_int8")):
+            driver.get(f"{server.url}/{path}")
+            links = page.wait_for(lambda link=link: driver.find_elements(By.LINK_TEXT, link))
+            assert "64 pixels and more are answered by photo" in page.id("about").text
+            links[0].click()
+            page.wait_for(lambda link=link: page.id("title").text == link)
+            assert "SHA-256" in page.id("model").text
+    finally:
+        server.kill()

@@ -18,6 +18,19 @@ from tests.service.cases import JPEG, PHOTO, PIXELS, PNG
 PHONE = (390, 844)
 
 
+HOLD = """
+window.itsSend = window.send;
+window.held = [];
+window.free = new Promise((resolve) => { window.release = resolve; });
+window.send = (...all) => {
+  const answer = free.then(() => itsSend(...all));
+  held.push(answer);
+  return answer;
+};
+"""
+"""Holds requests back until ``release()``."""
+
+
 def large_photo() -> bytes:
     """Return a JPEG of more than 1 MB, whose EXIF says that it lies on its side."""
     pixels = np.random.default_rng(0).integers(0, 255, (900, 1600, 3), np.uint8)
@@ -99,6 +112,33 @@ def test_the_models_are_compared_on_one_picture(page, file):
     lines = page.wait_for(lambda: page.id("compared").find_elements(By.CSS_SELECTOR, "tbody tr"))
     assert [line.text.split()[0] for line in lines] == ["tiny_a", "tiny_b"]
     assert all(line.text.endswith(" ms") for line in lines)
+
+
+def test_a_comparison_that_comes_too_late_is_not_shown(page, file):
+    page.choose(file(PNG))
+    page.answer()
+    page.run(HOLD)
+    page.id("compare").click()
+    page.wait_for(lambda: page.run("return held.length") == 2)
+    page.run("window.send = itsSend")
+    page.choose(file(JPEG, "other"))
+    page.wait_for(lambda: page.run("return document.querySelectorAll('#visited li').length") == 2)
+    page.driver.execute_async_script(
+        "release(); Promise.all(held).then(() => setTimeout(arguments[0]))"
+    )
+    assert page.id("compared").text == ""
+
+
+def test_pictures_chosen_later_replace_those_still_asked(page, file):
+    page.run(HOLD)
+    page.choose(file(PNG, "one.png"), file(JPEG, "two.jpg"))
+    page.wait_for(lambda: page.run("return held.length") == 1)
+    page.choose(file(PNG, "three.png"), file(JPEG, "four.jpg"))
+    page.wait_for(lambda: page.run("return held.length") == 2)
+    page.run("release()")
+    page.wait_for(lambda: page.id("many-said").text.startswith("2 pictures."))
+    cells = page.id("grid").find_elements(By.TAG_NAME, "button")
+    assert [cell.text.split("\n")[-1] for cell in cells] == ["three.png", "four.jpg"]
 
 
 def test_why_hides_parts_and_shows_which_matter(page, file):

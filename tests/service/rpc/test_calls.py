@@ -197,6 +197,27 @@ def test_health_knows_its_services(call):
     assert call(ask) == (serving_, serving_, Code.NOT_FOUND)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        f"{SERVICE}/ModelInfer",
+        f"{SERVICE}/ModelMetadata",
+    ],
+)
+def test_bytes_that_are_no_message_are_the_client_s_fault(call, caplog, method):
+    async def ask(client: Client) -> Code:
+        stream = client.channel.stream_stream(f"/{method}")()
+        await stream.write(b"\xff")
+        await stream.done_writing()
+        return await stream.code()
+
+    assert call(ask) is Code.INVALID_ARGUMENT
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize("version", ["v1alpha", "v1"])
 def test_reflection_describes_every_service(call, version):
     questions = [{"list_services": ""}, {"file_containing_symbol": SERVICE}]
