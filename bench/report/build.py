@@ -222,7 +222,8 @@ def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
         figures = "; ".join(f"{figure} {what}" for figure, what in verdict.figures)
         if figures and verdict.model is not None:
             lines.append(f"- `{verdict.model.model}`: {figures}. {verdict.reason}")
-        lines += [f"- {line}" for line in [better_if_trained(verdict, reports)] if line]
+        more = verdict.not_compared, better_if_trained(verdict, reports)
+        lines += [f"- {line}" for line in more if line]
     lines += [f"- {line}" for line in [*warnings(shown), verified(shown)] if line]
     lines.append(f"- {shown.machine_line} All models: [{CSV_FILE}]"
                  f"(results/{shown.results.name}/{CSV_FILE}).")  # fmt: skip
