@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bench.report.build import prepare, render_report
+from bench.report.charts.pictures import front
 from bench.report.efficiency import entries, tables_by_dataset
 from bench.report.page import render_html
 from bench.report.sections.accuracy import paired
@@ -66,6 +67,10 @@ def test_released_models_of_another_copy_are_named_as_not_compared(recorder: Rec
     )
     assert verdict.not_compared in render_report([shown], recorder.folder.parent, recorder.folder)
     assert "93.00 % of cifar10" in render_html([shown], "")
+    panel = front(shown)
+    assert panel is not None
+    fronts_drawn = [line.points for line in panel.lines if line.step]
+    assert fronts_drawn == [[(0.3, 93.0)], [(0.4, 89.0)]]
 
 
 def test_the_best_recipe_that_is_not_released_is_named_below_the_verdict(
