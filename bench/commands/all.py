@@ -11,9 +11,10 @@ from bench.commands.output import conclude, rows_here, say
 from bench.load.locust import LoadPlan
 from bench.measure.latency import QUICK_PLAN
 from bench.measure.survey import RunOutcome
-from bench.report.build import prepare, released, write_report
+from bench.report.build import prepare, write_report
 from bench.rows.files import read_results
 from bench.rows.row import Row
+from bench.rows.selection import released_digests
 from bench.scenarios.rules import QUICK_SCENARIO_PLAN
 from bench.serving.target import Target
 from bench.session.plan import Lengths, lengths_for
@@ -78,7 +79,7 @@ def command(
         )
         outcome = run_stages(stages_of(session, setup.measurable(cards)), digests, rows, say)
     if not outcome.interrupted:
-        reports = prepare(read_results(results), results, released(models_dir()))
+        reports = prepare(read_results(results), results, released_digests(models_dir()))
         for path in write_report(reports, results, output_folder):
             say(f"wrote {path}")
     measured = list(dict.fromkeys(name for names in outcome.measured.values() for name in names))

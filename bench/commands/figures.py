@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from bench.report.formats import REQUESTS_PER_S, REQUESTS_PER_S_OWN_CORE
+from bench.report.formats import (
+    NOTHING,
+    REQUESTS_PER_S,
+    REQUESTS_PER_S_OWN_CORE,
+    accuracy_with_interval,
+    count,
+    percent,
+    significant,
+)
 from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.kinds.cost import CostMeasurement
 from bench.rows.kinds.service import (
@@ -19,11 +27,6 @@ from bench.rows.kinds.service import (
 )
 from bench.rows.row import Row
 from bench.rows.selection import ModelResult, select
-from cifar10.environment import models_dir
-from cifar10.errors import Cifar10Error
-from cifar10.store import ModelStore
-
-NOTHING: Final = "–"
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,6 @@ class Figure:
     higher_is_better: bool = False
     in_points: bool = False
     """Whether changes are given in percentage points instead of per cent."""
-
-
-def _number(value: float) -> str:
-    """Format with three significant digits, without an exponent."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.2f}"
 
 
 def _robustness(result: ModelResult) -> float | None:
@@ -82,31 +74,31 @@ def _cost(of: Callable[[CostMeasurement], float]) -> Callable[[ModelResult], flo
 
 
 FIGURES: Final[tuple[Figure, ...]] = (
-    Figure("accuracy", "Accuracy, %", lambda one: one.share_right, _share, True, True),
-    Figure("p50", "p50, ms", lambda one: one.latency_ms(50), _number),
-    Figure("p99", "p99, ms", lambda one: one.latency_ms(99), _number),
+    Figure("accuracy", "Accuracy, %", lambda one: one.share_right, percent, True, True),
+    Figure("p50", "p50, ms", lambda one: one.latency_ms(50), significant),
+    Figure("p99", "p99, ms", lambda one: one.latency_ms(99), significant),
     Figure(
         "images",
         "Images/s",
         lambda one: one.images_per_second(one.best_batch_size),
-        _number,
+        significant,
         True,
     ),
-    Figure("requests", REQUESTS_PER_S, _requests_s, _number, True),
-    Figure("http_p50", "HTTP p50, ms", _http_ms(50), _number),
-    Figure("http_p99", "HTTP p99, ms", _http_ms(99), _number),
-    Figure("robustness", "Damaged, %", _robustness, _share, True, True),
-    Figure("verify", "Same over HTTP, %", _same_as_in_process, _share, True, True),
-    Figure("memory", "Peak memory, MB", _peak_mb, _number),
+    Figure("requests", REQUESTS_PER_S, _requests_s, significant, True),
+    Figure("http_p50", "HTTP p50, ms", _http_ms(50), significant),
+    Figure("http_p99", "HTTP p99, ms", _http_ms(99), significant),
+    Figure("robustness", "Damaged, %", _robustness, percent, True, True),
+    Figure("verify", "Same over HTTP, %", _same_as_in_process, percent, True, True),
+    Figure("memory", "Peak memory, MB", _peak_mb, significant),
     Figure(
         "ready",
         "Ready after, s",
         lambda one: one.resources.ready_seconds if one.resources else None,
-        _number,
+        significant,
     ),
-    Figure("size", "Size, MB", _cost(lambda cost: cost.size_bytes / 1e6), _number),
-    Figure("macs", "MACs, M", _cost(lambda cost: cost.macs / 1e6), _number),
-    Figure("parameters", "Parameters", _cost(lambda cost: cost.parameters_total), "{:,.0f}".format),
+    Figure("size", "Size, MB", _cost(lambda cost: cost.size_bytes / 1e6), significant),
+    Figure("macs", "MACs, M", _cost(lambda cost: cost.macs / 1e6), significant),
+    Figure("parameters", "Parameters", _cost(lambda cost: cost.parameters_total), count),
 )
 
 LEADERBOARD: Final = ("accuracy", "p50", "p99", "images", "requests", "size")
@@ -120,26 +112,13 @@ MEASURED: Final = (
 BY_NAME: Final[dict[str, Figure]] = {figure.name: figure for figure in FIGURES}
 
 
-def store_digests() -> dict[str, str]:
-    """Map each model in the store to its SHA-256, leaving out models whose card cannot be read."""
-    store = ModelStore(models_dir())
-    found = {}
-    for name in store.names():
-        try:
-            found[name] = store.card(name).sha256
-        except Cifar10Error:
-            continue
-    return found
-
-
 def shown(figure: Figure, result: ModelResult) -> str:
     """Return the figure as text, an accuracy with its 95 % interval."""
     value = figure.value(result)
     if value is None:
         return NOTHING
     if figure.name == "accuracy" and result.accuracy is not None:
-        top1 = result.accuracy.top1
-        return f"{_share(value)} ({_share(top1.low)}–{_share(top1.high)})"
+        return accuracy_with_interval(result.accuracy.top1)
     return figure.text(value)
 
 
@@ -208,15 +187,17 @@ def _line_of(row: Row) -> str | None:
             shares = [
                 f"{way} {median(rates) / in_process:.0%} of it" for way, rates in ways if rates
             ]
-            return f"{_number(in_process)} images/s in process, {', '.join(shares)}"
+            return f"{significant(in_process)} images/s in process, {', '.join(shares)}"
         case SettingsMeasurement() as found:
             chosen = f"{found.workers} workers, {found.threads} threads, batch {found.max_batch}"
             name = REQUESTS_PER_S if found.generator_shares else REQUESTS_PER_S_OWN_CORE
-            return f"{found.cores} cores, {chosen}: {_number(found.request_rate)} {name.lower()}"
+            return (
+                f"{found.cores} cores, {chosen}: {significant(found.request_rate)} {name.lower()}"
+            )
         case ChaosMeasurement() as found:
             return f"{found.trial} {'holds' if found.holds else 'does not hold'}: {found.promise}"
         case PeerMeasurement(role="ours" | "peer") as found if found.request_rate is not None:
-            rate = _number(found.request_rate)
+            rate = significant(found.request_rate)
             return f"round {found.round}, {found.server}: {rate} {REQUESTS_PER_S_OWN_CORE.lower()}"
         case _:
             return None

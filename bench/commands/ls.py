@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from bench.commands import options
-from bench.commands.figures import store_digests
 from bench.commands.listing import found_in, listing_record
 from bench.rows.row import Row
+from bench.rows.selection import released_digests
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import print_json, print_table
+from cifar10.environment import models_dir
 
 
 @make_command(
@@ -29,7 +30,7 @@ def command(results: Path, as_json: bool) -> int:
     if as_json:
         print_json(listing_record(found))
         return OK
-    digests = store_digests()
+    digests = released_digests(models_dir())
     lines = []
     for machine in found:
         models: dict[str, list[Row]] = {}

@@ -7,8 +7,9 @@ import click
 
 from bench.commands import options
 from bench.commands.output import say
-from bench.report.build import prepare, released, stale_files, write_report
+from bench.report.build import prepare, stale_files, write_report
 from bench.rows.files import read_results
+from bench.rows.selection import released_digests
 from cifar10.commands import options as shared
 from cifar10.commands.command import ERROR, OK
 from cifar10.commands.command import command as make_command
@@ -30,7 +31,7 @@ cifar10 report --check                          only check whether they are up t
 @shared.as_json
 def command(check: bool, output_folder: Path, results: Path, as_json: bool) -> int:
     """Render the report, or list its stale files."""
-    reports = prepare(read_results(results), results, released(models_dir()))
+    reports = prepare(read_results(results), results, released_digests(models_dir()))
     if not check:
         written = write_report(reports, results, output_folder, _commit())
         if as_json:

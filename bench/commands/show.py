@@ -6,15 +6,16 @@ from pathlib import Path
 import click
 
 from bench.commands import options
-from bench.commands.figures import FIGURES, shown, store_digests
+from bench.commands.figures import FIGURES, shown
 from bench.commands.listing import found_in, print_rows, row_record, rows_about
 from bench.rows.files import MachineResults
 from bench.rows.row import Row
-from bench.rows.selection import ModelResult, select
+from bench.rows.selection import ModelResult, released_digests, select
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import output, print_json
+from cifar10.environment import models_dir
 
 
 @make_command(
@@ -48,7 +49,7 @@ def command(name: str, with_rows: bool, results: Path, as_json: bool) -> int:
 
 
 def _show_machine(machine: MachineResults, rows: Sequence[Row]) -> None:
-    for result in select(rows, store_digests()):
+    for result in select(rows, released_digests(models_dir())):
         where = f" on {result.provider}" if result.provider else ""
         _say(f"{result.model}{where}, {machine.name}")
         for figure in FIGURES:

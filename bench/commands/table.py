@@ -6,15 +6,16 @@ from pathlib import Path
 import click
 
 from bench.commands import options
-from bench.commands.figures import BY_NAME, FIGURES, LEADERBOARD, record, shown, store_digests
+from bench.commands.figures import BY_NAME, FIGURES, LEADERBOARD, record, shown
 from bench.commands.listing import chosen_machine
 from bench.commands.output import say
 from bench.report.tables import Column, Table, words
-from bench.rows.selection import ModelResult, select
+from bench.rows.selection import ModelResult, released_digests, select
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import print_json, print_table
+from cifar10.environment import models_dir
 from cifar10.errors import BenchError
 from cifar10.suggestions import did_you_mean
 
@@ -58,7 +59,7 @@ def command(
     figure = BY_NAME[key]
     found = [
         one
-        for one in select(chosen.rows, store_digests())
+        for one in select(chosen.rows, released_digests(models_dir()))
         if one.cost is not None and not one.has_random_weights
     ]
     with_it = [one for one in found if figure.value(one) is not None]

@@ -30,8 +30,8 @@ from bench.report.verdict import (
 from bench.rows.files import MachineResults
 from bench.rows.selection import ModelResult, select
 from cifar10.environment import EFFICIENCY_FILE
-from cifar10.errors import BenchError, Cifar10Error
-from cifar10.store import ModelStore, write_atomic
+from cifar10.errors import BenchError
+from cifar10.store import write_atomic
 
 REPORT_FILE: Final = "REPORT.md"
 PAGE_FILE: Final = "report.html"
@@ -48,18 +48,6 @@ FEW: Final = ("front", "trade_offs", "throughput", "load", "robustness", "traini
 """Charts of the first machine that ``REPORT.md`` shows and that are committed."""
 
 _MADE_BY: Final = "<!-- Made by `cifar10 report` from results/: do not edit. -->"
-
-
-def released(models: Path) -> dict[str, str]:
-    """Map each model in a store to its digest, leaving out those whose card cannot be read."""
-    store = ModelStore(models)
-    found = {}
-    for name in store.names():
-        try:
-            found[name] = store.card(name).sha256
-        except Cifar10Error:
-            continue
-    return found
 
 
 def prepare(
@@ -222,7 +210,8 @@ def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
         figures = "; ".join(f"{figure} {what}" for figure, what in verdict.figures)
         if figures and verdict.model is not None:
             lines.append(f"- `{verdict.model.model}`: {figures}. {verdict.reason}")
-        lines += [f"- {line}" for line in [better_if_trained(verdict, reports)] if line]
+        more = verdict.not_compared, better_if_trained(verdict, reports)
+        lines += [f"- {line}" for line in more if line]
     lines += [f"- {line}" for line in [*warnings(shown), verified(shown)] if line]
     lines.append(f"- {shown.machine_line} All models: [{CSV_FILE}]"
                  f"(results/{shown.results.name}/{CSV_FILE}).")  # fmt: skip

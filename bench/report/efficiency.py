@@ -15,7 +15,7 @@ from bench.report.formats import (
     short_provider,
     significant,
 )
-from bench.report.shown import by_dataset
+from bench.report.shown import CIFAR10, by_dataset, dataset_name
 from bench.report.tables import Column, Table, to_csv, words
 from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
@@ -46,9 +46,12 @@ class Entry:
 
     @property
     def floor(self) -> float | None:
-        """Highest of :data:`FLOORS` that its accuracy reaches; 0 for none of them."""
+        """Highest of :data:`FLOORS` that its accuracy reaches; 0 for none of them.
+
+        They are CIFAR-10's: a model of other images has none.
+        """
         share = self.result.share_right
-        if share is None:
+        if share is None or dataset_name(self.result) != CIFAR10:
             return None
         return next((floor for floor, _ in FLOORS if share >= floor), 0.0)
 

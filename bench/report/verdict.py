@@ -131,6 +131,8 @@ class Verdict:
 
     dataset: str
     picks: Sequence[Pick]
+    apart: tuple[ModelResult, ...] = ()
+    """Released models measured on another copy of the data set, which no pick considers."""
 
     @property
     def model(self) -> ModelResult | None:
@@ -175,11 +177,41 @@ class Verdict:
         return f"{others} {'is' if len(pick.as_accurate) == 1 else 'are'} not significantly less "\
                f"accurate, and slower."  # fmt: skip
 
+    @property
+    def not_compared(self) -> str:
+        """Names and accuracies of the released models left out, in Markdown; else empty."""
+        model = self.model
+        if not self.apart or model is None or model.dataset is None:
+            return ""
+        named = [
+            f"`{one.model}` ({percent(one.share_right)} % of {one.dataset.variant})"
+            for one in self.apart
+            if one.dataset is not None
+        ]
+        return (
+            f"Not compared, because the images differ (here {model.dataset.variant}): "
+            f"{_listed(named)}."
+        )
+
 
 def verdicts(shown: Shown) -> list[Verdict]:
     """Return one verdict for each data set that a released model is for."""
     found = by_dataset(shown.subjects) or {CIFAR10: []}
-    return [Verdict(name, pick_for_budgets(models)) for name, models in found.items()]
+    return [_verdict(name, models) for name, models in found.items()]
+
+
+def _verdict(dataset: str, models: Sequence[ModelResult]) -> Verdict:
+    picks = pick_for_budgets(models)
+    model = picks[-1].model
+    apart = [
+        one
+        for one in models
+        if model is not None
+        and one.accuracy is not None
+        and (one.provider, one.released) == (model.provider, True)
+        and one.dataset not in (None, model.dataset)
+    ]
+    return Verdict(dataset, picks, tuple(apart))
 
 
 def headline(found: Sequence[Verdict]) -> str:

@@ -7,6 +7,7 @@ any other file are marked (:attr:`ModelResult.released`) and come after it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from bench.rows.kinds.accuracy import (
@@ -26,7 +27,9 @@ from bench.rows.kinds.session import FailureMeasurement, PlanMeasurement
 from bench.rows.kinds.speed import LatencyMeasurement, ThroughputMeasurement
 from bench.rows.row import DatasetReference, Measurement, Row
 from bench.statistics.pareto import Candidate, pareto_front
+from cifar10.errors import Cifar10Error
 from cifar10.paired import PairedTest
+from cifar10.store import ModelStore
 
 TradeOff = Literal["latency", "size", "MACs"]
 """Cost axis of a trade-off with accuracy: typical latency of one image in ms, bytes, or MACs."""
@@ -183,6 +186,18 @@ def select(rows: Iterable[Row], store: Mapping[str, str] | None = None) -> list[
         for result in _results(mine, None if store is None else store.get(name, ""))
     ]
     return sorted(found, key=_rank)
+
+
+def released_digests(models: Path) -> dict[str, str]:
+    """Map each model in a store to its digest, leaving out those whose card cannot be read."""
+    store = ModelStore(models)
+    found = {}
+    for name in store.names():
+        try:
+            found[name] = store.card(name).sha256
+        except Cifar10Error:
+            continue
+    return found
 
 
 def fronts(results: Sequence[ModelResult]) -> dict[TradeOff, frozenset[int]]:

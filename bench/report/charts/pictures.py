@@ -11,6 +11,7 @@ from bench.report.efficiency import FLOORS
 from bench.report.formats import accuracy_with_interval, count, percent, significant
 from bench.report.shown import Shown, by_dataset
 from bench.report.tables import Picture
+from bench.rows.row import DatasetReference
 from bench.rows.selection import TRADE_OFFS, ModelResult, TradeOff, fronts
 from cifar10.accuracy import wilson_interval
 
@@ -29,7 +30,8 @@ _POINTS: Final = 80
 
 
 def front(shown: Shown, trade_off: TradeOff = "latency", *, large: bool = False) -> Panel | None:
-    """Accuracy against one cost, with the Pareto front; files not in the store are grey."""
+    """Accuracy against one cost, with a Pareto front for each set of images; files not in the store
+    are grey."""
     models = [
         one for one in [*shown.subjects, *shown.others]
         if one.accuracy is not None and one.cost_in(trade_off) is not None
@@ -52,7 +54,9 @@ def front(shown: Shown, trade_off: TradeOff = "latency", *, large: bool = False)
             model.model if model.released or (large and place in best) else "",
             top1.low * 100, top1.high * 100, hollow=place not in best,
         ))  # fmt: skip
-    steps = sorted((mark.x, mark.y) for place, mark in enumerate(marks) if place in best)
+    steps: dict[DatasetReference | None, list[tuple[float, float]]] = {}
+    for place in sorted(best, key=lambda place: (marks[place].x, marks[place].y)):
+        steps.setdefault(models[place].dataset, []).append((marks[place].x, marks[place].y))
     shares = [mark.y for mark in marks]
     accuracies = numbers("top-1 accuracy, %", [*shares, min(100, max(shares) + 3)])
     floors = [
@@ -63,7 +67,7 @@ def front(shown: Shown, trade_off: TradeOff = "latency", *, large: bool = False)
     costs = numbers(title, [mark.x for mark in marks])
     name = "" if large else f"Accuracy and {trade_off}"
     size = (460, 330) if large else (340, 230)
-    lines = [*floors, Line(steps, step=True)]
+    lines = [*floors, *(Line(found, step=True) for found in steps.values())]
     return Panel(name, costs, accuracies, marks, lines, (), *size)
 
 
@@ -71,9 +75,10 @@ def trade_offs(shown: Shown) -> Picture | None:
     """Accuracy against all three costs."""
     panels = [panel for name in TRADE_OFFS if (panel := front(shown, name)) is not None]
     text = (
-        "Accuracy against latency, file size and multiply-accumulates. The line is the Pareto "
-        "front: no model is both more accurate and cheaper than one on it. Grey: measured, not in "
-        "`models/`. Dashed: the accuracy floors of MLPerf Tiny (85 %) and DAWNBench (94 %)."
+        "Accuracy against latency, file size and multiply-accumulates. A line is a Pareto front of "
+        "models measured on the same images: none of them is both more accurate and cheaper than "
+        "one on it. Grey: measured, not in `models/`. Dashed: the accuracy floors of MLPerf Tiny "
+        "(85 %) and DAWNBench (94 %)."
     )
     return Picture("trade_offs", text, panels) if panels else None
 

@@ -114,7 +114,7 @@ def test_a_run_ends_with_its_figures_and_their_change(results: Path, machine: Ma
     assert header == ["Model", "Accuracy, %", "p50, ms", "p99, ms"]
     assert line[0] == "right"
     assert line[1] == "91.00 (90.42–91.55) +1.00"
-    assert line[2] == "1 -50.0 %"
+    assert line[2] == "1.00 -50.0 %"
 
 
 def test_a_first_run_has_no_change_and_a_quick_one_is_not_its_predecessor(
@@ -124,7 +124,7 @@ def test_a_first_run_has_no_change_and_a_quick_one_is_not_its_predecessor(
     quick.add("right", DIGEST, None, latency(10**6))
     ((now, before),) = measured_now(rows(results), "hasty")
     assert before is None
-    assert result_table([(now, before)])[1][0][1] == "1"
+    assert result_table([(now, before)])[1][0][1] == "1.00"
     assert measured_now(rows(results), "nosuch") == []
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from bench.report.build import prepare
-from bench.report.efficiency import tables_by_dataset
+from bench.report.build import prepare, render_report
+from bench.report.charts.pictures import front
+from bench.report.efficiency import entries, tables_by_dataset
+from bench.report.page import render_html
 from bench.report.sections.accuracy import paired
 from bench.report.sections.others import not_released
 from bench.report.shown import Shown
@@ -46,6 +48,29 @@ def test_each_data_set_has_its_own_verdict_and_front(recorder: Recorder) -> None
     lines = {name: [row.result.model for row in table.rows] for name, table in tables.items()}
     assert lines == {"cifar10": ["a"], "photos": ["b"]}
     assert text_of(paired, shown.results, shown.models) == ""
+    floors = {entry.result.model: entry.floor for entry in entries(shown.models)}
+    assert floors == {"a": 0.85, "b": None}
+
+
+def test_released_models_of_another_copy_are_named_as_not_compared(recorder: Recorder) -> None:
+    """A reader sees that a more accurate model was left out, and why."""
+    add_all(recorder, "a", "a" * 64, cost(), accuracy(8_900), latency(400_000))
+    add_all(recorder, "b", "b" * 64, cost(), accuracy(8_800), latency(500_000))
+    recorder.add("c", "c" * 64, None, cost())
+    recorder.add("c", "c" * 64, DatasetReference("cifar10", "0"), accuracy(9_300))
+    recorder.add("c", "c" * 64, None, latency(300_000))
+    (shown,) = reports(recorder)
+    (verdict,) = verdicts(shown)
+    assert headline([verdict]) == "Ship `a`"
+    assert verdict.not_compared == (
+        "Not compared, because the images differ (here cifar10-jpeg75): `c` (93.00 % of cifar10)."
+    )
+    assert verdict.not_compared in render_report([shown], recorder.folder.parent, recorder.folder)
+    assert "93.00 % of cifar10" in render_html([shown], "")
+    panel = front(shown)
+    assert panel is not None
+    fronts_drawn = [line.points for line in panel.lines if line.step]
+    assert fronts_drawn == [[(0.3, 93.0)], [(0.4, 89.0)]]
 
 
 def test_the_best_recipe_that_is_not_released_is_named_below_the_verdict(
