@@ -1,7 +1,7 @@
 """Download what a GPU machine without a network needs, and split it into parts.
 
 The wheels are those of ``constraints.txt``, for that machine's Python. What it has already (JAX,
-NumPy, matplotlib) is left out.
+NumPy) is left out.
 """
 
 import argparse
@@ -12,16 +12,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WANTED = (
-    "bentoml", "click", "h5py", "httptools", "httpx", "jinja2", "keras", "locust",
-    "markdown-it-py", "namex", "nvidia-ml-py", "onnxruntime-gpu", "optree", "orjson", "pillow",
-    "prometheus-client", "psutil", "pydantic-settings", "pytest", "python-multipart", "rich",
-    "simplejpeg", "starlette", "uvicorn", "uvloop",
-)  # fmt: skip
-THERE = ("numpy-", "ml_dtypes-", "matplotlib-", "fonttools-", "kiwisolver-", "contourpy-")
+EXTRA = ("h5py", "keras", "namex", "optree", "pytest")
+"""Wanted beside the project's own requirements and those of its extra ``bench``: training with
+Keras on JAX, and the tests."""
+THERE = ("numpy-", "ml_dtypes-")
 """The machine's own, as JAX needs them."""
 PLATFORMS = (
     "manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_26",
@@ -34,15 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / ".gpu", help="(default: .gpu)")
     parser.add_argument("--python", default="3.12", help="of that machine (default: 3.12)")
-    parser.add_argument("--mib", type=int, default=40, help="of a part, at most (default: 40)")
+    parser.add_argument("--mib", type=int, help="of a part, at most (default: what fits)")
     parser.add_argument("--limit", type=int, default=64,
                         help="of checkout and part together (default: 64)")  # fmt: skip
     parser.add_argument("--with", dest="folders", action="append", default=[], type=Path,
                         metavar="FOLDER", help="a folder of data to take along")  # fmt: skip
     options = parser.parse_args()
     checkout = _checkout_mib()
-    if checkout + options.mib > options.limit:
-        most = int(options.limit - checkout)
+    most = int(options.limit - checkout)
+    options.mib = options.mib or most
+    if options.mib > most:
         parser.error(
             f"the checkout is {checkout:.1f} MiB, so a part can be {most} MiB: --mib {most}"
         )
@@ -80,11 +79,13 @@ def _checkout_mib() -> float:
 
 
 def _download(wheels: Path, python: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["bench"], *EXTRA]
     platforms = [part for name in PLATFORMS for part in ("--platform", f"{name}_x86_64")]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:",
         "--implementation", "cp", "--python-version", python, *platforms,
-        "--constraint", str(ROOT / "constraints.txt"), "--dest", str(wheels), *WANTED,
+        "--constraint", str(ROOT / "constraints.txt"), "--dest", str(wheels), *wanted,
     ]  # fmt: skip
     subprocess.run(command, check=True)  # noqa: S603 - our own command
 
