@@ -77,9 +77,28 @@ def measure_reliability(
         bins: number of bins.
     """
     exact = probabilities.astype(np.float64)
-    confidence = exact.max(axis=1)
-    right = exact.argmax(axis=1) == labels
-    true_class = exact[np.arange(len(labels)), labels.astype(np.int64)]
+    return group_by_confidence(
+        exact.max(axis=1),
+        exact.argmax(axis=1) == labels,
+        exact[np.arange(len(labels)), labels.astype(np.int64)],
+        bins,
+    )
+
+
+def group_by_confidence(
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    true_class: NDArray[np.float64],
+    bins: int = BIN_COUNT,
+) -> Reliability:
+    """Group predictions, of one model or several, into bins of confidence.
+
+    Args:
+        confidence: probability of the predicted class, (N,), 0–1.
+        right: whether it is the true one, boolean (N,).
+        true_class: probability of the true class, (N,), 0–1.
+        bins: number of bins.
+    """
     position = _bin(confidence, bins)
     sums = np.bincount(position, weights=confidence, minlength=bins)
     return Reliability(

@@ -25,8 +25,10 @@ from bench.rows.kinds.service import (
     PeerMeasurement,
     SettingsMeasurement,
 )
+from bench.rows.kinds.verdicts import VerdictMeasurement
 from bench.rows.row import Row
 from bench.rows.selection import ModelResult, select
+from cifar10.verdict import VERDICTS
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,19 @@ def _line_of(row: Row) -> str | None:
             )
         case ChaosMeasurement() as found:
             return f"{found.trial} {'holds' if found.holds else 'does not hold'}: {found.promise}"
+        case VerdictMeasurement() as found:
+            given = ", ".join(
+                f"{count(number)} {verdict} ({percent(right / number, 1)} % right)"
+                for verdict in VERDICTS
+                for number, right in [found.given_and_right(verdict)]
+                if number
+            )
+            of_others = percent(found.share_of_others("sure"), 1)
+            others = (
+                f"; of {found.of_others:,} others {of_others} % sure" if found.of_others else ""
+            )
+            asked = f"{found.asked}, " if found.asked != row.model else ""
+            return f"{asked}{count(found.total)} images of {found.dataset}: {given}{others}"
         case PeerMeasurement(role="ours" | "peer") as found if found.request_rate is not None:
             rate = significant(found.request_rate)
             return f"round {found.round}, {found.server}: {rate} {REQUESTS_PER_S_OWN_CORE.lower()}"

@@ -9,6 +9,7 @@ from bench.measure.latency import Executor, LatencyPlan, LatencySession
 from bench.measure.progress import Progress, labelled
 from bench.measure.setup import Setup, by_dataset
 from bench.measure.survey import RunOutcome, Survey, reference_to
+from bench.measure.verdicts import of_test_images
 from bench.rows.files import Recorder
 from bench.rows.kinds.cost import refused_variant, variant_of
 from cifar10.card import ModelCard
@@ -81,6 +82,11 @@ def measure_models(
                     whole_test_set=not quick,
                 )
                 subject.add(accuracy, reference)
+                if model.card.calibration is not None:
+                    found = of_test_images(
+                        model.card, probabilities, test.labels, reference, accuracy.provider
+                    )
+                    subject.add(found, reference)
         if plan is not None and opened:
             executors = {name: model.executor for name, model in opened.items()}
             images = setup.images(max(len(test.images), *plan.batch_sizes))

@@ -214,6 +214,27 @@ class Asked:
             self.opened[name] = stored, predictor
         return self.opened[name]
 
+    def probabilities(
+        self, paths: Sequence[Path]
+    ) -> "list[tuple[StoredModel, NDArray[np.float32]] | str]":
+        """Return for each path the model that answers and its probabilities, float32 (classes,);
+        or why it cannot be read. Each model runs once."""
+        import numpy as np
+
+        read = [self.read(path) for path in paths]
+        inputs: dict[str, list[NDArray[np.uint8]]] = {}
+        for one in read:
+            if not isinstance(one, str):
+                inputs.setdefault(one[0], []).append(one[1])
+        rows = {
+            name: iter(self.open(name)[1].predict(np.stack(images)))
+            for name, images in inputs.items()
+        }
+        return [
+            one if isinstance(one, str) else (self.open(one[0])[0], next(rows[one[0]]))
+            for one in read
+        ]
+
     def read(self, path: Path) -> "tuple[str, NDArray[np.uint8]] | str":
         """Return the model for the image in ``path``, and the image as its input, uint8 (height,
         width, 3); or why it cannot be read."""
@@ -276,21 +297,9 @@ def classify(asked: Asked, paths: Sequence[Path]) -> Iterator[Answer]:
 
 def _classify_batch(asked: Asked, paths: Sequence[Path]) -> list[Answer]:
     """Return an answer for each path, from one run of each model."""
-    import numpy as np
-
-    read = [asked.read(path) for path in paths]
-    inputs: dict[str, list[NDArray[np.uint8]]] = {}
-    for one in read:
-        if not isinstance(one, str):
-            inputs.setdefault(one[0], []).append(one[1])
-    rows = {
-        name: iter(asked.open(name)[1].predict(np.stack(images))) for name, images in inputs.items()
-    }
     return [
-        Answer(str(path), None, None, error=one)
-        if isinstance(one, str)
-        else _answer(path, asked.open(one[0])[0], next(rows[one[0]]))
-        for path, one in zip(paths, read, strict=True)
+        Answer(str(path), None, None, error=one) if isinstance(one, str) else _answer(path, *one)
+        for path, one in zip(paths, asked.probabilities(paths), strict=True)
     ]
 
 

@@ -63,6 +63,8 @@ class OwnImages:
     """uint8 (N, H, W, 3), RGB, in the order in which they were read; memory-mapped."""
     class_ids: NDArray[np.uint16]
     """uint16 (N,)."""
+    names: tuple[str, ...]
+    """Name of each image's file, relative to the folder or archive."""
     splits: dict[str, NDArray[np.int64]]
     """``train``, ``validation`` and ``test`` → indices of their images, sorted by hash."""
     fingerprint: str
@@ -104,7 +106,8 @@ def read_own(
     splits = _split(places, class_ids, len(layout.labels), has_test=layout.has_test)
     pixels = np.memmap(scratch / "pixels", np.uint8, "r", shape=(len(places), *shape))
     fingerprint = _fingerprint(layout.labels, places, class_ids, splits)
-    return OwnImages(layout.labels, pixels, class_ids, splits, fingerprint)
+    names = tuple(place.name for place in places)
+    return OwnImages(layout.labels, pixels, class_ids, names, splits, fingerprint)
 
 
 @dataclass(frozen=True)

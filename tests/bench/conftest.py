@@ -28,6 +28,7 @@ from bench.rows.kinds.service import (
 )
 from bench.rows.kinds.session import FailureMeasurement
 from bench.rows.kinds.speed import LatencyMeasurement, ThroughputMeasurement
+from bench.rows.kinds.verdicts import VerdictCounts, VerdictMeasurement
 from bench.rows.machine import Machine
 from bench.rows.packed import pack_classes, pack_hits
 from bench.rows.row import DatasetReference, Measurement
@@ -35,7 +36,7 @@ from bench.rows.selection import ModelResult
 from cifar10.accuracy import Accuracy, wilson_interval
 from cifar10.labels import LABELS
 from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
-from cifar10.reliability import measure_reliability
+from cifar10.reliability import Reliability, measure_reliability
 from cifar10.store import StoredModel
 
 REFERENCE = DatasetReference("cifar10-jpeg75", "f" * 64)
@@ -161,6 +162,18 @@ TRAINED = TrainingMeasurement(
     0.68,
     (EpochFigures(0.5, 0.55, 1.4, 1.3, "all"), EpochFigures(0.7, 0.68, 0.9, 0.95, "all")),
 )
+
+
+def verdicts(asked: str = "net", **changes: Any) -> VerdictMeasurement:
+    """Return a row of 80 images of the classes, 60 of them sure and 57 right, and 20 others."""
+    measured = VerdictMeasurement(
+        CPU_PROVIDER, asked, None, "test", "cifar10", 0,
+        {"sure": VerdictCounts(60, 57, 1), "likely": VerdictCounts(10, 8, 0),
+         "unsure": VerdictCounts(8, 4, 3), "none": VerdictCounts(2, 0, 16)},
+        tuple(min(5 * step, 60 + step) for step in range(1, 21)), 1_520.0,
+        Reliability((0,) * 14 + (80,), (0,) * 14 + (70,), (0.0,) * 14 + (72.0,), (0,) * 15, 0.4),
+    )  # fmt: skip
+    return replace(measured, **changes)
 
 
 def peer(

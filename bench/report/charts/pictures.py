@@ -11,6 +11,7 @@ from bench.report.efficiency import FLOORS
 from bench.report.formats import accuracy_with_interval, count, percent, significant
 from bench.report.shown import Shown, by_dataset
 from bench.report.tables import Picture
+from bench.rows.kinds.verdicts import VerdictMeasurement
 from bench.rows.row import DatasetReference
 from bench.rows.selection import TRADE_OFFS, ModelResult, TradeOff, fronts
 from cifar10.accuracy import wilson_interval
@@ -180,6 +181,42 @@ def calibration(shown: Shown) -> Picture | None:
         "intervals."
     )
     return Picture("calibration", text, panels) if panels else None
+
+
+def coverage(shown: Shown, rows: Sequence[tuple[VerdictMeasurement, str]]) -> Picture | None:
+    """Share of right answers among the most confident ones, one panel for each set of images.
+
+    Args:
+        shown: the machine.
+        rows: each row with the name of its images; rows of ``auto`` are not drawn.
+    """
+    looks = {model.model: shown.look(model) for model in shown.drawn}
+    panels = []
+    for images in dict.fromkeys(name for _, name in rows):
+        drawn = [one for one, name in rows if name == images and one.asked in looks]
+        curves = {
+            one.asked: [(share * 100, right * 100) for share, right in one.coverage]
+            for one in drawn
+        }
+        marks = [
+            Mark(x, y, looks[model], f"{model}: of the surest {x:.0f} % {y:.1f} % are right")
+            for model, points in curves.items()
+            for x, y in points[3::4]
+        ]
+        if marks:
+            panels.append(Panel(
+                images, numbers("most confident answers, %", [0, 100], low=0, high=100, log=False),
+                numbers("right, %", [y for points in curves.values() for _, y in points], high=100,
+                        log=False),
+                marks, [Line(points, looks[model]) for model, points in curves.items()],
+            ))  # fmt: skip
+    text = (
+        "Coverage: share of right answers among the most confident ones, from the surest 5 % to "
+        "all. The higher the line, the better confidence tells right answers from wrong ones."
+    )
+    asked = {one.asked for one, _ in rows}
+    legend = _legend(shown, [model for model in shown.drawn if model.model in asked])
+    return Picture("coverage", text, panels, legend) if panels else None
 
 
 def robustness(shown: Shown) -> Picture | None:

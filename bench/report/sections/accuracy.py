@@ -136,6 +136,12 @@ def _picture(found: Block | None) -> Iterator[Block]:
 SECTIONS: Final = (
     Section(20, "Are the differences real?", "paired tests on the same images", paired),
     Section(22, "Accuracy by class", "recall, and which classes are confused", per_class),
-    Section(24, "Calibration", "is a confidence of 80 % right 80 % of the time?", calibration),
+    Section(
+        24,
+        "Calibration",
+        "is a confidence of 80 % right 80 % of the time?",
+        calibration,
+        page_only=True,  # REPORT.md has the error under "How sure the answers are"
+    ),
     Section(26, "Robustness", "noise, blur, JPEG, brightness and contrast", robustness),
 )

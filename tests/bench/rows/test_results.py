@@ -43,6 +43,7 @@ from tests.bench.conftest import (
     resources,
     robustness,
     throughput,
+    verdicts,
 )
 
 SCENARIO = ScenarioMeasurement(
@@ -78,6 +79,7 @@ ALL = (accuracy(6_806), cost(), latency(400_000), throughput(3_000), load(), VER
        SettingsMeasurement("cpu", 2, True, 2, 1, 32, 32, 3.0, (9.0,), (1.0,), (2.0,), (1.0,), (8,)),
        FleetMeasurement("kill", "a kill", "0 fail", "HAProxy 2", 3, 1, 9.0, 1.0, {"200": 9}, 0.1,
            1.0, None, 1, (0.5,), 1, 2, (3.0,), (), 0.7),
+       verdicts("auto", small=("tiny", "a" * 64)),
        VariantMeasurement("int8", "tiny", 1_000, VariantRecord("tiny", "a" * 64, "static", 100,
            PairedTest(100, 2, 1, 1.0, "exact binomial", 0.01, -0.02, 0.04)),
            Parity("validation images, against tiny", 100, 0.01, 0.97), None))  # fmt: skip
