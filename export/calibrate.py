@@ -73,13 +73,7 @@ def choose_verdicts(name: str, store: ModelStore, dataset: Dataset) -> ModelCard
     if card.accuracy is None:
         message = f"{name!r} has random weights: its confidence means nothing"
         raise ExportError(message)
-    if card.dataset.fingerprint != dataset.record.fingerprint:
-        message = (
-            f"{name!r} was trained on {card.dataset.variant} ({card.dataset.fingerprint[:12]}), "
-            f"but the data here is {dataset.record.variant} ({dataset.record.fingerprint[:12]}). "
-            "Name the same images with --data"
-        )
-        raise ExportError(message)
+    check_dataset(card, dataset)
     found = describe_confidence(
         _answers(onnx.load_from_string(stored.onnx), dataset.validation),
         dataset.validation.labels,
@@ -92,6 +86,22 @@ def choose_verdicts(name: str, store: ModelStore, dataset: Dataset) -> ModelCard
     write_atomic(folder / README_FILE, describe(card))
     write_atomic(folder / CARD_FILE, to_json(card))
     return card
+
+
+def check_dataset(card: ModelCard, dataset: Dataset) -> None:
+    """Check that ``dataset`` is the one that the model of ``card`` was trained on.
+
+    Raises:
+        ExportError: it is another one.
+    """
+    if card.dataset.fingerprint != dataset.record.fingerprint:
+        message = (
+            f"{card.name!r} was trained on {card.dataset.variant} "
+            f"({card.dataset.fingerprint[:12]}), but the data here is {dataset.record.variant} "
+            f"({dataset.record.fingerprint[:12]}), split otherwise: what is for validation here "
+            "may have been trained on. Name the same images with --data"
+        )
+        raise ExportError(message)
 
 
 def at_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

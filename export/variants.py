@@ -41,7 +41,7 @@ from cifar10.store import CARD_FILE, ONNX_FILE, README_FILE, REFUSED_FILE, Model
 from export import float16 as half
 from export import quantize
 from export.batches import predict
-from export.calibrate import calibrate, describe_confidence
+from export.calibrate import calibrate, check_dataset, describe_confidence
 from export.culprit import Culprit
 from export.early_exit import choose_exit, exit_early, looks_twice
 from export.macs import count_macs
@@ -201,14 +201,7 @@ def _check_source(card: ModelCard, dataset: Dataset) -> None:
             f"{card.variant.source!r}"
         )
         raise ExportError(message)
-    if card.dataset.fingerprint != dataset.record.fingerprint:
-        message = (
-            f"{card.name!r} was trained on {card.dataset.variant} "
-            f"({card.dataset.fingerprint[:12]}), but the data here is {dataset.record.variant} "
-            f"({dataset.record.fingerprint[:12]}), split otherwise: what is for validation here "
-            "may have been trained on. Name the same images with --data"
-        )
-        raise ExportError(message)
+    check_dataset(card, dataset)
 
 
 def _with_early_exit(
