@@ -66,13 +66,13 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class AccuracyRecord:
-    """Top-1 accuracy of the kept weights on each split, measured with Keras. For a variant,
-    accuracy of its own file, measured with ONNX Runtime."""
+    """Top-1 accuracy of the kept weights on each split, measured with Keras; of a variant, of its
+    own file, with ONNX Runtime. ``train`` is None where those images are of another kind."""
 
-    train: Accuracy
+    train: Accuracy | None
     validation: Accuracy
     test: Accuracy
-    overfitting_gap: float
+    overfitting_gap: float | None
     """Train minus test accuracy, as a fraction (0.174 is 17.4 points)."""
 
 

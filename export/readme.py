@@ -135,7 +135,7 @@ def _accuracy(card: ModelCard) -> str:
             "",
             "| images | accuracy | 95 % interval | count |",
             "|---|--:|--:|--:|",
-            *(f"| {name} | {_figures(accuracy)} |" for name, accuracy in splits),
+            *(f"| {name} | {_figures(accuracy)} |" for name, accuracy in splits if accuracy),
             "",
             "Share of each class's test images that is classified correctly:",
             "",

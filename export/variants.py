@@ -188,7 +188,9 @@ def make_variant(
         _write_refused(refused, store)
         return refused
     if not random_weights:
-        accuracy = _accuracy(predictor, dataset, found)
+        known = source.card.accuracy
+        with_train = known is None or known.train is not None
+        accuracy = _accuracy(predictor, dataset, found, with_train=with_train)
         card = replace(card, accuracy=accuracy)
     _write(card, onnx_bytes, store)
     return card
@@ -241,15 +243,24 @@ def _reason(parity: Parity, paired: PairedTest | None, limits: VariantLimits) ->
 
 
 def _accuracy(
-    predictor: Predictor, dataset: Dataset, validation: NDArray[np.float32]
+    predictor: Predictor, dataset: Dataset, validation: NDArray[np.float32], *, with_train: bool
 ) -> AccuracyRecord:
-    """Of the variant's own file; ``validation`` are its answers there, which are known already."""
+    """Measure the accuracy of the variant's own file.
+
+    Args:
+        predictor: the variant.
+        dataset: the images.
+        validation: float32 (N, classes), its answers to the validation images.
+        with_train: whether the training images count, as those of its source do.
+    """
 
     def of(split: Split) -> NDArray[np.intp]:
         classes: NDArray[np.intp] = predict(predictor, split.images).argmax(axis=1)
         return classes
 
-    train = measure_accuracy(of(dataset.train), dataset.train.labels, dataset.labels)
+    train = None
+    if with_train:
+        train = measure_accuracy(of(dataset.train), dataset.train.labels, dataset.labels)
     test = measure_accuracy(of(dataset.test), dataset.test.labels, dataset.labels)
     return AccuracyRecord(
         train=train,
@@ -257,7 +268,7 @@ def _accuracy(
             validation.argmax(axis=1), dataset.validation.labels, dataset.labels
         ),
         test=test,
-        overfitting_gap=train.accuracy - test.accuracy,
+        overfitting_gap=train.accuracy - test.accuracy if train is not None else None,
     )
 
 

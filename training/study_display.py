@@ -69,10 +69,10 @@ def _cells(row: StudyRow) -> tuple[str, ...]:
         return (parameters, "random weights: cost only", "—", "—", "—", epochs)
     return (
         parameters,
-        f"{accuracy.train.accuracy:.2%}",
+        f"{accuracy.train.accuracy:.2%}" if accuracy.train is not None else "—",
         f"{accuracy.validation.accuracy:.2%}",
         f"{accuracy.test.accuracy:.2%}",
-        f"{100 * accuracy.overfitting_gap:.2f}",
+        f"{100 * accuracy.overfitting_gap:.2f}" if accuracy.overfitting_gap is not None else "—",
         epochs,
     )
 

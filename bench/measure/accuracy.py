@@ -118,7 +118,7 @@ def compare_with_labels(
         top1=measure_accuracy(predicted, labels, card.labels),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         card_accuracy=claimed.test.accuracy if claimed else None,
-        card_train_accuracy=claimed.train.accuracy if claimed else None,
+        card_train_accuracy=claimed.train.accuracy if claimed and claimed.train else None,
         overfitting_gap=claimed.overfitting_gap if claimed else None,
         predictions=pack_classes(predicted),
         hits=pack_hits(predicted == labels),

@@ -56,7 +56,7 @@ def read_training(store: ModelStore, card: ModelCard) -> TrainingMeasurement:
     return TrainingMeasurement(
         seconds_per_epoch=card.training.seconds_per_epoch,
         best_epoch=card.training.best_epoch,
-        train_accuracy=accuracy.train.accuracy if accuracy else None,
+        train_accuracy=accuracy.train.accuracy if accuracy and accuracy.train else None,
         validation_accuracy=accuracy.validation.accuracy if accuracy else None,
         test_accuracy=accuracy.test.accuracy if accuracy else None,
         epochs=() if has_random_weights(card) else _read_epochs(store, card),

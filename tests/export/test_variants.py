@@ -17,7 +17,7 @@ from cifar10.paired import mcnemar
 from cifar10.predictor import Predictor
 from cifar10.records import to_json
 from cifar10.sources import RawArrays
-from cifar10.store import ModelStore
+from cifar10.store import CARD_FILE, README_FILE, ModelStore
 from export.variants import VariantLimits, make_variant, sources
 from tests.conftest import add_model, linear_onnx
 from tests.export.graphs import CONTRACT, CPU, answers, contract
@@ -218,3 +218,21 @@ def test_the_command_says_what_it_needs(
     capsys.readouterr()
     assert main(["export", "missing", "--int8", *place]) == 3
     assert "error: missing_int8: no model 'missing'" in capsys.readouterr().err
+
+
+def test_a_source_without_train_accuracy_has_variants_without(
+    store: ModelStore, dataset: Dataset
+) -> None:
+    """As ``photo``, whose training images are no photographs."""
+    card = store.card("tiny")
+    assert card.accuracy is not None
+    accuracy = dataclasses.replace(card.accuracy, train=None, overfitting_gap=None)
+    card = dataclasses.replace(card, accuracy=accuracy)
+    (store.folder("tiny") / CARD_FILE).write_text(to_json(card))
+    made = make_variant("tiny", "int8", store, dataset, LOOSE)
+    assert isinstance(made, ModelCard)
+    assert made.accuracy is not None
+    assert (made.accuracy.train, made.accuracy.overfitting_gap) == (None, None)
+    readme = (store.folder("tiny_int8") / README_FILE).read_text()
+    assert "| train |" not in readme
+    assert "| validation |" in readme

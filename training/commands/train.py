@@ -194,12 +194,13 @@ def show_record(console: Console, record: TrainingRecord) -> None:
         ("validation", record.accuracy.validation),
         ("test", record.accuracy.test),
     ):
-        console.print(f"{name:>10}  {_shown(accuracy)}", highlight=False)
-    console.print(
-        f"{'gap':>10}  {100 * record.accuracy.overfitting_gap:.2f} points, on "
-        f"{record.dataset.variant}",
-        highlight=False,
-    )
+        if accuracy is not None:
+            console.print(f"{name:>10}  {_shown(accuracy)}", highlight=False)
+    gap = record.accuracy.overfitting_gap
+    if gap is not None:
+        console.print(
+            f"{'gap':>10}  {100 * gap:.2f} points, on {record.dataset.variant}", highlight=False
+        )
 
 
 def _shown(accuracy: Accuracy) -> str:
