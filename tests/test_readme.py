@@ -86,7 +86,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run ``make serve`` in this environment on a free port."""
     tmp = tmp_path_factory.mktemp("readme")
     rows = np.linspace(0, 255, 300)[:, None, None]
-    Image.fromarray(np.broadcast_to(rows, (300, 400, 3)).astype(np.uint8)).save(tmp / "photo.jpg")
+    picture = Image.fromarray(np.broadcast_to(rows, (300, 400, 3)).astype(np.uint8))
+    for name in ("photo", "cat", "ship", "frog"):
+        picture.save(tmp / f"{name}.jpg")
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
@@ -237,3 +239,19 @@ def test_relative_links_lead_to_files():
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
             if "://" not in target:
                 assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
+
+
+def test_anchors_in_links_are_headings():
+    """GitHub makes an anchor of a heading: lower case, hyphens for spaces, no punctuation."""
+    anchors = {
+        name: {
+            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        }
+        for name, text in PAGES.items()
+    }
+    for page, text in PAGES.items():
+        for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
+            name = os.path.normpath(Path(page).parent / target) if target else page
+            if name in anchors:
+                assert anchor in anchors[name], f"{page}: {target}#{anchor}"

@@ -20,7 +20,7 @@ from cifar10.commands.terminal import print_json
     __doc__,
     """\
 cifar10 compare baseline/ results/              two folders; exit code 4 on a regression
-cifar10 compare 3f2a91c0 a77e01d2               two runs of this folder (see: cifar10 ls)
+cifar10 compare 3f2a91c0 a77e01d2               two runs of this folder (see: cifar10 ls --runs)
 cifar10 compare 3f2a,77b0,c041 a77e,19fd,e220 --tolerance 5
                                                 three runs a side, interleaved: the most reliable
 

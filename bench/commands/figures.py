@@ -10,8 +10,8 @@ from typing import Final
 
 from bench.report.formats import (
     NOTHING,
-    REQUESTS_PER_S,
     REQUESTS_PER_S_OWN_CORE,
+    REQUESTS_PER_S_SHARED,
     accuracy_with_interval,
     count,
     percent,
@@ -77,6 +77,7 @@ def _cost(of: Callable[[CostMeasurement], float]) -> Callable[[ModelResult], flo
 
 FIGURES: Final[tuple[Figure, ...]] = (
     Figure("accuracy", "Accuracy, %", lambda one: one.share_right, percent, True, True),
+    Figure("latency", "Latency, ms", lambda one: one.typical_latency_ms, significant),
     Figure("p50", "p50, ms", lambda one: one.latency_ms(50), significant),
     Figure("p99", "p99, ms", lambda one: one.latency_ms(99), significant),
     Figure(
@@ -86,7 +87,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
         significant,
         True,
     ),
-    Figure("requests", REQUESTS_PER_S, _requests_s, significant, True),
+    Figure("requests", REQUESTS_PER_S_SHARED, _requests_s, significant, True),
     Figure("http_p50", "HTTP p50, ms", _http_ms(50), significant),
     Figure("http_p99", "HTTP p99, ms", _http_ms(99), significant),
     Figure("robustness", "Damaged, %", _robustness, percent, True, True),
@@ -103,7 +104,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     Figure("parameters", "Parameters", _cost(lambda cost: cost.parameters_total), count),
 )
 
-LEADERBOARD: Final = ("accuracy", "p50", "p99", "images", "requests", "size")
+LEADERBOARD: Final = ("accuracy", "latency", "p99", "images", "requests", "size")
 """Columns of ``cifar10 table``."""
 MEASURED: Final = (
     "accuracy", "p50", "p99", "images", "requests", "http_p50", "http_p99", "robustness", "verify",
@@ -192,7 +193,7 @@ def _line_of(row: Row) -> str | None:
             return f"{significant(in_process)} images/s in process, {', '.join(shares)}"
         case SettingsMeasurement() as found:
             chosen = f"{found.workers} workers, {found.threads} threads, batch {found.max_batch}"
-            name = REQUESTS_PER_S if found.generator_shares else REQUESTS_PER_S_OWN_CORE
+            name = REQUESTS_PER_S_SHARED if found.generator_shares else REQUESTS_PER_S_OWN_CORE
             return (
                 f"{found.cores} cores, {chosen}: {significant(found.request_rate)} {name.lower()}"
             )

@@ -93,7 +93,7 @@ def rows_of_run(rows: Sequence[Row], wanted: str, results: Path) -> list[Row]:
         near = did_you_mean(wanted, runs)
         message = (
             f"{wanted!r} is no folder, and no run in {results} begins with it; "
-            f"there are {len(runs)} runs (cifar10 ls --json names them).{near}"
+            f"there are {len(runs)} runs (cifar10 ls --runs lists them).{near}"
         )
     raise BenchError(message)
 

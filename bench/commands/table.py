@@ -9,6 +9,7 @@ from bench.commands import options
 from bench.commands.figures import BY_NAME, FIGURES, LEADERBOARD, record, shown
 from bench.commands.listing import chosen_machine
 from bench.commands.output import say
+from bench.report.shown import CIFAR10, by_dataset
 from bench.report.tables import Column, Table, words
 from bench.rows.selection import ModelResult, released_digests, select
 from cifar10.commands import options as shared
@@ -25,7 +26,7 @@ from cifar10.suggestions import did_you_mean
     __doc__,
     f"""\
 cifar10 table                                   this machine's models, the most accurate first
-cifar10 table --sort p50 --top 5                the five quickest
+cifar10 table --sort latency --top 5            the five fastest
 cifar10 table --sort requests --reverse --json
 
 Sort keys: {", ".join(figure.name for figure in FIGURES)}.
@@ -71,11 +72,9 @@ def command(
         print_json({"machine": chosen.name, "models": [record(one) for one in ordered]})
         return OK
     names = [*LEADERBOARD, *([key] if key not in LEADERBOARD else [])]
-    by_data: dict[str | None, list[ModelResult]] = {}
-    for one in ordered:
-        by_data.setdefault(one.dataset.name if one.dataset else None, []).append(one)
-    for data, results_of_data in by_data.items():
-        _print(data if len(by_data) > 1 else None, results_of_data, names)
+    groups = by_dataset(ordered)
+    for data in sorted(groups, key=lambda name: name != CIFAR10):
+        _print(data if len(groups) > 1 else None, groups[data], names)
     variants = {one.dataset.variant for one in ordered if one.dataset is not None}
     say(f"machine: {chosen.name}; data: {', '.join(sorted(variants)) or 'none'}")
     if any(not one.released for one in ordered):

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bench.report.formats import (
     NOTHING,
+    REQUESTS_PER_S_SHARED,
     accuracy_with_interval,
     count,
     millions,
@@ -272,7 +273,7 @@ COLUMNS: Final[tuple[Column[Entry], ...]] = (
     Column("Accuracy, %", accuracy_text),
     Column("Latency, ms", lambda e: significant(e.result.typical_latency_ms)),
     Column("p99, ms", lambda e: significant(e.result.latency_ms(99))),
-    Column("Requests/s", _rate_text),
+    Column(REQUESTS_PER_S_SHARED, _rate_text),
     Column("Size, MB", _cost("size_bytes", millions)),
     Column("MACs, M", _cost("macs", millions)),
     Column("Parameters", _cost("parameters_total", count)),

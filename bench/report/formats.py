@@ -10,11 +10,11 @@ from cifar10.paired import PairedTest
 NOTHING: Final = "–"
 """Text where there is no figure."""
 
-REQUESTS_PER_S: Final = "Requests/s"
-"""Successful responses per second of a closed loop, the load generator on the same cores."""
+REQUESTS_PER_S_SHARED: Final = "Requests/s, shared cores"
+"""Successful responses per second at full speed, the load generator on the server's cores."""
 
 REQUESTS_PER_S_OWN_CORE: Final = "Requests/s, one core"
-"""The same with the server on one core and the load generator on another."""
+"""What one core serves: the server on one core, the load generator on another."""
 
 
 def percent(share: float | None, digits: int = 2) -> str:

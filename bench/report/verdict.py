@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.report.efficiency import FLOORS, Entry, accuracy_text, entries
-from bench.report.formats import accuracy_with_interval, count, millions, percent, significant
+from bench.report.formats import (
+    REQUESTS_PER_S_SHARED,
+    accuracy_with_interval,
+    count,
+    millions,
+    percent,
+    significant,
+)
 from bench.report.shown import CIFAR10, Shown, by_dataset, dataset_name
 from bench.report.tables import Column, Table, words
 from bench.rows.seeds import one_of_each
@@ -156,13 +163,13 @@ class Verdict:
         interval = f"{percent(top1.low)}–{percent(top1.high)}"
         typical = "mean" if model.exits_early else "p50"
         found = [
-            (f"{percent(top1.accuracy)} %", f"right of {count(top1.count)} images ({interval})"),
+            (f"{percent(top1.accuracy)} %", f"of {count(top1.count)} test images ({interval})"),
             (f"{significant(model.typical_latency_ms)} ms", f"an image ({typical}, one core)"),
         ]
         if model.cost is not None:
             found.append((f"{millions(model.cost.size_bytes)} MB", "file"))
         if model.load is not None:
-            found.append((count(model.load.request_rate), "requests/s over HTTP"))
+            found.append((count(model.load.request_rate), REQUESTS_PER_S_SHARED.lower()))
         return found
 
     @property
@@ -174,8 +181,8 @@ class Verdict:
         if not pick.as_accurate:
             return "No other released model is as accurate."
         others = _listed([f"`{one.model}`" for one in pick.as_accurate])
-        return f"{others} {'is' if len(pick.as_accurate) == 1 else 'are'} not significantly less "\
-               f"accurate, and slower."  # fmt: skip
+        return f"{others} {'is' if len(pick.as_accurate) == 1 else 'are'} slower and not "\
+               f"significantly more accurate."  # fmt: skip
 
     @property
     def not_compared(self) -> str:
@@ -188,10 +195,7 @@ class Verdict:
             for one in self.apart
             if one.dataset is not None
         ]
-        return (
-            f"Not compared, because the images differ (here {model.dataset.variant}): "
-            f"{_listed(named)}."
-        )
+        return f"Measured on other images, so not compared: {_listed(named)}."
 
 
 def verdicts(shown: Shown) -> list[Verdict]:

@@ -62,14 +62,14 @@ def front(shown: Shown, trade_off: TradeOff = "latency", *, large: bool = False)
     accuracies = numbers("top-1 accuracy, %", [*shares, min(100, max(shares) + 3)])
     floors = [
         Line([(min(m.x for m in marks), floor * 100), (max(m.x for m in marks), floor * 100)],
-             dashed=True)
-        for floor, _ in FLOORS if accuracies.low < floor * 100 < accuracies.high
+             dashed=True, label=f"{percent(floor, 0)} %: {name}" if large else "")
+        for floor, name in FLOORS if accuracies.low < floor * 100 < accuracies.high
     ]  # fmt: skip
     costs = numbers(title, [mark.x for mark in marks])
-    name = "" if large else f"Accuracy and {trade_off}"
+    heading = "" if large else f"Accuracy and {trade_off}"
     size = (460, 330) if large else (340, 230)
     lines = [*floors, *(Line(found, step=True) for found in steps.values())]
-    return Panel(name, costs, accuracies, marks, lines, (), *size)
+    return Panel(heading, costs, accuracies, marks, lines, (), *size)
 
 
 def trade_offs(shown: Shown) -> Picture | None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain, pairwise
 from typing import Final
 
 GREY: Final = -1
@@ -84,6 +85,8 @@ class Line:
     look: int = GREY
     dashed: bool = False
     step: bool = False
+    label: str = ""
+    """Text above its first point."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,10 @@ def draw(panel: Panel, description: str, place: str = "") -> str:
     for line in panel.lines:
         parts.append(_line(line, panel, frame))
     labels = _Labels(frame)
+    for line in panel.lines:
+        labels.lines += _boxes([_at(panel, frame, *point) for point in line.points], line.step)
+        if line.label:
+            parts.append(labels.above(*_at(panel, frame, *line.points[0]), line.label))
     points = [(*_at(panel, frame, mark.x, mark.y), mark) for mark in panel.marks]
     for x, y, _ in points:
         labels.taken.append((x - 5, y - 5, x + 5, y + 5))
@@ -287,6 +294,18 @@ def _line(line: Line, panel: Panel, frame: _Frame) -> str:
     return f'<path class="line{dashed}" style="stroke:var(--c{line.look})" d="{path}"/>'
 
 
+def _boxes(points: Sequence[tuple[float, float]], step: bool) -> list[_Frame]:
+    """Return what the level and upright parts of a line cover; slanted parts cover nothing."""
+    if step:
+        corners = [(after[0], before[1]) for before, after in pairwise(points)]
+        points = [*chain.from_iterable(zip(points, corners, strict=False)), *points[-1:]]
+    return [
+        (min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1)
+        for (x0, y0), (x1, y1) in pairwise(points)
+        if x0 == x1 or y0 == y1
+    ]
+
+
 def _cell(cell: Cell, panel: Panel, frame: _Frame) -> str:
     x0, y0 = _at(panel, frame, cell.x - 0.5, cell.y - 0.5)
     x1, y1 = _at(panel, frame, cell.x + 0.5, cell.y + 0.5)
@@ -320,21 +339,33 @@ def _mark(x: float, y: float, mark: Mark, panel: Panel, frame: _Frame) -> str:
 
 
 class _Labels:
-    """Places labels beside their marks where they cover nothing."""
+    """Places labels beside their marks where they cover no mark, no label and, if possible, no
+    line."""
 
     def __init__(self, frame: _Frame) -> None:
         self._frame = frame
         self.taken: list[_Frame] = []
+        self.lines: list[_Frame] = []
+
+    def above(self, x: float, y: float, text: str) -> str:
+        """Return the text element of a line's own label, to the right of a point on it."""
+        self.taken.append((x, y - 13, x + _CHARACTER * len(text), y - 1))
+        return f'<text class="soft" x="{x:.1f}" y="{y - 3:.1f}">{escape(text)}</text>'
 
     def put(self, x: float, y: float, mark: Mark) -> str:
         """Return the label's text element; nothing if there is no room for it."""
+        return self._put(x, y, mark, [*self.taken, *self.lines]) or self._put(
+            x, y, mark, self.taken
+        )
+
+    def _put(self, x: float, y: float, mark: Mark, taken: Sequence[_Frame]) -> str:
         width = _CHARACTER * len(mark.label)
         left, top, right, bottom = self._frame
         for dx, dy in ((-width / 2, -9), (7, -7), (-7 - width, -7), (8, 4), (-8 - width, 4),
                        (-width / 2, 17), (8, 15), (-8 - width, 15)):  # fmt: skip
             box = (x + dx, y + dy - 10, x + dx + width, y + dy + 2)
             inside = box[0] >= left and box[2] <= right + 10 and box[1] >= top - 10
-            if inside and box[3] <= bottom and not any(_overlap(box, one) for one in self.taken):
+            if inside and box[3] <= bottom and not any(_overlap(box, one) for one in taken):
                 self.taken.append(box)
                 return (
                     f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" style="fill:var(--c{mark.look})">'

@@ -26,7 +26,7 @@ def fleet(shown: Shown) -> Iterator[Block]:
         words("What was done", lambda row: row.measurement.title),
         Column("Times", lambda row: count(row.measurement.faults)),
         Column("Requests", lambda row: count(row.measurement.requests)),
-        Column("Requests/s", lambda row: significant(row.measurement.rate_per_s)),
+        Column("Offered, requests/s", lambda row: significant(row.measurement.rate_per_s)),
         Column("Failed", lambda row: count(row.measurement.failed)),
         Column("Longest gap, s", lambda row: significant(row.measurement.longest_gap_s)),
         Column("Out after, s", lambda row: _longest(row.measurement.out_of_rotation_s)),

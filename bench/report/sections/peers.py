@@ -67,7 +67,7 @@ def readme_peers(shown: Shown) -> Iterator[Block]:
         kept = ["Server", "Decoder", "Ours is", "p99 at half load, ms", common]
         short = [every[title] for title in kept]
         rate = every[f"{REQUESTS_PER_S_OWN_CORE}, median (range)"].text
-        short.insert(2, Column("Requests/s", rate))
+        short.insert(2, Column(REQUESTS_PER_S_OWN_CORE, rate))
         short[1] = words("Decoder", short[1].text)
         short[4] = Column("p99 at half its rate, ms", short[4].text)
         yield Table(short, _servers(comparison))

@@ -90,9 +90,12 @@ _GLOSSARY: Final = """\
 - **Damaged, %**: mean accuracy on copies with noise, blur, JPEG, brightness and contrast damage.
 - **Accuracy per M parameters**: percentage points per million parameters, the reference study's
   measure. It favours the smallest model without bound, so nothing is ranked by it.
-- **Requests/s**: successful responses per second at full speed, with the load generator on the
-  server's cores; * marks a run that the generator limited. **Requests/s, one core**: the server on
-  one core and the generator on another.
+- **Requests/s, one core**: what one core serves, the figure for planning: successful responses per
+  second at full speed, the server on one core and the load generator on another. It is measured for
+  the few models in *Other servers* and *Workers, threads and batch size*.
+- **Requests/s, shared cores**: the same for every model, but the server (one worker) and the load
+  generator share all cores and slow each other down; * marks a run that the generator limited. Do
+  not compare it with the figure for one core.
 - **fp32, int8**: numbers of 32 bits (floating point) or 8 bits (integer) inside the network.
 - **Seed**: start of the random numbers of one training; mean ± standard deviation over several.
 """

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from bench.report.charts import pictures
-from bench.report.formats import NOTHING, REQUESTS_PER_S, count, percent, significant
+from bench.report.formats import NOTHING, REQUESTS_PER_S_SHARED, count, percent, significant
 from bench.report.shown import Section, Shown
 from bench.report.tables import Block, Column, Table, words
 from bench.rows.kinds.service import GENERATOR_LIMIT, LoadMeasurement
@@ -92,7 +92,7 @@ def load(shown: Shown) -> Iterator[Block]:
         words("Model", lambda run: shown.name(run[0])),
         Column("Users", lambda run: str(run[1].users)),
         words("Loop", lambda run: _loop(run[1]), extra=True),
-        Column(REQUESTS_PER_S, lambda run: count(run[1].request_rate)),
+        Column(REQUESTS_PER_S_SHARED, lambda run: count(run[1].request_rate)),
         *(Column(f"p{level}, ms", partial(at, level)) for level in (50, 90, 99)),
         Column("Requests", lambda run: count(run[1].sent)),
         Column("Not 200", lambda run: count(run[1].sent - run[1].answered), extra=True),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from bench.report.formats import REQUESTS_PER_S, REQUESTS_PER_S_OWN_CORE, count, spread_text
+from bench.report.formats import REQUESTS_PER_S_OWN_CORE, REQUESTS_PER_S_SHARED, count, spread_text
 from bench.report.shown import Section, Shown
 from bench.report.tables import Block, Column, Table
 from bench.rows.kinds.service import SettingsMeasurement
@@ -44,7 +44,7 @@ def _group(model: str, measured: Sequence[SettingsMeasurement]) -> Iterator[Bloc
     if default is not None and default is not best:
         text += f" The service's default, {_named(default)}, reaches {share(default)} of that rate."
     yield text
-    rate = REQUESTS_PER_S if first.generator_shares else REQUESTS_PER_S_OWN_CORE
+    rate = REQUESTS_PER_S_SHARED if first.generator_shares else REQUESTS_PER_S_OWN_CORE
     columns: list[Column[SettingsMeasurement]] = [
         Column("Workers", lambda one: str(one.workers), "left"),
         Column("Threads each", lambda one: str(one.threads)),

@@ -37,7 +37,7 @@ def lines(capsys) -> list[list[str]]:
 def test_the_leaderboard_is_sorted_by_accuracy_with_missing_values_last(results, capsys) -> None:
     assert main(["table", "--results", str(results)]) == 0
     header, *rows = lines(capsys)
-    assert header[:2] == ["Model", "Accuracy,"]
+    assert header[:4] == ["Model", "Accuracy,", "%", "Latency,"]
     assert [row[0] for row in rows] == ["right", "quick", "bare"]
 
 
@@ -88,6 +88,16 @@ def test_ls_is_one_line_a_model_and_machine(
         ("right", "5", "5", "no"),  # the store has another file of that name
     ]
     assert {row[5] for row in rows} == {machine.name}
+
+
+def test_ls_names_the_runs_that_compare_and_show_take(results: Path, capsys) -> None:
+    assert main(["ls", "--runs", "--results", str(results)]) == 0
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[2:4] for row in rows] == [
+        ["run-right", "right"], ["run-quick", "quick"], ["run-bare", "bare"],
+    ]  # fmt: skip
+    assert main(["compare", "run-none", "run-bare", "--results", str(results)]) == 1
+    assert "cifar10 ls --runs" in capsys.readouterr().err
 
 
 def test_show_has_results_before_settings(results, capsys) -> None:

@@ -63,7 +63,7 @@ def test_released_models_of_another_copy_are_named_as_not_compared(recorder: Rec
     (verdict,) = verdicts(shown)
     assert headline([verdict]) == "Ship `a`"
     assert verdict.not_compared == (
-        "Not compared, because the images differ (here cifar10-jpeg75): `c` (93.00 % of cifar10)."
+        "Measured on other images, so not compared: `c` (93.00 % of cifar10)."
     )
     assert verdict.not_compared in render_report([shown], recorder.folder.parent, recorder.folder)
     assert "93.00 % of cifar10" in render_html([shown], "")

@@ -64,8 +64,8 @@ class Page:
         """Send a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(command, arguments)
 
-    def open(self, size: tuple[int, int] = WIDE, **media: str) -> None:
-        """Load the page in a window of ``size``, with media features such as a dark scheme."""
+    def emulate(self, size: tuple[int, int] = WIDE, **media: str) -> None:
+        """Set the size of the window, and media features such as a dark scheme."""
         features = [
             {"name": name.replace("_", "-"), "value": value} for name, value in media.items()
         ]
@@ -77,6 +77,10 @@ class Page:
             deviceScaleFactor=1,
             mobile=size[0] < 600,
         )
+
+    def open(self, size: tuple[int, int] = WIDE, **media: str) -> None:
+        """Load the page in a window of ``size``, with media features such as a dark scheme."""
+        self.emulate(size, **media)
         self.driver.get(f"{self.url}/")
         self.wait_for(lambda: self.id("model").find_elements(By.TAG_NAME, "option"))
         self.wait_for(lambda: "Reading" not in self.id("served").text)
