@@ -6,15 +6,21 @@
   installed as a package: ``models/`` in the current folder, or, if that contains no model, the
   released models in the package.
 - ``CIFAR10_RESULTS``: the measurements. Default: ``results/``, in the project or the current
-folder. - ``CIFAR10_WEIGHTS``: a folder of ``<backbone>.weights.h5``. Default: Keras downloads them.
+  folder.
+- ``CIFAR10_WEIGHTS``: a folder of ``<backbone>.weights.h5``. Default: Keras downloads them.
 - ``CIFAR10_CACHE``: decoded datasets and cached features. Default: ``~/.cache/cifar10``.
+- ``CIFAR10_ENGINE``: what runs the models, ``onnxruntime`` (the default) or ``openvino``. It counts
+  for ``predict``, ``bench`` and the server, never for training and export: golden answers are
+  ONNX Runtime's.
 
 (The server's own settings are in ``service/settings.py``.)
 """
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
+
+from cifar10.errors import SettingsError
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -26,6 +32,27 @@ _PACKAGES: Final = ("site-packages", "dist-packages")
 EFFICIENCY_FILE: Final = "efficiency.json"
 """File name of the efficiency table in the results folder: written by ``bench``, shown by
 ``service``."""
+
+
+Engine = Literal["onnxruntime", "openvino"]
+"""What runs a model."""
+
+
+def engine() -> Engine:
+    """Return the engine that ``CIFAR10_ENGINE`` names, or ONNX Runtime.
+
+    Raises:
+        SettingsError: there is no such engine.
+    """
+    wanted = os.environ.get("CIFAR10_ENGINE") or "onnxruntime"
+    for known in get_args(Engine):
+        if wanted == known:
+            found: Engine = known
+            return found
+    message = (
+        f"CIFAR10_ENGINE={wanted!r} is not an engine; expected {' or '.join(get_args(Engine))}"
+    )
+    raise SettingsError(message)
 
 
 def data_source() -> str | None:

@@ -1,4 +1,4 @@
-"""Predictor: runs one model in ONNX Runtime, on a verified device.
+"""Predictor: runs one model in ONNX Runtime, or in OpenVINO, on a verified device.
 
 ONNX Runtime falls back from GPU to CPU without an error, and lists providers that cannot run. This
 module does not trust that list: the device is what a created session reports (``get_providers``),
@@ -33,8 +33,10 @@ from cifar10.contract import (
     output_tensor,
 )
 from cifar10.cuda_batches import BucketedRuns
+from cifar10.environment import Engine
 from cifar10.errors import GoldenMismatchError, InvalidGraphError, ProviderUnavailableError
 from cifar10.golden import golden_images
+from cifar10.openvino_session import OPENVINO_PROVIDER, OpenVinoSession, Session
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +73,11 @@ class PredictorOptions:
     cuda_memory_bytes: int | None = None
     """Size limit of one session's memory arena on CUDA; each bucket has a session. It does not
     count the memory of cuDNN and CUDA themselves. None: no limit."""
+    engine: Engine = "onnxruntime"
+    """What runs the model. OpenVINO runs it on the CPU."""
 
 
-def likely_device(device: Device) -> Literal["cpu", "cuda"]:
+def likely_device(device: Device, engine: Engine = "onnxruntime") -> Literal["cpu", "cuda"]:
     """Return the device on which a session for ``device`` will probably execute.
 
     For ``auto`` that is CUDA if ONNX Runtime has the provider and both an NVIDIA driver and cuDNN
@@ -82,6 +86,8 @@ def likely_device(device: Device) -> Literal["cpu", "cuda"]:
     """
     if device != "auto":
         return device
+    if engine == "openvino":
+        return "cpu"
     has_cuda = CUDA_PROVIDER in ort.get_available_providers() and nvidia_driver_present()
     return "cuda" if has_cuda and cudnn_present() else "cpu"
 
@@ -97,7 +103,8 @@ class Predictor:
         InvalidGraphError: not an ONNX model, or one that violates the graph contract
             (uint8 ``image`` (N, H, W, 3) in, float32 ``probabilities`` (N, L) out) or keeps its
             weights in other files.
-        ProviderUnavailableError: ``device="cuda"``, but the model would not execute on CUDA.
+        ProviderUnavailableError: ``device="cuda"``, but the model would not execute on CUDA; or
+            the engine is not installed.
     """
 
     def __init__(self, onnx: bytes, options: PredictorOptions = PredictorOptions()) -> None:
@@ -109,7 +116,8 @@ class Predictor:
         self.options = options
         self._session = _create_session(onnx, options)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
-        """Execution providers of the created session, in order of preference."""
+        """Execution providers of the created session, in order of preference; ``OpenVINO`` where
+        that engine runs it."""
         self.provider: str = self.providers[0]
         """Execution provider that runs the model."""
         _check_contract(self._session)
@@ -121,13 +129,14 @@ class Predictor:
         self._bucketed: BucketedRuns | None = None
         if self.device == "cuda" and options.cuda_buckets:
             self._bucketed = self._bucketed_runs(onnx, "cuda")
-        if options.device == "auto" and self.device == "cpu" and nvidia_driver_present():
+        is_auto = options.device == "auto" and options.engine == "onnxruntime"
+        if is_auto and self.device == "cpu" and nvidia_driver_present():
             logger.warning(
                 "device auto: an NVIDIA driver is present, but the model runs on %s; CUDA needs "
                 "the `cuda` extra (CIFAR10_DEVICE=cuda shows what is wrong)",
                 self.provider,
             )
-        elif options.device == "auto":
+        elif is_auto:
             logger.info("device auto: executing on %s", self.provider)
 
     def _bucketed_runs(self, onnx: bytes, device: str) -> BucketedRuns:
@@ -149,6 +158,11 @@ class Predictor:
     def device(self) -> str:
         """Device on which the model actually executes, ``"cuda"`` or ``"cpu"``."""
         return "cuda" if self.provider == CUDA_PROVIDER else "cpu"
+
+    @property
+    def compiles_each_size(self) -> bool:
+        """Whether the first run of each batch size is slow, because it compiles kernels."""
+        return self.provider == OPENVINO_PROVIDER
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify a batch.
@@ -219,7 +233,15 @@ def _has_external_data(onnx: bytes) -> bool:
     return False
 
 
-def _create_session(onnx: bytes, options: PredictorOptions) -> ort.InferenceSession:
+def _create_session(onnx: bytes, options: PredictorOptions) -> Session:
+    if options.engine == "openvino":
+        if options.device == "cuda":
+            message = (
+                "device 'cuda' was requested, but the engine 'openvino' runs on the CPU. Use "
+                "device 'cpu', or CIFAR10_ENGINE=onnxruntime."
+            )
+            raise ProviderUnavailableError(message)
+        return OpenVinoSession(onnx, options.threads)
     if options.device == "cpu" or (options.device == "auto" and not nvidia_driver_present()):
         return _session(onnx, options, [CPU_PROVIDER])
     cuda = (CUDA_PROVIDER, cuda_options(options))
@@ -269,7 +291,7 @@ def _no_cuda(reason: str) -> str:
 
 def _session(
     onnx: bytes, options: PredictorOptions, providers: list[Any], *, cpu_fallback: bool = True
-) -> ort.InferenceSession:
+) -> Session:
     session_options = ort.SessionOptions()
     session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     session_options.intra_op_num_threads = options.threads
@@ -280,13 +302,14 @@ def _session(
     if not cpu_fallback:
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return ort.InferenceSession(onnx, session_options, providers=providers)
+        session: Session = ort.InferenceSession(onnx, session_options, providers=providers)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated types
         message = f"ONNX Runtime cannot load the model: {error}"
         raise InvalidGraphError(message) from error
+    return session
 
 
-def _check_contract(session: ort.InferenceSession) -> None:
+def _check_contract(session: Session) -> None:
     found = [
         (node.name, node.type, tuple(node.shape))
         for node in (*session.get_inputs(), *session.get_outputs())

@@ -51,7 +51,7 @@ def choose(settings: Settings, store: ModelStore) -> Choice:
         if name not in there:
             message = f"CIFAR10_LOAD names {name!r}; {store.root} has: {', '.join(there)}"
             raise ModelNotFoundError(message)
-    device = likely_device(settings.device)
+    device = likely_device(settings.device, settings.engine)
     current = names
     if settings.default_model is None:
         current = tuple(name for name in names if not _is_of_an_older_file(name, store))

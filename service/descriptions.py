@@ -24,7 +24,6 @@ VERSION: Final = "1"
 """Version of every model: the store holds one version of each."""
 
 _SERVER: Final = "cifar10-efficiency"
-_PLATFORM: Final = "onnxruntime_onnx"
 
 
 def find_model(models: ModelSet, name: str, wanted_version: str | None) -> LoadedModel:
@@ -61,10 +60,15 @@ def describe_model(model: LoadedModel) -> dict[str, Any]:
     return {
         "name": card.name,
         "versions": [VERSION],
-        "platform": _PLATFORM,
+        "platform": _platform(model),
         "inputs": [_tensor(card.input)],
         "outputs": [_tensor(card.output)],
     }
+
+
+def _platform(model: LoadedModel) -> str:
+    """Return what Triton calls a model of this engine."""
+    return "onnxruntime_onnx" if model.engine == "onnxruntime" else model.engine
 
 
 def _tensor(tensor: TensorSpec) -> dict[str, Any]:
@@ -77,8 +81,8 @@ def configuration(model: LoadedModel, settings: Settings) -> dict[str, Any]:
     kind = "KIND_GPU" if model.predictor.device == "cuda" else "KIND_CPU"
     return {
         "name": card.name,
-        "platform": _PLATFORM,
-        "backend": "onnxruntime",
+        "platform": _platform(model),
+        "backend": model.engine,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": settings.max_images,
         "input": [_dimensions(card.input) | {"format": "FORMAT_NHWC"}],

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Final
 
 from cifar10.card import ModelCard
+from cifar10.environment import Engine
 from cifar10.errors import Cifar10Error
 from cifar10.image_layout import TILE, Target
 from cifar10.predictor import Predictor, PredictorOptions
@@ -51,6 +52,11 @@ class LoadedModel:
     def takes_tiles(self) -> bool:
         """Whether images are decoded to tiles of 32 × 32."""
         return self.target.size == TILE.size
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it."""
+        return self.predictor.options.engine
 
     @property
     def class_count(self) -> int:
@@ -121,14 +127,27 @@ def largest_batch(max_batch: int, predictor: Predictor) -> int:
     return max(1, max_batch * FULL_BATCH_PIXELS // (height * width))
 
 
-def batch_sizes(max_batch: int) -> list[int]:
+MOST_COMPILED: Final = 32
+"""Largest batch size for which all sizes are compiled before a model is ready. Compiling takes
+tens of milliseconds, little beside the run of a larger batch."""
+
+
+def batch_sizes(max_batch: int, *, compiled: bool = False) -> list[int]:
     """Return the batch sizes for warm-up: the powers of two up to ``max_batch``, and ``max_batch``.
 
     Not every size is needed: ONNX Runtime's CPU kernels are not compiled per shape. A first run is
     slow because it allocates memory, and the largest size allocates enough for all smaller ones. On
-    CUDA these sizes cover every bucket (:func:`predictor_options`), and no other size is run."""
-    sizes = [1 << power for power in range(max_batch.bit_length()) if 1 << power < max_batch]
-    return [*sizes, max_batch]
+    CUDA these sizes cover every bucket (:func:`predictor_options`), and no other size is run.
+
+    Args:
+        max_batch: the largest size.
+        compiled: whether kernels are compiled for each size; then every size up to
+            :data:`MOST_COMPILED` is returned too.
+    """
+    sizes = {1 << power for power in range(max_batch.bit_length())} | {max_batch}
+    if compiled:
+        sizes.update(range(1, min(MOST_COMPILED, max_batch) + 1))
+    return sorted(sizes)
 
 
 CUDA_BUCKETS: Final = (1, 8)
@@ -144,6 +163,7 @@ def predictor_options(settings: Settings) -> PredictorOptions:
         settings.threads,
         cuda_buckets=(*below, settings.max_batch),
         cuda_memory_bytes=settings.cuda_memory_bytes,
+        engine=settings.engine,
     )
 
 
@@ -159,7 +179,7 @@ def load_model(
     stored = store.load(name)
     predictor = Predictor(stored.onnx, options)
     max_batch = largest_batch(max_batch, predictor)
-    predictor.warm_up(batch_sizes(max_batch))
+    predictor.warm_up(batch_sizes(max_batch, compiled=predictor.compiles_each_size))
     predictor.check_card(stored.card)
     # The minimum of several: other load on the machine can only lengthen a run. Where this thread
     # does all the work, its own CPU time: a replacement worker starts under full load.

@@ -16,9 +16,17 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cifar10.environment import Engine
 from cifar10.errors import SettingsError
 from cifar10.images import DecodeLimits
 from cifar10.machine import usable_cores
@@ -59,9 +67,9 @@ _ALIAS: Final = re.compile(r"[a-z0-9][a-z0-9_]*")
 _ORIGIN: Final = re.compile(r"https?://[^/?#\s]+")
 
 
-def default_workers(device: Device) -> int:
+def default_workers(device: Device, engine: Engine) -> int:
     """Return the default number of worker processes on this machine."""
-    return 1 if likely_device(device) == "cuda" else min(usable_cores(), MOST_WORKERS)
+    return 1 if likely_device(device, engine) == "cuda" else min(usable_cores(), MOST_WORKERS)
 
 
 def _field(description: str, shown: str | None = None, **options: Any) -> Any:
@@ -82,6 +90,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     device: Device = _field("`auto`, `cpu` or `cuda`", shown="`auto`", default="auto")
+    engine: Engine = _field(
+        "`onnxruntime` or `openvino` (on the CPU)", shown="`onnxruntime`", default="onnxruntime"
+    )
     default_model: str | None = _field(
         "model without `?model=`", shown="`auto`, else `compact_int8`", default=None
     )
@@ -97,11 +108,13 @@ class Settings(BaseSettings):
     workers: int = _field(
         "worker processes",
         shown="one per core",
-        default_factory=lambda earlier: default_workers(earlier.get("device", "auto")),
+        default_factory=lambda earlier: default_workers(
+            earlier.get("device", "auto"), earlier.get("engine", "onnxruntime")
+        ),
         ge=1,
         le=MOST_WORKERS,
     )
-    threads: int = _field("ONNX Runtime threads in each worker", default=1, ge=1, le=256)
+    threads: int = _field("threads of each worker that run a model", default=1, ge=1, le=256)
     cuda_memory_bytes: int = _field(
         "CUDA memory limit per model and batch size", default=2 << 30, ge=64 << 20
     )
@@ -187,6 +200,14 @@ class Settings(BaseSettings):
                 raise ValueError(message)
             aliases[alias] = model
         return aliases
+
+    @field_validator("engine")
+    @classmethod
+    def _runs_there(cls, value: Engine, info: ValidationInfo) -> Engine:
+        if value == "openvino" and info.data.get("device") == "cuda":
+            message = "OpenVINO runs models on the CPU; unset CIFAR10_DEVICE or CIFAR10_ENGINE"
+            raise ValueError(message)
+        return value
 
     @field_validator("token", "admin_token")
     @classmethod

@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import hashlib
+import importlib.util
 import io
 import math
 import os
@@ -41,6 +42,12 @@ _STARTS_SERVERS = (
 )
 
 
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None,
+    reason="OpenVINO is not installed: pip install -c constraints.txt openvino",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that start a server, a browser or a build, which ``make check`` leaves out."""
     for item in items:
@@ -60,8 +67,8 @@ def _isolated_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Keep tests from reading or writing the user's own cache, data, weights and models."""
-    for name in ("CIFAR10_DATA", "CIFAR10_MODELS", "CIFAR10_RESULTS", "CIFAR10_WEIGHTS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("DATA", "ENGINE", "MODELS", "RESULTS", "WEIGHTS"):
+        monkeypatch.delenv(f"CIFAR10_{name}", raising=False)
     # `cifar10 train` sets these for its own process; a test's child must not inherit them.
     for name in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
         if name not in os.environ:

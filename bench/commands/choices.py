@@ -18,7 +18,7 @@ from bench.session.resume import Session
 from cifar10.card import ModelCard
 from cifar10.commands import options as shared
 from cifar10.dataset import Dataset, dataset_of, load_dataset
-from cifar10.environment import models_dir
+from cifar10.environment import engine, models_dir
 from cifar10.errors import BenchError, DataError
 from cifar10.labels import DATASET_NAME
 from cifar10.predictor import Device, Predictor, PredictorOptions, likely_device
@@ -178,7 +178,7 @@ def model_of(store: ModelStore, wanted: str | None, device: Device = "auto") -> 
     if not there:
         message = f"there is no model in {store.root}"
         raise BenchError(message)
-    return wanted or default_model(there, likely_device(device)) or there[0]
+    return wanted or default_model(there, likely_device(device, engine())) or there[0]
 
 
 def served_models(names: Sequence[str], url: str | None) -> Sequence[str | None]:
@@ -200,8 +200,8 @@ def opener(device: str, threads: int = 1) -> Callable[[StoredModel], Executor]:
 
 
 def open_model(stored: StoredModel, device: str, threads: int) -> Executor:
-    """Open a model and check its golden answer."""
-    options = PredictorOptions(device=device, threads=threads)  # type: ignore[arg-type]
+    """Open a model in the engine of ``CIFAR10_ENGINE`` and check its golden answer."""
+    options = PredictorOptions(device=device, threads=threads, engine=engine())  # type: ignore[arg-type]
     predictor = Predictor(stored.onnx, options)
     predictor.check_card(stored.card)
     return predictor

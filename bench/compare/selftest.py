@@ -38,7 +38,7 @@ from bench.rows.files import Recorder, read_results
 from bench.rows.kinds.session import SensitivityMeasurement, Trial
 from bench.rows.machine import Machine
 from bench.rows.row import Row
-from bench.serving.process import Server
+from bench.serving.process import Server, device_named
 from bench.serving.target import Target
 from bench.serving.windows import Window, take_turns
 from cifar10.dataset import Dataset
@@ -115,7 +115,7 @@ def measure_sensitivity(
         return as_trial(side, planted, compare(baseline, after, plan.tolerance))
 
     return SensitivityMeasurement(
-        device=bench.target.device,
+        device=device_named(bench.target.device),
         rounds=plan.rounds,
         users=plan.users,
         seconds=plan.seconds,
@@ -181,7 +181,7 @@ def _over_http(
     Returns:
         The unchanged server's CPU time a request and the planted delay an image, in µs.
     """
-    device = bench.target.device
+    device = device_named(bench.target.device)
     digest = ModelStore(bench.target.models).card(name).sha256
     window = Window(bench.dataset.test.images, model=name, device=device, plan=plan.window)
     with contextlib.ExitStack() as stack:

@@ -17,6 +17,7 @@ import onnxruntime as ort
 import psutil  # type: ignore[import-untyped]
 
 from cifar10.contract import INPUT
+from cifar10.environment import engine
 from cifar10.predictor import Predictor, PredictorOptions
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     resident_libraries = process.memory_info().rss
     onnx = Path(file).read_bytes()
     before_ns = time.monotonic_ns()
-    options = PredictorOptions(device=device, threads=int(threads))  # type: ignore[arg-type]
+    options = PredictorOptions(device=device, threads=int(threads), engine=engine())  # type: ignore[arg-type]
     predictor = Predictor(onnx, options)
     loaded_ns = time.monotonic_ns()
     predictor.warm_up()
@@ -74,8 +75,11 @@ def _activation_bytes(onnx: bytes, predictor: Predictor) -> tuple[int, int] | tu
 
     Returns:
         The maximum of inputs and outputs of one node together, and the outputs of all nodes.
-        Weights are excluded. None if the profile has no sizes.
+        Weights are excluded. None if the profile has no sizes, or the model is not in ONNX
+        Runtime.
     """
+    if predictor.options.engine != "onnxruntime":
+        return None, None
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
         options = ort.SessionOptions()
         options.enable_profiling = True

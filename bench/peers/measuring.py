@@ -148,7 +148,7 @@ def start(peer: Peer, subject: Subject, cores: Cores) -> Server:
         except httpx.HTTPError:
             return False
 
-    settings: dict[str, str] = {}
+    settings = {"CIFAR10_ENGINE": "onnxruntime"}  # as the peers
     if peer.folder is not None:
         settings = {
             "PEER_MODEL": str(subject.onnx.resolve()),

@@ -21,6 +21,7 @@ from bench.report.tables import Column, Table, to_csv, words
 from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff, fronts
+from cifar10.predictor import CPU_PROVIDER
 
 FLOORS: Final = ((0.94, "DAWNBench"), (0.85, "MLPerf Tiny"))
 """Accuracies on CIFAR-10 below which two known benchmarks do not look at speed, highest first.
@@ -259,6 +260,13 @@ def _calibration_text(entry: Entry) -> str:
     return NOTHING if found is None else significant(found.expected_calibration_error * 100)
 
 
+def _model_text(entry: Entry) -> str:
+    result = entry.result
+    remarks = [] if result.provider in (None, CPU_PROVIDER) else [short_provider(result.provider)]
+    remarks += ["quick"] if result.quick else []
+    return f"`{result.model}`" + (f" ({', '.join(remarks)})" if remarks else "")
+
+
 def _cost(field: str, number: Callable[[Any], str]) -> Callable[[Entry], str]:
     """Return the text of a field of the cost row."""
     return lambda e: number(getattr(e.result.cost, field) if e.result.cost else None)
@@ -269,7 +277,7 @@ def _extra(title: str, text: Callable[[Entry], str], **more: Any) -> Column[Entr
 
 
 COLUMNS: Final[tuple[Column[Entry], ...]] = (
-    words("Model", lambda e: f"`{e.result.model}`{' (quick)' if e.result.quick else ''}"),
+    words("Model", _model_text),
     Column("Accuracy, %", accuracy_text),
     Column("Latency, ms", lambda e: significant(e.result.typical_latency_ms)),
     Column("p99, ms", lambda e: significant(e.result.latency_ms(99))),

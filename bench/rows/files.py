@@ -27,8 +27,9 @@ from bench.rows.kinds import adapter_of, kinds
 from bench.rows.kinds.session import FailureMeasurement
 from bench.rows.machine import Machine
 from bench.rows.row import SCHEMA_VERSION, DatasetReference, Measurement, Row
-from cifar10.environment import PROJECT_ROOT, cache_dir
+from cifar10.environment import PROJECT_ROOT, cache_dir, engine
 from cifar10.errors import BenchError
+from cifar10.openvino_session import OPENVINO_PROVIDER
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,8 @@ class Recorder:
 
     def add_failure(self, model: str, digest: str, stage: str, error: BaseException) -> Row:
         """Write a row with the reason why ``stage`` could not be measured."""
-        reason = FailureMeasurement(stage, type(error).__name__, published(error))
+        provider = OPENVINO_PROVIDER if engine() == "openvino" else None
+        reason = FailureMeasurement(stage, type(error).__name__, published(error), provider)
         return self.add(model, digest, None, reason)
 
 

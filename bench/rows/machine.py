@@ -21,7 +21,7 @@ from bench.rows.row import STRICT
 from cifar10.machine import cpu_name, rounded_memory_gib, usable_cores
 
 PACKAGES: Final = (
-    "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "bentoml", "locust", "psutil",
+    "onnxruntime-gpu", "onnxruntime", "openvino", "numpy", "pillow", "bentoml", "locust", "psutil",
 )  # fmt: skip
 """Packages that affect measurements; ONNX Runtime is installed under either name."""
 

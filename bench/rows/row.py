@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypeVar
 
 from cifar10.labels import DATASET_NAME
+from cifar10.openvino_session import OPENVINO_PROVIDER
 from cifar10.predictor import CPU_PROVIDER, CUDA_PROVIDER
 
 SCHEMA_VERSION: Final = 1
@@ -19,7 +20,11 @@ SCHEMA_VERSION: Final = 1
 STRICT: Final = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 """How rows are validated: exact types, no unknown fields."""
 
-_PROVIDER_OF_DEVICE: Final = {"cpu": CPU_PROVIDER, "cuda": CUDA_PROVIDER}
+_PROVIDER_OF_DEVICE: Final = {
+    "cpu": CPU_PROVIDER,
+    "cuda": CUDA_PROVIDER,
+    "openvino": OPENVINO_PROVIDER,
+}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,8 +47,15 @@ class Measurement:
 
 
 def provider_of(device: str) -> str:
-    """Return the execution provider for a device that a server names (``cpu``, ``cuda``)."""
+    """Return the execution provider of a row's device: ``cpu``, ``cuda``, or ``openvino`` for that
+    engine on the CPU."""
     return _PROVIDER_OF_DEVICE.get(device, device)
+
+
+def device_of(provider: str) -> str:
+    """Return the device of a row for an execution provider."""
+    found = {one: device for device, one in _PROVIDER_OF_DEVICE.items()}
+    return found.get(provider, provider)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -285,9 +285,11 @@ def _training(rows: Sequence[Row]) -> TrainingMeasurement | None:
     )
 
 
-def _superseded(failure: Row, rows: Sequence[Row]) -> bool:
+def _superseded(failure: Row[FailureMeasurement], rows: Sequence[Row]) -> bool:
     """Return whether a later run of the failed measurement succeeded."""
-    kind = _KIND_THAT_MENDS.get(failure.key, failure.key)
+    stage, provider = failure.measurement.stage, failure.measurement.provider
+    # A cost row is about no engine: another engine's opens nothing, its figures do.
+    kind = "accuracy" if provider and stage == "open" else _KIND_THAT_MENDS.get(stage, stage)
     return any(
         row.kind == kind and row.created > failure.created and row.run_id != failure.run_id
         for row in rows

@@ -16,6 +16,7 @@ from bench.load.sent import OK, Sent
 from bench.measure.latency import Clock, Executor
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.speed import SCENARIOS, Scenario, ScenarioMeasurement
+from bench.rows.row import device_of
 from bench.scenarios.rules import (
     IMAGES_PER_MULTI_STREAM_QUERY,
     ScenarioPlan,
@@ -23,7 +24,6 @@ from bench.scenarios.rules import (
     describe,
     search_server_rate,
 )
-from cifar10.predictor import CUDA_PROVIDER
 
 Sleep = Callable[[float], None]
 """Function that waits that many seconds, such as ``time.sleep``."""
@@ -55,8 +55,7 @@ class InProcess:
         self._plan = plan
         self._clock = clock
         self._sleep = sleep
-        device = "cuda" if executor.provider == CUDA_PROVIDER else "cpu"
-        self._setting = Setting("in process", device, plan)
+        self._setting = Setting("in process", device_of(executor.provider), plan)
 
     def run(self, progress: Progress = silent) -> Iterator[ScenarioMeasurement]:
         """Yield each scenario's measurement as soon as it is known."""

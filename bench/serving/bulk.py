@@ -24,7 +24,7 @@ from bench.measure.survey import RunOutcome, Survey, in_turns
 from bench.rows.kinds.service import DEFAULT_MAX_BATCH, BulkMeasurement
 from bench.rows.row import Row
 from bench.serving.cores import Cores, choose_cores, on_cores, pinned
-from bench.serving.process import SERVE, Server
+from bench.serving.process import SERVE, Server, device_named
 from cifar10.errors import BenchError
 
 _CONNECTIONS: Final = 2
@@ -138,7 +138,7 @@ def _measure(
             way(plan.seconds / 4)
         rates = in_rounds(ways, plan, progress)
     return BulkMeasurement(
-        device="cpu",
+        device=device_named("cpu"),
         images=len(images),
         connections=_CONNECTIONS,
         seconds=plan.seconds,

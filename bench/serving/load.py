@@ -21,6 +21,7 @@ from bench.load.locust import LoadPlan, run_locust
 from bench.load.sent import NO_ANSWER, OK
 from bench.measure.progress import Progress, silent
 from bench.rows.kinds.service import RESPONSE_TIME_STEP_US, LoadMeasurement
+from bench.rows.row import device_of
 from bench.serving.process import Server, is_ready
 from cifar10.errors import BenchError
 
@@ -32,11 +33,12 @@ _SHOWN_BODY: Final = 300
 
 @dataclass(frozen=True)
 class Served:
-    """Model, digest and device in a response of the server."""
+    """Model that the server says it used."""
 
     model: str
     digest: str
     device: str
+    """The device of a row (:func:`bench.rows.row.device_of`)."""
 
 
 def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) -> Served:
@@ -52,6 +54,7 @@ def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) ->
             headers={"Content-Type": "image/png"},
             timeout=30,
         )
+        models = httpx.get(f"{url}/models", timeout=30)
     except httpx.HTTPError as error:
         message = f"no response from {url}: {error}. Is the server running?"
         raise BenchError(message) from error
@@ -60,10 +63,14 @@ def ask_what_is_served(url: str, image: NDArray[np.uint8], model: str | None) ->
         raise BenchError(message)
     try:
         body = answer.json()
-        return Served(str(body["model"]), str(body["digest"]), str(body["device"]))
+        name, device = str(body["model"]), str(body["device"])
+        for one in models.json().get("models", ()):
+            if one["name"] == name:
+                device = device_of(one["provider"])
+        return Served(name, str(body["digest"]), device)
     except (ValueError, KeyError, TypeError) as error:
         message = (
-            f"{url} does not answer as /classify should (model, digest, device): "
+            f"{url} does not answer as /classify and /models should (model, digest, device): "
             f"{answer.text[:_SHOWN_BODY]}"
         )
         raise BenchError(message) from error

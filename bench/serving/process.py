@@ -20,7 +20,7 @@ from typing import Final, Self
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from cifar10.environment import PROJECT_ROOT
+from cifar10.environment import PROJECT_ROOT, engine
 from cifar10.errors import BenchError
 
 START_TIMEOUT_SECONDS: Final = 180.0
@@ -192,6 +192,12 @@ class Server:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         shown = "\n".join(f"  | {line}" for line in lines[-_SHOWN_LINES:])
         return f"Its last output:\n{shown}" if shown else "It printed nothing."
+
+
+def device_named(device: str) -> str:
+    """Return the device of a row about a server started here, which has the engine of this
+    environment."""
+    return "openvino" if engine() == "openvino" else device
 
 
 def is_ready(url: str) -> bool:

@@ -17,7 +17,7 @@ from bench.rows.files import Recorder, published
 from bench.rows.kinds.service import DEFAULT_MAX_BATCH, SettingsMeasurement
 from bench.rows.kinds.session import FailureMeasurement
 from bench.serving.cores import choose_cores, on_cores, pinned, usable
-from bench.serving.process import Server
+from bench.serving.process import Server, device_named
 from bench.serving.target import Target
 
 STAGE: Final = "settings"
@@ -138,7 +138,7 @@ def measure_settings(
             return
         del unwritten[choice]
         measurement = SettingsMeasurement(
-            device=target.device,
+            device=device_named(target.device),
             cores=len(choice.cores),
             generator_shares=choice.generator is None,
             workers=choice.workers,

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cifar10.commands import discovery
 from cifar10.commands.ports import free_port_after, is_free
-from cifar10.environment import PROJECT_ROOT, data_source, models_dir, weights_dir
+from cifar10.environment import PROJECT_ROOT, data_source, engine, models_dir, weights_dir
 from cifar10.errors import Cifar10Error
 from cifar10.machine import usable_cores
+
+if TYPE_CHECKING:
+    from cifar10.store import StoredModel
 
 State = Literal["ok", "missing", "problem"]
 
@@ -162,6 +165,7 @@ def providers() -> Iterator[Finding]:
         yield Finding("CPU provider", "problem", str(error), "reinstall onnxruntime")
     else:
         yield Finding("CPU provider", "ok", f"executes {name}, its golden answer matches")
+    yield from _openvino(stored)
     import onnxruntime
 
     driver, cudnn = nvidia_driver_present(), cudnn_present()
@@ -182,6 +186,34 @@ def providers() -> Iterator[Finding]:
         yield Finding("CUDA", "problem", str(error), discovery.install_command_of("cuda"))
     else:
         yield Finding("CUDA", "ok", f"executes {name}, its golden answer matches; {state}")
+
+
+def _openvino(stored: "StoredModel") -> Iterator[Finding]:
+    """Check the second engine, which is optional unless ``CIFAR10_ENGINE`` names it."""
+    from cifar10.openvino_session import check_openvino
+    from cifar10.predictor import Predictor, PredictorOptions
+
+    name = stored.card.name
+    try:
+        wanted = engine() == "openvino"
+    except Cifar10Error as error:
+        yield Finding("engine", "problem", str(error), "unset CIFAR10_ENGINE")
+        return
+    state: State = "problem" if wanted else "missing"
+    try:
+        check_openvino()
+    except Cifar10Error:
+        remedy = discovery.install_command_of("openvino")
+        yield Finding("OpenVINO", state, "not installed; a second engine, optional", remedy)
+        return
+    try:
+        Predictor(stored.onnx, PredictorOptions(engine="openvino")).check_card(stored.card)
+    except Cifar10Error as error:
+        remedy = "unset CIFAR10_ENGINE: ONNX Runtime is the default"
+        yield Finding("OpenVINO", state, f"{name}: {error}", remedy)
+    else:
+        used = "in use (CIFAR10_ENGINE)" if wanted else "not in use; CIFAR10_ENGINE=openvino"
+        yield Finding("OpenVINO", "ok", f"executes {name}, its golden answer matches; {used}")
 
 
 def data() -> Iterator[Finding]:

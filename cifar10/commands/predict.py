@@ -19,6 +19,7 @@ from cifar10.commands import options
 from cifar10.commands.command import FAILED, OK
 from cifar10.commands.command import command as make_command
 from cifar10.commands.terminal import errors, print_json, print_table, say_error
+from cifar10.environment import engine as chosen_engine
 from cifar10.environment import models_dir as default_models_dir
 from cifar10.errors import ImageError, ModelNotFoundError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cifar10.environment import Engine
     from cifar10.predictor import Device, Predictor
     from cifar10.released import AutoRule
     from cifar10.store import ModelStore, StoredModel
@@ -127,7 +129,8 @@ def command(
     store = ModelStore(models_dir or default_models_dir())
     if ray is not None and out is not None:
         return score_files(paths, store, model, out, ray, device)
-    asked = Asked(store, *chosen(store, model, likely_device(device)), device)
+    engine = chosen_engine()
+    asked = Asked(store, *chosen(store, model, likely_device(device, engine)), device, engine)
     answers = _classify_showing(asked, paths)
     if as_json:
         shown_models = [
@@ -188,15 +191,22 @@ class Asked:
         name: the model that answers; None: ``rule`` decides.
         rule: which model answers which image; None: ``name`` answers all.
         device: the device to run on.
+        engine: what runs them.
     """
 
     def __init__(
-        self, store: "ModelStore", name: str | None, rule: "AutoRule | None", device: "Device"
+        self,
+        store: "ModelStore",
+        name: str | None,
+        rule: "AutoRule | None",
+        device: "Device",
+        engine: "Engine",
     ) -> None:
         self._store = store
         self._name = name
         self.rule = rule
         self._device = device
+        self._engine = engine
         self.opened: dict[str, tuple[StoredModel, Predictor]] = {}
         for needed in rule.names if rule else ():
             store.card(needed)  # so that a broken one is an error whatever the images are
@@ -209,7 +219,8 @@ class Asked:
 
         if name not in self.opened:
             stored = self._store.load(name)
-            predictor = Predictor(stored.onnx, PredictorOptions(device=self._device))
+            options = PredictorOptions(device=self._device, engine=self._engine)
+            predictor = Predictor(stored.onnx, options)
             predictor.check_card(stored.card)
             self.opened[name] = stored, predictor
         return self.opened[name]

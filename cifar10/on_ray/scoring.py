@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from cifar10.environment import Engine, engine
 from cifar10.errors import Cifar10Error
 from cifar10.on_ray.cluster import connect
 from cifar10.predictor import Device
@@ -47,7 +48,13 @@ class _Scorer:
     """Actor that classifies chunks; it opens each model once."""
 
     def __init__(
-        self, root: str, model: str | None, device: Device, out: str, digests: dict[str, str]
+        self,
+        root: str,
+        model: str | None,
+        device: Device,
+        engine_name: Engine,
+        out: str,
+        digests: dict[str, str],
     ) -> None:
         from cifar10.commands.predict import Asked, chosen
 
@@ -55,7 +62,7 @@ class _Scorer:
         if _digests(store, model, device) != digests:
             message = f"the models in {root} on this machine are not those where the run began"
             raise OtherResultsError(message)
-        self._asked = Asked(store, *chosen(store, model, _where(device)), device)
+        self._asked = Asked(store, *chosen(store, model, _where(device)), device, engine_name)
         self._out = Path(out)
 
     def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +121,14 @@ def score(
             override_num_blocks=len(left),
         ).map(
             _Scorer,
-            fn_constructor_args=(str(store.root.absolute()), model, device, str(out), digests),
+            fn_constructor_args=(
+                str(store.root.absolute()),
+                model,
+                device,
+                engine(),
+                str(out),
+                digests,
+            ),
             concurrency=(1, max(1, int(ray.cluster_resources().get("CPU", 1)))),
             num_cpus=1,
             num_gpus=1 if device == "cuda" else 0,

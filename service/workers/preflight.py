@@ -1,9 +1,10 @@
 """Checks made once before any worker starts, so that a server that cannot work does not start.
 
 A failing worker is restarted for ever, at growing intervals. So everything that can be checked
-beforehand is: the settings, the choice of models, every card and digest, and, if CUDA is required,
-that models actually execute on it. A fault that only a worker can find, such as a wrong golden
-answer, leaves that worker running but not ready, with the reason at ``/readyz`` and in the log.
+beforehand is: the settings, the choice of models, every card and digest, and, if CUDA or OpenVINO
+is required, that models actually execute on CUDA, or that OpenVINO is installed. A fault that only
+a worker can find, such as a wrong golden answer, leaves that worker running but not ready, with the
+reason at ``/readyz`` and in the log.
 """
 
 import subprocess
@@ -11,6 +12,7 @@ import sys
 
 from cifar10.environment import PROJECT_ROOT, models_dir
 from cifar10.errors import Cifar10Error, ProviderUnavailableError
+from cifar10.openvino_session import check_openvino
 from cifar10.store import ModelStore
 from service.choice import choose
 from service.models import load_model, predictor_options
@@ -24,8 +26,11 @@ def check_before_start(settings: Settings, store: ModelStore) -> None:
     Raises:
         SettingsError: tracing is configured but its exporter is missing.
         StoreError: a model is missing or is not the one that its card describes.
-        ProviderUnavailableError: CUDA is required but models do not execute on it.
+        ProviderUnavailableError: CUDA is required but models do not execute on it, or OpenVINO is
+            but is not installed.
     """
+    if settings.engine == "openvino":
+        check_openvino()
     if is_configured():
         check_exporter()
     for name in choose(settings, store).names:

@@ -39,11 +39,13 @@ class FailureMeasurement(Measurement):
     error: str
     """Class name of the exception."""
     message: str
+    provider: str | None = None
+    """Execution provider that it is about; None: ONNX Runtime's, whichever was chosen."""
 
     @property
     def key(self) -> str:
-        """Key: stage."""
-        return self.stage
+        """Key: stage, and another engine than ONNX Runtime."""
+        return self.stage if self.provider is None else f"{self.stage} provider={self.provider}"
 
     @property
     def reason(self) -> str:
