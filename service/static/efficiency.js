@@ -19,6 +19,8 @@ const whole = (value) => known(value) ? Math.round(value).toLocaleString("en") :
 const hundred = (value) => (100 * value).toFixed(2);
 const isOnGpu = (row) => row.provider?.startsWith("CUDA") ?? false;
 
+const isInOpenVino = (row) => row.provider === "OpenVINO";
+
 /** Latency to compare by: of a model with an early exit the mean. Older records have p50 alone. */
 const typical = (row) => row.latency_typical_ms ?? row.latency_p50_ms;
 
@@ -36,9 +38,11 @@ const COLUMNS = [
 /** A name that may be broken after its underscores. */
 const breakable = (name) => name.split(/(?<=_)/).flatMap((part, index) => index ? [make("wbr"), part] : [part]);
 
+const nameOf = (row) => isInOpenVino(row) ? `${row.model} (OpenVINO)` : row.model;
+
 /** What else has to be said of a row, and which of the models served here it is. */
 function remarks(row, served) {
-  const found = isOnGpu(row) ? ["on the GPU"] : [];
+  const found = isOnGpu(row) ? ["on the GPU"] : isInOpenVino(row) ? ["in OpenVINO"] : [];
   const model = served.find(({name}) => name === row.model);
   if (model) found.push(model.digest === row.digest ? "served here" : "another file of this name is served here");
   if (row.quick) found.push("from a quick run");
@@ -90,7 +94,7 @@ function placeNames(points, width) {
   const taken = points.map(({x, y}) => ({left: x - 6, right: x + 6, top: y - 6, bottom: y + 6}));
   const free = (box) => box.left >= MARGIN.left && box.right <= width && !taken.some((other) =>
     box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top);
-  const lengths = widthsOf(points.map(({row}) => row.model));
+  const lengths = widthsOf(points.map(({row}) => nameOf(row)));
   return points.map(({x, y, front}, index) => {
     const length = lengths[index];
     const beside = [[x + 9, y + 4], [x - 9 - length, y + 4]];
@@ -112,7 +116,7 @@ function placeNames(points, width) {
 function frontInWords(rows) {
   const said = rows.filter((row) => row.pareto.includes("latency"))
     .sort((one, other) => typical(one) - typical(other))
-    .map((row) => `${row.model}${isOnGpu(row) ? " on the GPU" : ""}, ${hundred(row.accuracy)} % at ${figure(typical(row))} ms`);
+    .map((row) => `${nameOf(row)}${isOnGpu(row) ? " on the GPU" : ""}, ${hundred(row.accuracy)} % at ${figure(typical(row))} ms`);
   return `Accuracy against latency of ${rows.length} models. On the Pareto front, fastest first: ${said.join("; ")}.`;
 }
 
@@ -149,10 +153,10 @@ function chartOf(rows, width) {
     const looks = {class: front ? "point front" : "point"};
     const mark = isOnGpu(row) ? draw("rect", {...looks, x: left - 5, y: base - 5, width: 10, height: 10})
       : draw("circle", {...looks, cx: left, cy: base, r: 5});
-    mark.append(draw("title", {}, `${row.model}: ${hundred(row.accuracy)} %, ${figure(typical(row))} ms`));
+    mark.append(draw("title", {}, `${nameOf(row)}: ${hundred(row.accuracy)} %, ${figure(typical(row))} ms`));
     svg.append(mark);
     const place = places[index];
-    if (place) svg.append(draw("text", {class: front ? "name" : "", x: place.left, y: place.base}, row.model));
+    if (place) svg.append(draw("text", {class: front ? "name" : "", x: place.left, y: place.base}, nameOf(row)));
   });
   return svg;
 }

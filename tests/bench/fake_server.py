@@ -1,6 +1,6 @@
 """A small real server with the service's contract, for tests of what drives it.
 
-    python fake_server.py PORT [--die-after N] [--wrong-every N] [--status N]
+    python fake_server.py PORT [--die-after N] [--wrong-every N] [--status N] [--provider NAME]
 
 It answers with the first model of ``CIFAR10_LOAD`` in the store ``CIFAR10_MODELS``. After N posts
 it can die as ``kill -9`` would; every Nth answer can be wrong; every answer can be another status.
@@ -17,7 +17,7 @@ from pathlib import Path
 from cifar10.environment import models_dir
 from cifar10.images import decode_image
 from cifar10.labels import LABELS
-from cifar10.predictor import Predictor, PredictorOptions
+from cifar10.predictor import CPU_PROVIDER, Predictor, PredictorOptions
 from cifar10.store import ModelStore
 
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--die-after", type=int, default=0)
     parser.add_argument("--wrong-every", type=int, default=0)
     parser.add_argument("--status", type=int, default=200)
+    parser.add_argument("--provider", default=CPU_PROVIDER)
     options = parser.parse_args()
     name = os.environ.get("CIFAR10_LOAD", "").split(",")[0] or "tiny_a"
     stored = ModelStore(Path(models_dir())).load(name)
@@ -37,7 +38,7 @@ def main() -> None:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.answer(200, {})
+            self.answer(200, {"models": [{"name": name, "provider": options.provider}]})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cifar10 import openvino_session
 from cifar10.commands import checks
 from cifar10.commands.checks import Finding
 from cifar10.commands.main import main
-from tests.conftest import add_model, linear_onnx
+from tests.conftest import add_model, linear_onnx, needs_openvino
 
 
 def found(capsys, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -29,6 +30,36 @@ def test_a_correct_installation_has_no_problem(
     assert findings["CPU provider"]["state"] == "ok"
     assert {"Python", "packages", "CPU", "dataset", "weights", "browser", "port"} <= set(findings)
     assert all(one["remedy"] for one in findings.values() if one["state"] == "problem")
+
+
+@needs_openvino
+def test_the_second_engine_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    add_model(tmp_path, "compact", linear_onnx(0))
+    monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path))
+    monkeypatch.setattr("cifar10.commands.doctor.CHECKS", (checks.providers,))
+    code, findings = found(capsys)
+    assert (code, findings["OpenVINO"]["state"]) == (0, "ok")
+    assert "not in use" in findings["OpenVINO"]["found"]
+    monkeypatch.setenv("CIFAR10_ENGINE", "openvino")
+    assert "in use (CIFAR10_ENGINE)" in found(capsys)[1]["OpenVINO"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "code", "state"), [("onnxruntime", 0, "missing"), ("openvino", 1, "problem")]
+)
+def test_a_missing_engine_is_a_problem_only_if_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, engine: str, code: int, state: str
+) -> None:
+    add_model(tmp_path, "compact", linear_onnx(0))
+    monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path))
+    monkeypatch.setenv("CIFAR10_ENGINE", engine)
+    monkeypatch.setattr("cifar10.commands.doctor.CHECKS", (checks.providers,))
+    monkeypatch.setattr(openvino_session.importlib.util, "find_spec", lambda _: None)
+    ended, findings = found(capsys)
+    assert (ended, findings["OpenVINO"]["state"]) == (code, state)
+    assert findings["OpenVINO"]["remedy"] == "pip install -c constraints.txt -e '.[openvino]'"
 
 
 def test_a_changed_file_is_a_problem_with_a_remedy(

@@ -15,11 +15,12 @@ from PIL import Image
 from cifar10.commands.main import main
 from cifar10.images import decode_image
 from cifar10.labels import LABELS
+from cifar10.openvino_session import OpenVinoSession
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.records import to_json
 from cifar10.store import ModelStore
 from cifar10.verdict import Calibration
-from tests.conftest import add_model, linear_onnx
+from tests.conftest import add_model, linear_onnx, needs_openvino
 
 
 @pytest.fixture
@@ -51,6 +52,29 @@ def test_json_names_the_model_and_each_images_class(store, tmp_path: Path, capsy
     expected = [label(store, "compact_int8", path) for path in paths]
     assert [one["label"] for one in found["images"]] == expected
     assert all(0.1 <= one["confidence"] <= 1 for one in found["images"])
+
+
+@needs_openvino
+def test_the_engine_of_the_environment_answers(
+    store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    path = picture(tmp_path / "one.png", 1)
+    used = []
+    run = OpenVinoSession.run
+    monkeypatch.setattr(
+        OpenVinoSession, "run", lambda *arguments: used.append(1) or run(*arguments)
+    )
+    assert main(["predict", "--json", str(path)]) == 0
+    assert not used
+    monkeypatch.setenv("CIFAR10_ENGINE", "openvino")
+    assert main(["predict", "--json", str(path)]) == 0
+    assert used
+    first, second = capsys.readouterr().out.split("}\n{")
+    assert label(store, "compact_int8", path) in first
+    assert label(store, "compact_int8", path) in second
+    monkeypatch.setenv("CIFAR10_ENGINE", "tvm")
+    assert main(["predict", str(path)]) == 1
+    assert "expected onnxruntime or openvino" in capsys.readouterr().err
 
 
 def test_the_verdict_is_that_of_the_cards_thresholds(store, tmp_path: Path, capsys) -> None:
