@@ -29,6 +29,7 @@ from cifar10.card import ModelCard
 from cifar10.commands.predict import Asked
 from cifar10.data.layout import find_own_layout
 from cifar10.data.own_images import read_own
+from cifar10.environment import engine
 from cifar10.errors import BenchError
 from cifar10.labels import IMAGE_SHAPE, LABELS
 from cifar10.predictor import Device
@@ -299,7 +300,7 @@ def measure_photographs(
                 card = subject.load(store).card
                 if has_random_weights(card):
                     continue
-                asked = Asked(store, None if followed else name, followed, device)
+                asked = Asked(store, None if followed else name, followed, device, engine())
                 told = labelled(f"verdicts: {name}", progress)
                 judged = dict(_judge_files(asked, photographs, told))
                 own = card.dataset.fingerprint == reference.fingerprint
