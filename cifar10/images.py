@@ -171,12 +171,9 @@ def decode_plain_tile(
     Returns:
         uint8 (32, 32, 3), RGB; None for any other image, including faulty and refused ones.
     """
-    if (
-        data[:3] != b"\xff\xd8\xff"
-        or len(data) > limits.max_bytes
-        or limits.max_pixels < _TILE_PIXELS
-        or not _is_plain_tile(data)
-    ):
+    if len(data) > limits.max_bytes or limits.max_pixels < _TILE_PIXELS:
+        return None
+    if not data.startswith(_last_head.head) and not _last_head.take(data):
         return None
     try:
         tile: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
@@ -277,30 +274,52 @@ def _inspect_jpeg(data: bytes) -> ImageLayout:
     return jpeg_layout(data, structure)
 
 
-def _is_plain_tile(data: bytes) -> bool:
-    """Return whether a JPEG is 32×32, in grey or YCbCr, and without metadata, so that libjpeg-turbo
-    alone decodes it exactly as Pillow does."""
+class _PlainHead:
+    """The head of the last plain tile. An encoder writes the same head for each image of one size
+    and quality, so comparing it mostly saves looking at it."""
+
+    def __init__(self) -> None:
+        self.head = b"\0"
+        """The bytes before the scan; at first no JPEG's."""
+
+    def take(self, data: bytes) -> bool:
+        """Return whether ``data`` is a plain tile, and keep its head if it is."""
+        length = _plain_head_length(data)
+        if length:
+            self.head = data[:length]
+        return length > 0
+
+
+_last_head: Final = _PlainHead()
+
+
+def _plain_head_length(data: bytes) -> int:
+    """Return the number of bytes up to the scan's marker of a JPEG that is 32×32, in grey or YCbCr,
+    and without metadata, so that libjpeg-turbo alone decodes it exactly as Pillow does; 0 for any
+    other image."""
+    if data[:3] != b"\xff\xd8\xff":
+        return 0
     position = 2
     framed = False
     for _ in range(_MOST_PLAIN_SEGMENTS):
         segment = data[position : position + 4]
         if len(segment) < 4 or segment[0] != 0xFF:
-            return False
+            return 0
         marker = segment[1]
         if marker == _SOS:
-            return framed
+            return position + 4 if framed else 0
         if marker not in _PLAIN_MARKERS:
-            return False
+            return 0
         start = position + 4
         position += 2 + (segment[2] << 8 | segment[3])
         if marker == _SOF0:
             frame = data[start:position]
             if framed or frame[:5] != _PLAIN_FRAME or not _is_grey_or_ycbcr(frame):
-                return False
+                return 0
             framed = True
         elif marker == _APP0 and (position - start < 14 or data[start : start + 5] != b"JFIF\0"):
-            return False
-    return False
+            return 0
+    return 0
 
 
 def _is_grey_or_ycbcr(frame: bytes) -> bool:

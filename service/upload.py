@@ -19,6 +19,7 @@ from python_multipart.multipart import (
 )
 
 from service.exchange import Request
+from service.one_part import only_image
 from service.problems import (
     Kind,
     Problem,
@@ -106,6 +107,10 @@ class BodyReader:
             raise malformed(detail)
         return body
 
+    def is_plain(self, request: Request, body: bytes) -> bool:
+        """Return whether :meth:`read` would return ``body``, which has arrived whole, as it is."""
+        return 0 < len(body) <= self._max_bytes and b"content-encoding" not in request.headers
+
     async def _read_in_time(self, request: Request) -> bytes:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
@@ -188,6 +193,9 @@ def extract_image(body: bytes, content_type: bytes) -> bytes:
     """
     if content_type[:10].lower() != b"multipart/":
         return body
+    image = only_image(body, content_type)
+    if image is not None:
+        return image
     images = _images_of(_parse(body, _boundary(content_type), 1))
     if len(images) != 1:
         raise _expected_one_image("several such parts" if images else "no such part")
