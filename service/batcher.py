@@ -45,6 +45,32 @@ class Run:
     """Number of images in the run, including those of other requests."""
 
 
+Outcome = Probabilities | Exception
+"""Class probabilities of one request's images, float32 (N, classes), or why there are none."""
+
+
+class _Callback:
+    """Stands in for a future that nobody awaits: passes the outcome on at once."""
+
+    __slots__ = ("_deliver", "_is_done")
+
+    def __init__(self, deliver: Callable[[Outcome], None]) -> None:
+        self._deliver = deliver
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, outcome: Outcome) -> None:
+        self._is_done = True
+        try:
+            self._deliver(outcome)
+        except Exception:  # the other requests of the batch still wait for theirs
+            logger.exception("an answer could not be delivered")
+
+    set_exception = set_result
+
+
 @dataclass(eq=False, slots=True)
 class _Item:
     """Images of one request that are run together."""
@@ -52,7 +78,7 @@ class _Item:
     images: Images
     deadline: float
     submitted: float
-    answer: "asyncio.Future[Probabilities]"
+    answer: "asyncio.Future[Probabilities] | _Callback"
     timing: Run | None
 
 
@@ -79,7 +105,8 @@ class Batcher:
         metrics: ModelMetrics,
     ) -> None:
         self._run = run
-        self._inline = seconds_per_image <= INLINE_SECONDS
+        self.is_inline = seconds_per_image <= INLINE_SECONDS
+        """Whether the model runs on the event loop."""
         self._thread = thread
         self._max_batch = max_batch
         self._bound = bound
@@ -111,11 +138,7 @@ class Batcher:
                 whose run has not started by the deadline are never run.
         """
         count = len(images)
-        if self._held and self._held + count > self._bound:
-            self._metrics.failures.inc()
-            detail = f"{self._held} images are waiting already; try again in a second"
-            raise try_later(Kind.QUEUE_FULL, detail)
-        self._held += count
+        self._hold(count)
         try:
             if count <= self._max_batch:
                 return await self._answer(images, deadline, timing)
@@ -130,18 +153,52 @@ class Batcher:
         finally:
             self._held -= count
 
-    async def _answer(self, images: Images, deadline: float, timing: Run | None) -> Probabilities:
-        item = _Item(images, deadline, perf_counter(), self._loop.create_future(), timing)
+    def submit(self, image: Images, deadline: float, deliver: Callable[[Outcome], None]) -> None:
+        """Run the model on one image like :meth:`predict`, but call ``deliver`` with the outcome as
+        soon as there is one. Only for a model that runs on the event loop.
+
+        Args:
+            image: uint8 (1, height, width, 3), RGB.
+            deadline: time on the event loop's clock.
+            deliver: receives the class probabilities, float32 (1, classes), or the 504 problem or
+                the model's failure.
+
+        Raises:
+            Problem: 503 when too many images are waiting.
+        """
+        self._hold(1)
+
+        def release_and_deliver(outcome: Outcome) -> None:
+            self._held -= 1
+            if isinstance(outcome, Exception):
+                self._metrics.failures.inc()
+            deliver(outcome)
+
+        self._add(_Item(image, deadline, perf_counter(), _Callback(release_and_deliver), None))
+
+    def _hold(self, count: int) -> None:
+        if self._held and self._held + count > self._bound:
+            self._metrics.failures.inc()
+            detail = f"{self._held} images are waiting already; try again in a second"
+            raise try_later(Kind.QUEUE_FULL, detail)
+        self._held += count
+
+    def _add(self, item: _Item) -> None:
         self._waiting.append(item)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._run_waiting)
-        if self._inline:  # it runs within a few iterations of the loop; a timer could not stop it
-            return await item.answer
+
+    async def _answer(self, images: Images, deadline: float, timing: Run | None) -> Probabilities:
+        answer: asyncio.Future[Probabilities] = self._loop.create_future()
+        item = _Item(images, deadline, perf_counter(), answer, timing)
+        self._add(item)
+        if self.is_inline:  # it runs within a few iterations of the loop; a timer could not stop it
+            return await answer
         self._show_queue()
         try:
             async with asyncio.timeout_at(deadline):
-                return await item.answer
+                return await answer
         except TimeoutError:
             raise past_deadline() from None
         finally:
@@ -151,9 +208,10 @@ class Batcher:
 
     def _run_waiting(self) -> None:
         batch = self._next_batch()
+        self._metrics.tally.write()
         if not batch:
             self._busy = False
-        elif self._inline:
+        elif self.is_inline:
             self._deliver(batch, self._outcomes(batch))
         else:
             self._thread.submit(self._outcomes, batch).add_done_callback(
@@ -170,7 +228,7 @@ class Batcher:
             item = self._waiting.popleft()
             if item.answer.done():  # its client no longer waits
                 continue
-            self._metrics.queue_seconds.observe(clock - item.submitted)
+            self._metrics.tally.observe(self._metrics.queue_seconds, clock - item.submitted)
             if item.deadline <= now:
                 item.answer.set_exception(past_deadline())
                 continue
@@ -185,7 +243,7 @@ class Batcher:
             self._shown_waiting = waiting
             self._metrics.queue_images.set(waiting)
 
-    def _outcomes(self, batch: list[_Item]) -> list[Probabilities | Exception]:
+    def _outcomes(self, batch: list[_Item]) -> list[Outcome]:
         """Run a batch. If that fails, run each of its requests alone, so that one request cannot
         fail the others. Never raises."""
         try:
@@ -197,7 +255,7 @@ class Batcher:
                 return [error]
             logger.exception("a batch failed; its %d requests are run one by one", len(batch))
             return [self._outcomes([item])[0] for item in batch]
-        outcomes: list[Probabilities | Exception] = []
+        outcomes: list[Outcome] = []
         start = 0
         for item in batch:
             end = start + len(item.images)
@@ -223,13 +281,11 @@ class Batcher:
                 item.timing.images = len(images)
         return probabilities
 
-    def _deliver_soon(
-        self, batch: list[_Item], done: "Future[list[Probabilities | Exception]]"
-    ) -> None:
+    def _deliver_soon(self, batch: list[_Item], done: "Future[list[Outcome]]") -> None:
         with suppress(RuntimeError):  # the loop has ended; nothing waits for the result
             self._loop.call_soon_threadsafe(self._deliver, batch, done.result())
 
-    def _deliver(self, batch: list[_Item], outcomes: list[Probabilities | Exception]) -> None:
+    def _deliver(self, batch: list[_Item], outcomes: list[Outcome]) -> None:
         for item, outcome in zip(batch, outcomes, strict=True):
             if item.answer.done():
                 continue
@@ -237,6 +293,7 @@ class Batcher:
                 item.answer.set_exception(outcome)
             else:
                 item.answer.set_result(outcome)
+        self._metrics.tally.write()
         if self._waiting:
             self._loop.call_soon(self._run_waiting)
         else:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from cifar10.contract import ImageShape
 from cifar10.released import AUTO
-from service.batcher import Run
-from service.exchange import Answer, Request, json_answer, query_parameters
+from service.batcher import Probabilities, Run
+from service.exchange import Answer, End, Request, json_answer, query_parameters
 from service.explanation import PNG_SECONDS_PER_PIXEL, StageClock, explanation, tile_png
 from service.inference import INLINE_SECONDS, Inference, Outcome
-from service.models import AskedModel, AutoModel, ModelSet
+from service.models import AskedModel, AutoModel, LoadedModel, ModelSet
 from service.prediction import identity, prediction
 from service.problems import Problem, malformed, too_many_images
 from service.settings import Settings
@@ -57,8 +57,24 @@ class Classifier:
         body = await self._bodies.read(request)
         tile, model = await self._inference.decode(request, body, wanted.model)
         probabilities = await self._inference.predict(model, tile, request.deadline)
-        predicted = prediction(model, probabilities[0].tolist(), wanted.top_k)
-        return json_answer({**predicted, **identity(model)})
+        return _answer(model, probabilities, wanted.top_k)
+
+    def begin_one(self, request: Request, body: bytes, end: End) -> bool:
+        """Begin to answer ``POST /classify`` like :meth:`one`, but without a task. Return False if
+        the image is too large for that or the model too slow."""
+        if not self._bodies.is_plain(request, body):
+            return False
+        wanted = self._wanted(request.query, ("model", "top_k", "explain"))
+        if wanted.explain:
+            return False
+
+        def deliver(model: LoadedModel, outcome: Probabilities | Exception) -> None:
+            if isinstance(outcome, Exception):
+                end(outcome)
+            else:
+                end(_answer(model, outcome, wanted.top_k))
+
+        return self._inference.begin(request, body, wanted.model, deliver)
 
     async def _explained(self, request: Request, wanted: Wanted) -> Answer:
         """Answer ``POST /classify?explain=true``: also time each stage. Other requests skip
@@ -111,6 +127,11 @@ class Classifier:
             raise malformed(detail)
         model = self._models.asked(found.get("model"))
         return Wanted(model, _top_k(found.get("top_k"), model), explain == "true")
+
+
+def _answer(model: LoadedModel, probabilities: Probabilities, top_k: int) -> Answer:
+    predicted = prediction(model, probabilities[0].tolist(), top_k)
+    return json_answer({**predicted, **identity(model)})
 
 
 def read_npy(body: bytes, most: int, shapes: Sequence[ImageShape]) -> NDArray[np.uint8]:

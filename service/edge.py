@@ -7,16 +7,26 @@ and the lifespan events.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from service.access import ALWAYS_OPEN, RELOAD
 from service.backend import Backend
 from service.classify import Classifier
-from service.exchange import Answer, Application, Receive, Request, Route, Scope, Send
+from service.exchange import (
+    ALWAYS,
+    Answer,
+    Application,
+    Receive,
+    Reply,
+    Request,
+    Route,
+    Scope,
+    Send,
+)
 from service.memory import return_freed_memory
 from service.models import LoadedModel, ModelSet
 from service.page import Page, or_page
@@ -34,6 +44,9 @@ from service.upload import BodyReader, ClientDisconnectedError
 from service.workers.board import Place
 
 logger = logging.getLogger(__name__)
+
+_ADMITTED: Final = "cifar10.admitted"
+"""Key of a scope whose request has passed the access checks."""
 
 BENTOML_PATHS: Final = frozenset(("/healthz", "/schema.json", "/docs.json"))
 """Paths that BentoML's application answers."""
@@ -75,7 +88,7 @@ class Edge:
         self._protocol = Protocol(backend, bodies)
         status = Status(models, self._metrics, place.board, self._inference)
         routes = (
-            Route("/classify", "POST", classifier.one),
+            Route("/classify", "POST", classifier.one, classifier.begin_one),
             Route("/classify/batch", "POST", classifier.many),
             Route("/livez", "GET", status.live),
             Route("/metrics", "GET", status.show_metrics),
@@ -89,6 +102,10 @@ class Edge:
         self._reload_route = Route(RELOAD, "POST", self._reloader.answer)
         # None where nothing is checked, so that it costs a request only this comparison.
         self._access = None if backend.access.is_open else backend.access
+        # The middleware that reads them is around this application, not around `begin`.
+        self._needs_proxy_headers = bool(settings.trusted_proxies) and (
+            self._access is not None or self._recorder.is_on
+        )
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -152,6 +169,45 @@ class Edge:
         if self._place.missed_reload:
             self._reloader.on_signal()
 
+    def begin(self, scope: Scope, body: bytes, reply: Reply) -> bool:
+        """Begin to answer a request that arrived with its whole body, without a task.
+
+        Args:
+            scope: the request's ASGI scope.
+            body: its body.
+            reply: receives the answer, now or later.
+
+        Returns:
+            False if the request takes a task, like most; then call this application.
+        """
+        route = self._routes.get(scope["path"])
+        if route is None or route.begin is None or scope["method"] != route.method:
+            return False
+        if self._needs_proxy_headers:
+            return False
+        started = perf_counter()
+
+        def end(outcome: Answer | Exception) -> None:
+            answer = outcome
+            if not isinstance(answer, Answer):
+                answer = self._failed(answer, scope, route)
+            seconds = perf_counter() - started
+            self._metrics.ended(route.template, answer.status, seconds)
+            reply(answer, self._more_headers(scope, route.template, answer.status, seconds))
+
+        try:
+            if self._access is not None:
+                self._access.admit(scope, route)  # answers only OPTIONS itself
+                scope[_ADMITTED] = True
+            if not route.begin(self._request(scope, _nothing_to_receive), body, end):
+                return False
+            self._metrics.began()
+        except Exception as error:
+            self._metrics.began()
+            end(error)
+            self._metrics.tally.write()
+        return True
+
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         route = self._find(scope["path"])
@@ -167,17 +223,21 @@ class Edge:
         seconds = perf_counter() - started
         self._metrics.answered(template, answer.status)
         self._metrics.took(template, seconds)
-        headers = answer.headers
-        if self._access is not None:
-            headers = (*headers, *self._access.headers(scope))
+        more = self._more_headers(scope, template, answer.status, seconds)
+        await _send(send, answer, more)
+
+    def _more_headers(self, scope: Scope, template: str, status: int, seconds: float) -> Headers:
+        """Record an answered request, and return the headers that its answer gets besides its
+        own."""
+        headers: Headers = () if self._access is None else self._access.headers(scope)
         parent = _traceparent(scope["headers"])
         if parent is not None or self._recorder.is_on:
             client = (scope.get("client") or ("",))[0]
             traced = self._recorder.record(
-                scope["method"], template, answer.status, seconds, client, parent
+                scope["method"], template, status, seconds, client, parent
             )
             headers = (*headers, *traced)
-        await _send(send, answer, headers)
+        return headers
 
     def _find(self, path: str) -> Route | None:
         route = self._routes.get(path)
@@ -189,7 +249,7 @@ class Edge:
 
     async def _answer(self, route: Route | None, scope: Scope, receive: Receive) -> Answer:
         try:
-            if self._access is not None:
+            if self._access is not None and _ADMITTED not in scope:
                 early = self._access.admit(scope, route)
                 if early is not None:
                     return early
@@ -200,31 +260,35 @@ class Edge:
             if method != route.method and not (method == "HEAD" and route.method == "GET"):
                 allowed = "GET, HEAD" if route.method == "GET" else route.method
                 raise method_not_allowed(method, allowed)
-            client = scope.get("client") or ("",)
-            request = Request(
-                method=method,
-                path=scope["path"],
-                query=scope["query_string"],
-                headers=dict(scope["headers"]),
-                receive=receive,
-                deadline=asyncio.get_running_loop().time() + self._settings.deadline_seconds,
-                client=client[0],
-            )
-            return await route.answer(request)
+            return await route.answer(self._request(scope, receive))
         except ClientDisconnectedError:
             raise
-        except Problem as problem:
-            return self._refuse(problem, scope["path"])
-        except Exception:  # last resort, so that every failure is answered by a problem document
-            occurrence = uuid4().urn
-            place = route.template if route else "other"
-            context = {"instance": occurrence, "route": place}
-            parent = Parent.of(_traceparent(scope["headers"]))
-            if parent is not None:
-                context["trace_id"] = parent.trace
-            logger.exception("a request failed", extra={"context": context})
-            detail = "an internal error; the server's log describes it under this instance"
-            return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence), scope["path"])
+        except Exception as error:
+            return self._failed(error, scope, route)
+
+    def _request(self, scope: Scope, receive: Receive) -> Request:
+        return Request(
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"],
+            headers=dict(scope["headers"]),
+            receive=receive,
+            deadline=asyncio.get_running_loop().time() + self._settings.deadline_seconds,
+            client=(scope.get("client") or ("",))[0],
+        )
+
+    def _failed(self, error: Exception, scope: Scope, route: Route | None) -> Answer:
+        """Return the answer to a request that is refused, or that fails because of a defect."""
+        if isinstance(error, Problem):
+            return self._refuse(error, scope["path"])
+        occurrence = uuid4().urn
+        context = {"instance": occurrence, "route": route.template if route else "other"}
+        parent = Parent.of(_traceparent(scope["headers"]))
+        if parent is not None:
+            context["trace_id"] = parent.trace
+        logger.error("a request failed", exc_info=error, extra={"context": context})
+        detail = "an internal error; the server's log describes it under this instance"
+        return self._refuse(Problem(Kind.INTERNAL, detail, instance=occurrence), scope["path"])
 
     def count_refusal(self, kind: Kind) -> None:
         """Count a refused request. Also called for requests refused before they reach the edge."""
@@ -244,11 +308,17 @@ def _traceparent(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     return None
 
 
+async def _nothing_to_receive() -> MutableMapping[str, Any]:
+    message = "the body of this request was given to its handler"
+    raise RuntimeError(message)
+
+
 async def _send(send: Send, answer: Answer, more: Headers) -> None:
     headers = [
         (b"content-type", answer.media_type),
         (b"content-length", str(len(answer.body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
+        *ALWAYS,
+        *answer.headers,
         *more,
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -17,6 +17,9 @@ HeaderMap = dict[bytes, bytes]
 
 JSON: Final = b"application/json"
 
+ALWAYS: Final[Headers] = ((b"x-content-type-options", b"nosniff"),)
+"""Headers of every answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -43,6 +46,12 @@ class Request:
     """The client's address; empty if unknown."""
 
 
+End = Callable[[Answer | Exception], None]
+"""Ends a request: receives its answer or why there is none."""
+Reply = Callable[[Answer, Headers], None]
+"""Writes an answer with more headers to the client."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """An address, its one method and its handler."""
@@ -51,6 +60,9 @@ class Route:
     """Path as it appears in the metrics and in openapi.json."""
     method: str
     answer: Callable[[Request], Awaitable[Answer]]
+    begin: Callable[[Request, bytes, End], bool] | None = None
+    """Handler of a request that arrived with its whole body. It begins to answer the request
+    without a task and returns True, or it returns False and ``answer`` answers the request."""
 
 
 def json_answer(document: dict[str, Any]) -> Answer:

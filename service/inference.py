@@ -10,6 +10,7 @@ is refused at once. The batcher runs the predictions (:mod:`service.batcher`).
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from time import perf_counter
 from typing import Any, Final, Protocol, TypeVar
@@ -18,11 +19,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10.errors import ImageError, ImageTooLargeError, UnsupportedImageError
-from cifar10.image_layout import ImageLayout
-from cifar10.images import decode_layout, decode_plain_tile, inspect_image
-from cifar10.labels import IMAGE_SIZE
 from service.batcher import Batcher, Run
+from service.batcher import Outcome as RunOutcome
+from service.decoding import Decoded, Decoder, Found
 from service.exchange import Request
 from service.fair_thread import FairThread
 from service.models import AskedModel, LoadedModel, batch_sizes
@@ -68,12 +67,8 @@ TURN_PIXELS: Final = 2 * 1024 * 1024
 """Pixels of decoded images after which a form's turn ends, so that a form never holds more than
 6 MB of them."""
 
-Decoded = tuple[NDArray[np.uint8], LoadedModel]
-"""A decoded image, uint8 (1, height, width, 3), RGB, and the model that answers it."""
 Outcome = tuple[list[float], LoadedModel] | Problem
 """An image's probabilities and the model that gave them, or why there are none."""
-_Found = Decoded | tuple[ImageLayout, LoadedModel]
-"""A decoded image, or the layout of one that is still to be decoded."""
 
 
 class Caller(Protocol):
@@ -93,8 +88,8 @@ class Inference:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
-        self._limits = settings.decode_limits
         self._metrics = metrics
+        self._decoder = Decoder(settings.decode_limits, metrics)
         # A queue longer than the deadline would only produce 504s.
         most_seconds = settings.deadline_seconds
         self._preparing = FairThread("prepare", MAX_PREPARING, most_seconds)
@@ -121,7 +116,7 @@ class Inference:
     ) -> Decoded:
         if len(body) <= INLINE_BYTES:
             image = extract_image(body, content_type)
-            found = self._tile_within(image, asked, INLINE_SECONDS, INLINE_PIXELS)
+            found = self._decoder.timed(image, asked, INLINE_SECONDS, INLINE_PIXELS)
         else:
             seconds = PHOTO_SECONDS + len(body) * _READING_SECONDS_PER_BYTE
             found = await self.prepare(
@@ -133,7 +128,45 @@ class Inference:
         seconds = layout.seconds(model.target)
         thread = self._photos if seconds > PHOTO_SECONDS else self._preparing
         client = client_of(caller.client)
-        return await thread.run(caller.deadline, client, seconds, self._decode, layout, model)
+        return await thread.run(
+            caller.deadline, client, seconds, self._decoder.finish, layout, model
+        )
+
+    def begin(
+        self,
+        request: Request,
+        body: bytes,
+        asked: AskedModel,
+        deliver: Callable[[LoadedModel, RunOutcome], None],
+    ) -> bool:
+        """Decode the image in a request's body and submit it to its model, all on the event loop.
+
+        Args:
+            request: the request.
+            body: its body.
+            asked: the model that was asked.
+            deliver: receives the model that answers and the outcome, later.
+
+        Returns:
+            False if decoding the image or running the model takes a thread.
+
+        Raises:
+            Problem: as :meth:`decode`, and 503 when the queue is full.
+        """
+        if len(body) > INLINE_BYTES:
+            return False
+        batcher = self._batcher(asked) if isinstance(asked, LoadedModel) else None
+        if batcher is not None and not batcher.is_inline:
+            return False
+        image = extract_image(body, request.headers.get(b"content-type", b""))
+        started = perf_counter()
+        found, model = self._decoder.within(image, asked, INLINE_SECONDS, INLINE_PIXELS)
+        batcher = batcher or self._batcher(model)
+        if not isinstance(found, np.ndarray) or not batcher.is_inline:
+            return False
+        self._metrics.decoded(len(image), perf_counter() - started)
+        batcher.submit(found, request.deadline, partial(deliver, model))
+        return True
 
     async def classify_form(
         self, request: Request, body: bytes, asked: AskedModel
@@ -263,10 +296,7 @@ class Inference:
         Raises:
             Problem: 503 when the queue is full, 504 when the deadline has passed.
         """
-        batcher = self._batchers.get(model)
-        if batcher is None:
-            batcher = self._batchers[model] = self._batcher_of(model)
-        return await batcher.predict(images, deadline, timing)
+        return await self._batcher(model).predict(images, deadline, timing)
 
     def stuck(self) -> str | None:
         """Return a message naming a thread whose current call has run for longer than any request
@@ -289,11 +319,14 @@ class Inference:
             sizes = batch_sizes(model.max_batch)
             self._predicting.submit(model.predictor.warm_up, sizes).result()
 
-    def _batcher_of(self, model: LoadedModel) -> Batcher:
+    def _batcher(self, model: LoadedModel) -> Batcher:
+        batcher = self._batchers.get(model)
+        if batcher is not None:
+            return batcher
         # A GPU's run always leaves the event loop, which would only wait for it.
         on_gpu = model.predictor.device == "cuda"
         pixels = model.target.width * model.target.height
-        return Batcher(
+        batcher = self._batchers[model] = Batcher(
             model.predictor.predict,
             seconds_per_image=inf if on_gpu else model.seconds_per_image,
             thread=self._predicting,
@@ -301,10 +334,11 @@ class Inference:
             bound=min(self._settings.queue_bound, MAX_QUEUED_PIXELS // pixels),
             metrics=self._metrics.of_model(model.card.name),
         )
+        return batcher
 
-    def _decode_short(self, body: bytes, content_type: bytes, asked: AskedModel) -> _Found:
+    def _decode_short(self, body: bytes, content_type: bytes, asked: AskedModel) -> Found:
         image = extract_image(body, content_type)
-        return self._tile_within(image, asked, PHOTO_SECONDS, self._limits.max_pixels)
+        return self._decoder.timed(image, asked, PHOTO_SECONDS, self._decoder.max_pixels)
 
     def _extract(self, body: bytes, content_type: bytes) -> list[bytes]:
         return extract_images(body, content_type, self._settings.max_images)
@@ -324,44 +358,17 @@ class Inference:
 
     def _decoded_or_refusal(self, image: bytes, asked: AskedModel) -> Decoded | Problem:
         try:
-            found, model = self._tile_within(image, asked, inf, self._limits.max_pixels)
-            return (found, model) if isinstance(found, np.ndarray) else self._decode(found, model)
+            found, model = self._decoder.timed(image, asked, inf, self._decoder.max_pixels)
+            return (
+                (found, model)
+                if isinstance(found, np.ndarray)
+                else self._decoder.finish(found, model)
+            )
         except Problem as problem:
             if problem.kind in (Kind.QUEUE_FULL, Kind.NOT_READY):
                 raise
             # A new exception: the old one's traceback refers to frames that hold the images.
             return Problem(problem.kind, problem.detail)
-
-    def _tile_within(self, image: bytes, asked: AskedModel, seconds: float, pixels: int) -> _Found:
-        """Return the decoded image, or its layout if decoding it would exceed ``seconds`` or it has
-        more than ``pixels``; and the model that answers it."""
-        started = perf_counter()
-        try:
-            tile = decode_plain_tile(image, self._limits) if asked.takes_tiles else None
-            if tile is not None:
-                model = asked.of_image(IMAGE_SIZE, IMAGE_SIZE)
-            else:
-                layout = inspect_image(image, self._limits, asked.target)
-                model = asked.of_image(layout.width, layout.height)
-                if layout.seconds(model.target) > seconds or layout.pixels > pixels:
-                    return layout, model
-                tile = decode_layout(layout, model.target)
-        except (ImageError, MemoryError) as error:
-            raise _refusal(error) from error
-        return self._counted(tile, len(image), started), model
-
-    def _decode(self, layout: ImageLayout, model: LoadedModel) -> Decoded:
-        started = perf_counter()
-        try:
-            tile = decode_layout(layout, model.target)
-        except (ImageError, MemoryError) as error:
-            raise _refusal(error) from error
-        return self._counted(tile, len(layout.data), started), model
-
-    def _counted(self, tile: NDArray[np.uint8], size: int, started: float) -> NDArray[np.uint8]:
-        self._metrics.decode_seconds.observe(perf_counter() - started)
-        self._metrics.image_bytes.inc(size)
-        return tile[np.newaxis]
 
     def stop(self) -> None:
         """Stop all threads and drop calls that have not started."""
@@ -369,13 +376,3 @@ class Inference:
         self._photos.stop()
         self._forms.stop()
         self._predicting.shutdown(wait=False, cancel_futures=True)
-
-
-def _refusal(error: ImageError | MemoryError) -> Problem:
-    if isinstance(error, MemoryError):
-        detail = "not enough memory to decode the image; try again in a second"
-        return try_later(Kind.QUEUE_FULL, detail)
-    if isinstance(error, UnsupportedImageError):
-        return Problem(Kind.UNSUPPORTED, str(error))
-    kind = Kind.TOO_MANY_PIXELS if isinstance(error, ImageTooLargeError) else Kind.UNDECODABLE
-    return Problem(kind, str(error))

@@ -91,11 +91,6 @@ class AutoModel:
         return self._get(self.rule.large).target
 
     @property
-    def takes_tiles(self) -> bool:
-        """Whether images of 32 × 32 are decoded to tiles of 32 × 32."""
-        return self.of_image(*TILE.size).takes_tiles
-
-    @property
     def class_count(self) -> int:
         """Largest number of classes."""
         return max(model.class_count for model in self.members)

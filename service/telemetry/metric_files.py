@@ -10,6 +10,7 @@ import logging
 import mmap
 import os
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,7 +116,19 @@ def _allocate(filename: str) -> None:
         os.close(descriptor)
 
 
-def allocate_metric_files() -> None:
-    """Make ``prometheus_client`` use :class:`AllocatedDict`. Call it before creating a metric."""
+@cache
+def prepare_metric_files() -> None:
+    """Make ``prometheus_client`` use :class:`AllocatedDict`, and learn of forks from Python instead
+    of asking the kernel for the process id at every increment. Call it before creating a metric."""
+    values = prometheus_client.values
     if hasattr(os, "posix_fallocate"):
-        setattr(prometheus_client.values, "MmapedDict", AllocatedDict)  # noqa: B010 — not exported
+        setattr(values, "MmapedDict", AllocatedDict)  # noqa: B010 — not exported
+    if not hasattr(os, "register_at_fork") or values.ValueClass is values.MutexValue:
+        return
+    process = [os.getpid()]
+
+    def after_fork() -> None:
+        process[0] = os.getpid()
+
+    os.register_at_fork(after_in_child=after_fork)
+    values.ValueClass = values.MultiProcessValue(lambda: process[0])  # type: ignore[no-untyped-call]

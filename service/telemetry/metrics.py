@@ -21,8 +21,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from service.models import LoadedModel
 from service.telemetry.gpu import GpuCollector, find_gpus, register_gpus
 from service.telemetry.logs import on_dropped_lines
-from service.telemetry.metric_files import allocate_metric_files
+from service.telemetry.metric_files import prepare_metric_files
 from service.telemetry.metric_sums import add_up_dead, whole_files
+from service.telemetry.tally import Tally
 
 _SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -46,6 +47,8 @@ class ModelMetrics:
     request_seconds: Counter
     failures: Counter
     last_run: Gauge
+    tally: Tally
+    """Adds up what each request changes; the batcher writes it."""
 
 
 class Metrics:
@@ -56,7 +59,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        allocate_metric_files()
+        prepare_metric_files()
         registry = CollectorRegistry()
         self._registry = registry
         self._gpus: GpuCollector | None = None
@@ -66,6 +69,9 @@ class Metrics:
         self._answers: dict[tuple[str, int], Counter] = {}
         self._times: dict[str, Histogram] = {}
         self._models: dict[str, ModelMetrics] = {}
+        self.tally = Tally()
+        """Metrics of requests that are answered without a task. The batcher writes it before and
+        after each run."""
         self._requests = Counter(
             "cifar10_requests",
             "Requests answered; code 499 is a client that left before its body was complete.",
@@ -177,18 +183,39 @@ class Metrics:
 
     def answered(self, route: str, status: int) -> None:
         """Count one request."""
+        self._counter_of(route, status).inc()
+
+    def took(self, route: str, seconds: float) -> None:
+        """Observe how long one request took."""
+        self._times_of(route).observe(seconds)
+
+    def decoded(self, size: int, seconds: float) -> None:
+        """Tally an image of ``size`` bytes that was decoded in ``seconds``."""
+        self.tally.observe(self.decode_seconds, seconds)
+        self.tally.add(self.image_bytes, size)
+
+    def began(self) -> None:
+        """Tally a request that is in flight from now on."""
+        self.tally.add(self.in_flight)
+
+    def ended(self, route: str, status: int, seconds: float) -> None:
+        """Tally the end of a request that was tallied as in flight."""
+        self.tally.add(self.in_flight, -1.0)
+        self.tally.add(self._counter_of(route, status))
+        self.tally.observe(self._times_of(route), seconds)
+
+    def _counter_of(self, route: str, status: int) -> Counter:
         key = route, status
         counter = self._answers.get(key)
         if counter is None:
             counter = self._answers[key] = self._requests.labels(route, str(status))
-        counter.inc()
+        return counter
 
-    def took(self, route: str, seconds: float) -> None:
-        """Observe how long one request took."""
+    def _times_of(self, route: str) -> Histogram:
         times = self._times.get(route)
         if times is None:
             times = self._times[route] = self._request_seconds.labels(route)
-        times.observe(seconds)
+        return times
 
     def of_model(self, name: str) -> ModelMetrics:
         """Return the collectors of a loaded model."""
@@ -204,6 +231,7 @@ class Metrics:
                 self._model_request_seconds.labels(name),
                 self._model_failures.labels(name),
                 self._last_run.labels(name),
+                self.tally,
             )
         return found
 

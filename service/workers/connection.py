@@ -2,12 +2,13 @@
 
 uvicorn's protocol class parses everything a client sends at once, loses the body of a request with
 an Upgrade field, takes trailers for headers, and waits for ever for a client that does not read. It
-closes a connection with an unread body, which resets it, so that the client may lose its answer.
+closes a connection with an unread body, which resets it, so that the client may lose its answer
+(:mod:`service.workers.ending`).
 
 Here the parser receives bytes in pieces: a head, its body, or part of a chunked body. While a whole
-request waits for its answer, later bytes are held unparsed and nothing more is read. A connection
-that ends while its client may still be sending closes its own side first, then discards a limited
-number of bytes for a limited time (RFC 9112, section 9.6).
+request waits for its answer, later bytes are held unparsed and nothing more is read. A request that
+arrives whole, in one piece, is offered to the edge's ``begin``, which answers most images without a
+task; all others go through a cycle and a task, as in uvicorn.
 """
 
 import asyncio
@@ -18,23 +19,15 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.problems import Kind, Problem
+from service.exchange import Reply, Scope
+from service.problems import Kind
 from service.workers.board import Field, Place
-from service.workers.cycle import Cycle, Flow, Output, last_answer
+from service.workers.cycle import AnswerHead, Cycle, Flow, Output, Whole
+from service.workers.ending import EndingConnection
 from service.workers.framing import Framing
-from service.workers.heads import (
-    MAX_HEAD_BYTES,
-    HeadEnd,
-    content_length,
-    why_unparsable,
-    without_upgrade,
-)
-from service.workers.progress import WriteProgress, reset
-
-MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
-"""Maximum number of bytes that an ending connection reads and discards."""
+from service.workers.heads import MAX_HEAD_BYTES, HeadEnd, content_length, without_upgrade
+from service.workers.progress import WriteProgress
 
 _CHUNKED_PIECE_BYTES: Final = 16 * 1024
 """Size of the pieces of a chunked body to parse; a piece may contain further requests."""
@@ -49,37 +42,27 @@ _NO_FIELDS: Final = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))
 because the checks of headers do not cover them."""
 
 
-class Connection(HttpToolsProtocol):
-    """A connection of one worker. The worker calls :meth:`check` once a second."""
+class Connection(EndingConnection):
+    """A connection of one worker."""
 
     place: Place
     """This worker's place on the board, set by :func:`service.workers.server.run_worker`."""
-    count: Callable[[Kind], None]
-    """Callback for refusals that the application does not see, set there too."""
+    begin: Callable[[Scope, bytes, Reply], bool] | None = None
+    """:meth:`service.edge.Edge.begin`, set there too."""
 
-    cycle: Cycle
-    waits_since: float | None = None
-    """Time, on the event loop's clock, since which the rest of a head or of a refused body has been
-    awaited. None while a request is answered or the connection is idle."""
     is_last = False
     """Whether the next answer is the last on this connection."""
 
-    _answering: Cycle | None = None
-    """The oldest request without a complete answer; ``cycle`` is the newest."""
-    _held: bytes = b""
-    """Bytes received while a whole request waited for its answer, valid from ``_held_from`` on."""
     _held_from = 0
-    _in_head = True
-    _head_bytes = 0
     _upgrade: tuple[bytes, str] | None = None
     """Method and HTTP version of a request with an Upgrade field."""
-    _is_discarding = False
-    """Whether received bytes are discarded."""
-    _ends_since: float | None = None
-    """Time since which the connection has been ending, with nothing more to send."""
-    _discarded_bytes = 0
-    _sent_all = False
-    """Whether the client has closed its side and waits for its answers."""
+    _is_whole = False
+    """Whether the bytes being parsed are one request with all of its body."""
+    _whole: Whole | None = None
+    """That request, until its end has been parsed."""
+    _whole_body = b""
+    _answer_head = AnswerHead()
+    """The same for all connections."""
 
     # Called by the transport.
 
@@ -99,15 +82,13 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Abandon all requests, because no client waits for the answers."""
         self._held = b""
-        self._unset_keepalive_if_required()
         self._abandon_all()
         super().connection_lost(exc)
         self.place.put(Field.CONNECTIONS, len(self.connections))
 
     def data_received(self, data: bytes) -> None:
         """Parse the bytes, or hold them while a request waits for its answer."""
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        self.idle_since = None
         if self._is_discarding:
             self._discard(len(data))
         elif self._held:
@@ -130,12 +111,12 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time limit of a request's head, at its first byte."""
         super().on_message_begin()
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        self.idle_since = None
         self.waits_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Start the application. From here on, the request's own deadline applies."""
+        """Start the application, or wait for the end of a request that has arrived whole. From here
+        on, the request's own deadline applies."""
         parser, scope = self.parser, self.scope
         method, version = parser.get_method(), parser.get_http_version()
         if parser.should_upgrade():
@@ -152,9 +133,25 @@ class Connection(HttpToolsProtocol):
         scope["raw_path"] = self.root_path.encode("ascii") + url.path
         scope["query_string"] = url.query or b""
         self.headers = _NO_FIELDS
-        previous = self.cycle
+        keep_alive = not self.is_last and version != "1.0" and parser.should_keep_alive()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            is_plain = not self.expect_100_continue and not self.flow.write_paused
+            if self._is_whole and is_plain and self.begin is not None:
+                on_response = self.on_response_complete
+                self._whole = Whole(self._output, self._answer_head, keep_alive, on_response)
+            else:
+                self._answering = self._new_cycle(keep_alive)
+                self._start_asgi_task(self._answering, self.app)
+        elif len(self.pipeline) < _MOST_BEHIND:
+            self.pipeline.appendleft((self._new_cycle(keep_alive), self.app))
+        else:
+            message = "too many requests follow a chunked body"
+            raise httptools.HttpParserError(message)
+
+    def _new_cycle(self, keep_alive: bool) -> Cycle:
         self.cycle = cycle = Cycle(
-            scope=scope,
+            scope=self.scope,
             transport=self._output,
             flow=self.flow,
             logger=self.logger,
@@ -163,24 +160,31 @@ class Connection(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
-            keep_alive=not self.is_last and version != "1.0" and parser.should_keep_alive(),
+            keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
         cycle.body_left = self.body_left
-        if previous is None or previous.response_complete:
-            self._answering = cycle
+        return cycle
+
+    def _begin(self, whole: Whole) -> None:
+        """Let the edge answer a request that has arrived whole."""
+        body, self._whole, self._whole_body = self._whole_body, None, b""
+        self.cycle = self._answering = cast("Cycle", whole)
+        self._answer_head.renew(self.server_state.default_headers)
+        if self.begin is None or not self.begin(cast("Scope", self.scope), body, whole.reply):
+            self._answering = cycle = self._new_cycle(whole.keep_alive)
+            cycle.body += body
+            cycle.more_body = False
+            cycle.message_event.set()
             self._start_asgi_task(cycle, self.app)
-        elif len(self.pipeline) < _MOST_BEHIND:
-            self.pipeline.appendleft((cycle, self.app))
-        else:
-            self.cycle = previous
-            message = "too many requests follow a chunked body"
-            raise httptools.HttpParserError(message)
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body's content."""
-        cycle = self.cycle
         self._framing.content += len(body)
+        if self._whole is not None:
+            self._whole_body += body
+            return
+        cycle = self.cycle
         if cycle.response_complete:
             return
         cycle.body += body
@@ -192,13 +196,16 @@ class Connection(HttpToolsProtocol):
         """Note the end of a request's body."""
         if self._upgrade is not None:
             return  # the body is not parsed yet
-        cycle = self.cycle
         self._in_head = True
         self._head_bytes = 0
+        if self._whole is not None:
+            self._begin(self._whole)
+            return
+        cycle = self.cycle
         cycle.more_body = False
         if cycle.response_complete:  # its body came after the answer
             self.waits_since = None
-            self._await_next_request()
+            self.idle_since = self.loop.time()
         else:
             cycle.message_event.set()
 
@@ -222,7 +229,7 @@ class Connection(HttpToolsProtocol):
             if self.cycle.more_body:
                 self.waits_since = self.loop.time()
             else:
-                self._await_next_request()
+                self.idle_since = self.loop.time()
 
     def body_left(self) -> int | None:
         """Return the bytes of the newest request's body still to arrive; None if unknown."""
@@ -230,80 +237,6 @@ class Connection(HttpToolsProtocol):
             if name == b"content-length":
                 return int(value) - self._framing.content
         return None
-
-    # Ending a connection.
-
-    def end(self) -> None:
-        """Close the connection once all output has been sent and the client stops sending."""
-        if self.transport.is_closing() or self._ends_since is not None:
-            return
-        self.waits_since = None
-        is_between = self._in_head and not self._head_bytes and not self._held
-        if self._sent_all or (is_between and not self._is_discarding):
-            self.transport.close()
-            return
-        self._is_discarding = True
-        self._held, self.flow.holds = b"", False
-        self._ends_since = self.loop.time()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
-
-    def refuse(self, kind: Kind, detail: str) -> None:
-        """Answer an incomplete or invalid request, and end the connection.
-
-        If earlier requests are still unanswered, they are answered instead.
-        """
-        self.waits_since = None
-        if self.transport.is_closing() or self._is_discarding:
-            return
-        self.count(kind)
-        cycle = self.cycle
-        if cycle is not None and cycle.more_body and not cycle.response_started:
-            cycle.abandon()
-            if self.pipeline:
-                self.pipeline.popleft()
-                before = self.pipeline[0][0] if self.pipeline else self._answering
-                self.cycle = cycle = cast("Cycle", before)
-        self._is_discarding = True
-        if cycle is None or cycle.disconnected or cycle.response_complete:
-            if cycle is None or cycle.disconnected or not cycle.more_body:
-                date = self.server_state.default_headers
-                self.transport.write(last_answer(Problem(kind, detail), date))
-            self.end()
-        else:
-            cycle.keep_alive = False  # so that its answer ends the connection
-
-    def _refuse_unparsable(self, error: httptools.HttpParserError) -> None:
-        detail = f"the request is not valid HTTP/1.1: {why_unparsable(error)}"
-        self.refuse(Kind.MALFORMED, detail)
-
-    def shutdown(self) -> None:
-        """End the connection after the current answer, or now if there is none."""
-        if self._ends_since is not None:
-            self.transport.close()
-        else:
-            super().shutdown()
-
-    def check(self, now: float, patience: float) -> None:
-        """End the connection if a head, the rest of a refused body, or a step of an answer has
-        taken over ``patience`` seconds. ``now`` is on the event loop's clock, in seconds."""
-        if self.waits_since is not None and now > self.waits_since + patience:
-            detail = f"the request's head was not complete after {patience:g} seconds"
-            self.refuse(Kind.HEAD_TIMEOUT, detail)
-            if self._ends_since is not None:  # the client has had its time
-                self.transport.close()
-        elif self._ends_since is not None and now > self._ends_since + patience:
-            self.transport.close()
-        if self._progress.is_stalled(self.transport, now, patience):
-            self._abandon_all()
-            reset(self.transport)
-
-    def _abandon_all(self) -> None:
-        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
-                cast("Cycle", cycle).abandon()
-        self.pipeline.clear()
 
     # Parsing.
 
@@ -323,8 +256,10 @@ class Connection(HttpToolsProtocol):
                     detail = f"a request's head may have at most {MAX_HEAD_BYTES:,} bytes"
                     self.refuse(Kind.HEAD_TOO_LARGE, detail)
                     return
-                if len(data) - head_ends <= content_length(data, begins, head_ends):
+                length, arrived = content_length(data, begins, head_ends), len(data) - head_ends
+                if arrived <= length:
                     position = len(data)  # include the body received so far, usually all of it
+                self._is_whole = 0 < arrived == length
             else:
                 left = self.body_left()
                 piece = _CHUNKED_PIECE_BYTES if left is None else max(left, 1)
@@ -347,7 +282,7 @@ class Connection(HttpToolsProtocol):
         if (
             self._in_head
             and self.waits_since is None
-            and self.timeout_keep_alive_task is None
+            and self.idle_since is None
             and (self.cycle is None or self.cycle.response_complete)
         ):
             self.waits_since = self.loop.time()  # empty lines only
@@ -377,23 +312,10 @@ class Connection(HttpToolsProtocol):
             detail = "CONNECT is for proxies, and this server is not a proxy"
             self.refuse(Kind.MALFORMED, detail)
             return
+        self._is_whole = False
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         try:
             self.parser.feed_data(without_upgrade(method, self.url, version, self.headers))
         except httptools.HttpParserError as error:
             self._refuse_unparsable(error)
-
-    def _await_next_request(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
-
-    def _discard(self, count: int) -> None:
-        self._discarded_bytes += count
-        if self._discarded_bytes <= MAX_DISCARDED_BYTES:
-            return
-        if self._ends_since is None:
-            self.flow.pause_reading()
-        else:
-            self.transport.close()

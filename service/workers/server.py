@@ -277,9 +277,9 @@ class WorkerServer(uvicorn.Server):
     def _close_idle_connection(self) -> bool:
         """Close the connection that has been idle longest. Return whether there was one."""
         idle = [
-            (connection.timeout_keep_alive_task.when(), connection)
+            (connection.idle_since, connection)
             for connection in self.server_state.connections
-            if isinstance(connection, Connection) and connection.timeout_keep_alive_task is not None
+            if isinstance(connection, Connection) and connection.idle_since is not None
         ]
         if not idle:
             return False
@@ -352,6 +352,7 @@ def run_worker(
     _allow_connections(settings.max_connections * (1 if rpc is None else 2))
     Connection.place = place
     Connection.count = staticmethod(edge.count_refusal)
+    Connection.begin = edge.begin
     # As BentoML configures its workers, except for the options given here.
     config = uvicorn.Config(
         edge,

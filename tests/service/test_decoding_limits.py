@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service import decoding as decoding_module
 from service import inference as inference_module
 from tests.conftest import encode
 from tests.service.cases import PNG, WEBP, Case, assert_refused
@@ -23,7 +24,7 @@ PICTURE = encode(NOISE[:200, :200], "JPEG")
 @pytest.fixture
 def decoders(monkeypatch):
     """Record (thread, niceness) of each image's decoding, by its bytes. Photos wait for release."""
-    decode, release = inference_module.decode_layout, threading.Event()
+    decode, release = decoding_module.decode_layout, threading.Event()
     found: dict[bytes, tuple[str, int]] = {}
 
     def note_and_decode(layout, target):
@@ -34,7 +35,7 @@ def decoders(monkeypatch):
             release.wait(30)
         return decode(layout, target)
 
-    monkeypatch.setattr(inference_module, "decode_layout", note_and_decode)
+    monkeypatch.setattr(decoding_module, "decode_layout", note_and_decode)
     found_and_release = SimpleNamespace(threads=found, release=release)
     yield found_and_release
     release.set()
@@ -130,7 +131,7 @@ def test_lack_of_memory_for_an_image_is_503(run, monkeypatch):
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(inference_module, "decode_layout", fail)
+    monkeypatch.setattr(decoding_module, "decode_layout", fail)
 
     async def ask(client):
         post = await client.post("/classify", content=PNG)
@@ -152,7 +153,7 @@ def test_a_form_has_one_deadline_for_all_threads(tiny_store, monkeypatch):
         release.wait(30)
         return np.zeros((32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(inference_module, "decode_layout", note)
+    monkeypatch.setattr(decoding_module, "decode_layout", note)
     monkeypatch.setattr(inference_module, "FORM_TURN_SECONDS", 0.0)
 
     async def main():
@@ -180,7 +181,7 @@ def test_a_long_form_takes_turns_with_the_forms_of_other_clients(tiny_store, mon
         release.wait(30)
         return np.zeros((32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(inference_module, "decode_layout", note)
+    monkeypatch.setattr(decoding_module, "decode_layout", note)
 
     async def main():
         edge = make_edge(tiny_store)

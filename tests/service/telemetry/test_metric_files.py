@@ -105,9 +105,9 @@ def fill_up(disk: Path) -> None:
 
 
 COUNTING = """
-from service.telemetry.metric_files import allocate_metric_files
+from service.telemetry.metric_files import prepare_metric_files
 
-allocate_metric_files()
+prepare_metric_files()
 from prometheus_client import CollectorRegistry, Counter
 
 counter = Counter("a", "b", ("c",), registry=CollectorRegistry())

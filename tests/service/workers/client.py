@@ -74,10 +74,12 @@ class Client:
             interface="asgi3",
             log_config=None,
             proxy_headers=False,
+            timeout_keep_alive=60,
         )
         config.load()
         Connection.place = Place.alone()
         Connection.count = staticmethod(self.refused.append)
+        Connection.begin = None
         self.connection = Connection(config, ServerState(), {})
         self.transport = Transport()
         self.connection.connection_made(self.transport)
