@@ -198,7 +198,11 @@ def extract_image(body: bytes, content_type: bytes) -> bytes:
         return image
     images = _images_of(_parse(body, _boundary(content_type), 1))
     if len(images) != 1:
-        raise _expected_one_image("several such parts" if images else "no such part")
+        raise _expected_one_image(
+            "several such parts; POST /classify/batch takes many images"
+            if images
+            else "no such part"
+        )
     if not images[0]:
         detail = f"the part {_NAMES} is empty; send one image"
         raise malformed(detail)

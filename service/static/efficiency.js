@@ -14,7 +14,7 @@ function draw(tag, attributes, text) {
 
 const known = (value) => value !== null && value !== undefined;
 const figure = (value, scale = 1) => known(value)
-  ? (value / scale).toLocaleString("en", {maximumSignificantDigits: SHOWN}) : "–";
+  ? (value / scale).toLocaleString("en", {minimumSignificantDigits: SHOWN, maximumSignificantDigits: SHOWN}) : "–";
 const whole = (value) => known(value) ? Math.round(value).toLocaleString("en") : "–";
 const hundred = (value) => (100 * value).toFixed(2);
 const isOnGpu = (row) => row.provider?.startsWith("CUDA") ?? false;
@@ -27,11 +27,12 @@ const typical = (row) => row.latency_typical_ms ?? row.latency_p50_ms;
 const COLUMNS = [
   ["Accuracy, % (95 % interval)", (row) => known(row.accuracy)
     ? `${hundred(row.accuracy)} (${hundred(row.accuracy_low)}–${hundred(row.accuracy_high)})` : "–"],
-  ["Latency p50 / p99, ms", (row) => `${figure(row.latency_p50_ms)} / ${figure(row.latency_p99_ms)}`],
+  ["Latency / p99, ms", (row) => `${figure(typical(row))} / ${figure(row.latency_p99_ms)}`],
   ["Requests/s, shared cores", (row) => whole(row.http_requests_per_second)],
   ["Size, MB", (row) => figure(row.size_bytes, 1e6)],
   ["MACs, M", (row) => figure(row.macs, 1e6)],
   ["Parameters", (row) => whole(row.parameters_total)],
+  ["Test images", (row) => row.dataset?.replace(/-[0-9a-f]{8}$/, "") ?? "–"],
   ["On the Pareto front of accuracy against", (row) => row.pareto.join(", ") || "–"],
 ];
 
@@ -136,7 +137,7 @@ function chartOf(rows, width) {
   }
   for (const tick of logTicks(low, high)) {
     svg.append(draw("line", {class: "grid", x1: x(tick), x2: x(tick), y1: MARGIN.top, y2: MARGIN.top + down}),
-      draw("text", {x: x(tick), y: MARGIN.top + down + 17, "text-anchor": "middle"}, figure(tick)));
+      draw("text", {x: x(tick), y: MARGIN.top + down + 17, "text-anchor": "middle"}, tick.toLocaleString("en", {maximumSignificantDigits: 1})));
   }
   svg.append(draw("text", {x: MARGIN.left + across / 2, y: height - 6, "text-anchor": "middle"}, "Latency of one image, ms (p50; mean with an early exit)"),
     draw("text", {transform: `translate(13 ${MARGIN.top + down / 2}) rotate(-90)`, "text-anchor": "middle"}, "Accuracy, %"));
@@ -211,7 +212,7 @@ function tableOfServed(machines, served) {
     return make("tr", {}, make("th", {scope: "row"}, button), ...shown.map(([, text]) => make("td", {textContent: text(row)})));
   });
   const scroll = make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Figures of the served models"},
-    make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines)));
+    make("table", {className: "served"}, make("thead", {}, head), make("tbody", {}, ...lines)));
   const conditions = [...new Set(rows.map((each) => each.conditions).filter(Boolean))].join(" ");
   return [scroll, make("p", {className: "small", textContent: conditions || "Not measured yet: cifar10 bench run and cifar10 report fill this table."})];
 }

@@ -11,8 +11,8 @@ function make(tag, properties = {}, ...children) {
 
 const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
 const grouped = (number) => number.toLocaleString("en");
-const accuracyOf = (test) => test
-  ? `${percent(test.accuracy)} of ${grouped(test.count)} test images (95 % interval ${(100 * test.low).toFixed(1)}–${(100 * test.high).toFixed(1)})` : "not measured";
+const accuracyOf = (test, dataset = "") => test
+  ? `${percent(test.accuracy)} of ${grouped(test.count)} test images${dataset && ` of ${dataset}`} (95 % interval ${(100 * test.low).toFixed(1)}–${(100 * test.high).toFixed(1)})` : "not measured";
 
 function tableOf(title, lines) {
   return make("section", {className: "card"}, make("h2", {textContent: title}),
@@ -31,7 +31,7 @@ function showList({name = null, default: chosen, auto, models}) {
     make("a", {href: root, textContent: "Try them"}), " · ", make("a", {href: `${root}docs`, textContent: "API"}));
   byId("model").append(tableOf("Models", models.map((model) => [
     make("a", {href: `${root}models/${model.name}`, textContent: model.name}),
-    `${accuracyOf(model.test_accuracy)}${model.name === chosen ? "; the default" : ""}`,
+    `${accuracyOf(model.test_accuracy, model.dataset)}${model.name === chosen ? "; the default" : ""}`,
     `${grouped(model.parameters)} parameters, ${(model.size_bytes / 1e6).toFixed(2)} MB`,
   ])));
 }

@@ -99,6 +99,7 @@ async function takeAll(files) {
   if (files.length === 1) return take(files[0]);
   byId("many").hidden = false;
   byId("grid").replaceChildren();
+  byId("many").scrollIntoView();
   const mine = lines = [];
   for (const [index, file] of files.entries()) {
     byId("many-said").textContent = `${index + 1} of ${files.length}…`;

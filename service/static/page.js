@@ -245,6 +245,7 @@ async function classify() {
   asked.abort();
   const turn = asked = new AbortController();
   byId("answer").ariaBusy = "true";
+  say("Looking at the picture…");
   byId("problem").replaceChildren();
   byId("again").hidden = true;
   const [body, told] = await shrink(picture);

@@ -55,3 +55,9 @@ NOTE = b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\na cat\r\n'
 def test_a_form_with_an_image(form):
     assert extract_image(form, FORM_TYPE) == PNG
     assert extract_images(form, FORM_TYPE, 1) == [PNG]
+
+
+def test_several_images_for_the_route_of_one_are_referred_to_the_other():
+    part = FORM.removesuffix(b"--b--\r\n")
+    with pytest.raises(Problem, match="several such parts; POST /classify/batch takes many images"):
+        extract_image(part + FORM, FORM_TYPE)

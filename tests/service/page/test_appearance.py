@@ -22,7 +22,7 @@ def test_the_efficiency_table_and_its_front(page):
     lines = page.id("machines").find_elements(By.CSS_SELECTOR, "tbody tr")
     cells = [[cell.text for cell in line.find_elements(By.XPATH, "./*")] for line in lines]
     assert cells[0][:3] == [
-        "tiny_b\nanother file of this name is served here", "91.00 (90.00–92.00)", "3.2 / 6.4",
+        "tiny_b\nanother file of this name is served here", "91.00 (90.00–92.00)", "3.20 / 6.40",
     ]  # fmt: skip
     assert cells[1][0] == "tiny_a\nserved here"
     assert [cell[-1] for cell in cells] == ["latency", "latency, size", "–", "–", "–"]
@@ -31,7 +31,7 @@ def test_the_efficiency_table_and_its_front(page):
     chart = page.id("machines").find_element(By.TAG_NAME, "svg")
     assert chart.get_attribute("aria-label") == (
         "Accuracy against latency of 3 models. On the Pareto front, fastest first: "
-        "tiny_a, 80.00 % at 0.5 ms; tiny_b, 91.00 % at 3.2 ms."
+        "tiny_a, 80.00 % at 0.500 ms; tiny_b, 91.00 % at 3.20 ms."
     )
     assert len(chart.find_elements(By.CLASS_NAME, "point")) == 3
     assert len(chart.find_elements(By.CSS_SELECTOR, ".point.front")) == 2

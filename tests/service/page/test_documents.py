@@ -37,9 +37,9 @@ def test_an_operation_is_tried_on_the_api_page(page, server, file):
 
 
 @pytest.mark.parametrize("path", ["docs", "models", "models/tiny_a"])
-@pytest.mark.parametrize("width", [320, 1200])
-def test_documents_have_no_barrier_and_never_scroll_sideways(page, server, path, width):
-    page.open((width, 740))
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (1200, "light")])
+def test_documents_have_no_barrier_and_never_scroll_sideways(page, server, path, width, scheme):
+    page.open((width, 740), prefers_color_scheme=scheme)
     page.driver.get(f"{server.url}/{path}")
     page.wait_for(lambda: page.driver.find_elements(By.CLASS_NAME, "card"))
     found = Axe().run(page.driver)["violations"]
