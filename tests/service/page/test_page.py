@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.report.build import prepare, released, render_json
+from bench.report.build import prepare, render_json
 from bench.rows.files import read_results
+from bench.rows.selection import released_digests
 from cifar10.environment import EFFICIENCY_FILE, PROJECT_ROOT
 from cifar10.images import decode_image
 from service.page import NOT_MEASURED, read_efficiency
@@ -142,7 +143,7 @@ def test_the_committed_table_matches_the_rows():
     results = PROJECT_ROOT / "results"
     table = json.loads(read_efficiency(results / EFFICIENCY_FILE))
     assert table == json.loads(
-        render_json(prepare(read_results(results), results, released(PROJECT_ROOT / "models")))
+        render_json(prepare(read_results(results), results, released_digests(PROJECT_ROOT / "models")))
     )
     assert table["machines"]
 
