@@ -143,7 +143,9 @@ def test_the_committed_table_matches_the_rows():
     results = PROJECT_ROOT / "results"
     table = json.loads(read_efficiency(results / EFFICIENCY_FILE))
     assert table == json.loads(
-        render_json(prepare(read_results(results), results, released_digests(PROJECT_ROOT / "models")))
+        render_json(
+            prepare(read_results(results), results, released_digests(PROJECT_ROOT / "models"))
+        )
     )
     assert table["machines"]
 
