@@ -60,7 +60,7 @@ class BoundRun:
         self._binding.bind_ortvalue_output(OUTPUT.name, self._output)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run a batch: uint8 (N, H, W, 3) with N up to the size → float32 (N, L), a copy."""
+        """Run at most ``size`` images: uint8 (N, H, W, 3) → float32 (N, L), a copy."""
         count = len(images)
         self._filled[:count] = images
         self._input.update_inplace(self._filled)

@@ -32,15 +32,15 @@ class Tensor(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the input or output."""
 
     @property
     def type(self) -> str:
-        """Its datatype, such as ``tensor(uint8)``."""
+        """Datatype, such as ``tensor(uint8)``."""
 
     @property
     def shape(self) -> Sequence[Any]:
-        """Its dimensions; not a number where they vary."""
+        """Dimensions; not a number where one varies."""
 
 
 class Session(Protocol):

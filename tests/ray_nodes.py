@@ -38,8 +38,10 @@ class Nodes:
 
 @contextlib.contextmanager
 def nodes(count: int = 2) -> Iterator[Nodes]:
-    """In a network of their own where that is permitted: some hosts do not let a program reach its
-    own address."""
+    """Start Ray nodes, in a network of their own where that is permitted.
+
+    Some hosts do not let a program reach its own address.
+    """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(DrillSkippedError):
             stack.enter_context(private_network())

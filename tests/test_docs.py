@@ -12,7 +12,7 @@ FIGURE = re.compile(r"`([a-z0-9_]+)`[^|\n]*\| *(\d+\.\d\d) *\|")
 
 
 def test_accuracies_on_the_page_are_the_measured_ones() -> None:
-    """Of a released model those of its file, whichever machine measured that."""
+    """For a released model the accuracy of its file counts, whichever machine measured it."""
     table = json.loads((PROJECT_ROOT / "results" / "efficiency.json").read_text())
     store = ModelStore(PROJECT_ROOT / "models")
     released = {store.card(name).sha256 for name in store.names()}

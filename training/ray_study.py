@@ -20,7 +20,7 @@ _TRIES: Final = 10
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """A cluster, and what each task takes of it."""
+    """Address of a Ray cluster, and the cores and GPUs that each task reserves."""
 
     address: str
     cpus: float = 1
@@ -37,8 +37,9 @@ def run_study_on_ray(
     weights: WeightsChoice = WeightsChoice(),
     observer: StudyObserver = StudyObserver(),
 ) -> list[StudyRow]:
-    """Train all planned models on the cluster; a failure is a row. Arguments as
-    :func:`training.study.run_study`.
+    """Train all planned models on the cluster; a failed model becomes a row.
+
+    The arguments are those of :func:`training.study.run_study`.
 
     Raises:
         RayUnavailableError: there is no cluster.

@@ -89,7 +89,7 @@ def train(
     precision: Precision = "fp32",
     observer: Observer = Observer(),
 ) -> Outcome:
-    """Train ``recipe``, or go on with it, or find it finished.
+    """Train ``recipe``, continue its training, or find it finished.
 
     Leaves ``model.keras``, ``history.csv`` and, last, ``training.json`` in the model's folder.
 

@@ -184,7 +184,10 @@ class BackboneStages(Stages):
         self._trained_part(kept.phase).set_weights(kept.model.get_weights())
 
     def _trained_part(self, phase: str) -> keras.Model:
-        """It shares its layers with the whole model, which are made trainable for ``phase``."""
+        """Return the part that ``phase`` trains, after making its layers trainable.
+
+        It shares its layers with the whole model.
+        """
         cut = self._cut(phase)
         set_trained_layers(self._built, self._trained_layers(phase))
         return self._built.model if cut is None else cut.trained

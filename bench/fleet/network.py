@@ -98,11 +98,11 @@ class Host:
         return ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command)
 
     def cut(self) -> None:
-        """Pull the cable: packets vanish, and no connection is told."""
+        """Cut the host off: its packets are dropped, and no connection is closed."""
         ip(f"link set {self._cable} down")
 
     def join(self) -> None:
-        """Plug the cable in again."""
+        """Connect the host again."""
         ip(f"link set {self._cable} up")
 
 

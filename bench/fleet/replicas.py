@@ -1,4 +1,4 @@
-"""A replica: the service on a host of its own, and what the drill does to it."""
+"""A replica: the service on a host of its own, and the faults that the drill injects."""
 
 import contextlib
 import shutil
@@ -94,23 +94,23 @@ class Replica:
         self._clean()
 
     def kill(self) -> None:
-        """Kill all its processes."""
+        """Kill all processes of the replica."""
         self._signal(self._processes(), signal.SIGKILL)
         self._clean()
 
     def freeze(self) -> None:
-        """Stop all its processes, which keep their connections."""
+        """Stop all processes of the replica; their connections stay open."""
         self._signal(self._processes(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let its processes go on."""
+        """Continue the stopped processes."""
         self._signal(self._processes(), signal.SIGCONT)
 
     def update(self, number: int) -> None:
-        """Give it a new file of its model, and reload it.
+        """Replace the file of the replica's model, and reload it.
 
         Raises:
-            BenchError: it does not serve the new file.
+            BenchError: the replica does not serve the new file.
         """
         digest = put_new_file(self._store / self.model, self._onnx, number)
         headers = {"authorization": f"Bearer {_ADMINISTRATOR}"}

@@ -24,7 +24,7 @@ _STOPPED_SECONDS, _RUNNING_SECONDS = 0.09, 0.03
 
 @dataclass
 class Fleet:
-    """The replicas, their balancer, and what the scenario finds."""
+    """Replicas, their balancer, and the findings of a scenario."""
 
     replicas: Sequence[Replica]
     balancer: Balancer

@@ -18,34 +18,34 @@ REQUESTS_PER_S_OWN_CORE: Final = "Requests/s, one core"
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """0.6806 → ``68.06``."""
+    """Return a share in per cent: 0.6806 → ``68.06``."""
     return NOTHING if share is None else f"{share * 100:.{digits}f}"
 
 
 def points(difference: float | None) -> str:
-    """A difference of shares in percentage points: 0.174 → ``17.4``."""
+    """Return a difference of shares in percentage points: 0.174 → ``17.4``."""
     return NOTHING if difference is None else f"{difference * 100:.1f}"
 
 
 def accuracy_with_interval(accuracy: Accuracy | None) -> str:
-    """``68.06 (67.14–68.97)``: per cent, with the 95 % Wilson interval."""
+    """Return an accuracy in per cent with its 95 % interval: ``68.06 (67.14–68.97)``."""
     if accuracy is None:
         return NOTHING
     return f"{percent(accuracy.accuracy)} ({percent(accuracy.low)}–{percent(accuracy.high)})"
 
 
 def count(number: float | None) -> str:
-    """2122186 → ``2,122,186``."""
+    """Return a whole number with separators: 2122186 → ``2,122,186``."""
     return NOTHING if number is None else f"{number:,.0f}"
 
 
 def millions(number: float | None) -> str:
-    """Three significant digits, in millions: 11877888 → ``11.9``."""
+    """Return a number in millions, with three significant digits: 11877888 → ``11.9``."""
     return NOTHING if number is None else significant(number / 1e6)
 
 
 def significant(number: float | None, digits: int = 3) -> str:
-    """At least ``digits`` significant digits, never an exponent: 0.31415 → ``0.314``."""
+    """Return at least ``digits`` significant digits, never an exponent: 0.31415 → ``0.314``."""
     if number is None:
         return NOTHING
     if number == 0:
@@ -59,22 +59,22 @@ def significant(number: float | None, digits: int = 3) -> str:
 
 
 def short_provider(provider: str | None) -> str:
-    """``CPUExecutionProvider`` → ``CPU``."""
+    """Return a provider's short name: ``CPUExecutionProvider`` → ``CPU``."""
     return NOTHING if provider is None else provider.removesuffix("ExecutionProvider")
 
 
 def p_value(p: float) -> str:
-    """``0.032``; below a ten-thousandth only that."""
+    """Return a p-value, ``0.032``, or ``< 0.0001`` for any below that."""
     return "< 0.0001" if p < 1e-4 else significant(p, 2)
 
 
 def difference(test: PairedTest) -> str:
-    """``+1.20 (+0.60 to +1.80)``: points, with the 95 % interval."""
+    """Return a difference in points with its 95 % interval: ``+1.20 (+0.60 to +1.80)``."""
     return f"{test.difference * 100:+.2f} ({test.low * 100:+.2f} to {test.high * 100:+.2f})"
 
 
 def spread_text(spread: Spread | None, number: Callable[[float | None], str] = significant) -> str:
-    """``4.1 (3.9–4.6)``: the median, with the lowest and the highest."""
+    """Return the median with the lowest and the highest value: ``4.1 (3.9–4.6)``."""
     if spread is None:
         return NOTHING
     return f"{number(spread.median)} ({number(spread.low)}–{number(spread.high)})"

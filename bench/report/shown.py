@@ -72,7 +72,7 @@ class Shown:
 
     @cached_property
     def drawn(self) -> list[ModelResult]:
-        """The models that charts show, at most what can be told apart."""
+        """Models that charts show: at most as many as their colours and markers distinguish."""
         once = {one.model: one for one in reversed(self.subjects)}
         return list(reversed(once.values()))[:LOOKS]
 

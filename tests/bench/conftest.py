@@ -179,7 +179,7 @@ def verdicts(asked: str = "net", **changes: Any) -> VerdictMeasurement:
 def peer(
     name: str = "other", requests: int = 4_000, round_number: int = 1, **changes: Any
 ) -> PeerMeasurement:
-    """Return a row of one round of a server: ``requests`` in four seconds."""
+    """Return the row of one server and round, with ``requests`` answered in four seconds."""
     measured = PeerMeasurement(
         name=name,
         server=f"{name.capitalize()} 1.0",

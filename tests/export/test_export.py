@@ -155,7 +155,7 @@ class Answers:
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_one_image_in_a_hundred_may_differ_where_weights_are_random(others: int) -> None:
-    """It may differ in any way, also in its class; with trained weights none may."""
+    """That image may even get another class; with trained weights none may differ."""
     images = np.zeros((100, 32, 32, 3), np.uint8)
     images[:, 0, 0, 0] = np.arange(100)
     answers = np.eye(10, dtype=np.float32)[np.arange(100) % 10]
@@ -257,7 +257,7 @@ def test_macs_of_the_simple_cnn_are_the_published_ones() -> None:
 def test_every_backbone_can_be_converted(
     backbone: str, resolution: int, macs: float | None, transposes: int
 ) -> None:
-    """On calibrated random weights and pictures: each kind of backbone that needs its own care.
+    """Convert each kind of backbone with calibrated random weights.
 
     Channels are last in Keras and first in ONNX: tf2onnx removes nearly all transpositions between
     the two, or, where its optimiser fails, none of a hundred or more.

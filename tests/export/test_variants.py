@@ -223,7 +223,7 @@ def test_the_command_says_what_it_needs(
 def test_a_source_without_train_accuracy_has_variants_without(
     store: ModelStore, dataset: Dataset
 ) -> None:
-    """As ``photo``, whose training images are no photographs."""
+    """``photo`` is such a source: its training images are no photographs."""
     card = store.card("tiny")
     assert card.accuracy is not None
     accuracy = dataclasses.replace(card.accuracy, train=None, overfitting_gap=None)

@@ -63,7 +63,7 @@ def test_any_thread_may_call_it():
 @needs_openvino
 @pytest.mark.parametrize("threads", [1, 2])
 def test_its_threads_are_those_of_the_options(threads):
-    """By default it would take all cores, pin itself to some, and compute in bfloat16 where the
+    """By default OpenVINO takes all cores, pins its threads, and computes in bfloat16 where the
     processor can."""
     session = openvino_session.OpenVinoSession(linear_onnx(0), threads)
     model = session._request.get_compiled_model()

@@ -18,7 +18,7 @@ SHAPE = (24, 32, 3)
 
 
 def picture(seed: int, kind: str = "PNG") -> bytes:
-    """A picture of its own colour, of another size each."""
+    """Return a picture of random pixels, whose size depends on ``seed``."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (20 + seed % 30, 40, 3), np.uint8)
     buffer = io.BytesIO()
@@ -35,7 +35,7 @@ def fill(folder: Path, count: int, start: int, suffix: str = ".png") -> None:
 
 @pytest.fixture
 def flowers(tmp_path: Path) -> Path:
-    """20 roses and 10 tulips, without a test set."""
+    """Return a folder of 20 roses and 10 tulips, without a test set."""
     root = tmp_path / "flowers"
     fill(root / "Röschen", 20, 0, ".jpg")
     fill(root / "tulipán 🌷", 10, 100)
@@ -189,7 +189,7 @@ def not_utf8(root: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_each_fault_is_said(flowers, fault, message):
+def test_each_fault_is_named(flowers, fault, message):
     fault(flowers)
     with pytest.raises(DataError, match=message):
         load_dataset(str(flowers), shape=SHAPE)

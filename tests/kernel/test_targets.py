@@ -17,7 +17,7 @@ PHOTO = Target(224, 224, "crop")
 
 
 def by_pillow(picture: Image.Image, target: Target) -> np.ndarray:
-    """Return the shorter side resized, then the centre."""
+    """Resize the shorter side with Pillow, and return the centre."""
     factor = max(target.width / picture.width, target.height / picture.height)
     size = round(picture.width * factor), round(picture.height * factor)
     left, top = (size[0] - target.width) // 2, (size[1] - target.height) // 2

@@ -162,7 +162,7 @@ def test_a_recipe_says_for_each_phase_what_is_trained() -> None:
 
 
 class Crash(BaseException):
-    """End of the process; the code under test must not catch it."""
+    """Simulated end of the process, which the code under test must not catch."""
 
 
 class StoppedAfter(Observer):

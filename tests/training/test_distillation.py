@@ -154,7 +154,7 @@ def test_the_teacher_may_change_before_it_is_used(tmp_path: Path) -> None:
 def test_phases_may_differ_in_their_images_and_in_having_the_teacher(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in `compact`: first true classes, then a teacher and more augmentation."""
+    """The recipe `compact` does so: first true classes, then a teacher and more augmentation."""
     (phase,) = TAUGHT.phases
     assert TAUGHT.augmentation is not None
     harder = dataclasses.replace(TAUGHT.augmentation, cutout=4)

@@ -75,7 +75,7 @@ class KilledAt(StudyObserver):
     """Observer that kills its own process in the middle of an epoch, as `kill -9` does."""
 
     def __init__(self, epoch: int, step: int, model: str | None = None) -> None:
-        """In a study, of the model called ``model``."""
+        """Kill the process at this epoch and step; in a study, those of ``model``."""
         self._at = (model, epoch, step)
         self._model: str | None = None
         self._epoch = 0

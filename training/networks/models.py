@@ -139,7 +139,7 @@ def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
 
 
 def describe_preprocessing(recipe: Recipe) -> str:
-    """In words, for the card: what the layers inside the model do to the pixels."""
+    """Return what the layers inside the model do to the pixels, in words for the card."""
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"

@@ -27,7 +27,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Step:
-    """From one model to another."""
+    """Step from one model to another, with the factors that differ."""
 
     before: Subject
     after: Subject

@@ -1,4 +1,4 @@
-"""Reports of rows made for a test."""
+"""Fixtures: reports of rows made for a test."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def reports(recorder: Recorder) -> list[Shown]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> list[Shown]:
-    """One machine with everything measured, and a model whose error message is an attack."""
+    """Return one machine with everything measured, and a model whose error message is an attack."""
     recorder = Recorder(tmp_path_factory.mktemp("page"), MACHINE, {"python": "3.11.0"})
     add_all(
         recorder, "good", "a" * 64, cost(), accuracy(9_000), latency(900_000),

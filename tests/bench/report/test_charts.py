@@ -1,4 +1,4 @@
-"""Where the labels of a chart are placed."""
+"""Tests of where the labels of a chart are placed."""
 
 import re
 

@@ -1,5 +1,4 @@
-"""Rows of a second engine: the table's line, the report's section, and a refusal beside figures of
-ONNX Runtime."""
+"""Tests of rows of a second engine: its line in the table, its section, and its refusals."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, the verdict first, and what is recommended."""
+"""Tests of the page: self-contained, escaped, the verdict first, and what is recommended."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The report in a real browser: accessible, as wide as its window, and readable on paper."""
+"""Tests of the report in a browser: accessible, as wide as its window, readable on paper."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ for (const one of document.querySelectorAll(".more")) one.click();
 
 @pytest.fixture(scope="module")
 def opened(filled: list[Shown], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The report of one machine; axe needs minutes for a full one on a busy machine."""
+    """Yield the report of one machine; axe needs minutes for a full one on a busy machine."""
     file: Path = tmp_path_factory.mktemp("browser") / "report.html"
     file.write_text(render_html(filled), encoding="utf-8")
     driver = start_browser()

@@ -1,4 +1,4 @@
-"""What is rendered from rows: golden strings, staleness, pictures."""
+"""Tests of what is rendered from rows: golden strings, staleness, pictures."""
 
 import ast
 import csv
@@ -55,7 +55,7 @@ from tests.bench.conftest import (
 
 
 def fill(recorder: Recorder) -> None:
-    """Three measured models, one that failed, one without weights, one that cannot be read."""
+    """Record three measured models, one failed, one without weights, one unreadable."""
     add_all(
         recorder, "simple_cnn", "a" * 64, cost(), accuracy(6_806), latency(400_000),
         throughput(3_000), throughput(9_000, 8), load(generator_share=0.95), VERIFIED,
@@ -151,7 +151,7 @@ def test_the_records_have_the_same_lines_and_lists(recorder: Recorder) -> None:
             assert ("" if model[name] is None else str(model[name])) == line[name]
 
 
-def test_an_early_exit_is_compared_by_its_mean_and_said(recorder: Recorder) -> None:
+def test_an_early_exit_is_compared_by_its_mean_and_noted(recorder: Recorder) -> None:
     """Three quarters of its images take 0.4 ms, the others 0.9: the median leaves those out."""
     samples = (400_000,) * 75 + (900_000,) * 25
     add_all(recorder, "always", "a" * 64, cost(), accuracy(8_800), latency(500_000))
@@ -362,7 +362,7 @@ def test_requests_per_second_names_the_cores_it_was_measured_on(recorder: Record
 
 
 def test_the_report_imports_nothing_that_measures() -> None:
-    """Only rows, statistics and the kernel: nothing that renders can start a server."""
+    """It imports rows, statistics and the kernel, so nothing that renders can start a server."""
     program = (
         "import sys, bench.report.build, bench.report.sections as s; s.all_sections(); "
         "print([m for m in sys.modules if m.startswith('bench.')])"

@@ -1,4 +1,4 @@
-"""Machines and rows that the report shows, and their order."""
+"""Tests of which machines and rows the report shows, and in which order."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_rows_of_the_stores_file_count_and_come_first(tmp_path: Path, recorder: 
 
 
 def test_sections_show_only_rows_of_the_files_that_are_shown(recorder: Recorder) -> None:
-    """Faults, settings, peers and bulk as every other section: rows of an older file are gone."""
+    """Rows of an older file are left out of faults, settings, peers and bulk requests too."""
     for digest in "ab":
         add_all(
             recorder, "net", digest * 64, cost(), accuracy(9_000), replace(CHAOS, promise=digest),

@@ -1,4 +1,4 @@
-"""The reference study beside ours, seeds, ablation and conclusions: each from made-up rows."""
+"""Tests of the study beside ours, seeds, ablation and conclusions, with made-up rows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_what_dominates_each_of_the_studys_models(models: list[ModelResult]) -> 
     assert dominations(by_name["MobileNetV2, fine-tuned"], models) == []
 
 
-def test_the_section_marks_what_is_whose(
+def test_the_section_tells_the_study_s_figures_from_ours(
     machine_results: MachineResults, models: list[ModelResult]
 ) -> None:
     text = text_of(study_front, machine_results, models)
@@ -92,7 +92,7 @@ def test_seeds_are_one_recipe_and_do_not_crowd_out_others(models: list[ModelResu
 
 
 def test_a_recipe_that_was_changed_in_between_has_no_seeds_in_common(recorder: Recorder) -> None:
-    """Reworded it is the same; trained otherwise it is another, whatever it is called."""
+    """A reworded recipe is the same; one that trains differently is another, whatever its name."""
 
     def groups(**changed: object) -> list[int]:
         for seed, told in enumerate(({}, changed)):

@@ -1,4 +1,4 @@
-"""Int8 and float16 variants in rows, table and report: their source, what they cost, or why not."""
+"""Tests of int8 and float16 variants in the report: source, cost, or why they were refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_a_variant_names_its_precision_and_its_source(recorder: Recorder) -> Non
     assert "simple_cnn_int8" not in study_table(models).markdown()
 
 
-def test_the_section_holds_it_against_its_source(recorder: Recorder) -> None:
+def test_the_section_compares_it_with_its_source(recorder: Recorder) -> None:
     fill(recorder, variant())
     found = read_results(recorder.folder.parent)
     models = select(found[0].rows)

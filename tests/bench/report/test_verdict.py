@@ -1,4 +1,4 @@
-"""The verdict: per data set, with its warnings, and what would be more accurate if trained."""
+"""Tests of the verdict: per data set, with warnings, and what beats it once trained."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tests that our protobuf definitions are those that other clients have."""
+"""Tests that our protobuf definitions match those of other clients."""
 
 import subprocess
 import sys
