@@ -12,7 +12,6 @@ from bench.report.page import render_html
 from bench.report.shown import Shown
 from tests.service.page.browser import Page, start_browser
 
-AXE_SECONDS = 300
 _UNFOLD = """
 for (const one of document.querySelectorAll("details")) one.open = true;
 for (const one of document.querySelectorAll(".more")) one.click();
@@ -25,7 +24,6 @@ def opened(filled: list[Shown], tmp_path_factory: pytest.TempPathFactory) -> Ite
     file: Path = tmp_path_factory.mktemp("browser") / "report.html"
     file.write_text(render_html(filled), encoding="utf-8")
     driver = start_browser()
-    driver.set_script_timeout(AXE_SECONDS)
     yield Page(driver, file.as_uri())
     driver.quit()
 

@@ -19,6 +19,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 WAIT_SECONDS = 60
+SCRIPT_SECONDS = 300
+"""Limit of one script; axe takes minutes for a long page on a busy machine."""
 WIDE = (1200, 900)
 
 _SAID = """
@@ -50,7 +52,9 @@ def start_browser() -> webdriver.Chrome:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, Service(driver))
+    started = webdriver.Chrome(options, Service(driver))
+    started.set_script_timeout(SCRIPT_SECONDS)
+    return started
 
 
 class Page:
