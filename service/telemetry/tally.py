@@ -24,9 +24,10 @@ class Tally:
 
     def observe(self, histogram: Histogram, value: float) -> None:
         """Add one observation to a histogram."""
-        bucket = bisect_left(histogram._upper_bounds, value)
-        self.add(histogram._buckets[bucket])
-        self.add(histogram._sum, value)
+        amounts, total = self._amounts, histogram._sum
+        bucket = histogram._buckets[bisect_left(histogram._upper_bounds, value)]
+        amounts[bucket] = amounts.get(bucket, 0.0) + 1.0
+        amounts[total] = amounts.get(total, 0.0) + value
 
     def write(self) -> None:
         """Write all numbers that have changed."""
