@@ -12,6 +12,7 @@
 - ``CIFAR10_ENGINE``: what runs the models, ``onnxruntime`` (the default) or ``openvino``. It counts
   for ``predict``, ``bench`` and the server, never for training and export: golden answers are
   ONNX Runtime's.
+- ``MLFLOW_TRACKING_URI``: where MLflow records trainings and exports. Default: nowhere.
 
 (The server's own settings are in ``service/settings.py``.)
 """
@@ -88,6 +89,11 @@ def weights_dir() -> Path | None:
     """Return the folder of pretrained weights: ``CIFAR10_WEIGHTS``, or None."""
     found = os.environ.get("CIFAR10_WEIGHTS")
     return Path(found) if found else None
+
+
+def tracking_uri() -> str | None:
+    """Return the value of ``MLFLOW_TRACKING_URI``, or None."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def cache_dir() -> Path:

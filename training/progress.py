@@ -51,20 +51,28 @@ def decoding_progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def training_progress(console: Console) -> Iterator[Observer]:
-    """Return an observer that displays the progress."""
+def training_progress(
+    console: Console, told: Sequence[Callable[[EpochRow], None]] = ()
+) -> Iterator[Observer]:
+    """Return an observer that displays the progress and passes each epoch on to ``told``; of a
+    resumed training, the earlier ones first."""
     with progress_bar(console) as bar:
-        yield _Drawing(console, bar)
+        yield _Drawing(console, bar, told)
 
 
 class _Drawing(Observer):
-    def __init__(self, console: Console, bar: Progress) -> None:
+    def __init__(
+        self, console: Console, bar: Progress, told: Sequence[Callable[[EpochRow], None]]
+    ) -> None:
+        self._told = told
         self._console = console
         self._bar = bar
         self._task = bar.add_task("starting", total=None, note="")
 
     def resumed(self, history: Sequence[EpochRow]) -> None:
         self._console.print(f"going on after epoch {history[-1].epoch}")
+        for row in history:
+            self._tell(row)
 
     def features_extracted(self, done: int, total: int) -> None:
         self._bar.update(
@@ -92,6 +100,12 @@ class _Drawing(Observer):
             highlight=False,
             soft_wrap=True,
         )
+
+        self._tell(row)
+
+    def _tell(self, row: EpochRow) -> None:
+        for tell in self._told:
+            tell(row)
 
     def evaluating(self, split: str) -> None:
         self._bar.reset(self._task, total=None, description=f"evaluating on {split}", note="")

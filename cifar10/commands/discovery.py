@@ -26,7 +26,11 @@ ENTRY_POINTS: Final = "cifar10.commands"
 _DEFINES_COMMAND: Final = re.compile(r"^(def command\(|command\b[^=\n]*= )", re.MULTILINE)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _EXTRA: Final = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
-_MODULES_OF: Final = {"nvidia_ml_py": "pynvml", "opentelemetry_exporter_otlp_proto_http": ""}
+_MODULES_OF: Final = {
+    "mlflow_skinny": "mlflow",
+    "nvidia_ml_py": "pynvml",
+    "opentelemetry_exporter_otlp_proto_http": "",
+}
 """Distribution → name of its module, where the two differ."""
 
 

@@ -4,7 +4,7 @@ Writes model.onnx, card.json and README.md into models/NAME. With --int8 or --fp
 of an exported model, measures it, and writes it into models/NAME_int8 or models/NAME_fp16. A
 variant that loses more than 1 point of accuracy on the validation images is refused: its folder
 then holds refused.json with the reason, and no model. A refusal is a result, not an error: the exit
-code is 0.
+code is 0. If MLFLOW_TRACKING_URI is set, card and model are added to the training's run in MLflow.
 """
 
 import importlib.util
@@ -33,6 +33,8 @@ from cifar10.image_layout import Fit
 from cifar10.labels import DATASET_NAME
 from cifar10.quiet import import_quietly
 from cifar10.store import TRAINING_FILE, ModelStore
+from cifar10.tracking import check_client
+from export.tracked import record_export
 
 _Made = ModelCard | RefusedVariant
 
@@ -88,6 +90,7 @@ def command(
     _require("onnx", "onnxruntime") if int8 or fp16 or thresholds else _require(
         "keras", "tensorflow", "tf2onnx"
     )
+    check_client()
     _set_environment()
     console = errors() if as_json else output()
     store = ModelStore(models_dir or own_models_dir())
@@ -108,6 +111,8 @@ def command(
         else:
             made.append(one)
             _summary(console, one, store)
+            if isinstance(one, ModelCard):
+                record_export(one, store)
     if as_json:
         print_json({"exported": [_record(one) for one in made], "failed": failed})
     return FAILED if failed else OK

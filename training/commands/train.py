@@ -2,9 +2,11 @@
 
 Writes model.keras, history.csv and training.json into models/NAME.
 After an interruption, the same command continues from the last whole epoch. A finished model is not
-trained again.
+trained again. If MLFLOW_TRACKING_URI is set, the training is recorded in MLflow.
 """
 
+import importlib.util
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -24,6 +26,7 @@ from cifar10.environment import weights_dir as default_weights_dir
 from cifar10.labels import DATASET_NAME
 from cifar10.quiet import import_quietly
 from cifar10.store import ModelStore
+from cifar10.tracking import check_client
 from training.commands import options as training_options
 from training.commands.options import RecipeName, prepare_keras, read_dataset
 from training.networks.backbones import WeightsChoice
@@ -42,6 +45,7 @@ cifar10 train simple_cnn                          train, or continue where it wa
 cifar10 train simple_cnn --seed 1 --restart       from the beginning, another seed
 cifar10 train simple_cnn --smoke --data synthetic  a functional check in seconds
 cifar10 train mobilenetv2_head --data ./flowers    your own images: a folder for each class
+cifar10 train compact --tensorboard ./curves       needs the extra `tensorboard`
 """,
 )
 @click.argument("recipe", type=RecipeName())
@@ -85,6 +89,12 @@ cifar10 train mobilenetv2_head --data ./flowers    your own images: a folder for
     show_default=True,
     help="What layers compute in while training; bf16 is for a GPU. Weights stay float32.",
 )
+@click.option(
+    "--tensorboard",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the curves of loss and accuracy to DIR, for `tensorboard --logdir DIR`.",
+)
 @click.option("--restart", is_flag=True, help="Discard what was trained so far and begin again.")
 @options.as_json
 def command(
@@ -100,11 +110,16 @@ def command(
     random_weights: bool,
     smoke: bool,
     precision: Literal["fp32", "bf16"],
+    tensorboard: Path | None,
     restart: bool,
     as_json: bool,
 ) -> int:
     """Train one recipe."""
     found = find_recipe(recipe)
+    check_client()
+    if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
+        message = "No module named 'tensorboard'"
+        raise ModuleNotFoundError(message, name="tensorboard")
     store = ModelStore(models_dir or own_models_dir())
     console = errors() if as_json else output()
     weights = WeightsChoice(weights_dir or default_weights_dir(), random=random_weights)
@@ -119,6 +134,7 @@ def command(
         # The import takes seconds, so it comes after the checks above.
         prepare_keras()
         import_quietly("keras")
+        from training.curves import epochs_for, finish, mlflow_run, tensorboard_curves
         from training.provenance import hardware
         from training.run import train
 
@@ -129,7 +145,14 @@ def command(
         )
         if dataset.record.name != DATASET_NAME:
             _describe_own(console, dataset, found)
-        with training_progress(console) as observer:
+        with ExitStack() as stack:
+            told = []
+            if tensorboard is not None:
+                told.append(stack.enter_context(tensorboard_curves(tensorboard)))
+            run = mlflow_run(model, chosen, dataset.record, seed, precision)
+            if run is not None:
+                told.append(epochs_for(stack.enter_context(run)))
+            observer = stack.enter_context(training_progress(console, told))
             outcome = train(
                 chosen,
                 dataset,
@@ -141,6 +164,8 @@ def command(
                 precision=precision,
                 observer=observer,
             )
+            if run is not None and not outcome.already_there:
+                finish(run, outcome.record, store.folder(model))
     except KeyboardInterrupt:
         errors().print("stopped; the same command continues from the last whole epoch")
         return INTERRUPTED
