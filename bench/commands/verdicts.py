@@ -1,4 +1,4 @@
-"""Measure how often each verdict is given and right, and how far confidence can be trusted.
+"""Measure how often each verdict is given and right, and the worth of confidence.
 
 Without --data: on the test images of each model's own data set. With a folder of photographs, one
 folder for each class and one called none for pictures of none of them: on all of them, decoded as

@@ -51,7 +51,7 @@ def test_the_commands_are_those_promised() -> None:
     stages = {words[1] for words in COMMANDS if words[0] == "bench"}
     assert stages == {
         "run", "load", "verify", "scenarios", "robustness", "resources", "bulk", "settings",
-        "chaos", "peers", "sensitivity", "all", "fleet",
+        "chaos", "peers", "sensitivity", "all", "fleet", "verdicts",
     }  # fmt: skip
 
 
