@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from cifar10.labels import IMAGE_SIZE
 
-Kind = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"]
+Kind = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIC"]
 
 Fit = Literal["squash", "crop"]
 """How an image of another aspect ratio is fitted to a model's input. ``squash`` resizes the whole
@@ -75,7 +75,8 @@ class ImageLayout:
     orientation: int = 1
     """EXIF 2.32, tag 0x0112: 1 to 8."""
     scans: int = 1
-    """Number of passes over the whole picture: the scans of a JPEG, or the pictures in an AVIF."""
+    """Number of passes over the whole picture: the scans of a JPEG, or the pictures in an AVIF or
+    HEIC."""
     streamed: bool = False
     """Whether it can be decoded row by row and at reduced scale, so that it is never in memory
     whole."""
@@ -113,7 +114,7 @@ class ImageLayout:
     def seconds(self, target: Target) -> float:
         """Return the estimated CPU time to decode the image for ``target``."""
         resizing = target.width * target.height * _SECONDS_PER_TARGET_PIXEL
-        if self.kind == "AVIF":
+        if self.kind in ("AVIF", "HEIC"):
             pixels = self.pixels * self.scans
             resizing += len(self.data) * _AVIF_SECONDS_PER_BYTE
             return resizing + pixels * _AVIF_SECONDS_PER_PIXEL

@@ -13,7 +13,7 @@ time. Pillow decodes any image that is not plain or has a fault.
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
@@ -34,6 +34,7 @@ from cifar10.errors import (
 from cifar10.formats.avif import avif_layout
 from cifar10.formats.bmp import bmp_layout
 from cifar10.formats.gif import gif_layout
+from cifar10.formats.heic import heic_layout, open_heic
 from cifar10.formats.jpeg_markers import MAX_SEGMENTS, has_all_scans, jpeg_layout, read_markers
 from cifar10.formats.png_chunks import png_layout
 from cifar10.formats.recognise import image_format
@@ -42,13 +43,14 @@ from cifar10.image_layout import TILE, ImageLayout, Kind, Target
 from cifar10.labels import IMAGE_SIZE
 from cifar10.pixels import to_pixels
 
-_OPENERS: Final[dict[Kind, type[ImageFile.ImageFile]]] = {
+_OPENERS: Final[dict[Kind, Callable[[Any], ImageFile.ImageFile]]] = {
     "JPEG": JpegImageFile,  # MPO files too: as JPEG, their first picture decodes at reduced scale
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
     "BMP": BmpImageFile,
     "AVIF": AvifImageFile,
+    "HEIC": open_heic,
 }
 """Pillow's class for each type. Not ``Image.open``, whose errors give a heap address and no
 reason."""
@@ -59,6 +61,7 @@ _READERS: Final[dict[Kind, Callable[[bytes], ImageLayout | None]]] = {
     "GIF": gif_layout,
     "BMP": bmp_layout,
     "AVIF": avif_layout,
+    "HEIC": heic_layout,
 }
 """Reader of the layout of each type but JPEG."""
 
@@ -71,9 +74,9 @@ _PLAIN_FRAME: Final = b"\x08" + IMAGE_SIZE.to_bytes(2, "big") * 2
 """Start of that frame's segment: 8 bits per sample, height, width."""
 _MOST_PLAIN_SEGMENTS: Final = 16
 
-_AVIF_PICTURES: Final = 3
-"""Limit of the pixels that an AVIF decodes to, in multiples of those of one picture: the picture,
-its transparency and a thumbnail."""
+_HEIF_PICTURES: Final = 3
+"""Limit of the pixels that an AVIF or HEIC decodes to, in multiples of those of one picture: the
+picture, its transparency and a thumbnail."""
 
 _SPARSE_PIXELS: Final = 1_000_000
 """Number of pixels up to which bytes per pixel are not checked: decoding takes 45 ms at most."""
@@ -124,7 +127,7 @@ def decode_image(
     16-bit greyscale is scaled to 8 bits, and of an animation the first frame is used.
 
     Args:
-        data: the file's bytes: JPEG, PNG, WebP, AVIF, GIF or BMP.
+        data: the file's bytes: JPEG, PNG, WebP, AVIF, GIF, BMP or, with pillow-heif, HEIC.
         limits: maximum bytes, pixels and scans.
         target: the model's input; CIFAR-10's by default.
 
@@ -340,11 +343,12 @@ def _check_cost(layout: ImageLayout, size_bytes: int, limits: DecodeLimits, targ
             f"{target.width} × {target.height}."
         )
         raise ImageTooLargeError(message)
-    if layout.kind == "AVIF":
-        if layout.pixels * layout.scans > _AVIF_PICTURES * most:
+    if layout.kind in ("AVIF", "HEIC"):
+        if layout.pixels * layout.scans > _HEIF_PICTURES * most:
             message = (
-                f"the pictures in the AVIF file have {layout.pixels * layout.scans:,} pixels in "
-                f"all; at most {_AVIF_PICTURES * most:,} are accepted. Send one smaller picture."
+                f"the pictures in the {layout.kind} file have {layout.pixels * layout.scans:,} "
+                f"pixels in all; at most {_HEIF_PICTURES * most:,} are accepted. Send one smaller "
+                "picture."
             )
             raise ImageTooLargeError(message)
         return  # a picture of one colour takes a few hundred bytes, whatever its size

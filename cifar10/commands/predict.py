@@ -1,7 +1,8 @@
 """Classify images without a server.
 
-Accepts JPEG, PNG, WebP, AVIF, GIF and BMP files, and folders, which are searched for such files. An
-image that cannot be read is reported, the others are classified, and the exit code is then 3.
+Accepts JPEG, PNG, WebP, AVIF, GIF and BMP files, HEIC files with the extra `heic`, and folders, which
+are searched for such files. An image that cannot be read is reported, the others are classified, and
+the exit code is then 3.
 Without --model, the server's default model is used: where there is a model of photographs that is
 "auto", which asks it about large images and another model about small ones.
 """
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from cifar10.store import ModelStore, StoredModel
     from cifar10.verdict import Verdict
 
-SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp")
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".gif", ".bmp", ".heic", ".heif")
 """Suffixes of the files read from a folder, in upper or lower case. A file given by name is always
 read."""
 _BATCH: Final = 32

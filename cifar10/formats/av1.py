@@ -6,6 +6,8 @@ Source: AV1 Bitstream & Decoding Process Specification, sections 5.3 to 5.5.
 from collections.abc import Iterator
 from typing import Final
 
+from cifar10.formats.bits import Bits
+
 MAX_OBUS: Final = 4_096
 """Maximum number of units read. A still picture has a handful, or one for each tile group."""
 
@@ -56,20 +58,9 @@ def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-class _Bits:
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self.left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        """Return the next number of ``count`` bits; 0 after the end, where ``left`` is negative."""
-        self.left -= count
-        return self._value >> self.left & ((1 << count) - 1) if self.left >= 0 else 0
-
-
 def _frame_size(header: bytes) -> tuple[int, int] | None:
     """Return the largest (width, height) that a sequence header allows (section 5.5.1)."""
-    bits = _Bits(header)
+    bits = Bits(header)
     bits.take(4)  # profile, still picture
     if bits.take(1):  # reduced still picture header
         bits.take(5)
@@ -91,7 +82,7 @@ def _frame_size(header: bytes) -> tuple[int, int] | None:
     return size if bits.left >= 0 else None
 
 
-def _skip_timing(bits: _Bits) -> int | None:
+def _skip_timing(bits: Bits) -> int | None:
     """Skip the timing and decoder model; return the bits of a buffer delay, 0 without a model, and
     None if it is damaged."""
     if not bits.take(1):

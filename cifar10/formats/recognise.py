@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from cifar10.errors import UnsupportedImageError
+from cifar10.formats.heic import decodes_heic
 from cifar10.image_layout import Kind
 
 ACCEPTED: Final = "JPEG, PNG, WebP, AVIF, GIF or BMP"
@@ -38,7 +39,7 @@ _BINARIES: Final = (
 )
 """(first bytes, what they start)."""
 _VIDEO: Final = "a video or another file of its family"
-HEIC: Final = "HEIC, as iPhones make it; send it as JPEG"
+HEIC: Final = "HEIC, as iPhones make it; send JPEG, or install the extra `heic`"
 
 
 def image_format(data: bytes) -> Kind:
@@ -60,6 +61,8 @@ def image_format(data: bytes) -> Kind:
         return "BMP"
     if data[4:8] == b"ftyp" and _has_brand(data, _AVIF_BRANDS):
         return "AVIF"
+    if decodes_heic() and data[4:8] == b"ftyp" and _has_brand(data, _HEIC_BRANDS):
+        return "HEIC"
     named = _name(data)
     if named is not None:
         message = f"expected a {ACCEPTED} image; this is {named}"
