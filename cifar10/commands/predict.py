@@ -1,8 +1,8 @@
 """Classify images without a server.
 
-Accepts JPEG, PNG, WebP, AVIF, GIF and BMP files, HEIC files with the extra `heic`, and folders, which
-are searched for such files. An image that cannot be read is reported, the others are classified, and
-the exit code is then 3.
+Accepts JPEG, PNG, WebP, AVIF, GIF and BMP files, HEIC files with the extra `heic`, and folders,
+which are searched for such files. An image that cannot be read is reported, the others are
+classified, and the exit code is then 3.
 Without --model, the server's default model is used: where there is a model of photographs that is
 "auto", which asks it about large images and another model about small ones.
 """
