@@ -246,7 +246,7 @@ def _use(model: ModelResult, shown: Shown) -> str:
     if dataset != CIFAR10:
         return f"your images are {dataset}"
     if any(model is verdict.model for verdict in verdicts(shown)):
-        return "you have no special need: the best accuracy for its cost"
+        return "you have no special need: fast, small, accurate enough"
     if model is _most_accurate(by_dataset(shown.subjects)[dataset]):
         return "accuracy matters most"
     timed = [one for one in shown.subjects if one.typical_latency_ms is not None]

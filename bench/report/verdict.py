@@ -5,6 +5,9 @@ accurate (McNemar's test on the same images) counts as equally accurate, and the
 is recommended. Intervals of single accuracies are no such test: they ignore that the images are the
 same. Only files that the store holds are recommended, and accuracies on different data sets are
 never compared.
+
+Without a budget, the fastest model of tiles that reaches the lowest floor is recommended, and the
+most accurate one is named beside it.
 """
 
 import statistics
@@ -140,11 +143,13 @@ class Verdict:
     picks: Sequence[Pick]
     apart: tuple[ModelResult, ...] = ()
     """Released models measured on another copy of the data set, which no pick considers."""
+    good_enough: ModelResult | None = None
+    """The fastest model that reaches the lowest floor; None where there are no floors."""
 
     @property
     def model(self) -> ModelResult | None:
         """The model to ship without a budget; None if no accuracy was measured."""
-        return self.picks[-1].model
+        return self.good_enough or self.picks[-1].model
 
     @property
     def title(self) -> str:
@@ -178,6 +183,14 @@ class Verdict:
         pick = self.picks[-1]
         if pick.model is None:
             return "Measure the released models: `cifar10 bench all`."
+        best, fast = pick.model, self.good_enough
+        if fast is not None and fast is not best:
+            times = (best.typical_latency_ms or 0.0) / (fast.typical_latency_ms or 1.0)
+            return (
+                f"The fastest released model of at least {percent(FLOORS[-1][0], 0)} %. "
+                f"`{best.model}` is right on {percent(best.share_right)} % and takes "
+                f"{significant(times)} times as long."
+            )
         if not pick.as_accurate:
             return "No other released model is as accurate."
         others = _listed([f"`{one.model}`" for one in pick.as_accurate])
@@ -204,9 +217,20 @@ def verdicts(shown: Shown) -> list[Verdict]:
     return [_verdict(name, models) for name, models in found.items()]
 
 
+def _good_enough(dataset: str, models: Sequence[ModelResult]) -> ModelResult | None:
+    rivals = one_of_each(comparable([one for one in models if one.released]))
+    reaching = [
+        one for one in rivals if one.typical_latency_ms is not None and reaches_a_floor(one)
+    ]
+    if dataset != CIFAR10 or not reaching:
+        return None
+    return min(reaching, key=lambda one: one.typical_latency_ms or 0.0)
+
+
 def _verdict(dataset: str, models: Sequence[ModelResult]) -> Verdict:
     picks = pick_for_budgets(models)
-    model = picks[-1].model
+    good_enough = _good_enough(dataset, models)
+    model = good_enough or picks[-1].model
     apart = [
         one
         for one in models
@@ -215,7 +239,7 @@ def _verdict(dataset: str, models: Sequence[ModelResult]) -> Verdict:
         and (one.provider, one.released) == (model.provider, True)
         and one.dataset not in (None, model.dataset)
     ]
-    return Verdict(dataset, picks, tuple(apart))
+    return Verdict(dataset, picks, tuple(apart), good_enough)
 
 
 def headline(found: Sequence[Verdict]) -> str:

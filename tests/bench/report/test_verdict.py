@@ -52,6 +52,21 @@ def test_each_data_set_has_its_own_verdict_and_front(recorder: Recorder) -> None
     assert floors == {"a": 0.85, "b": None}
 
 
+def test_the_fastest_good_enough_model_is_shipped_and_the_best_is_named(
+    recorder: Recorder,
+) -> None:
+    add_all(recorder, "weak", "a" * 64, cost(), accuracy(8_400), latency(100_000))
+    add_all(recorder, "fast", "b" * 64, cost(), accuracy(8_900), latency(400_000))
+    add_all(recorder, "best", "c" * 64, cost(), accuracy(9_300), latency(2_000_000))
+    (shown,) = reports(recorder)
+    (verdict,) = verdicts(shown)
+    assert headline([verdict]) == "Ship `fast`"
+    assert verdict.reason == (
+        "The fastest released model of at least 85 %. `best` is right on 93.00 % and takes "
+        "5.00 times as long."
+    )
+
+
 def test_released_models_of_another_copy_are_named_as_not_compared(recorder: Recorder) -> None:
     """A reader sees that a more accurate model was left out, and why."""
     add_all(recorder, "a", "a" * 64, cost(), accuracy(8_900), latency(400_000))
