@@ -95,9 +95,10 @@ def of_hits(right: np.ndarray) -> AccuracyMeasurement:
 
 
 def test_of_equally_accurate_models_the_cheapest_is_shipped(recorder: Recorder) -> None:
-    """``big`` leads ``small`` by 10 of 10,000 images, 30 to 20: chance. ``weak`` is worse."""
+    """``big`` leads ``small`` by 10 of 10,000 images, 30 to 20: chance. ``weak`` is below the
+    floor."""
     images = np.arange(10_000)
-    big, small, weak = images < 9_000, images < 9_000, images < 8_800
+    big, small, weak = images < 9_000, images < 9_000, images < 8_400
     small = small & ~(images < 30) | ((images >= 9_000) & (images < 9_020))
     add_all(recorder, "big", "a" * 64, cost(), of_hits(big), latency(900_000))
     add_all(recorder, "small", "b" * 64, cost(size=900_000), of_hits(small), latency(500_000))
