@@ -40,9 +40,9 @@ COMPACT: Final = Recipe(
     source="our own: at most 100,000 parameters and faster than simple_cnn in float; first layer, "
     "normalization and flips after Jordan, arXiv 2404.00498",
     expected_test_accuracy=(0.89, 0.91),
-    cost="24 epochs of crops, 36 s each, and 100 of whole images, 60 s each, on two cores of an AMD "
-    "EPYC (AVX2) of which other work took a quarter: two hours; its teacher must have been trained "
-    "and exported before",
+    cost="24 epochs of crops, 36 s each, and 100 of whole images, 60 s each, on two cores of an "
+    "AMD EPYC (AVX2) of which other work took a quarter: two hours; its teacher must have been "
+    "trained and exported before",
     architecture=PooledNetwork(widths=(32, 64), blocks=2, mirrored=True, mirror_shift=1),
     expected_parameters=Parameters(total=94_538, trainable=93_962, non_trainable=576),
     batch_size=256,
