@@ -197,7 +197,8 @@ def draw_file(
     """Return an SVG file with all panels, on white, below a legend of (look, name)."""
     width, height = panels[0].width, max(panel.height for panel in panels)
     columns = len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
-    top = 24 if legend else 0
+    keys, lines = _legend(legend, width * columns)
+    top = 24 * lines
     rows = -(-len(panels) // columns)
     inner = "\n".join(
         draw(
@@ -208,16 +209,25 @@ def draw_file(
         for number, panel in enumerate(panels)
     )  # fmt: skip
     size = f"{width * columns} {top + height * rows}"
-    place = 12.0
-    for look, name in legend:
-        inner += f'\n<g class="chart" transform="translate({place:.1f} 14)">{marker(look)}'
-        inner += f'<text x="9" y="4">{escape(name)}</text></g>'
-        place += 30 + _CHARACTER * 1.1 * len(name)
+    inner += keys
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" '
         f'width="{width * columns}" color="#1b1f24">\n<title>{escape(description)}</title>\n'
         f'<style>{STYLE}</style>\n<rect width="100%" height="100%" fill="#fff"/>\n{inner}\n</svg>\n'
     )
+
+
+def _legend(names: Sequence[tuple[int, str]], width: int) -> tuple[str, int]:
+    """Return the markers and names, wrapped to ``width``, and the number of lines."""
+    keys, place, line = "", 12.0, 0
+    for look, name in names:
+        length = 30 + _CHARACTER * 1.1 * len(name)
+        if place > 12 and place + length > width:
+            place, line = 12.0, line + 1
+        keys += f'\n<g class="chart" transform="translate({place:.1f} {14 + 24 * line})">'
+        keys += f'{marker(look)}<text x="9" y="4">{escape(name)}</text></g>'
+        place += length
+    return keys, line + 1 if names else 0
 
 
 def marker(look: int) -> str:

@@ -2,7 +2,7 @@
 
 import re
 
-from bench.report.charts.svg import Line, Mark, Panel, draw, numbers
+from bench.report.charts.svg import Line, Mark, Panel, draw, draw_file, numbers
 
 
 def height_of(text: str, svg: str) -> float:
@@ -23,3 +23,18 @@ def test_a_label_stands_on_no_line_where_there_is_room_elsewhere() -> None:
     assert above - 10 < float(level[1]) < above  # the letters would be struck through
     assert below - 10 > float(level[1])
     assert height_of("57 %", crossed) < float(level[1])
+
+
+def test_a_long_legend_takes_several_lines_above_the_panel() -> None:
+    axis = numbers("", [0.0, 100.0], low=0.0, high=100.0)
+    names = [(look, f"a_model_of_length_{look}") for look in range(6)]
+    svg = draw_file([Panel("", axis, axis, [Mark(50.0, 50.0)])], "", names)
+    places = re.findall(r'translate\(([\d.]+) ([\d.]+)\).*?<text x="9" y="4">(\w+)<', svg)
+    found = re.search(r'width="(\d+)" color', svg)
+    top = re.search(r'<svg class="chart" x="0" y="(\d+)"', svg)
+    assert found is not None
+    assert top is not None
+    assert [name for *_, name in places] == [name for _, name in names]
+    assert all(float(x) + 9 + 6 * len(name) < int(found[1]) for x, _, name in places)
+    assert len({y for _, y, _ in places}) == 2
+    assert all(float(y) < int(top[1]) for _, y, _ in places)
