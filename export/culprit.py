@@ -42,7 +42,8 @@ def find_culprit(
     """The layer that, quantised alone, moves the answers farthest from those in float.
 
     Args:
-        prepared: the float graph that was quantised, layer by layer.
+        prepared: the float graph that was quantised, before its biases were corrected: with them,
+            and without the rounding that they allow for, it would be another function.
         quantized: what was made of it; its nodes and values have the same names.
         images: uint8 (N, H, W, 3); the first :data:`IMAGES` are used.
 
@@ -66,25 +67,23 @@ def find_culprit(
 def _quantised_alone(
     prepared: onnx.ModelProto, quantized: onnx.ModelProto, layer: onnx.NodeProto
 ) -> onnx.ModelProto | None:
-    """``prepared`` with the weights that ``layer`` has in ``quantized``, and with what it makes
-    rounded as it is there; None where the layer is in float there."""
+    """``prepared`` with the weights and the bias that ``layer`` has in ``quantized``, and with what
+    it makes rounded as it is there; None where the layer is in float there."""
     graph, integers = GraphEditor(prepared), GraphEditor(quantized)
     there = next((node for node in integers.nodes if node.name == layer.name), None)
     if layer.op_type not in ("Conv", "Gemm", "MatMul") or there is None:
         return None
-    weight = integers.producer(there.input[1])
-    if weight is None:
+    if integers.producer(there.input[1]) is None:
         return None
-    stored, scale, _ = (integers.constant(name) for name in weight.input)
-    if stored is None or scale is None:
-        return None
-    shape = [1] * stored.ndim
-    shape[attributes(weight).get("axis", 0)] = -1
-    rounded = stored.astype(np.float32) * scale.reshape(shape if scale.size > 1 else ())
     here = next(node for node in graph.nodes if node.name == layer.name)
     changed = onnx.NodeProto()
     changed.CopyFrom(here)
-    changed.input[1] = graph.add_constant(f"{here.input[1]}_rounded", rounded)
+    del changed.input[1:]
+    for name in there.input[1:]:
+        value = _dequantised(integers, name)
+        if value is None:
+            return None
+        changed.input.append(graph.add_constant(f"{here.name}_rounded", value))
     last = graph.reader(here.output[0])
     last = last if last is not None and last.op_type in _ACTIVATIONS else None
     made = here.output[0] if last is None else last.output[0]
@@ -102,6 +101,21 @@ def _quantised_alone(
         ]
     graph.replace([here] if last is None else [here, last], nodes)
     return graph.finish()
+
+
+def _dequantised(integers: GraphEditor, name: str) -> NDArray[np.float32] | None:
+    """The value of a constant, quantised or not; None of what is no constant."""
+    node = integers.producer(name)
+    if node is None:
+        return integers.constant(name)
+    stored, scale = (integers.constant(value) for value in node.input[:2])
+    if stored is None or scale is None:
+        return None
+    shape = [1] * stored.ndim
+    shape[attributes(node).get("axis", 0)] = -1
+    steps = scale.reshape(shape if scale.size > 1 else ())
+    result: NDArray[np.float32] = (stored.astype(np.float32) * steps).astype(np.float32)
+    return result
 
 
 def _answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:

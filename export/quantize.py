@@ -87,8 +87,9 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
         ExportError: ONNX Runtime cannot quantise it, or what comes out does not pass ONNX's checks.
     """
     images = images[:CALIBRATION_IMAGES]
-    prepared, pixels = _prepared(model, images)
+    prepared, pixels = prepare(_folded(model))
     in_float = _last_layers(prepared)
+    prepared = correct_biases(prepared, images, _greatest_weights(prepared, in_float))
     overrides: dict[str, Any] = {
         node.input[1]: [{"axis": 0, "reduce_range": False}]
         for node in prepared.graph.node
@@ -134,18 +135,8 @@ def find_int8_culprit(
 ) -> Culprit | None:
     """The layer that costs most of what ``quantized``, made of ``model`` by :func:`quantize_int8`
     with the same images, costs; None where no layer alone does."""
-    images = images[:CALIBRATION_IMAGES]
-    prepared, _ = _prepared(model, images)
+    prepared, _ = prepare(_folded(model))
     return find_culprit(prepared, quantized, images)
-
-
-def _prepared(
-    model: onnx.ModelProto, images: NDArray[np.uint8]
-) -> tuple[onnx.ModelProto, IntegerInput | None]:
-    """The float graph that is quantised, and its input's chain; see :func:`prepare`."""
-    prepared, pixels = prepare(_folded(model))
-    levels = _greatest_weights(prepared, _last_layers(prepared))
-    return correct_biases(prepared, images, levels), pixels
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
