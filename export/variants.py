@@ -63,10 +63,11 @@ class VariantLimits:
     """Accuracy of the source minus its own, on all validation images; a loss by chance, as large as
     its standard error, is allowed in addition. On 160 images of a user's own, one image is 0.6
     points, and a variant as good as its source loses two by chance in one case of three."""
-    top1_agreement: float = 0.9
-    """Lowest share of validation images on which it names the same class as its source. Where the
-    source is right on 70 % of them, 7 % change for the worse, the better or neither (MobileNetV2
-    at 96 px with frozen features, which lost half a point)."""
+    top1_agreement: float = 0.8
+    """Lowest share of validation images on which it names the same class as its source. It bounds
+    what accuracy alone does not see. Where the source is right on 72 % of them (MobileNetV2 at 96
+    px with frozen features), 7 % change, for the worse, the better or neither; where it is right on
+    55 % (``mobilenetv2_finetuned``, at 32 px), 10 %; neither loses a point."""
 
     def exceeded_by(self, paired: PairedTest) -> bool:
         """Return whether a variant loses more accuracy than these limits and chance allow.

@@ -167,7 +167,7 @@ def test_few_images_do_not_refuse_a_variant_by_chance(
 
 def test_a_variant_with_different_answers_is_refused(outlier: tuple[ModelStore, Dataset]) -> None:
     store, dataset = outlier
-    refused = make_variant("outlier", "int8", store, dataset, VariantLimits(accuracy_loss=1.0))
+    refused = make_variant("outlier", "int8", store, dataset, VariantLimits(1.0, 0.9))
     assert isinstance(refused, RefusedVariant)
     assert "names the class that its source names for only" in refused.reason
 
