@@ -74,6 +74,44 @@ def test_requests_a_second_can_decide_the_scale(tmp_path: Path):
     assert "ServiceMonitor" in {one["kind"] for one in resources}
 
 
+def test_the_page_s_own_overlay_and_alerts_can_be_applied(tmp_path: Path):
+    """The overlay that a reader of docs/fleet.md writes, and the alerts as they send them."""
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    page = (PROJECT_ROOT / "docs/fleet.md").read_text()
+    (overlay,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kustomization.yaml").write_text(overlay)
+    resources = rendered(tmp_path / "mine")
+    for one in resources:
+        validate(one)
+        assert one["metadata"]["namespace"] == "cifar10"
+    (container,) = pod_spec(resources)["containers"]
+    assert re.fullmatch(r"YOUR.REGISTRY/cifar10@sha256:0{64}", container["image"])
+
+    (command,) = re.findall(r"^\(printf.*?\) \|", page, re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-c", command.removesuffix("|")], cwd=tmp_path, capture_output=True, check=True
+    )
+    (rule,) = documents(done.stdout.decode())
+    assert rule["kind"] == "PrometheusRule"
+    assert rule["spec"] == yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_take_settings_and_are_evicted_last(overlay: str):
+    resources = rendered(DEPLOY / "kubernetes/overlays" / overlay)
+    (container,) = pod_spec(resources)["containers"]
+    assert container["resources"]["requests"] == container["resources"]["limits"]
+    page = (PROJECT_ROOT / "docs/fleet.md").read_text()
+    for source in container["envFrom"]:
+        (reference,) = source.values()
+        assert reference["optional"], "a pod must start without it"
+        assert f" {reference['name']} " in page
+    assert len(container["envFrom"]) == 2
+    (budget,) = (one for one in resources if one["kind"] == "PodDisruptionBudget")
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_end_only_when_accepted_work_is_done(overlay: str):
     pod = pod_spec(rendered(DEPLOY / "kubernetes/overlays" / overlay))
@@ -114,6 +152,8 @@ def test_the_resources_of_kserve_are_valid_and_agree(folder: str, protocol: str)
     assert model["modelFormat"] == {name: format_[name] for name in ("name", "version")}
     (container,) = spec["containers"]
     variables = {one["name"]: one["value"] for one in container["env"]}
+    wait = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert wait + int(variables["CIFAR10_DRAIN_SECONDS"]) < 30, "Kubernetes' own grace period"
     (port,) = container["ports"]
     if protocol == "v2":
         assert str(port["containerPort"]) == container["args"][-1]
