@@ -1,6 +1,7 @@
 """Select and print rows for ``ls``, ``show`` and ``compare``, as tables or as JSON."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,12 +10,13 @@ from bench.compare.findings import Comparison, Finding
 from bench.rows.files import MachineResults, read_results
 from bench.rows.machine import read_machine
 from bench.rows.row import Row
-from cifar10.commands.terminal import output, print_table
+from cifar10.commands.terminal import output, print_table, print_text
 from cifar10.errors import BenchError
 from cifar10.suggestions import did_you_mean
 
 _SHOWN_ITEMS: Final = 6
 _SHOWN_CHARACTERS: Final = 48
+_PROVIDER: Final = re.compile(r"provider=(\w+?)(?:ExecutionProvider)?\b")
 
 
 def found_in(results: Path) -> list[MachineResults]:
@@ -140,16 +142,16 @@ def row_record(row: Row, *, whole: bool) -> dict[str, Any]:
 
 
 def print_rows(rows: Iterable[Row]) -> None:
-    """Print one line a row: time, subject and the first figures."""
-    lines = []
+    """Print each row: its subject, time and run, and below them its first figures."""
     for row in rows:
         record = shortened(dataclasses.asdict(row)["measurement"])
         plain = {key: item for key, item in record.items() if isinstance(item, int | float | str)}
         holds = ", ".join(f"{key} {item}" for key, item in list(plain.items())[:_SHOWN_ITEMS])
         when = row.created[:19].replace("T", " ")
         quick = " (quick)" if row.quick else ""
-        lines.append([row.model, row.kind + quick, row.key, when, row.run_id, holds])
-    print_table(["Model", "Kind", "Key", "When (UTC)", "Run", "Holds"], lines)
+        subject = " ".join(part for part in (row.model, row.kind + quick, row.key) if part)
+        print_text(f"{when}  {row.run_id}  {subject}", indent=4)
+        print_text(f"    {holds}", indent=4)
 
 
 def listing_record(found: Sequence[MachineResults]) -> list[dict[str, Any]]:
@@ -172,13 +174,15 @@ def print_comparison(comparison: Comparison) -> None:
         print_table(
             ["Model", "What", "B against A", "99 % interval", "Runs", "Verdict", "By"],
             [_finding_line(found) for found in comparison.findings],
+            right=("B against A", "99 % interval"),
+            spare=("By", "Runs"),
         )
     for line in (
         *comparison.failures,
         *_folded(comparison.only_one_side),
         *_folded(comparison.notes),
     ):
-        output().print(line, soft_wrap=True, markup=False)
+        print_text(line)
     if not comparison.findings and not comparison.failures:
         output().print("nothing could be compared: the two sides have nothing in common")
     else:
@@ -204,7 +208,7 @@ def _finding_line(found: Finding) -> list[str]:
     low, high = _change(found, found.low), _change(found, found.high)
     return [
         found.model,
-        found.what,
+        _PROVIDER.sub(r"\1", found.what),
         _change(found, found.change),
         f"{low} … {high}",
         f"{found.runs[0]} / {found.runs[1]}",

@@ -1,4 +1,4 @@
-"""List the measured models: one line a model and machine; or the runs."""
+"""List the measured models of each machine, one line each; or the runs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,8 +40,8 @@ def command(runs: bool, results: Path, as_json: bool) -> int:
         _print_runs(found)
         return OK
     digests = released_digests(models_dir())
-    lines = []
     for machine in found:
+        lines = []
         models: dict[str, list[Row]] = {}
         for row in machine.rows:
             models.setdefault(row.model or "(none)", []).append(row)
@@ -50,17 +50,18 @@ def command(runs: bool, results: Path, as_json: bool) -> int:
             current = "yes" if digests.get(model, "-") in files else "no"
             newest = max(row.created for row in rows)[:10]
             kinds = len({row.kind for row in rows})
-            lines.append([model, str(kinds), str(len(rows)), newest, current, machine.name])
-    print_table(
-        ["Model", "Kinds", "Rows", "Newest", "In store", "Machine"], lines, right=("Kinds", "Rows")
-    )
+            lines.append([model, str(kinds), str(len(rows)), newest, current])
+        click.echo(f"machine {machine.name}")
+        print_table(
+            ["Model", "Kinds", "Rows", "Newest", "In store"], lines, right=("Kinds", "Rows")
+        )
     return OK
 
 
 def _print_runs(machines: Iterable[MachineResults]) -> None:
     """Print a line for each run, in order of time."""
-    lines = []
     for machine in machines:
+        lines = []
         by_run: dict[str, list[Row]] = {}
         for row in machine.rows:
             by_run.setdefault(row.run_id, []).append(row)
@@ -70,9 +71,9 @@ def _print_runs(machines: Iterable[MachineResults]) -> None:
             kinds = sorted({row.kind for row in rows})
             measured = kinds[0] if len(kinds) == 1 else f"{len(kinds)} kinds of rows"
             begun = min(row.created for row in rows)
-            lines.append([begun, run, named, measured, str(len(rows)), machine.name])
-    lines.sort()
-    for line in lines:
-        line[0] = line[0][:16].replace("T", " ")
-    print_table(["Begun (UTC)", "Run", "Models", "Measured", "Rows", "Machine"], lines,
-                right=("Rows",))  # fmt: skip
+            lines.append([begun, run, named, measured, str(len(rows))])
+        lines.sort()
+        for line in lines:
+            line[0] = line[0][:16].replace("T", " ")
+        click.echo(f"machine {machine.name}")
+        print_table(["Begun (UTC)", "Run", "Models", "Measured", "Rows"], lines, right=("Rows",))

@@ -17,7 +17,7 @@ from bench.rows.machine import read_machine
 from bench.rows.row import Row
 from bench.session.resume import Session, new_session, newest_session
 from cifar10.commands.command import FAILED, INTERRUPTED, OK
-from cifar10.commands.terminal import errors, output, print_json, print_table
+from cifar10.commands.terminal import errors, print_json, print_table, print_text
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def conclude(outcome: RunOutcome, recorder: Recorder, *, as_json: bool) -> int:
     if len(header) > 1 and not as_json:
         print_table(header, lines, right=header[1:])
     for line in [] if as_json else others:
-        output().print(line, soft_wrap=True, markup=False)
+        print_text(line)
     for model, reason in outcome.failed.items():
         say(f"[red]{escape(model)}[/] {escape(reason)}")
     if outcome.measured:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bench.commands import options
-from bench.commands.figures import FIGURES, shown
+from bench.commands.figures import FIGURES, other_lines, shown
 from bench.commands.listing import found_in, print_rows, row_record, rows_about
 from bench.rows.files import MachineResults
 from bench.rows.row import Row
@@ -14,7 +14,7 @@ from bench.rows.selection import ModelResult, released_digests, select
 from cifar10.commands import options as shared
 from cifar10.commands.command import OK
 from cifar10.commands.command import command as make_command
-from cifar10.commands.terminal import output, print_json
+from cifar10.commands.terminal import print_json, print_text
 from cifar10.environment import models_dir
 
 
@@ -52,16 +52,20 @@ def _show_machine(machine: MachineResults, rows: Sequence[Row]) -> None:
     for result in select(rows, released_digests(models_dir())):
         where = f" on {result.provider}" if result.provider else ""
         _say(f"{result.model}{where}, {machine.name}")
-        for figure in FIGURES:
-            if figure.value(result) is not None:
-                _say(f"  {figure.title:<18} {shown(figure, result)}")
+        measured = [figure for figure in FIGURES if figure.value(result) is not None]
+        longest = max((len(figure.title) for figure in measured), default=0)
+        for figure in measured:
+            _say(f"  {figure.title:<{longest}}  {shown(figure, result)}")
         for failure in result.failures:
             _say(f"  failed at {failure.stage}: {failure.message}")
         _settings(result)
     runs = list(dict.fromkeys(row.run_id for row in rows))
     first, last = min(row.created for row in rows)[:10], max(row.created for row in rows)[:10]
     when = first if first == last else f"{first} to {last}"
-    _say(f"  {len(rows)} rows of {len(runs)} runs, {when}; newest run {runs[-1]}")
+    if len(runs) == 1:
+        for line in other_lines(rows, runs[0]):
+            _say(f"  {line}")
+    _say(f"  rows {len(rows)}, runs {len(runs)}, {when}; newest run {runs[-1]}")
     versions = ", ".join(f"{name} {version}" for name, version in rows[-1].versions.items())
     _say(f"  versions: {versions}")
     _say("")
@@ -80,4 +84,4 @@ def _settings(result: ModelResult) -> None:
 
 
 def _say(line: str) -> None:
-    output().print(line, soft_wrap=True, markup=False)
+    print_text(line, indent=4)

@@ -87,7 +87,7 @@ def packages() -> Iterator[Finding]:
                 discovery.install_command_of(extra),
             )
         else:
-            yield Finding(subject, "ok", f"all {len(versions)} installed")
+            yield Finding(subject, "ok", "all installed" if len(versions) > 1 else "installed")
     if not pins:
         yield Finding("constraints", "missing", "no constraints.txt to compare with")
     elif others:

@@ -13,7 +13,7 @@ from cifar10.commands import options
 from cifar10.commands.checks import CHECKS, Finding
 from cifar10.commands.command import ERROR, OK
 from cifar10.commands.command import command as make_command
-from cifar10.commands.terminal import colour, print_json
+from cifar10.commands.terminal import colour, print_json, print_text
 
 _MARKS = {"ok": ("ok", "green"), "missing": ("--", "yellow"), "problem": ("!!", "red")}
 
@@ -50,6 +50,7 @@ def command(as_json: bool) -> int:
 
 def _print(found: Finding) -> None:
     mark, shade = _MARKS[found.state]
-    click.echo(f"{colour(mark, shade)}  {found.subject}: {found.found}")
+    click.echo(f"{colour(mark, shade)}  ", nl=False)
+    print_text(f"{found.subject}: {found.found}", indent=6, taken=4)
     if found.remedy:
-        click.echo(f"      {found.remedy}")
+        print_text(f"      {found.remedy}", indent=6)

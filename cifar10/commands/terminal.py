@@ -1,12 +1,14 @@
 """Print the output of commands: results to standard output, everything else to standard error.
 
-On a terminal, tables are formatted to its width. In a file or a pipe, each row is one plain line,
-never shortened. ``NO_COLOR`` is honoured, by rich and by this module.
+On a terminal, tables are laid out for its width, and no cell is cut. In a file or a pipe, each row
+is one line. ``NO_COLOR`` is honoured, by rich and by this module.
 """
 
 import json
 import logging
 import os
+import shutil
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -63,43 +65,64 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
-) -> None:
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> list[str]:
     """Print a table to standard output.
 
     Args:
-        header: names of the columns; the first column is never shortened or wrapped.
+        header: names of the columns.
         rows: plain text, one string per column.
         right: names of the columns to align right, such as numbers.
+        spare: names of the columns to leave out where there is no room, the first first. A pipe
+            then has COLUMNS or 80 characters; without spare columns, each row is one line of it.
+
+    Returns:
+        Names of the columns left out.
     """
-    console = output()
-    if not console.is_terminal:
-        _print_plain(header, rows, right)
+    from cifar10.commands.layout import lay_out
+
+    width = line_width()
+    if width is None and spare:
+        width = shutil.get_terminal_size().columns
+    laid_out = lay_out(header, rows, right=right, spare=spare, width=width)
+    for line in laid_out.header:
+        click.echo(line if os.environ.get("NO_COLOR") else click.style(line, bold=True))
+    if laid_out.header and output().is_terminal:
+        click.echo("─" * max(map(len, [*laid_out.header, *laid_out.lines])))
+    for line in laid_out.lines:
+        click.echo(line)
+    return laid_out.left_out
+
+
+def print_text(text: str, *, indent: int = 0, taken: int = 0) -> None:
+    """Print one paragraph to standard output, wrapped between words on a terminal.
+
+    Args:
+        text: the paragraph, as plain text.
+        indent: spaces before its second and later lines.
+        taken: characters already on its first line.
+    """
+    width = line_width()
+    if width is None or taken + len(text) <= width:
+        click.echo(text)
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, name in enumerate(header):
-        justify = "right" if name in right else "left"
-        table.add_column(name, justify=justify, no_wrap=not number or name in right)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    wrapped = textwrap.fill(
+        "." * taken + text,
+        width,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    click.echo(wrapped[taken:])
 
 
-def _print_plain(
-    header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]
-) -> None:
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        cells = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(line, widths, header, strict=True)
-        ]
-        click.echo("  ".join(cells).rstrip())
+def line_width() -> int | None:
+    """Return the width of the terminal, or None in a file or a pipe, whose lines have no end."""
+    return output().width if output().is_terminal else None
 
 
 class WarningLines(logging.Handler):

@@ -67,10 +67,9 @@ def image_format(data: bytes) -> Kind:
     if named is not None:
         message = f"expected a {ACCEPTED} image; this is {named}"
     else:
-        found = bytes(data[:8]).hex(" ") if data else "nothing"
         message = (
-            f"expected a {ACCEPTED} image, but the content starts with: {found}. Convert the image "
-            "to one of those types and send its bytes."
+            f"expected a {ACCEPTED} image, but the content starts with: "
+            f"{bytes(data[:8]).hex(' ')}. Convert the image to one of those types."
         )
     raise UnsupportedImageError(message)
 
@@ -82,10 +81,17 @@ def _name(data: bytes) -> str | None:
         if data.startswith(start):
             return name
     head = data[:_HEAD_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head:
+        return "text without a character" if data else "an empty file, of 0 bytes"
     for pattern, name in _TEXTS:
         if pattern.match(head):
             return name
-    return None
+    return "text" if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether there are only printable characters of ASCII, and line breaks."""
+    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
 
 
 def _has_brand(data: bytes, brands: tuple[bytes, ...]) -> bool:

@@ -6,7 +6,7 @@ import click
 
 from cifar10.commands import options
 from cifar10.commands.command import command as make_command
-from cifar10.commands.terminal import output, print_json, print_table
+from cifar10.commands.terminal import print_json, print_table, print_text
 from training.commands.options import RecipeName
 from training.recipes.catalogue import RECIPES, find_recipe
 from training.recipes.schema import Recipe
@@ -51,8 +51,8 @@ def _describe(recipe: Recipe) -> None:
         ("source", recipe.source),
         ("cost", recipe.cost),
     ):
-        output().print(f"{name:<12} {value}", soft_wrap=True, markup=False)
-    output().print()
+        print_text(f"{name:<12} {value}", indent=13)
+    print_text("")
 
 
 def _accuracy(recipe: Recipe) -> str:

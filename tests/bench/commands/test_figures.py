@@ -21,6 +21,7 @@ DIGEST = "d" * 64
 def results(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three models: ``right`` is most accurate, ``quick`` fastest, ``bare`` has only a cost."""
     monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("COLUMNS", "200")
     folder = tmp_path / "results"
     for name, correct, p50 in (("right", 9_000, 2 * 10**6), ("quick", 7_000, 10**6)):
         recorder = Recorder(folder, machine, {"numpy": "2.4"}, run_id=f"run-{name}")
@@ -81,18 +82,18 @@ def test_ls_is_one_line_a_model_and_machine(
 ) -> None:
     add_model(tmp_path / "models", "right", linear_onnx(0))
     assert main(["ls", "--results", str(results)]) == 0
-    _, *rows = lines(capsys)
+    (heading, _, *rows) = lines(capsys)
+    assert heading == ["machine", machine.name]
     assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
         ("bare", "1", "1", "no"),
         ("quick", "5", "5", "no"),
         ("right", "5", "5", "no"),  # the store has another file of that name
     ]
-    assert {row[5] for row in rows} == {machine.name}
 
 
 def test_ls_names_the_runs_that_compare_and_show_take(results: Path, capsys) -> None:
     assert main(["ls", "--runs", "--results", str(results)]) == 0
-    _, *rows = capsys.readouterr().out.splitlines()
+    _, _, *rows = capsys.readouterr().out.splitlines()
     assert [row.split()[2:4] for row in rows] == [
         ["run-right", "right"], ["run-quick", "quick"], ["run-bare", "bare"],
     ]  # fmt: skip
@@ -164,3 +165,23 @@ def test_compare_folds_unmatched_rows_and_reports_an_empty_comparison(
     assert main(["compare", str(results), str(results)]) == 0
     assert main(["compare", str(results), str(other), "--json"]) == 5
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_leaderboard_has_whole_numbers_at_80_columns(
+    is_terminal: bool, results: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    if is_terminal:
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert main(["table", "--results", str(results)]) == 0
+    shown_ = capsys.readouterr()
+    assert max(map(len, shown_.out.splitlines())) <= 80
+    assert "90.00 (89.40–90.57)" in shown_.out
+    assert "…" not in shown_.out
+    assert main(["table", "--all", "--results", str(results)]) == 0
+    assert "MACs, M" in capsys.readouterr().out
+    assert main(["table", "--csv", "--results", str(results)]) == 0
+    header, *records = capsys.readouterr().out.splitlines()
+    assert header.startswith("model,sha256,provider,dataset")
+    assert records[0].startswith("right,")
