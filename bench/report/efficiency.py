@@ -21,6 +21,7 @@ from bench.report.tables import Column, Table, to_csv, words
 from bench.rows.kinds.accuracy import mean_corrupted_accuracy
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, TradeOff, fronts
+from cifar10.accuracy import wilson_interval
 from cifar10.predictor import CPU_PROVIDER
 
 FLOORS: Final = ((0.94, "DAWNBench"), (0.85, "MLPerf Tiny"))
@@ -32,6 +33,12 @@ NeurIPS ML Systems Workshop 2017. MLPerf Tiny: C. Banbury et al., "MLPerf Tiny B
 
 NOT_RELEASED: Final = "not the file in `models/`"
 """Note on a model whose figures are of a file that the store does not hold."""
+
+_ELSEWHERE: Final = (
+    "elsewhere_dataset", "elsewhere_images", "elsewhere_accuracy", "elsewhere_low",
+    "elsewhere_high", "others_images", "others_sure",
+)  # fmt: skip
+"""Names of the figures on images of another data set, and on pictures of none of the classes."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,8 @@ class Entry:
             "pareto": list(self.on_fronts),
             "notes": self.notes,
             "digest": result.digest,
-        }
+            "damaged_accuracy": mean_corrupted_accuracy(result.robustness),
+        } | _elsewhere(result)
 
     @property
     def training_seconds(self) -> float | None:
@@ -192,6 +200,18 @@ def accuracy_text(entry: Entry) -> str:
         mean, spread = statistics.fmean(found), statistics.stdev(found)
         return f"{percent(mean)} ± {percent(spread)} ({len(found)} seeds)"
     return accuracy_with_interval(entry.result.accuracy.top1 if entry.result.accuracy else None)
+
+
+def _elsewhere(result: ModelResult) -> dict[str, Any]:
+    """Return how the model does on images that are not of its data set, such as photographs."""
+    record: dict[str, Any] = dict.fromkeys(_ELSEWHERE)
+    found = result.elsewhere
+    if found is not None and found.of_classes:
+        low, high = wilson_interval(found.right, found.of_classes)
+        share = found.right / found.of_classes
+        record |= zip(_ELSEWHERE, (found.dataset, found.of_classes, share, low, high), strict=False)
+        record |= {"others_images": found.of_others, "others_sure": found.share_of_others("sure")}
+    return record
 
 
 def _source_changed(result: ModelResult, results: Sequence[ModelResult]) -> bool:

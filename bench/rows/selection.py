@@ -25,6 +25,7 @@ from bench.rows.kinds.cost import (
 from bench.rows.kinds.service import LoadMeasurement
 from bench.rows.kinds.session import FailureMeasurement, PlanMeasurement
 from bench.rows.kinds.speed import LatencyMeasurement, ThroughputMeasurement
+from bench.rows.kinds.verdicts import VerdictMeasurement
 from bench.rows.row import DatasetReference, Measurement, Row
 from bench.statistics.pareto import Candidate, pareto_front
 from cifar10.errors import Cifar10Error
@@ -66,6 +67,8 @@ class ModelResult:
     """Robustness to each corruption, in the order measured."""
     sendings: tuple[SendingMeasurement, ...] = ()
     """Results for each way of sending, in the order measured."""
+    verdicts: tuple[VerdictMeasurement, ...] = ()
+    """Verdicts of this model by itself, in the order measured."""
     resources: ResourceMeasurement | None = None
     training: TrainingMeasurement | None = None
     offered: tuple[LoadMeasurement, ...] = ()
@@ -81,6 +84,14 @@ class ModelResult:
     def share_right(self) -> float | None:
         """Top-1 accuracy, 0–1; None if not measured."""
         return self.accuracy.top1.accuracy if self.accuracy else None
+
+    @property
+    def elsewhere(self) -> VerdictMeasurement | None:
+        """Newest verdicts on images of another data set than the model's own, such as photographs;
+        None if not measured."""
+        own = self.dataset.name if self.dataset else None
+        found = [one for one in self.verdicts if one.dataset != own and not one.chose_thresholds]
+        return found[-1] if found else None
 
     @property
     def recipe(self) -> str | None:
@@ -268,6 +279,7 @@ def _result(rows: list[Row], digest: str, provider: str | None) -> ModelResult:
         quick=any(row.quick for row in mine),
         robustness=tuple(_of(mine, RobustnessMeasurement)),
         sendings=tuple(_of(mine, SendingMeasurement)),
+        verdicts=tuple(one for one in _of(mine, VerdictMeasurement) if one.small is None),
         resources=_last(mine, ResourceMeasurement),
         training=_training(mine),
         variant=_last(mine, VariantMeasurement),

@@ -73,6 +73,11 @@ class VerdictMeasurement(Measurement):
         """Number of images."""
         return self.of_classes + self.of_others
 
+    @property
+    def right(self) -> int:
+        """Number of images of the model's classes that got their class."""
+        return sum(one.right for one in self.counts.values())
+
     def share(self, verdict: Verdict) -> float | None:
         """Return how often images of the classes get ``verdict``, 0–1."""
         return _ratio(self.counts[verdict].of_classes, self.of_classes)

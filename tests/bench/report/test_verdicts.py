@@ -1,9 +1,11 @@
 """Tests of the report's section on verdicts."""
 
 from bench.report.build import prepare, render_report
+from bench.report.efficiency import efficiency_records
 from bench.report.page import render_html
 from bench.rows.files import Recorder, read_results
 from bench.rows.row import DatasetReference
+from bench.rows.selection import select
 from tests.bench.conftest import REFERENCE, accuracy, add_all, cost, latency, verdicts
 
 PHOTOGRAPHS = DatasetReference("photographs-0a", "0a", "photographs")
@@ -53,3 +55,19 @@ def test_the_page_has_the_coverage_curves(recorder: Recorder) -> None:
     page = render_html(prepare(read_results(results), results, STORE))
     assert "most confident answers, %" in page
     assert "net: of the surest 80 % 95.0 % are right" in page
+
+
+def test_the_record_of_a_model_has_its_share_of_photographs(recorder: Recorder) -> None:
+    """Not of images that chose its thresholds, nor of its own data set, nor of another model."""
+    fill(recorder)
+    recorder.add("net", "a" * 64, PHOTOGRAPHS, verdicts("net", dataset="photographs"))
+    recorder.add("net", "a" * 64, REFERENCE, verdicts())
+    recorder.add("net", "a" * 64, PHOTOGRAPHS, verdicts("auto", dataset="x", small=("x", "c" * 64)))
+    (results,) = read_results(recorder.folder.parent)
+    found = {one["model"]: one for one in efficiency_records(select(results.rows, STORE))}
+    net = found["net"]
+    assert (net["elsewhere_dataset"], net["elsewhere_images"]) == ("photographs", 80)
+    assert net["elsewhere_accuracy"] == 69 / 80
+    assert net["elsewhere_low"] < 69 / 80 < net["elsewhere_high"]
+    assert (net["others_images"], net["others_sure"]) == (20, 1 / 20)
+    assert found["photo"]["elsewhere_dataset"] is None
