@@ -24,6 +24,24 @@ def test_accuracies_on_the_page_are_the_measured_ones() -> None:
     assert told == [(model, measured[model]) for model, _ in told]
 
 
+def test_shares_of_photographs_on_the_page_are_the_measured_ones() -> None:
+    page = (PROJECT_ROOT / "docs" / "photographs.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    table = json.loads((PROJECT_ROOT / "results" / "efficiency.json").read_text())
+    names = ("accuracy", "elsewhere_accuracy", "others_sure")
+    measured = {
+        model["model"]: [model[name] for name in names]
+        for model in table["machines"][0]["models"]
+        if model["elsewhere_dataset"] == "photographs"
+    }
+    assert len(told) >= 6
+    assert told == [
+        (name, f"{right:.2%}"[:-1], f"{photographs:.1%}"[:-1], f"{others:.1%}"[:-1])
+        for name, *_ in told
+        for right, photographs, others in [measured[name]]
+    ]
+
+
 def test_routes_on_the_page_are_those_of_the_description() -> None:
     page = (PROJECT_ROOT / "docs" / "http-api.md").read_text()
     table = re.search(r"^\| route .*?\n\n", page, re.DOTALL | re.MULTILINE)

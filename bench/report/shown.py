@@ -30,8 +30,8 @@ class Shown:
     results: MachineResults
     models: tuple[ModelResult, ...]
     """As :func:`bench.rows.selection.select` orders them."""
-    rendered: dict[int, list[Block]] = field(default_factory=dict, repr=False, compare=False)
-    """Sections that have been rendered, by their place."""
+    rendered: dict[str, list[Block]] = field(default_factory=dict, repr=False, compare=False)
+    """Sections that have been rendered, by their title."""
 
     @cached_property
     def newest(self) -> list[Row]:
@@ -130,7 +130,7 @@ class Section:
     ``SECTIONS``."""
 
     place: int
-    """Sections are shown in this order."""
+    """Sections are shown in this order; those of the same place by the names of their modules."""
     title: str
     shows: str
     """What it answers, in a few words."""
@@ -141,6 +141,6 @@ class Section:
 
     def blocks(self, shown: Shown) -> list[Block]:
         """Return the content of the section."""
-        if self.place not in shown.rendered:
-            shown.rendered[self.place] = [block for block in self.render(shown) if block]
-        return shown.rendered[self.place]
+        if self.title not in shown.rendered:
+            shown.rendered[self.title] = [block for block in self.render(shown) if block]
+        return shown.rendered[self.title]

@@ -9,6 +9,7 @@ from bench.report.build import (
 )
 from bench.report.efficiency import NOT_RELEASED, efficiency_csv
 from bench.report.page import render_html
+from bench.report.shown import Section
 from bench.report.verdict import headline, pick_for_budgets, verdicts
 from bench.rows.files import Recorder, read_results
 from bench.rows.machine import Machine
@@ -79,3 +80,14 @@ def test_sections_show_only_rows_of_the_files_that_are_shown(recorder: Recorder)
         assert mark in text
         other = mark.replace("97", "98").replace("a |", "b |").replace("a<", "b<")
         assert other not in text
+
+
+def test_two_sections_with_the_same_place_show_their_own_content(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    recorder.add("net", "a" * 64, None, latency(400_000))
+    results = recorder.folder.parent
+    (shown,) = prepare(read_results(results), results)
+    first, second = (Section(87, name, "", lambda _, text=name: [text]) for name in ("one", "two"))
+    assert first.blocks(shown) == ["one"]
+    assert second.blocks(shown) == ["two"]
