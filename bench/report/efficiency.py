@@ -34,12 +34,6 @@ NeurIPS ML Systems Workshop 2017. MLPerf Tiny: C. Banbury et al., "MLPerf Tiny B
 NOT_RELEASED: Final = "not the file in `models/`"
 """Note on a model whose figures are of a file that the store does not hold."""
 
-_ELSEWHERE: Final = (
-    "elsewhere_dataset", "elsewhere_images", "elsewhere_accuracy", "elsewhere_low",
-    "elsewhere_high", "others_images", "others_sure",
-)  # fmt: skip
-"""Names of the figures on images of another data set, and on pictures of none of the classes."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -123,8 +117,7 @@ class Entry:
             "pareto": list(self.on_fronts),
             "notes": self.notes,
             "digest": result.digest,
-            "damaged_accuracy": mean_corrupted_accuracy(result.robustness),
-        } | _elsewhere(result)
+        }
 
     @property
     def training_seconds(self) -> float | None:
@@ -173,8 +166,12 @@ def tables_by_dataset(
 
 
 def efficiency_records(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
-    """Return all models as records, each with whether any of it comes from a quick run."""
-    return [entry.record() | {"quick": entry.result.quick} for entry in entries(results)]
+    """Return all models as records, each with whether any of it comes from a quick run and with
+    what was measured on other images."""
+    return [
+        entry.record() | {"quick": entry.result.quick} | _elsewhere(entry.result)
+        for entry in entries(results)
+    ]
 
 
 def efficiency_csv(results: Sequence[ModelResult]) -> str:
@@ -203,14 +200,21 @@ def accuracy_text(entry: Entry) -> str:
 
 
 def _elsewhere(result: ModelResult) -> dict[str, Any]:
-    """Return how the model does on images that are not of its data set, such as photographs."""
-    record: dict[str, Any] = dict.fromkeys(_ELSEWHERE)
-    found = result.elsewhere
+    """Return what is known of the model on other images than the test images of its data set:
+    damaged copies of them, images of another data set, pictures of none of its classes."""
+    damaged, found = mean_corrupted_accuracy(result.robustness), result.elsewhere
+    record: dict[str, Any] = {} if damaged is None else {"damaged_accuracy": damaged}
     if found is not None and found.of_classes:
         low, high = wilson_interval(found.right, found.of_classes)
-        share = found.right / found.of_classes
-        record |= zip(_ELSEWHERE, (found.dataset, found.of_classes, share, low, high), strict=False)
-        record |= {"others_images": found.of_others, "others_sure": found.share_of_others("sure")}
+        record |= {
+            "elsewhere_dataset": found.dataset,
+            "elsewhere_images": found.of_classes,
+            "elsewhere_accuracy": found.right / found.of_classes,
+            "elsewhere_low": low,
+            "elsewhere_high": high,
+            "others_images": found.of_others,
+            "others_sure": found.share_of_others("sure"),
+        }
     return record
 
 

@@ -84,7 +84,7 @@ async function showModel(model) {
       make("ul", {}, ...limitsOf(card, height, measured).map((text) => make("li", {textContent: text})))),
     tableOf("What it is", [
       ["Accuracy", accuracyOf(test)],
-      ["Data set", `${card.dataset.name} (${card.dataset.variant})`],
+      ["Data set", card.dataset.variant === card.dataset.name ? card.dataset.name : `${card.dataset.name} (${card.dataset.variant})`],
       ["Parameters", grouped(card.parameters.total)],
       ["Multiply-accumulates", `${(card.macs / 1e6).toFixed(1)} M an image`],
       ["File", `${(card.size_bytes / 1e6).toFixed(2)} MB, ${card.precision}`],
@@ -95,7 +95,7 @@ async function showModel(model) {
     tableOf("How it was made", [
       ["Recipe", card.recipe],
       ["Commit", make("code", {textContent: String(card.commit ?? "–").slice(0, 12)})],
-      ["Made", String(card.created ?? "–")],
+      ["Made", String(card.created ?? "–").slice(0, 10)],
       ["Training", card.training ? `${card.training.epochs} epochs, ${(card.training.seconds / 60).toFixed(0)} minutes on ${card.training.hardware}` : "–"],
       ["Variant of", card.variant ? `${card.variant.source} (${card.precision})` : "–"],
     ]),

@@ -106,6 +106,7 @@ const HEIC = "That is an iPhone HEIC photo, which this server does not read. On 
   "Settings, Camera, Formats, Most Compatible; or send a screenshot of it.";
 
 function wordsOf(answer, file) {
+  if (!file.size) return "This file is empty.";
   const kind = answer.type.split(":").pop();
   const heic = /hei[cf]/i.test(`${file.name ?? ""} ${file.type} ${answer.detail}`);
   if (kind !== "unsupported-type") return PLAIN_WORDS[kind] ?? `${answer.title}.`;

@@ -217,6 +217,8 @@ NAMED = {
     "HEIC, as iPhones make it": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "a video": b"\0\0\0\x18ftypmp42\0\0\0\0isommp42",
     "PDF": b"%PDF-1.7",
+    "text": b"a cat\n",
+    "an empty file": b"",
 }
 
 
