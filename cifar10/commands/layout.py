@@ -1,8 +1,9 @@
 """Lay out tables for a terminal of any width: cells are wrapped, columns left out, none is cut."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from rich.cells import cell_len
@@ -56,6 +57,10 @@ class _Column:
         return filling + text if self.is_right else text + filling
 
 
+_LEAST_WHOLE: Final = attrgetter("least_with_whole_cells")
+_LEAST: Final = attrgetter("least")
+
+
 def lay_out(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -86,13 +91,13 @@ def lay_out(
         for name in ("", *spare):
             columns = [column for column in columns if column.name != name]
             left_out += [name] if name else []
-            if _total(columns, "least_with_whole_cells") <= width:
+            if _total(columns, _LEAST_WHOLE) <= width:
                 break
-        if _total(columns, "least") > width:
+        if _total(columns, _LEAST) > width:
             return Layout([], _blocks(columns, len(rows)), left_out)
-        _narrow(columns, "least_with_whole_cells", width)
-        _narrow(columns[1:], "least", width - columns[0].width - len(_GAP))
-        _narrow(columns, "least", width)
+        _narrow(columns, _LEAST_WHOLE, width)
+        _narrow(columns[1:], _LEAST, width - columns[0].width - len(_GAP))
+        _narrow(columns, _LEAST, width)
     return Layout(
         _lines(columns, [column.name for column in columns], at_bottom=True),
         [
@@ -104,15 +109,15 @@ def lay_out(
     )
 
 
-def _total(columns: Sequence[_Column], least: str) -> int:
-    return sum(getattr(column, least) for column in columns) + len(_GAP) * (len(columns) - 1)
+def _total(columns: Sequence[_Column], wide: Callable[[_Column], int]) -> int:
+    return sum(map(wide, columns)) + len(_GAP) * (len(columns) - 1)
 
 
-def _narrow(columns: Sequence[_Column], least: str, width: int) -> None:
+def _narrow(columns: Sequence[_Column], least: Callable[[_Column], int], width: int) -> None:
     """Narrow the widest columns, as far as ``least`` allows, until all fit into ``width``."""
-    while _total(columns, "width") > width:
-        widest = max(columns, key=lambda one: (one.width > getattr(one, least)) * one.width)
-        if widest.width <= getattr(widest, least):
+    while columns and _total(columns, lambda one: one.width) > width:
+        widest = max(columns, key=lambda one: one.width if one.width > least(one) else 0)
+        if widest.width <= least(widest):
             return
         widest.width -= 1
 
