@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter, time
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,16 @@ class _Callback:
     set_exception = set_result
 
 
+class _Ran(NamedTuple):
+    """A run of the model, for the metrics."""
+
+    requests: int
+    images: int
+    seconds: float
+    request_seconds: float
+    """Time from the submission of each of its requests to the end of the run, summed."""
+
+
 @dataclass(eq=False, slots=True)
 class _Item:
     """Images of one request that are run together."""
@@ -116,6 +126,8 @@ class Batcher:
         self._held = 0
         """Number of images of all unanswered requests."""
         self._shown_waiting = 0
+        self._ran: list[_Ran] = []
+        """Runs that are still to be counted, which only the event loop's thread may do."""
         self._busy = False
         """Whether a run is in progress or scheduled for the loop's next iteration."""
 
@@ -208,7 +220,6 @@ class Batcher:
 
     def _run_waiting(self) -> None:
         batch = self._next_batch()
-        self._metrics.tally.write()
         if not batch:
             self._busy = False
         elif self.is_inline:
@@ -238,7 +249,7 @@ class Batcher:
         return batch
 
     def _show_queue(self) -> None:
-        waiting = sum(len(item.images) for item in self._waiting)
+        waiting = sum([len(item.images) for item in self._waiting]) if self._waiting else 0
         if waiting != self._shown_waiting:
             self._shown_waiting = waiting
             self._metrics.queue_images.set(waiting)
@@ -267,13 +278,9 @@ class Batcher:
         started = perf_counter()
         probabilities = self._run(images)
         seconds = perf_counter() - started
-        self._metrics.inference_seconds.observe(seconds)
-        self._metrics.batch_images.observe(len(images))
-        self._metrics.classified.inc(len(images))
         now = started + seconds
-        self._metrics.requests.inc(len(batch))
-        self._metrics.request_seconds.inc(sum(now - item.submitted for item in batch))
-        self._metrics.last_run.set(time())
+        waited = sum([now - item.submitted for item in batch])
+        self._ran.append(_Ran(len(batch), len(images), seconds, waited))
         for item in batch:
             if item.timing is not None:
                 item.timing.queue_seconds = started - item.submitted
@@ -293,11 +300,23 @@ class Batcher:
                 item.answer.set_exception(outcome)
             else:
                 item.answer.set_result(outcome)
-        self._metrics.tally.write()
+        self._count_runs()
         if self._waiting:
             self._loop.call_soon(self._run_waiting)
         else:
             self._busy = False
+
+    def _count_runs(self) -> None:
+        metrics, runs, self._ran = self._metrics, self._ran, []
+        tally = metrics.tally
+        for run in runs:
+            tally.observe(metrics.inference_seconds, run.seconds)
+            tally.observe(metrics.batch_images, run.images)
+            tally.add(metrics.classified, run.images)
+            tally.add(metrics.requests, run.requests)
+            tally.add(metrics.request_seconds, run.request_seconds)
+            tally.set(metrics.last_run, time())
+        tally.write_soon()
 
 
 def past_deadline() -> Problem:

@@ -141,6 +141,7 @@ class Edge:
         finally:
             await loading
             self._inference.stop()
+            self._metrics.tally.write()
             forget_this_worker()
             # Not in a thread: the event loop ends as soon as this task awaits anything.
             self._recorder.stop()
@@ -198,14 +199,13 @@ class Edge:
         try:
             if self._access is not None:
                 self._access.admit(scope, route)  # answers only OPTIONS itself
-                scope[_ADMITTED] = True
             if not route.begin(self._request(scope, _nothing_to_receive), body, end):
+                scope[_ADMITTED] = True
                 return False
             self._metrics.began()
         except Exception as error:
             self._metrics.began()
             end(error)
-            self._metrics.tally.write()
         return True
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,6 +25,7 @@ from service.inference import INLINE_BYTES
 from service.models import LoadedModel
 from service.problems import Problem, malformed, no_such_model, too_large
 from service.status import check_ready, of_all_workers
+from service.telemetry.metrics import Metrics
 from service.tensors import (
     ENCODINGS,
     INFERENCE_HEADER,
@@ -138,7 +139,7 @@ class Protocol:
         return await self._statistics_of(*self._models.loaded.values())
 
     async def _statistics_of(self, *models: LoadedModel) -> Answer:
-        totals = await of_all_workers(self._metrics.model_totals)
+        totals = await of_all_workers(self._metrics, Metrics.model_totals)
         return json_answer(statistics(models, totals))
 
     async def _index(self, request: Request) -> Answer:

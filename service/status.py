@@ -109,7 +109,7 @@ class Status:
         Raises:
             Problem: 503 if the workers' shared folder has been removed.
         """
-        text = await of_all_workers(self._metrics.render)
+        text = await of_all_workers(self._metrics, Metrics.render)
         return Answer(200, text + self._readiness(), CONTENT_TYPE_LATEST.encode())
 
     def _readiness(self) -> bytes:
@@ -132,14 +132,16 @@ class Status:
         return Answer(200, self._openapi)
 
 
-async def of_all_workers(collect: Callable[[], T]) -> T:
-    """Return ``collect()``, which reads the metrics of all workers, called in a thread.
+async def of_all_workers(metrics: Metrics, collect: Callable[[Metrics], T]) -> T:
+    """Return ``collect(metrics)``, which reads the metrics of all workers, called in a thread.
+    Those of other workers are up to :data:`~service.telemetry.tally.WRITE_SECONDS` old.
 
     Raises:
         Problem: 503 if the workers' shared folder has been removed.
     """
+    metrics.tally.write()
     try:
-        return await asyncio.to_thread(collect)
+        return await asyncio.to_thread(collect, metrics)
     except FileNotFoundError as error:
         detail = f"{error.strerror}; restart the server to restore metrics"
         raise try_later(Kind.NOT_READY, detail) from error

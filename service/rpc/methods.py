@@ -21,6 +21,7 @@ from service.rpc.calls import Call
 from service.rpc.messages import from_document, message_class, parse
 from service.rpc.tensors import parse_request, read_inference, write_inference
 from service.status import check_ready, of_all_workers
+from service.telemetry.metrics import Metrics
 
 _PARSING_SECONDS: Final = 0.02
 """Upper bound of the time to parse a long message."""
@@ -161,7 +162,7 @@ class Methods:
             models = [find_model(self._models, request.name, request.version)]
         else:
             models = list(self._models.loaded.values())
-        totals = await of_all_workers(self._backend.metrics.model_totals)
+        totals = await of_all_workers(self._backend.metrics, Metrics.model_totals)
         return statistics(models, totals)
 
     async def _repository_index(self, _: Call, request: Any) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class ModelMetrics:
     failures: Counter
     last_run: Gauge
     tally: Tally
-    """Adds up what each request changes; the batcher writes it."""
+    """Adds up what each request changes."""
 
 
 class Metrics:
@@ -70,8 +70,7 @@ class Metrics:
         self._times: dict[str, Histogram] = {}
         self._models: dict[str, ModelMetrics] = {}
         self.tally = Tally()
-        """Metrics of requests that are answered without a task. The batcher writes it before and
-        after each run."""
+        """Metrics of requests that are answered without a task, and of the models' runs."""
         self._requests = Counter(
             "cifar10_requests",
             "Requests answered; code 499 is a client that left before its body was complete.",
@@ -197,6 +196,7 @@ class Metrics:
     def began(self) -> None:
         """Tally a request that is in flight from now on."""
         self.tally.add(self.in_flight)
+        self.tally.write_soon()
 
     def ended(self, route: str, status: int, seconds: float) -> None:
         """Tally the end of a request that was tallied as in flight."""

@@ -8,13 +8,14 @@ closes a connection with an unread body, which resets it, so that the client may
 Here the parser receives bytes in pieces: a head, its body, or part of a chunked body. While a whole
 request waits for its answer, later bytes are held unparsed and nothing more is read. A request that
 arrives whole, in one piece, is offered to the edge's ``begin``, which answers most images without a
-task; all others go through a cycle and a task, as in uvicorn.
+task; all others go through a cycle and a task, as in uvicorn. Heads of requests answered so are
+remembered and not parsed again (:mod:`service.workers.known_heads`).
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -27,7 +28,11 @@ from service.workers.cycle import AnswerHead, Cycle, Flow, Output, Whole
 from service.workers.ending import EndingConnection
 from service.workers.framing import Framing
 from service.workers.heads import MAX_HEAD_BYTES, HeadEnd, content_length, without_upgrade
+from service.workers.known_heads import KnownHeads
 from service.workers.progress import WriteProgress
+
+if TYPE_CHECKING:
+    from uvicorn._types import HTTPScope
 
 _CHUNKED_PIECE_BYTES: Final = 16 * 1024
 """Size of the pieces of a chunked body to parse; a piece may contain further requests."""
@@ -61,8 +66,11 @@ class Connection(EndingConnection):
     _whole: Whole | None = None
     """That request, until its end has been parsed."""
     _whole_body = b""
+    _whole_data = b""
+    """All bytes of that request, if they arrived together."""
     _answer_head = AnswerHead()
-    """The same for all connections."""
+    _known_heads = KnownHeads()
+    """Both the same for all connections."""
 
     # Called by the transport.
 
@@ -93,7 +101,7 @@ class Connection(EndingConnection):
             self._discard(len(data))
         elif self._held:
             self._hold(self._held[self._held_from :] + data, 0)
-        else:
+        elif not self._begin_known(data):
             self._parse(data, 0)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -166,17 +174,43 @@ class Connection(EndingConnection):
         cycle.body_left = self.body_left
         return cycle
 
-    def _begin(self, whole: Whole) -> None:
-        """Let the edge answer a request that has arrived whole."""
-        body, self._whole, self._whole_body = self._whole_body, None, b""
+    def _begin_known(self, data: bytes) -> bool:
+        """Let the edge answer a request with a known head. Return False for any other bytes; then
+        they are to be parsed."""
+        cycle = self.cycle
+        is_between = self._in_head and not self._head_bytes
+        if not is_between or self.begin is None or self.is_last or self.flow.write_paused:
+            return False
+        if cycle is not None and not cycle.response_complete:
+            return False
+        found = self._known_heads.find(data)
+        if found is None:
+            return False
+        known, body = found
+        self.waits_since = None
+        self.expect_100_continue = False
+        self.scope = cast("HTTPScope", dict(known.scope))
+        self.scope["client"], self.scope["server"] = self.client, self.server
+        self.scope["scheme"], self.scope["state"] = self.scheme, self.app_state.copy()
+        on_response = self.on_response_complete
+        self._begin(Whole(self._output, self._answer_head, known.keep_alive, on_response), body)
+        return True
+
+    def _begin(self, whole: Whole, body: bytes) -> bool:
+        """Let the edge answer a request that has arrived whole. Return False if it takes a task,
+        which is started."""
         self.cycle = self._answering = cast("Cycle", whole)
         self._answer_head.renew(self.server_state.default_headers)
-        if self.begin is None or not self.begin(cast("Scope", self.scope), body, whole.reply):
-            self._answering = cycle = self._new_cycle(whole.keep_alive)
-            cycle.body += body
-            cycle.more_body = False
-            cycle.message_event.set()
-            self._start_asgi_task(cycle, self.app)
+        scope = cast("Scope", self.scope)
+        if self.begin is not None and self.begin(scope, body, whole.reply):
+            return True
+        scope["headers"] = list(scope["headers"])  # those of a known head must not change
+        self._answering = cycle = self._new_cycle(whole.keep_alive)
+        cycle.body += body
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._start_asgi_task(cycle, self.app)
+        return False
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body's content."""
@@ -198,8 +232,12 @@ class Connection(EndingConnection):
             return  # the body is not parsed yet
         self._in_head = True
         self._head_bytes = 0
-        if self._whole is not None:
-            self._begin(self._whole)
+        whole = self._whole
+        if whole is not None:
+            body, self._whole, self._whole_body = self._whole_body, None, b""
+            if self._begin(whole, body) and self._whole_data:
+                scope = cast("Scope", self.scope)
+                self._known_heads.remember(self._whole_data, scope, whole.keep_alive)
             return
         cycle = self.cycle
         cycle.more_body = False
@@ -251,6 +289,7 @@ class Connection(EndingConnection):
             left: int | None = 0
             if self._in_head:
                 position = head_ends = self._head_end.find(data, begins)
+                is_start = not self._head_bytes and begins == 0
                 self._head_bytes += head_ends - begins
                 if self._head_bytes > MAX_HEAD_BYTES:
                     detail = f"a request's head may have at most {MAX_HEAD_BYTES:,} bytes"
@@ -260,6 +299,7 @@ class Connection(EndingConnection):
                 if arrived <= length:
                     position = len(data)  # include the body received so far, usually all of it
                 self._is_whole = 0 < arrived == length
+                self._whole_data = data if self._is_whole and is_start else b""
             else:
                 left = self.body_left()
                 piece = _CHUNKED_PIECE_BYTES if left is None else max(left, 1)

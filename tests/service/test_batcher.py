@@ -223,6 +223,7 @@ def test_batch_sizes_are_recorded_in_the_metrics(run, metrics):
         await asyncio.gather(*[batcher.predict(images(value), deadline) for value in (1, 2, 3)])
 
     run(behaviour)
+    metrics.tally.write()
     text = metrics.render().decode()
     assert 'cifar10_batch_images_sum{model="tiny"} 3.0' in text
     assert 'cifar10_batch_images_count{model="tiny"} 1.0' in text

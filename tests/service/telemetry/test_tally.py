@@ -1,7 +1,10 @@
 """Tests that added up metrics are those that would have been written one by one."""
 
+import asyncio
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from service.telemetry import tally as module
 from service.telemetry.tally import Tally
 
 SECONDS = (0.0, 0.001, 0.0011, 0.5, 1.0, 2.0)
@@ -40,3 +43,33 @@ def test_what_is_tallied_is_written_once_and_is_the_same():
     for _ in range(2):
         tally.write()
         assert values(added_up) == values(one_by_one)
+
+
+def test_the_last_value_of_a_gauge_counts():
+    registry = CollectorRegistry()
+    _, gauge, _ = collectors(registry)
+    tally = Tally()
+    tally.set(gauge, 1.0)
+    tally.set(gauge, 2.0)
+    assert "held 0.0" in values(registry)
+    tally.write()
+    assert "held 2.0" in values(registry)
+
+
+def test_numbers_are_written_in_time_and_again_later(monkeypatch):
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.0)
+    registry = CollectorRegistry()
+    counter, *_ = collectors(registry)
+    tally = Tally()
+
+    async def main():
+        for total in ("2.0", "3.0"):
+            tally.add(counter)
+            tally.write_soon()
+            if total == "2.0":
+                tally.add(counter)
+                tally.write_soon()
+            while f"counted_total {total}" not in values(registry):
+                await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
