@@ -1,13 +1,16 @@
-"""Configure glibc's allocator to return large freed blocks to the operating system.
+"""Make glibc's allocator return freed memory to the operating system.
 
 By default glibc raises its mmap threshold to the size of the largest block ever freed (32 MiB at
 most). After one large image, pixels then come from the heap, where a small allocation above them
 keeps their memory in the process for ever, some 200 MB in each worker.
 """
 
+import asyncio
 import ctypes
 import logging
+import mmap
 import sys
+from pathlib import Path
 from typing import Final
 
 _TRIM_THRESHOLD: Final = -1
@@ -23,23 +26,59 @@ TRIM_BYTES: Final = 8 * 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
+TRIM_SECONDS: Final = 10.0
+GROWTH_BYTES: Final = 16 * 1024 * 1024
+"""Growth after which free memory between used blocks is looked for."""
+
+
 def return_freed_memory() -> bool:
     """Fix both thresholds for the life of this process; glibc then no longer adjusts them.
 
     Returns:
         Whether they were set. Always False except on Linux with glibc.
     """
-    if sys.platform != "linux":
+    libc = _glibc()
+    if libc is None:
         return False
-    try:
-        libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018 - musl lacks it, and its mallopt has no effect
-        mallopt = libc.mallopt
-    except (AttributeError, OSError):
-        return False
-    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
-    mallopt.restype = ctypes.c_int
-    done = mallopt(_MMAP_THRESHOLD, MMAP_BYTES) and mallopt(_TRIM_THRESHOLD, TRIM_BYTES)
+    libc.mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    done = libc.mallopt(_MMAP_THRESHOLD, MMAP_BYTES) and libc.mallopt(_TRIM_THRESHOLD, TRIM_BYTES)
     if not done:
         logger.warning("mallopt refused the thresholds; this process may keep freed memory")
     return bool(done)
+
+
+async def trim_as_it_grows(seconds: float = TRIM_SECONDS) -> None:
+    """Return free memory between used blocks to the operating system whenever this process has
+    grown by :data:`GROWTH_BYTES`. Ends at once where that is not possible.
+
+    gRPC's threads leave such memory behind calls that their clients cancel. A server of grpcio
+    alone that had grown by 31 MB with 8,500 of them shrank by 25 MB.
+
+    Args:
+        seconds: time between looks at the process's size.
+    """
+    libc = _glibc()
+    if libc is None:
+        return
+    usual = _resident_bytes()
+    while True:
+        await asyncio.sleep(seconds)
+        if _resident_bytes() > usual + GROWTH_BYTES:
+            await asyncio.to_thread(libc.malloc_trim, 0)
+            usual = _resident_bytes()
+        usual = min(usual, _resident_bytes())
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 - musl lacks it, and its mallopt has no effect
+    except (AttributeError, OSError):
+        return None
+    return libc
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

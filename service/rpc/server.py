@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc.aio
 
 from service.backend import Backend
+from service.memory import trim_as_it_grows
 from service.rpc.edge import RpcEdge
 from service.settings import Settings
 
@@ -47,6 +48,7 @@ class RpcServer:
         """Port that it listens on; 0 before it starts."""
         self._edge: RpcEdge
         self._server: Any = None
+        self._trimming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen and serve, unless it does already. Call it in the event loop that is to serve."""
@@ -69,6 +71,7 @@ class RpcServer:
             return
         await server.start()
         self._server = server
+        self._trimming = asyncio.create_task(trim_as_it_grows())
 
     async def stop(self, seconds: float) -> None:
         """Stop listening, let clients move to other connections, and finish the calls that have
@@ -92,6 +95,8 @@ class RpcServer:
         await asyncio.sleep(0)  # it refuses new calls before the streams end
         self._edge.close_streams()
         await stopping
+        if self._trimming is not None:
+            self._trimming.cancel()
 
 
 def connection_seconds(settings: Settings) -> float:

@@ -15,7 +15,7 @@ remembered and not parsed again (:mod:`service.workers.known_heads`).
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -30,9 +30,6 @@ from service.workers.framing import Framing
 from service.workers.heads import MAX_HEAD_BYTES, HeadEnd, content_length, without_upgrade
 from service.workers.known_heads import KnownHeads
 from service.workers.progress import WriteProgress
-
-if TYPE_CHECKING:
-    from uvicorn._types import HTTPScope
 
 _CHUNKED_PIECE_BYTES: Final = 16 * 1024
 """Size of the pieces of a chunked body to parse; a piece may contain further requests."""
@@ -189,9 +186,9 @@ class Connection(EndingConnection):
         known, body = found
         self.waits_since = None
         self.expect_100_continue = False
-        self.scope = cast("HTTPScope", dict(known.scope))
-        self.scope["client"], self.scope["server"] = self.client, self.server
-        self.scope["scheme"], self.scope["state"] = self.scheme, self.app_state.copy()
+        scope: Any = {**known.scope, "client": self.client, "server": self.server}
+        scope["scheme"], scope["state"] = self.scheme, self.app_state.copy()
+        self.scope = scope
         on_response = self.on_response_complete
         self._begin(Whole(self._output, self._answer_head, known.keep_alive, on_response), body)
         return True
@@ -201,7 +198,7 @@ class Connection(EndingConnection):
         which is started."""
         self.cycle = self._answering = cast("Cycle", whole)
         self._answer_head.renew(self.server_state.default_headers)
-        scope = cast("Scope", self.scope)
+        scope: Any = self.scope
         if self.begin is not None and self.begin(scope, body, whole.reply):
             return True
         scope["headers"] = list(scope["headers"])  # those of a known head must not change
@@ -236,7 +233,7 @@ class Connection(EndingConnection):
         if whole is not None:
             body, self._whole, self._whole_body = self._whole_body, None, b""
             if self._begin(whole, body) and self._whole_data:
-                scope = cast("Scope", self.scope)
+                scope: Any = self.scope
                 self._known_heads.remember(self._whole_data, scope, whole.keep_alive)
             return
         cycle = self.cycle

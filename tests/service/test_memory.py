@@ -65,3 +65,35 @@ def test_the_memory_of_a_large_image_is_returned():
         return int(found.stdout)
 
     assert grown(is_on=True) < 12e6 < grown(is_on=False)
+
+
+FRAGMENTING: Final = """
+import asyncio, ctypes
+from service.memory import _resident_bytes, trim_as_it_grows
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = (ctypes.c_void_p,)
+
+async def main() -> None:
+    before = _resident_bytes()
+    trimming = asyncio.create_task(trim_as_it_grows(0.0))
+    await asyncio.sleep(0)  # it looks at the size of the process
+    blocks = [libc.malloc(3_000) for _ in range(20_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 3_000)
+    for number, block in enumerate(blocks):
+        if number % 20:
+            libc.free(block)
+    grown = _resident_bytes() - before
+    while _resident_bytes() - before > grown // 2:
+        await asyncio.sleep(0.0)
+    trimming.cancel()
+
+asyncio.run(asyncio.wait_for(main(), 60))
+"""
+
+
+@pytest.mark.skipif(not return_freed_memory(), reason="needs Linux with glibc")
+def test_free_memory_between_used_blocks_is_returned():
+    subprocess.run([sys.executable, "-c", FRAGMENTING], cwd=PROJECT_ROOT, check=True)

@@ -16,7 +16,7 @@ from cifar10.labels import LABELS
 from cifar10.predictor import Predictor, PredictorOptions
 from cifar10.store import ModelStore
 from tests.service.cases import CASES, JPEG, PNG, assert_refused
-from tests.service.server import START_SECONDS, Server
+from tests.service.server import START_SECONDS, Server, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +116,14 @@ def test_a_server_answers_refuses_counts_and_stops(server: Server):
         for _ in range(20):
             assert httpx.post(f"{server.url}/classify", content=PNG).status_code == 200
         counted = re.compile(r'^cifar10_requests_total\{code="200",route="/classify"\} (.*)$', re.M)
-        for _ in range(4):
+
+        def total() -> float:
             match = counted.search(httpx.get(f"{server.url}/metrics").text)
-            assert match
-            assert float(match[1]) == 2 + len(CASES) + 20
+            return float(match[1]) if match else 0.0
+
+        expected = 2 + len(CASES) + 20
+        wait_for(lambda: total() == expected, "both workers have written their counts")
+        assert [total() for _ in range(4)] == [expected] * 4
 
         assert client.get("/healthz").status_code == 200  # BentoML's own
 

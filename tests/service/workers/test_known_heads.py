@@ -12,6 +12,10 @@ from tests.service.conftest import make_edge, running
 from tests.service.workers.test_at_once import Caller, whole
 
 REQUEST = whole(content=JPEG)
+IN_CHUNKS = (
+    b"POST /classify HTTP/1.1\r\nHost: edge\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"%x\r\n%b\r\n0\r\n\r\n" % (len(PNG), PNG)
+)
 MUTATIONS = 400
 
 
@@ -30,18 +34,30 @@ def heads(monkeypatch):
     return heads
 
 
-async def outcome(caller: Caller, *packets: bytes) -> tuple[bytes, bool, bool]:
-    """Return what is written in answer to packets, and whether the connection closed or ended."""
+async def settle(caller: Caller) -> None:
+    """Wait for the answers to all whole requests."""
     connection = caller.connection
-    for packet in packets:
-        if not caller.transport.closed:
-            connection.data_received(packet)
     while connection.cycle is not None and not (
         connection.cycle.response_complete or connection.cycle.more_body
     ):
         await asyncio.sleep(0)
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def outcome(caller: Caller, packets: list[tuple[bytes, bool]]) -> tuple[bytes, bool, bool]:
+    """Return what is written in answer to packets, and whether the connection closed or ended.
+
+    Args:
+        caller: the connection.
+        packets: what the client sends, and whether it waits for its answers after each.
+    """
+    for packet, waits in packets:
+        if not caller.transport.closed:
+            caller.connection.data_received(packet)
+        if waits:
+            await settle(caller)
+    await settle(caller)
     return caller.transport.written, caller.transport.closed, caller.transport.ended
 
 
@@ -84,10 +100,10 @@ def test_faulty_requests_are_answered_as_without_known_heads(tiny_store, heads):
                 packets = mutated(chance)
                 knows, parses = Caller(edge, at_once=True), Caller(edge, at_once=True)
                 parses.connection._known_heads = NothingKnown()
-                before = [REQUEST] * chance.randrange(3)
-                got = await outcome(knows, *before, *packets, REQUEST)
-                expected = await outcome(parses, *before, *packets, REQUEST)
-                assert got == expected, (number, packets)
+                before = chance.choices([REQUEST, IN_CHUNKS], k=chance.randrange(3))
+                sent = [(one, chance.random() < 0.7) for one in (*before, *packets, REQUEST)]
+                got, expected = await outcome(knows, sent), await outcome(parses, sent)
+                assert got == expected, (number, sent)
 
     asyncio.run(main())
 
