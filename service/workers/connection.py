@@ -56,6 +56,8 @@ class Connection(EndingConnection):
     """Whether the next answer is the last on this connection."""
 
     _held_from = 0
+    _in_message = False
+    """Whether the parser has begun a request and not completed it."""
     _upgrade: tuple[bytes, str] | None = None
     """Method and HTTP version of a request with an Upgrade field."""
     _is_whole = False
@@ -116,6 +118,7 @@ class Connection(EndingConnection):
     def on_message_begin(self) -> None:
         """Start the time limit of a request's head, at its first byte."""
         super().on_message_begin()
+        self._in_message = True
         self.idle_since = None
         self.waits_since = self.loop.time()
 
@@ -175,7 +178,7 @@ class Connection(EndingConnection):
         """Let the edge answer a request with a known head. Return False for any other bytes; then
         they are to be parsed."""
         cycle = self.cycle
-        is_between = self._in_head and not self._head_bytes
+        is_between = not self._in_message and not self._head_bytes
         if not is_between or self.begin is None or self.is_last or self.flow.write_paused:
             return False
         if cycle is not None and not cycle.response_complete:
@@ -227,6 +230,7 @@ class Connection(EndingConnection):
         """Note the end of a request's body."""
         if self._upgrade is not None:
             return  # the body is not parsed yet
+        self._in_message = False
         self._in_head = True
         self._head_bytes = 0
         whole = self._whole

@@ -37,8 +37,10 @@ def heads(monkeypatch):
 async def settle(caller: Caller) -> None:
     """Wait for the answers to all whole requests."""
     connection = caller.connection
-    while connection.cycle is not None and not (
-        connection.cycle.response_complete or connection.cycle.more_body
+    while connection._held or (
+        connection.cycle is not None
+        and not connection.cycle.response_complete
+        and not connection.cycle.more_body
     ):
         await asyncio.sleep(0)
     for _ in range(10):
