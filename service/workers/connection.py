@@ -204,7 +204,11 @@ class Connection(EndingConnection):
         scope: Any = self.scope
         if self.begin is not None and self.begin(scope, body, whole.reply):
             return True
-        scope["headers"] = list(scope["headers"])  # those of a known head must not change
+        length = str(len(body)).encode()  # a known head has that of its first request
+        scope["headers"] = [
+            (name, length if name == b"content-length" else value)
+            for name, value in scope["headers"]
+        ]
         self._answering = cycle = self._new_cycle(whole.keep_alive)
         cycle.body += body
         cycle.more_body = False

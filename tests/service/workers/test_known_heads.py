@@ -142,6 +142,28 @@ def test_each_client_of_a_known_head_has_its_own_address(tiny_store, heads):
     assert addresses == [("192.0.2.1", 1), ("192.0.2.1", 2)]
 
 
+def test_a_task_is_given_the_length_of_its_own_body(tiny_store, heads):
+    lengths = []
+
+    async def main():
+        edge = make_edge(tiny_store)
+        async with running(edge):
+            caller = Caller(edge, at_once=True)
+            await caller.answer(REQUEST)
+            app = caller.connection.app
+
+            async def noting(scope, receive, send):
+                lengths.append(dict(scope["headers"])[b"content-length"])
+                await app(scope, receive, send)
+
+            caller.connection.app = noting
+            caller.connection.begin = lambda scope, body, reply: False
+            await caller.answer(whole(content=PNG))
+
+    asyncio.run(main())
+    assert lengths == [str(len(PNG)).encode()]
+
+
 def test_a_limited_number_of_short_heads_is_remembered(heads):
     scope = {"headers": [(b"content-length", b"1")]}
 
