@@ -36,19 +36,41 @@ function showList({name = null, default: chosen, auto, models}) {
   ])));
 }
 
-function limitsOf(card, side) {
-  const found = [];
-  if (side && side <= 32) {
-    found.push(`It sees ${side} × ${side} pixels: small or off-centre things are lost. ` +
-      "The accuracy is that of such tiles; expect less on photographs.");
+/** What was measured of this very file, from the efficiency table; {} where nothing was. */
+async function measuredOf(digest) {
+  try {
+    const {machines} = await (await fetch("../efficiency")).json();
+    return machines.flatMap((machine) => machine.models).find((model) => model.digest === digest) ?? {};
+  } catch {
+    return {};
   }
-  if (!card.labels.includes("none")) found.push("A picture of anything else still gets one of its class names, often with high confidence.");
+}
+
+function limitsOf(card, side, measured) {
+  const found = [], rightOn = (share) => `right on ${percent(share)}`;
+  const test = card.accuracy?.test;
+  if (side && side <= 32) found.push(`It sees ${side} × ${side} pixels: small or off-centre things are lost.`);
+  if (measured.elsewhere_accuracy != null && test) {
+    found.push(`It is ${rightOn(test.accuracy)} of its test images, but ${rightOn(measured.elsewhere_accuracy)} of ` +
+      `${grouped(measured.elsewhere_images)} other images of its classes (${measured.elsewhere_dataset}; 95 % interval ` +
+      `${(100 * measured.elsewhere_low).toFixed(1)}–${(100 * measured.elsewhere_high).toFixed(1)}).`);
+  } else if (side && side <= 32) {
+    found.push("The accuracy is that of such tiles. Expect less on photographs: how much less was not measured.");
+  }
+  if (measured.damaged_accuracy != null) {
+    found.push(`On noisy, blurred, recompressed, bright and low-contrast copies of the test images it is ${rightOn(measured.damaged_accuracy)}.`);
+  }
+  if (!card.labels.includes("none")) {
+    found.push("A picture of anything else still gets one of its class names" + (measured.others_images
+      ? `: ${percent(measured.others_sure)} of ${grouped(measured.others_images)} such pictures got one with the verdict “sure”.`
+      : ", often with high confidence."));
+  }
   found.push("Do not use it where a wrong answer harms someone.");
   return found;
 }
 
-function showModel(model) {
-  const {card} = model;
+async function showModel(model) {
+  const {card} = model, measured = await measuredOf(card.sha256);
   byId("title").textContent = model.name;
   document.title = model.name;
   byId("about").replaceChildren(make("a", {href: "../models", textContent: "All models"}), " · ",
@@ -59,10 +81,10 @@ function showModel(model) {
   byId("model").append(
     make("section", {className: "card"}, make("h2", {textContent: "Intended use and limits"}),
       make("p", {textContent: `Pictures whose main subject is one of: ${labels.join(", ")}.`}),
-      make("ul", {}, ...limitsOf(card, height).map((text) => make("li", {textContent: text})))),
+      make("ul", {}, ...limitsOf(card, height, measured).map((text) => make("li", {textContent: text})))),
     tableOf("What it is", [
       ["Accuracy", accuracyOf(test)],
-      ["Data set", `${card.dataset.name} (${card.dataset.variant})`],
+      ["Data set", card.dataset.variant === card.dataset.name ? card.dataset.name : `${card.dataset.name} (${card.dataset.variant})`],
       ["Parameters", grouped(card.parameters.total)],
       ["Multiply-accumulates", `${(card.macs / 1e6).toFixed(1)} M an image`],
       ["File", `${(card.size_bytes / 1e6).toFixed(2)} MB, ${card.precision}`],
@@ -73,7 +95,7 @@ function showModel(model) {
     tableOf("How it was made", [
       ["Recipe", card.recipe],
       ["Commit", make("code", {textContent: String(card.commit ?? "–").slice(0, 12)})],
-      ["Made", String(card.created ?? "–")],
+      ["Made", String(card.created ?? "–").slice(0, 10)],
       ["Training", card.training ? `${card.training.epochs} epochs, ${(card.training.seconds / 60).toFixed(0)} minutes on ${card.training.hardware}` : "–"],
       ["Variant of", card.variant ? `${card.variant.source} (${card.precision})` : "–"],
     ]),
@@ -86,7 +108,7 @@ async function start() {
   const response = await fetch(location.href, {headers: {accept: "application/json"}});
   const found = await response.json();
   if (!response.ok) byId("about").textContent = `${found.title}: ${found.detail}`;
-  else if (found.card) showModel(found);
+  else if (found.card) await showModel(found);
   else showList(found);
 }
 

@@ -106,9 +106,14 @@ const HEIC = "That is an iPhone HEIC photo, which this server does not read. On 
   "Settings, Camera, Formats, Most Compatible; or send a screenshot of it.";
 
 function wordsOf(answer, file) {
+  if (!file.size) return "This file is empty.";
   const kind = answer.type.split(":").pop();
   const heic = /hei[cf]/i.test(`${file.name ?? ""} ${file.type} ${answer.detail}`);
-  return kind === "unsupported-type" && heic ? HEIC : PLAIN_WORDS[kind] ?? `${answer.title}.`;
+  if (kind !== "unsupported-type") return PLAIN_WORDS[kind] ?? `${answer.title}.`;
+  if (heic) return HEIC;
+  const named = answer.detail?.match(/; this is (.+?)\.?$/)?.[1];
+  if (!named) return PLAIN_WORDS[kind];
+  return `This is ${named}.${named.includes("send") ? "" : " Send a JPEG, PNG, WebP, AVIF, GIF or BMP."}`;
 }
 
 /** The verdict in words; without one, the most probable class and its probability. */

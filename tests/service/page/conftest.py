@@ -46,13 +46,25 @@ def measured(accuracy: float, latency_ms: float) -> dict[str, object]:
     }
 
 
+ELSEWHERE = {
+    "damaged_accuracy": 0.6,
+    "elsewhere_dataset": "photographs",
+    "elsewhere_images": 388,
+    "elsewhere_accuracy": 0.5,
+    "elsewhere_low": 0.45,
+    "elsewhere_high": 0.55,
+    "others_images": 191,
+    "others_sure": 0.25,
+}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("page")
     digest = ModelStore(tiny_store).card("tiny_a").sha256
     models = [
         row("tiny_b", **measured(0.91, 3.2), pareto=["latency"], digest="0" * 64),
-        row("tiny_a", **measured(0.8, 0.5), pareto=["latency", "size"], digest=digest),
+        row("tiny_a", **measured(0.8, 0.5), **ELSEWHERE, pareto=["latency", "size"], digest=digest),
         row("dominated_model", **measured(0.7, 0.9), recipe="d", precision="fp32", seed=0, seeds=2),
         row("another_seed", **measured(0.72, 0.9), recipe="d", precision="fp32", seed=1, seeds=2),
         row("broken", notes=["failed at latency: out of memory", "not the file in `models/`"]),

@@ -138,14 +138,17 @@ def test_the_copied_command_gives_the_same_answer(page, server, file):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"a cat", "This is text. Send a JPEG, PNG, WebP, AVIF, GIF or BMP."),
+        (b"<svg></svg>", "This is SVG, a drawing; send it rendered as PNG."),
+        (b"", "This file is empty."),
         (
-            b"a cat",
+            b"\0\1\2 a cat",
             "That is not a picture this server reads: send a JPEG, PNG, WebP, AVIF, GIF or BMP.",
         ),
         (JPEG[: len(JPEG) // 2], "The picture is damaged and cannot be read."),
         (b"\0" * 11_000_000, "The file is too large. Send a smaller copy of it."),
     ],
-    ids=["text", "cut", "large"],
+    ids=["text", "drawing", "empty", "unknown", "cut", "large"],
 )
 def test_a_refusal_is_shown_in_plain_words_and_then_cleared(page, server, file, content, words):
     page.choose(file(content))

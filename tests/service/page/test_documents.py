@@ -54,6 +54,12 @@ def test_a_model_s_page_tells_its_use_limits_classes_and_digest(page, server):
     text = page.wait_for(lambda: page.id("model").text)
     assert "Pictures whose main subject is one of: airplane, " in text
     assert "SHA-256" in text
+    assert "how much less was not measured" in text
+    page.driver.get(f"{server.url}/models/tiny_a")
+    text = page.wait_for(lambda: page.id("model").text)
+    assert "right on 50.0 % of 388 other images of its classes (photographs; 95 %" in text
+    assert "it is right on 60.0 %." in text
+    assert "25.0 % of 191 such pictures got one" in text
     page.driver.get(f"{server.url}/")
 
 
