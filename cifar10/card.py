@@ -92,6 +92,8 @@ class TrainingCost:
     hardware: str
     precision: str = "fp32"
     """What layers computed in: ``fp32``, or ``bf16`` with weights in float32."""
+    devices: int = 1
+    """Number of devices that shared each step; of a resumed training, in its last run."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,7 @@ class RefusedVariant:
 
 _ADDED_TO_BOTH_LATER: Final[dict[str, Any]] = {
     "teacher": None,
-    "training": {"precision": "fp32"},
+    "training": {"precision": "fp32", "devices": 1},
     "dataset": {"name": DATASET_NAME},
 }
 

@@ -8,13 +8,15 @@ last, so the files it names are complete; any other file is a leftover and is re
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import keras
 
+from cifar10.card import DatasetRecord, training_fields
 from cifar10.errors import RecipeError, StoreError
+from cifar10.labels import DATASET_NAME
 from cifar10.records import RecordError, from_json, to_json
 from cifar10.store import file_sha256, write_atomic
 from training.history import EpochRow, best_epoch
@@ -141,6 +143,29 @@ class Checkpoint:
             "Train from the beginning with --restart."
         )
         return StoreError(message)
+
+
+def training_identity(
+    fields: dict[str, Any],
+    seed: int,
+    dataset: DatasetRecord,
+    random_weights: bool | None,
+    precision: str,
+) -> dict[str, Any]:
+    """What makes two trainings the same one; ``random_weights`` is None without a backbone."""
+    identity = training_fields(fields) | {
+        "seed": seed,
+        "dataset": {
+            key: value for key, value in asdict(dataset).items() if key not in ("source", "name")
+        },
+    }
+    if dataset.name != DATASET_NAME:
+        identity["dataset"]["name"] = dataset.name
+    if random_weights is not None:
+        identity["random_weights"] = random_weights
+    if precision != "fp32":
+        identity["precision"] = precision
+    return identity
 
 
 def check_identity(where: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -13,6 +13,12 @@ step so trains on 56 of them twice. These count in the epoch's loss and accuracy
 **Learning rate.** Keras on JAX reads the optimizer's variables once, at the start of an epoch, so a
 callback that assigns the learning rate before each step has no effect there. Here the rates are an
 input of the program.
+
+**Several devices.** Each step's images and targets are split evenly among the devices, and all of
+them hold the whole state. The program stays that of one device: XLA divides it, so that the loss,
+the gradients and the statistics of batch normalization are those of the whole batch, whatever the
+number of devices. (Keras' own ``DataParallel`` does the same, but only inside ``fit``.) Between
+epochs the state is on the first device alone, where the model is evaluated and saved.
 """
 
 import math
@@ -23,6 +29,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar10.errors import RecipeError
+
 DeviceFit = Callable[[NDArray[Any], NDArray[Any], NDArray[np.float32]], dict[str, float]]
 """Type of :meth:`DeviceEpochs.fit`."""
 
@@ -32,12 +40,58 @@ def runs_here() -> bool:
     return str(keras.backend.backend()) == "jax"
 
 
-class DeviceEpochs:
-    """Trains a compiled model, epoch after epoch; the program is compiled at the first one."""
+def devices_for(batch_size: int, asked: int | None = None) -> int:
+    """Return the number of this machine's devices that share each training step.
 
-    def __init__(self, model: keras.Model, batch_size: int) -> None:
+    Args:
+        batch_size: images of a step, which must be divisible by the number of devices.
+        asked: number that the user asks for; None takes as many GPUs as divide the batch.
+
+    Raises:
+        RecipeError: there are not as many, or they cannot share the batch, or Keras does not run
+            on JAX.
+    """
+    if not runs_here():
+        if asked in (None, 1):
+            return 1
+        message = (
+            f"{asked} devices asked for, but with Keras on {keras.backend.backend()} a training "
+            "uses one: Keras distributes over devices on JAX only. Install jax and set "
+            "KERAS_BACKEND=jax"
+        )
+        raise RecipeError(message)
+    import jax
+
+    there = jax.local_devices()
+    kind = there[0].platform
+    if asked is None:
+        most = len(there) if kind != "cpu" else 1
+        return max(count for count in range(1, most + 1) if batch_size % count == 0)
+    if asked > len(there):
+        message = f"{asked} devices asked for; this machine has {len(there)} ({kind})"
+        raise RecipeError(message)
+    if batch_size % asked:
+        message = (
+            f"{asked} devices cannot share a step of {batch_size} images evenly; ask for a "
+            f"divisor of {batch_size}"
+        )
+        raise RecipeError(message)
+    return asked
+
+
+class DeviceEpochs:
+    """Trains a compiled model, epoch after epoch; the program is compiled at the first one.
+
+    Args:
+        model: compiled model.
+        batch_size: images of a step, on all devices together.
+        devices: number of devices that share each step; see :func:`devices_for`.
+    """
+
+    def __init__(self, model: keras.Model, batch_size: int, devices: int = 1) -> None:
         self._model = model
         self._batch_size = batch_size
+        self._devices = devices
         self._program: Any = None
 
     def fit(
@@ -53,6 +107,8 @@ class DeviceEpochs:
         Returns:
             The loss and the metrics of the epoch, by name.
         """
+        import jax
+
         model = self._model
         steps = math.ceil(len(inputs) / self._batch_size)
         if len(rates) != steps:
@@ -61,18 +117,30 @@ class DeviceEpochs:
             )
             raise ValueError(message)
         batches = tuple(self._in_steps(array, steps) for array in (inputs, targets))
+        whole, split = self._shardings()
         if self._program is None:
             # As Keras' own fit does first: the optimizer's variables and the metrics come to be.
             model._symbolic_build(data_batch=tuple(array[0] for array in batches))
-            self._program = _epoch_program(model)
+            self._program = _epoch_program(model, whole, split)
         model.reset_metrics()
         variables = _variables(model)
         state = tuple([variable.value for variable in some] for some in variables)
+        state = jax.device_put(state, whole)
         logs, state = self._program(state, batches, np.asarray(rates, np.float32))
         for some, values in zip(variables, state, strict=True):
             for variable, value in zip(some, values, strict=True):
-                variable.assign(value)
+                # Every device has the whole value; the first one's is used from here on.
+                variable.assign(value.addressable_data(0))
         return {name: float(value) for name, value in logs.items()}
+
+    def _shardings(self) -> tuple[Any, Any]:
+        """Where arrays lie: whole on every device, and (steps, batch, ...) split by batch."""
+        import jax
+        from jax.sharding import NamedSharding, PartitionSpec
+
+        mesh = jax.sharding.Mesh(np.array(jax.local_devices()[: self._devices]), ("batch",))
+        split = PartitionSpec(None, "batch")
+        return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, split)
 
     def _in_steps(self, array: NDArray[Any], steps: int) -> NDArray[Any]:
         """``array`` as (steps, batch, ...), filled from its start."""
@@ -92,10 +160,11 @@ def _variables(model: keras.Model) -> tuple[list[Any], list[Any], list[Any], lis
     )
 
 
-def _epoch_program(model: keras.Model) -> Any:
+def _epoch_program(model: keras.Model, whole: Any, split: Any) -> Any:
     """Compile-on-first-use function (state, (inputs, targets), rates) → (logs, state).
 
-    The state's memory is reused for the new one.
+    The state's memory is reused for the new one. Inputs and targets are ``split`` among the
+    devices; every device has the ``whole`` of the rest.
     """
     import jax
 
@@ -118,4 +187,4 @@ def _epoch_program(model: keras.Model) -> Any:
         state, logs = jax.lax.scan(step, state, (batches, rates))
         return {name: values[-1] for name, values in logs.items()}, state
 
-    return jax.jit(epoch, donate_argnums=0)
+    return jax.jit(epoch, donate_argnums=0, in_shardings=(whole, split, whole), out_shardings=whole)

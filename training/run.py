@@ -9,7 +9,6 @@ about half as long again, so it stays off. On a GPU, or with another number of c
 taken in another order, and the result is only statistically the same.
 """
 
-import dataclasses
 import math
 import time
 from contextlib import nullcontext
@@ -26,17 +25,14 @@ from cifar10.accuracy import Accuracy, measure_accuracy
 from cifar10.card import (
     SCHEMA_VERSION,
     AccuracyRecord,
-    DatasetRecord,
     TeacherRecord,
     TrainingCost,
     TrainingRecord,
     read_training_record,
-    training_fields,
 )
 from cifar10.dataset import Dataset, Split
 from cifar10.environment import cache_dir
 from cifar10.errors import InvalidCardError, RecipeError, StoreError
-from cifar10.labels import DATASET_NAME
 from cifar10.records import to_json
 from cifar10.store import (
     HISTORY_FILE,
@@ -48,8 +44,8 @@ from cifar10.store import (
 )
 from training import batches
 from training.callbacks import LearningRate, StepCallback
-from training.checkpoint import Checkpoint, State, check_identity
-from training.device_epochs import DeviceEpochs, DeviceFit, runs_here
+from training.checkpoint import Checkpoint, State, check_identity, training_identity
+from training.device_epochs import DeviceEpochs, DeviceFit, devices_for, runs_here
 from training.distillation import find_teacher
 from training.drawn_epochs import Asked, Drawing, ahead_of_time
 from training.history import EpochRow, best_epoch, history_csv, phase_is_over
@@ -87,6 +83,7 @@ def train(
     restart: bool = False,
     weights: WeightsChoice = WeightsChoice(),
     precision: Precision = "fp32",
+    devices: int | None = None,
     observer: Observer = Observer(),
 ) -> Outcome:
     """Train ``recipe``, continue its training, or find it finished.
@@ -101,11 +98,14 @@ def train(
         weights: of the recipe's backbone; nothing to a recipe that has none.
         precision: what layers compute in while training. The weights that are stored, and the model
             that is kept, are float32 in any case.
+        devices: number of devices that share each step, see
+            :func:`training.device_epochs.devices_for`; a training may continue on another number.
         observer: told what happens.
 
     Raises:
         RecipeError: the folder holds another training (recipe, seed, dataset or weights), or the
-            model does not have the recipe's parameters, or its teacher is not in the store.
+            model does not have the recipe's parameters, or its teacher is not in the store, or the
+            devices cannot share a step.
         WeightsError: the backbone's weights cannot be had. Nothing was written.
         InvalidModelNameError: ``name`` could not be a model's.
         StoreError: the folder is damaged.
@@ -114,10 +114,10 @@ def train(
     folder = store.folder(name)
     checkpoint = Checkpoint(folder / CHECKPOINT_FOLDER)
     random = weights.random if isinstance(recipe.architecture, Backbone) else None
-    identity = _identity(recipe_fields(recipe), seed, dataset.record, random, precision)
+    identity = training_identity(recipe_fields(recipe), seed, dataset.record, random, precision)
     finished = None if restart else _finished(folder)
     if finished is not None:
-        found = _identity(
+        found = training_identity(
             finished.recipe_fields,
             finished.seed,
             finished.dataset,
@@ -127,6 +127,7 @@ def train(
         check_identity(folder, found, identity)
         checkpoint.remove()  # a kill between the record and this leaves it over
         return Outcome(finished, already_there=True)
+    devices = devices_for(recipe.batch_size, devices)
     commit = git_commit()  # before the hours in which someone may edit the code
     file = weights_file(recipe, weights)
     if file is not None:
@@ -154,7 +155,7 @@ def train(
             )
         job = _Job(
             name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer,
-            teacher.record if teacher is not None else None, taught, precision, drawing,
+            teacher.record if teacher is not None else None, taught, precision, drawing, devices,
         )  # fmt: skip
         if restart:  # only now: what stops the new one before it starts must not cost the old one
             _forget(folder, checkpoint)
@@ -181,31 +182,7 @@ class _Job:
     """The teacher's part of the targets, in the order of the training images."""
     precision: Precision
     drawing: Drawing
-
-
-def _identity(
-    fields: dict[str, Any],
-    seed: int,
-    dataset: DatasetRecord,
-    random_weights: bool | None,
-    precision: str,
-) -> dict[str, Any]:
-    """What makes two trainings the same one; ``random_weights`` is None without a backbone."""
-    identity = training_fields(fields) | {
-        "seed": seed,
-        "dataset": {
-            key: value
-            for key, value in dataclasses.asdict(dataset).items()
-            if key not in ("source", "name")
-        },
-    }
-    if dataset.name != DATASET_NAME:
-        identity["dataset"]["name"] = dataset.name
-    if random_weights is not None:
-        identity["random_weights"] = random_weights
-    if precision != "fp32":
-        identity["precision"] = precision
-    return identity
+    devices: int
 
 
 def _was_taught(recipe: Recipe, history: tuple[EpochRow, ...]) -> bool:
@@ -257,7 +234,7 @@ def _run_phases(job: _Job, state: State | None) -> State:
             soft_targets = job.recipe.distillation_in(phase) is not None
             compile_model(model, phase, job.recipe.label_smoothing, soft_targets=soft_targets)
         inputs = job.stages.inputs(phase)
-        fit = DeviceEpochs(model, job.recipe.batch_size).fit if runs_here() else None
+        fit = DeviceEpochs(model, job.recipe.batch_size, job.devices).fit if runs_here() else None
         while not phase_is_over(history, phase):
             row = _run_epoch(job, model, fit, inputs, phase, history)
             history = (*history, row)
@@ -359,6 +336,7 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
             backend=keras.backend.backend(),
             hardware=hardware(),
             precision=job.precision,
+            devices=job.devices,
         ),
         keras_sha256=checkpoint.write_model(model, folder / KERAS_FILE),
         versions=library_versions(),

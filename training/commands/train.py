@@ -46,6 +46,7 @@ cifar10 train simple_cnn --seed 1 --restart       from the beginning, another se
 cifar10 train simple_cnn --smoke --data synthetic  a functional check in seconds
 cifar10 train mobilenetv2_head --data ./flowers    your own images: a folder for each class
 cifar10 train compact --tensorboard ./curves       needs the extra `tensorboard`
+cifar10 train compact --devices 4                  four GPUs share each step, on JAX
 """,
 )
 @click.argument("recipe", type=RecipeName())
@@ -90,6 +91,12 @@ cifar10 train compact --tensorboard ./curves       needs the extra `tensorboard`
     help="What layers compute in while training; bf16 is for a GPU. Weights stay float32.",
 )
 @click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="GPUs of this machine that share each step, on JAX (default: all that divide the batch).",
+)
+@click.option(
     "--tensorboard",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
@@ -110,6 +117,7 @@ def command(
     random_weights: bool,
     smoke: bool,
     precision: Literal["fp32", "bf16"],
+    devices: int | None,
     tensorboard: Path | None,
     restart: bool,
     as_json: bool,
@@ -135,11 +143,14 @@ def command(
         prepare_keras()
         import_quietly("keras")
         from training.curves import epochs_for, finish, mlflow_run, tensorboard_curves
+        from training.device_epochs import devices_for
         from training.provenance import hardware
         from training.run import train
 
+        devices = devices_for(chosen.batch_size, devices)
+        sharing = f"; each step on {devices} devices" if devices > 1 else ""
         console.print(
-            f"{chosen.name} as {model}, seed {seed}, on {hardware()}",
+            f"{chosen.name} as {model}, seed {seed}, on {hardware()}{sharing}",
             highlight=False,
             soft_wrap=True,
         )
@@ -162,6 +173,7 @@ def command(
                 restart=restart,
                 weights=weights,
                 precision=precision,
+                devices=devices,
                 observer=observer,
             )
             if run is not None and not outcome.already_there:
