@@ -83,7 +83,7 @@ def test_two_devices_train_the_model_of_one() -> None:
             ]
         )
         model.compile(
-            keras.optimizers.SGD(0.1, 0.9), "sparse_categorical_crossentropy", ["accuracy"]
+            keras.optimizers.SGD(0.1, 0.9), "sparse_categorical_crossentropy", metrics=["accuracy"]
         )
         epochs = DeviceEpochs(model, 8, devices)
         rates = np.full(4, 0.1, np.float32)
