@@ -28,8 +28,7 @@ from cifar10.verdict import REJECTION, Calibration
 SCHEMA_VERSION: Final = 1
 
 MAX_TOLERANCE: Final = 0.1
-"""Largest tolerance that a card may set for its golden answer, as a difference of probabilities.
-int8 models need 0.02."""
+"""Largest difference of probabilities that a card may allow its golden answer. int8 needs 0.02."""
 
 Precision = Literal["fp32", "int8", "fp16"]
 """Number format of the weights and of most arithmetic. Input and output have the same format for

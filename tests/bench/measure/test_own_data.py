@@ -87,7 +87,7 @@ def test_a_table_for_each_data_set(store, folder, tmp_path, monkeypatch, capsys)
     assert main(["table", *results]) == 0
     shown = capsys.readouterr()
     assert shown.out.count("Model") == 2
-    assert {"data set cifar10", "data set colours"} <= set(shown.err.splitlines())
+    assert {"data set cifar10", "data set colours"} <= set(shown.out.splitlines())
 
 
 @pytest.mark.parametrize("most", [9, 255, 256, 999])

@@ -89,7 +89,7 @@ def test_several_pictures_are_a_grid_and_a_csv_file(page, file):
     page.wait_for(lambda: page.id("many-said").text.startswith("3 pictures."))
     cells = page.id("grid").find_elements(By.TAG_NAME, "button")
     assert [cell.text.split("\n")[-1] for cell in cells] == ["one.png", "two.txt", "three.jpg"]
-    assert cells[1].text.startswith("That is not a picture this server reads")
+    assert cells[1].text.startswith("This is text. Send a JPEG")
     page.run(
         "window.saved = null; const itself = URL.createObjectURL;"
         "URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; });"

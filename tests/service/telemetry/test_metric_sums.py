@@ -132,6 +132,7 @@ def test_killed_workers_leave_their_counts_and_no_files(tmp_path: Path, tiny_sto
         for number in range(1, 4):
             assert httpx.post(f"{server.url}/classify", content=PNG).status_code == 200
             (worker,) = workers_of(server)
+            wait_for(lambda: classified(server) == number, "the count is written")  # noqa: B023
             os.kill(worker, signal.SIGKILL)
             wait_for(
                 lambda: f"counter_{worker}.db" not in names_in(folder),  # noqa: B023
