@@ -17,7 +17,7 @@ T = TypeVar("T")
 Align = Literal["left", "right"]
 _RULES: Final = {"left": ":--", "right": "--:"}
 
-MOST_ROWS: Final = 8
+MOST_ROWS: Final = 6
 """Rows of a table in ``REPORT.md``; a longer one is a CSV file instead."""
 
 

@@ -145,7 +145,7 @@ def test_random_weights_train_on_few_images_and_only_backbones(
 ) -> None:
     recipe, raw = find_recipe(name), synthetic_arrays(train_per_class=100, test_per_class=20)
     if recipe.train_images is not None:
-        assert recipe.train_images == 1_000
+        assert recipe.train_images == 600
         recipe = replace(recipe, train_images=500)
     dataset = split_dataset(raw, source="synthetic", variant="synthetic")
     found, cut = cut_down(recipe, dataset, smoke=smoke, weights=WeightsChoice(random=random))

@@ -92,9 +92,9 @@ FEW_IMAGES: Final = Recipe(
     name="mobilenetv2_64px_few",
     source="the two figures that the reference study prints for its frozen MobileNetV2, train "
     "91.8 % and test 51.09 %, from a base that is frozen and 12,810 trained parameters: 64 px and "
-    "1,000 images",
+    "600 images",
     expected_test_accuracy=(0.47, 0.55),
-    cost="a pass of MobileNetV2 at 64 px over 1,000 training and 5,000 validation images, then a "
+    cost="a pass of MobileNetV2 at 64 px over 600 training and 5,000 validation images, then a "
     "second an epoch",
     architecture=Backbone(
         backbone="mobilenetv2",
@@ -105,9 +105,9 @@ FEW_IMAGES: Final = Recipe(
     ),
     expected_parameters=Parameters(total=_BASE + _LINEAR, trainable=_LINEAR, non_trainable=_BASE),
     batch_size=64,
-    phases=(Phase(name="head", epochs=12, learning_rate=1e-3, patience=12),),
+    phases=(Phase(name="head", epochs=9, learning_rate=1e-3, patience=9),),
     smoke=_SMOKE,
-    train_images=1_000,
+    train_images=600,
 )
 """Recipe for the figures that the study prints for its frozen MobileNetV2.
 
