@@ -100,7 +100,7 @@ def test_several_pictures_are_a_grid_and_a_csv_file(page, file):
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [line["file"] for line in lines] == ["one.png", "two.txt", "three.jpg"]
     assert [line["label"] in LABELS for line in lines] == [True, False, True]
-    assert lines[1]["error"].startswith("That is not a picture")
+    assert lines[1]["error"].startswith("This is text. Send a JPEG")
     cells[2].click()
     page.answer()
 
