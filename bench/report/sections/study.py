@@ -28,8 +28,8 @@ from bench.rows.selection import TRADE_OFFS, ModelResult
 _BESIDE: Final = (
     "The study's figures as printed; ~ marks those it rounded. Its test set was also its "
     "validation set. Here the test set selects nothing: it is evaluated once a recipe (twice for "
-    "`mobilenetv2_tuned`, see `docs/experiments.md`). The difference is ours minus the study's, of "
-    "the mean where a recipe was trained with several seeds."
+    "`mobilenetv2_64px_few`, see `docs/experiments.md`). The difference is ours minus the study's, "
+    "of the mean where a recipe was trained with several seeds."
 )
 _FRONT: Final = (
     "The study's models at its printed accuracy and at the cost of our build of the same network. "
