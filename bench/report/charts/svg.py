@@ -86,7 +86,7 @@ class Line:
     dashed: bool = False
     step: bool = False
     label: str = ""
-    """Text above its first point."""
+    """Text above its last point, or above its first."""
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,14 @@ def draw(panel: Panel, description: str, place: str = "") -> str:
     for line in panel.lines:
         parts.append(_line(line, panel, frame))
     labels = _Labels(frame)
-    for line in panel.lines:
-        labels.lines += _boxes([_at(panel, frame, *point) for point in line.points], line.step)
-        if line.label:
-            parts.append(labels.above(*_at(panel, frame, *line.points[0]), line.label))
     points = [(*_at(panel, frame, mark.x, mark.y), mark) for mark in panel.marks]
     for x, y, _ in points:
         labels.taken.append((x - 5, y - 5, x + 5, y + 5))
+    for line in panel.lines:
+        ends = [_at(panel, frame, *point) for point in line.points]
+        labels.lines += _boxes(ends, line.step)
+        if line.label:
+            parts.append(labels.above(ends[0], ends[-1], line.label))
     for x, y, mark in points:
         parts.append(_mark(x, y, mark, panel, frame))
     parts += [labels.put(x, y, mark) for x, y, mark in points if mark.label]
@@ -357,10 +358,16 @@ class _Labels:
         self.taken: list[_Frame] = []
         self.lines: list[_Frame] = []
 
-    def above(self, x: float, y: float, text: str) -> str:
-        """Return the text element of a line's own label, to the right of a point on it."""
-        self.taken.append((x, y - 13, x + _CHARACTER * len(text), y - 1))
-        return f'<text class="soft" x="{x:.1f}" y="{y - 3:.1f}">{escape(text)}</text>'
+    def above(self, first: tuple[float, float], last: tuple[float, float], text: str) -> str:
+        """Return the text element of a line's own label: at its last point, or at its first if it
+        would cover a mark there."""
+        (x, y), width = last, _CHARACTER * len(text)
+        box = (x - width, y - 14, x, y - 2)
+        if any(_overlap(box, one) for one in self.taken):
+            x, y = first[0] + width, first[1]
+            box = (x - width, y - 14, x, y - 2)
+        self.taken.append(box)
+        return f'<text class="soft" x="{box[0]:.1f}" y="{y - 4:.1f}">{escape(text)}</text>'
 
     def put(self, x: float, y: float, mark: Mark) -> str:
         """Return the label's text element; nothing if there is no room for it."""

@@ -38,3 +38,17 @@ def test_a_long_legend_takes_several_lines_above_the_panel() -> None:
     assert all(float(x) + 9 + 6 * len(name) < int(found[1]) for x, _, name in places)
     assert len({y for _, y, _ in places}) > 1
     assert all(float(y) < int(top[1]) for _, y, _ in places)
+
+
+def test_a_line_s_label_covers_no_mark() -> None:
+    axis = numbers("", [0.0, 100.0], low=0.0, high=100.0)
+    line = Line([(0.0, 50.0), (100.0, 50.0)], label="floor")
+
+    def left_of(*marks: Mark) -> float:
+        svg = draw(Panel("", axis, axis, list(marks), lines=[line]), "")
+        found = re.search(r'class="soft" x="([\d.]+)"[^>]*>floor<', svg)
+        assert found is not None
+        return float(found[1])
+
+    at_its_end = left_of(Mark(10.0, 10.0))
+    assert left_of(Mark(98.0, 52.0)) < at_its_end / 2
