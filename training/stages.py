@@ -193,13 +193,18 @@ class BackboneStages(Stages):
         return self._built.model if cut is None else cut.trained
 
     def _cut(self, phase: str) -> Cut | None:
+        """Return None where the phase is trained on pixels."""
         if phase not in self._cuts:
-            self._cuts[phase] = cut_before_trained(self._built, self._trained_layers(phase))
+            on_pixels = self.recipe.phases[self._index(phase)].augmentation is not None
+            count = self._trained_layers(phase)
+            self._cuts[phase] = None if on_pixels else cut_before_trained(self._built, count)
         return self._cuts[phase]
 
     def _trained_layers(self, phase: str) -> int:
-        names = [phase.name for phase in self.recipe.phases]
-        return self._architecture.trained_layers[names.index(phase)]
+        return self._architecture.trained_layers[self._index(phase)]
+
+    def _index(self, phase: str) -> int:
+        return [phase.name for phase in self.recipe.phases].index(phase)
 
     def _key(self, cut: Cut) -> FeatureKey:
         record, architecture = self.dataset.record, self._architecture

@@ -156,7 +156,8 @@ class Phase:
     patience: int
     schedule: OneCycle | AdamOneCycle | None = None
     augmentation: Augmentation | None = None
-    """In place of the recipe's."""
+    """In place of the recipe's. A phase with one of its own is trained on pixels, even where part
+    of the backbone is frozen: that part then runs in every epoch."""
     taught: bool = True
     """By the recipe's teacher, where it has one."""
 
@@ -193,7 +194,8 @@ class Recipe:
     phases: tuple[Phase, ...]
     smoke: Smoke
     augmentation: Augmentation | None = None
-    """Of images; a phase that trains on the features of a frozen backbone goes without."""
+    """Of images, in every phase that is trained on pixels; one that trains on the features of a
+    frozen backbone goes without."""
     label_smoothing: float = 0.0
     """The share of the target that is spread evenly over all classes, 0–1."""
     distillation: Distillation | None = None
