@@ -165,28 +165,33 @@ class Batcher:
         finally:
             self._held -= count
 
-    def submit(self, image: Images, deadline: float, deliver: Callable[[Outcome], None]) -> None:
-        """Run the model on one image like :meth:`predict`, but call ``deliver`` with the outcome as
+    def takes_at_once(self, images: Images) -> bool:
+        """Return whether :meth:`submit` takes ``images``: (N, height, width, 3)."""
+        return self.is_inline and len(images) <= self._max_batch
+
+    def submit(self, images: Images, deadline: float, deliver: Callable[[Outcome], None]) -> None:
+        """Run the model on images like :meth:`predict`, but call ``deliver`` with the outcome as
         soon as there is one. Only for a model that runs on the event loop.
 
         Args:
-            image: uint8 (1, height, width, 3), RGB.
+            images: uint8 (N, height, width, 3), RGB, at most ``max_batch``.
             deadline: time on the event loop's clock.
-            deliver: receives the class probabilities, float32 (1, classes), or the 504 problem or
+            deliver: receives the class probabilities, float32 (N, classes), or the 504 problem or
                 the model's failure.
 
         Raises:
             Problem: 503 when too many images are waiting.
         """
-        self._hold(1)
+        count = len(images)
+        self._hold(count)
 
         def release_and_deliver(outcome: Outcome) -> None:
-            self._held -= 1
+            self._held -= count
             if isinstance(outcome, Exception):
                 self._metrics.failures.inc()
             deliver(outcome)
 
-        self._add(_Item(image, deadline, perf_counter(), _Callback(release_and_deliver), None))
+        self._add(_Item(images, deadline, perf_counter(), _Callback(release_and_deliver), None))
 
     def _hold(self, count: int) -> None:
         if self._held and self._held + count > self._bound:

@@ -181,7 +181,7 @@ class Edge:
         Returns:
             False if the request takes a task, like most; then call this application.
         """
-        route = self._routes.get(scope["path"])
+        route = self._find(scope["path"])
         if route is None or route.begin is None or scope["method"] != route.method:
             return False
         if self._needs_proxy_headers:

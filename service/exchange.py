@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 import orjson
@@ -44,6 +44,18 @@ class Request:
     """Time on the event loop's clock by which the request must be answered."""
     client: str = ""
     """The client's address; empty if unknown."""
+
+
+class Caller(Protocol):
+    """What the threads and the batcher need to know of a request, over HTTP or gRPC."""
+
+    @property
+    def deadline(self) -> float:
+        """Time on the event loop's clock by which the request must be answered."""
+
+    @property
+    def client(self) -> str:
+        """The client's address; empty if unknown."""
 
 
 End = Callable[[Answer | Exception], None]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from math import inf
 from time import perf_counter
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from service.batcher import Batcher, Run
 from service.batcher import Outcome as RunOutcome
 from service.decoding import Decoded, Decoder, Found
-from service.exchange import Request
+from service.exchange import Caller, Request
 from service.fair_thread import FairThread
 from service.models import AskedModel, LoadedModel, batch_sizes
 from service.problems import Kind, Problem, try_later
@@ -67,20 +67,11 @@ TURN_PIXELS: Final = 2 * 1024 * 1024
 """Pixels of decoded images after which a form's turn ends, so that a form never holds more than
 6 MB of them."""
 
+Deliver = Callable[[LoadedModel, RunOutcome], None]
+"""Receives the model that answers and the outcome of its run."""
+
 Outcome = tuple[list[float], LoadedModel] | Problem
 """An image's probabilities and the model that gave them, or why there are none."""
-
-
-class Caller(Protocol):
-    """What the threads and the batcher need to know of a request, over HTTP or gRPC."""
-
-    @property
-    def deadline(self) -> float:
-        """Time on the event loop's clock by which the request must be answered."""
-
-    @property
-    def client(self) -> str:
-        """The client's address; empty if unknown."""
 
 
 class Inference:
@@ -137,7 +128,7 @@ class Inference:
         request: Request,
         body: bytes,
         asked: AskedModel,
-        deliver: Callable[[LoadedModel, RunOutcome], None],
+        deliver: Deliver,
     ) -> bool:
         """Decode the image in a request's body and submit it to its model, all on the event loop.
 
@@ -145,7 +136,7 @@ class Inference:
             request: the request.
             body: its body.
             asked: the model that was asked.
-            deliver: receives the model that answers and the outcome, later.
+            deliver: called later.
 
         Returns:
             False if decoding the image or running the model takes a thread.
@@ -155,17 +146,46 @@ class Inference:
         """
         if len(body) > INLINE_BYTES:
             return False
+        image = extract_image(body, request.headers.get(b"content-type", b""))
+        return self._begin_image(image, asked, request.deadline, deliver)
+
+    def begin_answer(
+        self,
+        model: LoadedModel,
+        wanted: InferenceRequest,
+        deadline: float,
+        deliver: Deliver,
+    ) -> bool:
+        """Submit the images of an inference request to ``model``, like :meth:`begin`. Return False
+        if that takes a thread or several runs."""
+        images = wanted.images
+        if isinstance(images, tuple):
+            if len(images) > 1 or len(images[0]) > INLINE_BYTES:
+                return False
+            return self._begin_image(images[0], model, deadline, deliver)
+        batcher = self._batcher(model)
+        if not batcher.takes_at_once(images):
+            return False
+        batcher.submit(images, deadline, partial(deliver, model))
+        return True
+
+    def _begin_image(
+        self,
+        image: bytes,
+        asked: AskedModel,
+        deadline: float,
+        deliver: Deliver,
+    ) -> bool:
         batcher = self._batcher(asked) if isinstance(asked, LoadedModel) else None
         if batcher is not None and not batcher.is_inline:
             return False
-        image = extract_image(body, request.headers.get(b"content-type", b""))
         started = perf_counter()
         found, model = self._decoder.within(image, asked, INLINE_SECONDS, INLINE_PIXELS)
         batcher = batcher or self._batcher(model)
         if not isinstance(found, np.ndarray) or not batcher.is_inline:
             return False
         self._metrics.decoded(len(image), perf_counter() - started)
-        batcher.submit(found, request.deadline, partial(deliver, model))
+        batcher.submit(found, deadline, partial(deliver, model))
         return True
 
     async def classify_form(

@@ -12,6 +12,7 @@ import orjson
 
 from service.access import LOAD, UNLOAD
 from service.backend import Backend
+from service.batcher import Probabilities
 from service.descriptions import (
     configuration,
     describe_model,
@@ -20,7 +21,7 @@ from service.descriptions import (
     index,
     statistics,
 )
-from service.exchange import Answer, Request, Route, json_answer, query_parameters
+from service.exchange import Answer, End, Request, Route, json_answer, query_parameters
 from service.inference import INLINE_BYTES
 from service.models import LoadedModel
 from service.problems import Problem, malformed, no_such_model, too_large
@@ -55,6 +56,7 @@ class Protocol:
 
     def __init__(self, backend: Backend, bodies: BodyReader) -> None:
         self._settings = backend.settings
+        self._max_json = max_json_bytes(backend.settings.max_body_bytes)
         self._models = backend.models
         self._board = backend.board
         self._bodies = bodies
@@ -73,15 +75,18 @@ class Protocol:
         }
         self._of_models = {
             (versioned, action): Route(
-                f"/v2/models/{{name}}{'/versions/{version}' * versioned}{action}", method, answer
+                f"/v2/models/{{name}}{'/versions/{version}' * versioned}{action}",
+                method,
+                answer,
+                begin,
             )
             for versioned in (False, True)
-            for action, method, answer in (
-                ("", "GET", self._describe_model),
-                ("/ready", "GET", self._model_ready),
-                ("/config", "GET", self._configuration),
-                ("/stats", "GET", self._statistics),
-                ("/infer", "POST", self._infer),
+            for action, method, answer, begin in (
+                ("", "GET", self._describe_model, None),
+                ("/ready", "GET", self._model_ready, None),
+                ("/config", "GET", self._configuration, None),
+                ("/stats", "GET", self._statistics, None),
+                ("/infer", "POST", self._infer, self._begin_infer),
             )
         }
         self._of_repository = {
@@ -181,7 +186,7 @@ class Protocol:
         encoding = request.headers.get(b"content-encoding", b"").strip().lower()
         json_length = request.headers.get(INFERENCE_HEADER)
         most, max_bytes = self._settings.max_images, self._settings.max_body_bytes
-        max_json = max_json_bytes(max_bytes)
+        max_json = self._max_json
         if encoding in ENCODINGS or _has_long_json(body, json_length):
             wanted = await self._inference.prepare(
                 request,
@@ -194,6 +199,25 @@ class Protocol:
             wanted = read_inference(body, json_length, model.card, most, max_json)
         probabilities = await self._inference.answer(model, wanted, request)
         return write_inference(wanted, model.card, probabilities)
+
+    def _begin_infer(self, request: Request, body: bytes, end: End) -> bool:
+        """Begin to answer a request for inference like :meth:`_infer`, but without a task. Return
+        False for compressed bodies, long JSON, many or large images and slow models."""
+        json_length = request.headers.get(INFERENCE_HEADER)
+        if not self._bodies.is_plain(request, body) or _has_long_json(body, json_length):
+            return False
+        model = self._model(request)
+        wanted = read_inference(
+            body, json_length, model.card, self._settings.max_images, self._max_json
+        )
+
+        def deliver(_: LoadedModel, outcome: Probabilities | Exception) -> None:
+            if isinstance(outcome, Exception):
+                end(outcome)
+            else:
+                end(write_inference(wanted, model.card, outcome))
+
+        return self._inference.begin_answer(model, wanted, request.deadline, deliver)
 
     def _model(self, request: Request) -> LoadedModel:
         query_parameters(request.query)

@@ -4,6 +4,7 @@ A request has one input, either pixels (UINT8) or encoded images (BYTES), and at
 model's card gives the shape of its images and its labels.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -99,7 +100,7 @@ def take_pixels(flat: NDArray[np.uint8], count: int, card: ModelCard) -> NDArray
         Problem: 400 for more or fewer pixels.
     """
     shape = (count, *card.input.shape[1:])
-    expected = int(np.prod(shape))
+    expected = math.prod(shape)
     if flat.size != expected:
         detail = f"the shape has {expected:,} values, but the data has {flat.size:,}"
         raise malformed(detail)

@@ -1,6 +1,7 @@
 """Tests that a request answered without a task gets the answer that it gets with one."""
 
 import asyncio
+import json
 import re
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from service.workers.connection import Connection
 from tests.conftest import encode
 from tests.service.cases import CASES, JPEG, PHOTO, PIXELS, PNG, WEBP
 from tests.service.conftest import make_edge, running
+from tests.service.test_protocol import INFER, PICTURES, ask, binary, compressed
 from tests.service.workers.client import Transport
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -104,6 +106,39 @@ def test_small_images_are_answered_alike_without_a_task(tiny_store, settings):
     assert [int(answer[9:12]) for answer, _ in answers] == expected
 
 
+def element(image: bytes) -> bytes:
+    return len(image).to_bytes(4, "little") + image
+
+
+def tensors(content: bytes, datatype: str, shape: list[int]) -> dict:
+    """Return the arguments of a request whose tensor follows the JSON."""
+    entry = {"name": "image", "datatype": datatype, "shape": shape}
+    entry |= {"parameters": {"binary_data_size": len(content)}}
+    output = {"name": "probabilities", "parameters": {"binary_data": True}}
+    header = json.dumps({"id": "7", "inputs": [entry], "outputs": [output]}).encode()
+    length = {"inference-header-content-length": str(len(header))}
+    return {"content": header + content, "headers": length}
+
+
+INFERENCES = {
+    "numbers": ask(PICTURES[:1]),
+    "bytes": binary(),
+    "bytes in and out": tensors(PICTURES.tobytes(), "UINT8", [3, 32, 32, 3]),
+    "encoded": tensors(element(JPEG), "BYTES", [1]),
+    "an unknown model": binary() | {"url": "/v2/models/none/infer"},
+    "a wrong shape": tensors(PICTURES.tobytes(), "UINT8", [2, 32, 32, 3]),
+    "not an image": tensors(element(b"a cat"), "BYTES", [1]),
+    "no JSON": {"content": b"[1"},
+}
+
+
+def test_inference_requests_are_answered_alike_without_a_task(tiny_store):
+    requests = [whole(**{"url": INFER} | arguments) for arguments in INFERENCES.values()]
+    answers = compare(tiny_store, *requests)
+    assert [took_task for _, took_task in answers] == [False] * len(answers)
+    assert [int(answer[9:12]) for answer, _ in answers] == [200] * 4 + [404, 400, 415, 400]
+
+
 def test_refusals_are_alike(tiny_store):
     compare(
         tiny_store, *[whole(**case.send_arguments()) for case in CASES if "20 MB" not in case.name]
@@ -117,7 +152,9 @@ def test_whatever_takes_longer_gets_a_task(tiny_store):
         whole(content=JPEG, headers={"content-encoding": "gzip"}),
         whole(content=JPEG, headers={"expect": "100-continue"}),
         whole(method="GET", url="/livez"),
-        whole(content=PNG, url="/v2/models/tiny_a/infer"),
+        whole(url=INFER, **compressed(ask(), "gzip")),
+        whole(url=INFER, **tensors(b"".join(map(element, [PNG, JPEG])), "BYTES", [2])),
+        whole(content=PNG, url="/v2/repository/index"),
     )
 
     async def main():
