@@ -2,10 +2,12 @@
 
 TensorFlow logs from C++ before it reads ``TF_CPP_MIN_LOG_LEVEL``: a screenful of harmless messages
 before our first line. Setting that variable to any value other than 3 shows everything, including
-the output of an import that kills the process.
+the output of an import that kills the process. The same goes for the warnings that TensorFlow logs
+from Python, such as those of functions that are traced again, which each phase of a training does.
 """
 
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -25,6 +27,7 @@ def import_quietly(name: str) -> None:
     if sys.stderr is None or os.environ.get(_VARIABLE, _SILENCE) != _SILENCE:
         importlib.import_module(name)
         return
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     kept = os.dup(_STANDARD_ERROR)
     try:

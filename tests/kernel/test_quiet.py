@@ -17,8 +17,9 @@ def test_output_of_an_import_is_shown_only_if_it_fails(tmp_path: Path, *, fails:
         + ("raise ImportError('no such thing')\n" if fails else "")
     )
     program = (
-        "import sys\nfrom cifar10.quiet import import_quietly\n"
+        "import logging, sys\nfrom cifar10.quiet import import_quietly\n"
         "import_quietly('noisy')\nprint('after it', file=sys.stderr)\n"
+        "logging.getLogger('tensorflow').warning('traced again')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
