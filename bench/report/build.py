@@ -254,7 +254,28 @@ def _use(model: ModelResult, shown: Shown) -> str:
         return "speed matters more than accuracy"
     if not reaches_a_floor(model):
         return "you need a baseline: the reference study's CNN"
-    return "you need float32, on a GPU for example" if model.precision == "fp32" else NOTHING
+    if model.precision == "fp32":
+        return "you need float32, on a GPU for example"
+    return _in_between(model, by_dataset(shown.subjects)[dataset])
+
+
+def _in_between(model: ModelResult, others: Sequence[ModelResult]) -> str:
+    """Return what a model is between: the nearest less accurate and the nearest slower one."""
+    latency, right = model.typical_latency_ms, model.share_right
+    if latency is None or right is None:
+        return NOTHING
+    timed = [
+        (one.typical_latency_ms, one.share_right or 0.0, one.model)
+        for one in others
+        if one.typical_latency_ms is not None and one is not model
+    ]
+    faster = [one for one in timed if one[0] < latency and one[1] < right]
+    slower = [one for one in timed if one[0] > latency and one[1] > right]
+    is_dominated = any(one[0] <= latency and one[1] >= right for one in timed)
+    if is_dominated or not faster or not slower:
+        return NOTHING
+    less, more = max(faster, key=lambda one: one[1])[2], min(slower)[2]
+    return f"`{less}` is not accurate enough and `{more}` too slow"
 
 
 def _most_accurate(models: Sequence[ModelResult]) -> ModelResult:

@@ -25,9 +25,9 @@ from training.networks.backbones import Backbone, Head, WeightsChoice
 from training.networks.models import count_parameters
 from training.observer import Observer
 from training.recipes.catalogue import find_recipe
-from training.recipes.schema import with_epochs
+from training.recipes.schema import Augmentation, with_epochs
 from training.run import train
-from training.stages import make_stages
+from training.stages import Kept, make_stages
 from training.weights import calibrate_random
 
 # Keras' TensorFlow backend, not ours: it copies tensors in NumPy's old way.
@@ -200,6 +200,23 @@ def test_an_interrupted_fine_tuning_ends_like_an_uninterrupted_one(tmp_path: Pat
     assert read_training_record(text) == record
     with pytest.raises(RecipeError, match="random_weights is True there, False asked for"):
         train(recipe, DATASET, whole)
+
+
+def test_a_phase_with_an_augmentation_of_its_own_trains_on_pixels() -> None:
+    shifted = Augmentation(shift=1, flip=True, jpeg=0.0, resize=0.0, light=0.0)
+    head, last_ten = FINETUNED.phases
+    phases = (head, dataclasses.replace(last_ten, augmentation=shifted))
+    recipe = dataclasses.replace(FINETUNED, phases=phases)
+    stages = make_stages(recipe, DATASET, 0, None, Observer())
+    assert not stages.inputs(phases[0]).are_pixels
+    assert stages.inputs(phases[1]).are_pixels
+    model = stages.begin(phases[1], Kept(stages.begin(phases[0], None), "head"))
+    assert count_parameters(model) == FINETUNED.expected_parameters
+    weights = [weight + 0.01 for weight in model.get_weights()]
+    model.set_weights(weights)
+    whole = stages.whole(Kept(model, "last_ten"))
+    for ours, theirs in zip(whole.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_training_on_features_equals_training_the_whole_model(tmp_path: Path) -> None:

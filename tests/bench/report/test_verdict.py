@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bench.report.build import prepare, render_report
+from bench.report.build import prepare, render_readme_table, render_report
 from bench.report.charts.pictures import front
 from bench.report.efficiency import entries, tables_by_dataset
 from bench.report.page import render_html
@@ -107,3 +107,21 @@ def test_the_best_recipe_that_is_not_released_is_named_below_the_verdict(
     table = text_of(not_released, found[0].results, found[0].models)
     assert table.count("| `better_0` |") == 1
     assert "better_1" not in table
+
+
+def test_a_released_model_is_for_what_is_between_its_neighbours(recorder: Recorder) -> None:
+    for letter, right, nanoseconds in (
+        ("a", 8_000, 100_000), ("b", 9_000, 400_000), ("c", 9_250, 2_000_000),
+        ("d", 9_200, 2_500_000), ("e", 9_450, 5_000_000),
+    ):  # fmt: skip
+        small = replace(cost(letter), precision="int8")
+        add_all(recorder, letter, letter * 64, small, accuracy(right), latency(nanoseconds))
+    lines = render_readme_table(reports(recorder)).splitlines()
+    uses = {line[3]: line.split(" | ")[1] for line in lines if line.startswith("| `")}
+    assert uses == {
+        "a": "speed matters more than accuracy",
+        "b": "you have no special need: fast, small, accurate enough",
+        "c": "`b` is not accurate enough and `e` too slow",
+        "d": "–",
+        "e": "accuracy matters most",
+    }
