@@ -56,8 +56,8 @@ class StoredStatistics(keras.layers.BatchNormalization):  # type: ignore[misc]
     every layer of a functional model, overriding the mode set when the layer was added.
 
     On TensorFlow it uses the fused kernel, which needs one pass over memory, forwards and
-    backwards, where Keras 3 needs several: a step of MobileNetV2 at 96 pixels took two thirds of
-    its time (docs/experiments.md).
+    backwards, where Keras 3 needs several: a step of MobileNetV2 at 96 pixels took nine tenths of
+    the CPU time (docs/experiments.md).
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

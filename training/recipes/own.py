@@ -32,8 +32,8 @@ SIMPLE_CNN: Final = Recipe(
 use the sparse form of the same loss, in which the one-hot vector is implied: equal numbers."""
 
 _SAVED_AGAIN: Final = 0.1
-"""The share of images recompressed, and of those resized or relit: half of what keeps a network
-right on such images costs it little on clean ones (docs/experiments.md)."""
+"""Share of images that are recompressed, and of those that are resized or relit. Larger shares cost
+accuracy on clean images (docs/experiments.md)."""
 
 COMPACT: Final = Recipe(
     name="compact",

@@ -243,7 +243,7 @@ def test_rows_older_than_a_field_are_still_read(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "results").glob("*/*.jsonl")), ids=str)
 def test_every_published_row_is_read_to_the_values_it_holds(path: Path) -> None:
-    if path.name in (MACHINES_FILE, "agreement.jsonl"):  # nothing reads the latter any more
+    if path.name == MACHINES_FILE:
         return
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     rows = read_rows(path)
