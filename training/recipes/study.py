@@ -212,8 +212,8 @@ MOBILENETV2_TUNED: Final = Recipe(
     label_smoothing=0.05,
     smoke=Smoke(epochs=1, train_images=200, evaluation_images=100),
 )
-"""Training starts at block 3. The stem and the blocks before it have 0.7 % of the backbone's weights but
-the largest feature maps: training them too costs half as much again (docs/experiments.md)."""
+"""Training starts at block 3. The stem and blocks before it have 0.7 % of the backbone's weights,
+but the largest feature maps: to train them too costs half as much again (docs/experiments.md)."""
 
 STUDY_RECIPES: Final[tuple[Recipe, ...]] = (
     _frozen("unit", (0.28, 0.33)),
