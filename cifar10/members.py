@@ -43,10 +43,10 @@ FETCH_AGAIN: Final = "The file is truncated or damaged: get it again."
 
 @contextmanager
 def naming_faults(path: Path) -> Iterator[None]:
-    """Turn what reading the folder or archive raises into an error that names the file.
+    """Convert errors of reading the folder or archive into an error that names the file.
 
     Raises:
-        DataError: it is damaged or cannot be read.
+        DataError: the folder or archive is damaged or cannot be read.
     """
     try:
         yield

@@ -1,8 +1,8 @@
 """Say how far an answer can be trusted: ``sure``, ``likely``, ``unsure`` or ``none``.
 
-The thresholds are chosen once, by the export, on images that trained nothing, and stand on the
-model's card (:class:`Calibration`). Here they are only applied, so that the server, the ``predict``
-command and the benchmark say the same about the same answer.
+The export chooses the thresholds on images that were not used in training, and writes them to the
+model's card (:class:`Calibration`). The server, the ``predict`` command and the benchmark all apply
+them with this module.
 """
 
 from dataclasses import dataclass, replace
@@ -77,9 +77,9 @@ def choose_thresholds(
     Args:
         confidences: confidence of each answer, (N,), 0–1; without answers that reject.
         right: whether each answer is right, boolean (N,).
-        sure_precision: least share of right answers among those from the first threshold on.
-        sure_bound: least lower bound of that share's Wilson interval.
-        likely_precision: least share among those between the second threshold and the first.
+        sure_precision: minimum share of right answers among the ``sure`` ones.
+        sure_bound: minimum lower bound of that share's Wilson interval.
+        likely_precision: minimum share of right answers among the ``likely`` ones.
 
     Returns:
         ``sure`` and ``likely``, float32 values. ``sure`` is 2, above every confidence, if not even

@@ -1,10 +1,9 @@
-"""Correct a graph's biases for what rounding its weights will do to the mean of each channel.
+"""Correct a graph's biases for the mean error that rounding its weights will cause.
 
-Rounding a filter's weights moves the mean of what it makes, and the layers after it see a shift
-that no image has. Where weights of one filter differ by far, as in MobileNetV2's depthwise
-convolutions, these shifts are most of what int8 costs; their expected value, which calibration
-images tell, is taken off the bias (Nagel et al., arXiv 1906.04721, section 4.2;
-docs/experiments.md).
+Rounding a filter's weights shifts the mean of its output channel. Where the weights of one filter
+differ widely, as in MobileNetV2's depthwise convolutions, these shifts are most of the loss of
+int8. Their expected value, measured on calibration images, is subtracted from the bias (Nagel et
+al., arXiv 1906.04721, section 4.2; docs/experiments.md).
 """
 
 from collections.abc import Mapping
@@ -27,23 +26,23 @@ _BATCH_SIZE: Final = 50
 
 @dataclass(frozen=True)
 class Shift:
-    """What rounding one layer's weights does."""
+    """Effect of rounding one layer's weights."""
 
     node: str
     mean: NDArray[np.float32]
-    """By which each output channel is moved, averaged over positions and images; (channels,)."""
+    """Shift of each output channel, averaged over positions and images; (channels,)."""
 
 
 def correct_biases(
     model: onnx.ModelProto, images: NDArray[np.uint8], levels: Mapping[str, int]
 ) -> onnx.ModelProto:
-    """A copy of ``model`` whose biases anticipate weights rounded per output channel.
+    """Return a copy of ``model`` with biases corrected for weights rounded per output channel.
 
     Args:
-        model: a float graph whose image is called ``image``.
-        images: uint8 (N, H, W, 3): what the means are taken over.
-        levels: the greatest integer that a weight of a node may become, 127 at 8 bits, 64 at 7, by
-            the node's name; the weights of others stay in float.
+        model: a float graph whose input is called ``image``.
+        images: images to take the means over, uint8 (N, H, W, 3).
+        levels: node name → greatest integer of its weights (127 at 8 bits, 64 at 7). Other nodes
+            keep float weights.
 
     Raises:
         ExportError: ONNX Runtime cannot run the graph.

@@ -47,9 +47,9 @@ def calibrate(
 
     Args:
         model: a graph that ends in a softmax.
-        validation: images that trained nothing.
-        images: what these are, for the card.
-        labels: the classes' names.
+        validation: images that were not used in training.
+        images: description of these images, for the card.
+        labels: names of the classes.
 
     Raises:
         ExportError: the graph does not end in a softmax.
@@ -62,7 +62,7 @@ def calibrate(
 
 
 def choose_verdicts(name: str, store: ModelStore, dataset: Dataset) -> ModelCard:
-    """Choose the thresholds of an exported model anew; its graph stays as it is.
+    """Choose the thresholds of an exported model again, without changing its graph.
 
     Raises:
         StoreError: there is no such model.

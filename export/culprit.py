@@ -27,7 +27,7 @@ class Culprit:
     layer: str
     """The node's name."""
     share: float
-    """By how much that changes the float graph's probabilities, of what quantising all does."""
+    """Change of the float graph's probabilities, as a share of that from quantising all layers."""
 
     def __str__(self) -> str:
         return (

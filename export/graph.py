@@ -27,19 +27,19 @@ class GraphEditor:
         return list(self._graph.node)
 
     def producer(self, value: str) -> onnx.NodeProto | None:
-        """The node that makes ``value``; None for an input or a constant."""
+        """Return the node that produces ``value``; None for an input or a constant."""
         return next((node for node in self._graph.node if value in node.output), None)
 
     def reader(self, value: str) -> onnx.NodeProto | None:
-        """The one node that reads ``value``; None where it is not exactly one, or where the value
-        is an output of the graph too."""
+        """Return the only node that reads ``value``; None if there are others or none, or if it is
+        also an output of the graph."""
         found = [node for node in self._graph.node if value in node.input]
         if len(found) != 1 or any(value == output.name for output in self._graph.output):
             return None
         return found[0]
 
     def constant(self, value: str) -> NDArray[Any] | None:
-        """The value of a constant; None where it is not one."""
+        """Return the value of a constant; None if ``value`` is not one."""
         for tensor in self._graph.initializer:
             if tensor.name == value:
                 array: NDArray[Any] = numpy_helper.to_array(tensor)
@@ -91,8 +91,7 @@ class GraphEditor:
         return model
 
     def finish(self) -> onnx.ModelProto:
-        """The changed model, without nodes and constants that nobody reads, its shapes inferred
-        anew.
+        """Return the changed model without unused nodes and constants, with inferred shapes.
 
         Raises:
             ExportError: it does not pass ONNX's own checks.

@@ -3,15 +3,15 @@
 The softmax and the last dense layer stay in float: a few thousand multiplications that decide
 between classes. Of the options of ``onnxruntime.quantization`` these were the fastest on a residual
 network on x86 (one image, one thread): signed activations took 2.3 times as long as unsigned ones,
-for their nodes are not fused, and symmetric ones 1.4 times, for the ReLU is no longer free.
+because their nodes are not fused, and symmetric ones 1.4 times, because the ReLU is not fused.
 
-Weights keep to 7 bits: with 8, sums of two u8 × s8 products saturate on x86 processors without VNNI
-(many before 2019, and later ones too), which then answer otherwise: MobileNetV2 at 96 px named
-another class than in float for 34 of 100 images on such a processor with 8 bits, and for 7 to 13
-with 8-bit arithmetic that does not saturate. Depthwise convolutions have 8 bits all the same, for
-ONNX Runtime multiplies those in 16 bits. What rounding does to the mean of each channel is taken
-off the biases (:mod:`export.bias`): without that, 7 bits cost MobileNetV2 15 points, with it half a
-point (docs/experiments.md).
+Weights have 7 bits. With 8, sums of two u8 × s8 products saturate on x86 processors without VNNI
+(many before 2019, and some later ones), which changes answers: on such a processor, MobileNetV2 at
+96 px gave another class than in float to 34 of 100 images with 8 bits, and to 7 to 13 with 8-bit
+arithmetic that does not saturate. Depthwise convolutions have 8 bits, because ONNX Runtime
+multiplies those in 16 bits. Biases are corrected for the mean rounding error of each channel
+(:mod:`export.bias`): without that, 7 bits cost MobileNetV2 15 points, with it half a point
+(docs/experiments.md).
 """
 
 import tempfile
@@ -51,11 +51,10 @@ METHOD: Final = (
 _BATCH_SIZE: Final = 100
 _DENSE: Final = ("Gemm", "MatMul")
 _LARGE: Final = 100_000
-"""Number of weights from which a dense layer is quantised although the classifier goes on after
-it."""
+"""Number of weights from which a dense layer is quantised even if other layers follow."""
 
 _GREATEST: Final = 64
-"""Of a weight at 7 bits, as ``onnxruntime.quantization`` scales them."""
+"""Greatest integer of a 7-bit weight, as ``onnxruntime.quantization`` scales them."""
 _GREATEST_DEPTHWISE: Final = 127
 
 
@@ -214,13 +213,16 @@ def _is_body(graph: GraphEditor, node: onnx.NodeProto) -> bool:
 
 
 def _read_pixels(graph: GraphEditor, pixels: IntegerInput) -> None:
-    """Let the first convolution read the image's bytes: quantising ``scale × (pixel − zero)`` with
-    that scale and that zero point gives the pixel back, so both steps go."""
+    """Connect the first convolution to the image's bytes.
+
+    Quantising ``scale × (pixel − zero)`` with the same scale and zero point gives the pixel back,
+    so both steps are removed.
+    """
     by_name = {node.name: node for node in graph.nodes}
     quantize = graph.reader(pixels.output)
     dequantize = graph.reader(quantize.output[0]) if quantize is not None else None
     if quantize is None or dequantize is None or dequantize.op_type != "DequantizeLinear":
-        message = f"the quantised graph does not read {pixels.output!r} as it was told to"
+        message = f"the quantised graph does not read {pixels.output!r} as expected"
         raise ExportError(message)
     graph.replace(
         [*(by_name[name] for name in pixels.nodes), quantize, dequantize],

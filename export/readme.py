@@ -173,7 +173,7 @@ def _escaped(text: str) -> str:
 
 
 def rewrite(store: ModelStore) -> None:
-    """Write the README of each model in ``store`` anew, after a change of cards or of this text."""
+    """Rewrite the README of each model in ``store``, after a change of cards or of this text."""
     for name in store.names():
         write_atomic(store.folder(name) / README_FILE, describe(store.card(name)))
 

@@ -1,8 +1,8 @@
-"""Make a model's int8 or float16 variant: a model of its own, or a record of why it was refused.
+"""Make a model's int8 or float16 variant, or a record of why it was refused.
 
-A variant is made from ``model.onnx`` and its card, so that models whose Keras file is elsewhere
-have theirs too. Whether it is kept is decided on validation images; only then are the training and
-test images looked at, for its card.
+A variant is made from ``model.onnx`` and its card, so the Keras file is not needed. Validation
+images decide whether it is kept; only then is it evaluated on training and test images, for its
+card.
 """
 
 import hashlib
@@ -56,37 +56,37 @@ _CPU: Final = PredictorOptions(device="cpu")
 
 @dataclass(frozen=True)
 class VariantLimits:
-    """What a variant may lose and still be kept. Models with random weights are not held to it:
-    their answers mean nothing."""
+    """Largest loss with which a variant is kept. It does not apply to models with random
+    weights."""
 
     accuracy_loss: float = 0.01
-    """Accuracy of the source minus its own, on all validation images."""
+    """Largest accuracy of the source minus that of the variant, 0–1, on all validation images."""
     top1_agreement: float = 0.9
-    """Lowest share of validation images on which it names the same class as its source. Where the
-    source is right on 70 % of them, 7 % change for the worse, the better or neither (MobileNetV2
-    at 96 px with frozen features, which lost half a point)."""
+    """Lowest share of validation images to which variant and source give the same class. For a
+    source that is right on 70 %, 7 % changed without harm (MobileNetV2 at 96 px with frozen
+    features, which lost half a point)."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """How one precision is made."""
+    """Settings of one precision."""
 
     convert: Callable[[onnx.ModelProto, NDArray[np.uint8]], onnx.ModelProto]
-    """Of a float graph and the training images."""
+    """Function of a float graph and training images that returns the variant."""
     method: str
     calibration_images: int
     golden_tolerance: float
-    """Several times what the same graph differs by when ONNX Runtime does not fuse its nodes, which
-    stands for another processor's kernels: 0.005 at int8, on 2,000 images. At float16 several times
-    the rounding itself, for the CPU computes it in float32."""
+    """Largest accepted difference of golden probabilities. At int8, several times the 0.005 (on
+    2,000 images) by which a graph differs when ONNX Runtime does not fuse its nodes, which
+    approximates another processor's kernels. At float16, several times the rounding error."""
     find_culprit: (
         Callable[[onnx.ModelProto, onnx.ModelProto, NDArray[np.uint8]], Culprit | None] | None
     ) = None
-    """Of the float graph, what was made of it and the training images."""
+    """Function of the float graph, the variant and training images."""
     changes_confidence: bool = False
-    """Whether answers move so far that the temperature is fitted again."""
+    """Whether answers change so much that the temperature is fitted again."""
     exits_early: bool = False
-    """Whether a graph that looks at an image twice is made to do so only where it is unsure."""
+    """Whether a graph with two views computes the second only for unsure images."""
 
 
 _KINDS: Final[dict[VariantPrecision, _Kind]] = {

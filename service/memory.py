@@ -2,7 +2,7 @@
 
 By default glibc raises its mmap threshold to the size of the largest block ever freed (32 MiB at
 most). After one large image, pixels then come from the heap, where a small allocation above them
-keeps their memory in the process for ever, some 200 MB in each worker.
+keeps their memory in the process, some 200 MB in each worker.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 TRIM_SECONDS: Final = 10.0
 GROWTH_BYTES: Final = 16 * 1024 * 1024
-"""Growth after which free memory between used blocks is looked for."""
+"""Growth of the process after which free memory between used blocks is returned."""
 
 
 def return_freed_memory() -> bool:
-    """Fix both thresholds for the life of this process; glibc then no longer adjusts them.
+    """Fix glibc's mmap and trim thresholds, which it otherwise adjusts.
 
     Returns:
         Whether they were set. Always False except on Linux with glibc.
@@ -49,13 +49,13 @@ def return_freed_memory() -> bool:
 
 async def trim_as_it_grows(seconds: float = TRIM_SECONDS) -> None:
     """Return free memory between used blocks to the operating system whenever this process has
-    grown by :data:`GROWTH_BYTES`. Ends at once where that is not possible.
+    grown by :data:`GROWTH_BYTES`. Ends at once if that is not possible.
 
-    gRPC's threads leave such memory behind calls that their clients cancel. A server of grpcio
-    alone that had grown by 31 MB with 8,500 of them shrank by 25 MB.
+    gRPC's threads leave such memory after calls that their clients cancel: a plain grpcio server
+    that had grown by 31 MB after 8,500 of them shrank by 25 MB.
 
     Args:
-        seconds: time between looks at the process's size.
+        seconds: interval between checks of the process's size.
     """
     libc = _glibc()
     if libc is None:

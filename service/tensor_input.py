@@ -157,10 +157,10 @@ def check_names(inputs: Sequence[object], outputs: Sequence[object], card: Model
 
 
 def check_classes(value: object, card: ModelCard) -> int:
-    """Return the number of classes to return, at most all, as Triton does.
+    """Validate the request's number of classes and return it, limited to those of the model.
 
     Raises:
-        Problem: 400 if it is not a whole number.
+        Problem: 400 if ``value`` is not a whole number.
     """
     classes = whole(value)
     if classes is None or classes < 0:

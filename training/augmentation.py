@@ -1,7 +1,7 @@
-"""What a training image may look like in one epoch: the recipe's :class:`Augmentation`, drawn.
+"""Apply a recipe's :class:`Augmentation` to training images.
 
-On uint8 pixels in NumPy, before the images reach Keras: the same on every backend, and drawn from
-a generator that the caller seeds, so that a resumed training sees the same images.
+This works on uint8 pixels in NumPy, before the images reach Keras, so it is the same on every
+backend. The caller seeds the generator, so that a resumed training sees the same images.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from training.recipes.schema import Augmentation
 _QUALITY: Final = (30, 96)
 _SIDE_BELOW: Final = (16, 29)
 _SIDE_ABOVE: Final = (48, 257)
-"""Of 32 × 32 images; in proportion for others."""
+"""Ranges of the side of a resized image of 32 × 32 pixels; proportional for other sizes."""
 _SAMPLING: Final = ("444", "420")
 _FILTERS: Final = (
     Image.Resampling.BILINEAR,
@@ -36,7 +36,7 @@ def augment(
     random: np.random.Generator,
     flipped: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """A changed copy of ``images``.
+    """Return an augmented copy of ``images``.
 
     Args:
         images: uint8 (N, S, S, 3), RGB.

@@ -1,4 +1,4 @@
-"""What happens at each step of an epoch."""
+"""Keras callbacks of each step of an epoch."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class LearningRate(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.optimizer.learning_rate.assign(rate)
 
     def of_epoch(self, steps: int) -> NDArray[np.float32]:
-        """The rates of this epoch's ``steps`` all at once, float32 (steps,)."""
+        """Return the rates of all ``steps`` of this epoch, float32 (steps,)."""
         rates = [
             learning_rate(self._phase, self._done + step, self._steps) for step in range(steps)
         ]

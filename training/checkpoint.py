@@ -152,7 +152,10 @@ def training_identity(
     random_weights: bool | None,
     precision: str,
 ) -> dict[str, Any]:
-    """What makes two trainings the same one; ``random_weights`` is None without a backbone."""
+    """Return the fields by which two trainings count as the same.
+
+    ``random_weights`` is None for recipes without a backbone.
+    """
     identity = training_fields(fields) | {
         "seed": seed,
         "dataset": {

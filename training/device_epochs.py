@@ -2,22 +2,22 @@
 
 Keras' ``fit`` starts each step from Python. On a GPU, where a step of a small network takes less
 than a millisecond, that is most of an epoch. Here an epoch's images and targets are sent to the
-device once, as uint8 where they are pixels, and one compiled ``lax.scan`` takes all the steps, each
-of them Keras' own ``train_step``. Afterwards the weights, the optimizer's variables and the metrics
-are put back into the Keras model, so that checkpoints do not notice the difference.
+device once (pixels as uint8), and one compiled ``lax.scan`` runs all steps, each of them Keras' own
+``train_step``. Afterwards the weights, the optimizer's variables and the metrics are copied back
+into the Keras model, so that checkpoints work as usual.
 
-**Steps of one size.** A scan cannot take a smaller last step. Where the images do not fill it, it
-is filled with the epoch's first ones, which are in random order; an epoch of 45,000 images at 256 a
-step so trains on 56 of them twice. These count in the epoch's loss and accuracy too.
+**Equal steps.** A scan cannot have a smaller last step. If the images do not fill it, it is padded
+with the epoch's first images, which are in random order: an epoch of 45,000 images at 256 a step
+trains on 56 of them twice. These count in the epoch's loss and accuracy too.
 
 **Learning rate.** Keras on JAX reads the optimizer's variables once, at the start of an epoch, so a
 callback that assigns the learning rate before each step has no effect there. Here the rates are an
 input of the program.
 
-**Several devices.** Each step's images and targets are split evenly among the devices, and all of
-them hold the whole state. The program stays that of one device: XLA divides it, so that the loss,
-the gradients and the statistics of batch normalization are those of the whole batch, whatever the
-number of devices. (Keras' own ``DataParallel`` does the same, but only inside ``fit``.) Between
+**Several devices.** Each step's images and targets are split evenly among the devices; every device
+has the complete state. The program is the same as for one device. XLA partitions it, so that loss,
+gradients and batch-normalization statistics are computed over the entire batch for any number of
+devices. (Keras' own ``DataParallel`` does the same, but only inside ``fit``.) Between
 epochs the state is on the first device alone, where the model is evaluated and saved.
 """
 
@@ -45,11 +45,12 @@ def devices_for(batch_size: int, asked: int | None = None) -> int:
 
     Args:
         batch_size: images of a step, which must be divisible by the number of devices.
-        asked: number that the user asks for; None takes as many GPUs as divide the batch.
+        asked: number that the user asks for; None: the largest number of GPUs that divides the
+            batch.
 
     Raises:
-        RecipeError: there are not as many, or they cannot share the batch, or Keras does not run
-            on JAX.
+        RecipeError: there are fewer devices, they cannot share the batch, or Keras does not run on
+            JAX.
     """
     if not runs_here():
         if asked in (None, 1):
@@ -129,12 +130,12 @@ class DeviceEpochs:
         logs, state = self._program(state, batches, np.asarray(rates, np.float32))
         for some, values in zip(variables, state, strict=True):
             for variable, value in zip(some, values, strict=True):
-                # Every device has the whole value; the first one's is used from here on.
+                # Every device has a full copy; the first one's is used from here on.
                 variable.assign(value.addressable_data(0))
         return {name: float(value) for name, value in logs.items()}
 
     def _shardings(self) -> tuple[Any, Any]:
-        """Where arrays lie: whole on every device, and (steps, batch, ...) split by batch."""
+        """Return the shardings of replicated arrays and of (steps, batch, ...) split by batch."""
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
@@ -143,7 +144,7 @@ class DeviceEpochs:
         return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, split)
 
     def _in_steps(self, array: NDArray[Any], steps: int) -> NDArray[Any]:
-        """``array`` as (steps, batch, ...), filled from its start."""
+        """Return ``array`` as (steps, batch, ...), padded with its first elements."""
         missing = steps * self._batch_size - len(array)
         if missing:
             array = np.concatenate([array, array[np.arange(missing) % len(array)]])
@@ -151,7 +152,7 @@ class DeviceEpochs:
 
 
 def _variables(model: keras.Model) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-    """What a step changes, in the order of Keras' ``train_step``."""
+    """Return the variables that a step changes, in the order of Keras' ``train_step``."""
     return (
         list(model.trainable_variables),
         list(model.non_trainable_variables),
@@ -161,10 +162,10 @@ def _variables(model: keras.Model) -> tuple[list[Any], list[Any], list[Any], lis
 
 
 def _epoch_program(model: keras.Model, whole: Any, split: Any) -> Any:
-    """Compile-on-first-use function (state, (inputs, targets), rates) → (logs, state).
+    """Return a function (state, (inputs, targets), rates) → (logs, state), compiled on first use.
 
-    The state's memory is reused for the new one. Inputs and targets are ``split`` among the
-    devices; every device has the ``whole`` of the rest.
+    The memory of the old state is reused for the new one. Inputs and targets are ``split`` among
+    the devices; the rest is ``whole`` on every device.
     """
     import jax
 

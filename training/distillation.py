@@ -39,7 +39,7 @@ _FORMAT_VERSION: Final = 1
 _BATCH: Final = 64
 _KERAS_BATCH: Final = 512
 _KERAS_BLOCK: Final = 8 * _KERAS_BATCH
-"""Keras' ``predict`` takes its time to start."""
+"""Images per call of Keras' ``predict``, which is slow to start."""
 _LEAST: Final = 1e-8
 """Lower bound of probabilities, because log(0) is undefined."""
 
@@ -53,9 +53,9 @@ class Teacher:
 
     record: TeacherRecord
     stored: StoredModel | None
-    """None where it has been trained and not exported."""
+    """None if the teacher is trained but not exported."""
     keras_file: Path | None = None
-    """What it is asked through then."""
+    """Keras file of a teacher that is not exported."""
 
     def targets(
         self,
@@ -95,7 +95,7 @@ class Teacher:
         return answers
 
     def _predictor(self) -> tuple[Callable[[NDArray[np.uint8]], NDArray[np.float32]], int]:
-        """What answers, and for how many images at once."""
+        """Return the prediction function and its batch size."""
         if self.stored is not None:
             options = PredictorOptions(threads=usable_cores())
             return Predictor(self.stored.onnx, options).predict, _BATCH

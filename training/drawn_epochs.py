@@ -1,8 +1,8 @@
-"""What each epoch draws: the order of the images, a seed for Keras, and the changed images.
+"""Draw the random parts of each epoch: image order, Keras' seed and augmented images.
 
-All of it follows from (seed, epoch) alone, so an epoch can be drawn before its turn. Drawing takes
-seconds of a core; where the device trains an epoch in less than that, :class:`AheadOfTime` draws
-the next ones in processes of their own.
+They depend on (seed, epoch) alone, so an epoch can be drawn in advance. Drawing takes seconds of a
+core; if the device trains an epoch in less time, :class:`AheadOfTime` draws the next epochs in
+separate processes.
 """
 
 import os
@@ -27,19 +27,19 @@ _MOST_PROCESSES: Final = 8
 
 @dataclass(frozen=True)
 class DrawnEpoch:
-    """What one epoch trains on."""
+    """Random parts of one epoch."""
 
     order: NDArray[np.int64]
     """Index of each image in the dataset, (N,)."""
     keras_seed: int
-    """For ``keras.utils.set_random_seed`` before the epoch."""
+    """Argument of ``keras.utils.set_random_seed`` before the epoch."""
     images: NDArray[np.uint8] | None
-    """In that order and changed; None where nothing is done to them."""
+    """Augmented images in that order; None without augmentation."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which epoch is asked for."""
+    """Identifies an epoch to draw."""
 
     seed: int
     epoch: int
@@ -47,17 +47,17 @@ class Asked:
 
 
 class Drawing:
-    """Draws each epoch when it is asked for."""
+    """Draws each epoch on demand."""
 
     def __init__(self, images: NDArray[np.uint8]) -> None:
         self._images = images
 
     def take(self, asked: Asked, following: tuple[Asked, ...] = ()) -> DrawnEpoch:
-        """The epoch asked for.
+        """Return an epoch.
 
         Args:
-            asked: which.
-            following: those that will be asked for next, in order.
+            asked: the epoch to draw.
+            following: the epochs that will be needed next, in order.
         """
         return draw_epoch(self._images, asked)
 
@@ -125,7 +125,7 @@ def _keep(images: NDArray[np.uint8]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Without it, the processes of a pool survive a killed main process, waiting for work."""
+    """End this process when the main process ends; otherwise it would wait for work."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -1,9 +1,9 @@
 """Make ``photo`` from published ImageNet weights and CIFAR-10 images.
 
 There is no training loop: a linear classifier is fitted on the features of enlarged CIFAR-10
-images, in a few minutes. Photographs only validate: the loader's training and validation parts
-together choose the temperature and the thresholds of the verdicts (at the export), its test part
-reports.
+images, in a few minutes. Photographs are not trained on. The export chooses the temperature and the
+thresholds of the verdicts on the loader's training and validation parts together; the test part is
+for testing.
 """
 
 import logging
@@ -71,13 +71,13 @@ def make_photo(
     Args:
         dataset: photographs, as :func:`cifar10.data.photographs.with_tiles` returns them.
         tiles: CIFAR-10; its first training images fit the added classifier.
-        store: where the model is kept.
-        weights: where the network's weights come from.
-        classifier: how outputs are weighed.
-        observer: told of features extracted.
+        store: store to write the model to.
+        weights: source of the network's weights.
+        classifier: weights of the outputs.
+        observer: receives the progress of feature extraction.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
     """
     commit, started = git_commit(), time.perf_counter()
     keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""What a network computes in while it is trained.
+"""Numerical precision of training.
 
 With ``bf16`` layers compute in bfloat16; their weights, the optimizer's variables, the loss and the
 probabilities stay float32 (Micikevicius et al., arXiv 1710.03740; bfloat16 has float32's range, so
@@ -24,7 +24,7 @@ _POLICIES: Final[dict[Precision, str]] = {"fp32": "float32", "bf16": "mixed_bflo
 
 @contextmanager
 def computing_in(precision: Precision) -> Iterator[None]:
-    """Layers built in here compute in ``precision``."""
+    """Let layers built inside this context compute in ``precision``."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
     try:

@@ -1,11 +1,11 @@
 """Run a recipe: epochs, checkpoints, early stopping, and the records of what came out.
 
 **Interruptions.** A training can be killed at any moment and started again with the same command.
-It goes on from the last whole epoch: the weights and the optimizer come from the checkpoint, and
-each epoch's order and random numbers come from (seed, epoch) alone. On the TensorFlow CPU backend,
+It continues from the last complete epoch: weights and optimizer come from the checkpoint, and each
+epoch's order and random numbers from (seed, epoch) alone. On the TensorFlow CPU backend,
 on one machine, the resumed weights are bit for bit those of an uninterrupted training (a test kills
-one and compares). TensorFlow's op determinism is not needed for that on CPU, and made an epoch
-about half as long again, so it stays off. On a GPU, or with another number of cores, sums are
+one and compares). TensorFlow's op determinism is not needed for that on a CPU and made an epoch
+take about half as long again, so it stays off. On a GPU, or with another number of cores, sums are
 taken in another order, and the result is only statistically the same.
 """
 
@@ -91,23 +91,23 @@ def train(
     Leaves ``model.keras``, ``history.csv`` and, last, ``training.json`` in the model's folder.
 
     Args:
-        name: the model's; None takes the recipe's.
-        seed: of the weights, the order of the images and all other random numbers.
-        restart: forget what was trained so far. An exported ``model.onnx`` and its card stay: they
-            are a whole model of their own until the next export replaces them.
-        weights: of the recipe's backbone; nothing to a recipe that has none.
-        precision: what layers compute in while training. The weights that are stored, and the model
-            that is kept, are float32 in any case.
+        name: name of the model; None: the recipe's.
+        seed: seed of the weights, the order of the images and all other random numbers.
+        restart: discard what was trained so far. An exported ``model.onnx`` and its card stay until
+            the next export replaces them.
+        weights: weights of the recipe's backbone; ignored by recipes without one.
+        precision: precision of layers in training. The stored weights and the kept model are
+            float32 in any case.
         devices: number of devices that share each step, see
             :func:`training.device_epochs.devices_for`; a training may continue on another number.
-        observer: told what happens.
+        observer: receives the progress.
 
     Raises:
         RecipeError: the folder holds another training (recipe, seed, dataset or weights), or the
             model does not have the recipe's parameters, or its teacher is not in the store, or the
             devices cannot share a step.
-        WeightsError: the backbone's weights cannot be had. Nothing was written.
-        InvalidModelNameError: ``name`` could not be a model's.
+        WeightsError: the backbone's weights are not available. Nothing was written.
+        InvalidModelNameError: ``name`` is not a valid model name.
         StoreError: the folder is damaged.
     """
     name = name or recipe.name
@@ -352,10 +352,10 @@ def _finish(job: _Job, state: State) -> TrainingRecord:
 
 
 def _measure(job: _Job, kept: Kept, whole: keras.Model) -> AccuracyRecord:
-    """Accuracy of the kept weights.
+    """Measure the accuracy of the kept weights.
 
-    By the whole model on pixels, as whoever uses it will have it; on training and validation images
-    by the part that was trained on features, where it was, for they are at hand.
+    The full model is tested on pixels. If part of it was trained on cached features, training and
+    validation accuracy are those of that part on the features.
     """
     dataset = job.dataset
     phase = next(phase for phase in job.recipe.phases if phase.name == kept.phase)

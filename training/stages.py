@@ -1,8 +1,8 @@
-"""What each phase of a recipe trains, and on what.
+"""Models and inputs of each phase of a recipe.
 
-Most recipes train one whole model on pixels. One with a frozen backbone trains only what comes
-after the frozen part, on features that are computed once; the whole model, pixels to
-probabilities, is put together again in the end.
+Most recipes train the full model on pixels. A recipe with a frozen backbone trains only the layers
+after the frozen part, on features that are computed once. The full model, from pixels to
+probabilities, is assembled at the end.
 """
 
 from dataclasses import dataclass
@@ -46,19 +46,20 @@ _CALIBRATION_IMAGES: Final = 256
 _COMPARED_IMAGES: Final = 256
 
 _COMPARED_TOLERANCE: Final = 0.02
-"""Of probabilities: half precision moves them by less than a thousandth, a wrong cache by much."""
+"""Largest accepted difference of probabilities. Half precision changes them by less than a
+thousandth, a wrong cache by much more."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a phase's model takes: pixels, or features of them, in the order of the splits."""
+    """Inputs of a phase's model: pixels or their features, in the order of the splits."""
 
     train: NDArray[Any]
     validation: NDArray[Any]
 
     @property
     def are_pixels(self) -> bool:
-        """Only pixels can be augmented; features were computed once, of the images as they are."""
+        """Whether the inputs are pixels, which can be augmented, and not cached features."""
         return self.train.dtype == np.uint8
 
 
@@ -71,10 +72,10 @@ class Kept:
 
 
 class Stages:
-    """A recipe whose phases all train the whole model on pixels."""
+    """Stages of a recipe whose phases all train the full model on pixels."""
 
     weights: WeightsRecord | None = None
-    """The pretrained weights that it starts from."""
+    """Pretrained weights that the training starts from."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset, seed: int) -> None:
         self.recipe = recipe
@@ -82,15 +83,15 @@ class Stages:
         self.seed = seed
 
     def inputs(self, phase: Phase) -> Inputs:
-        """What the model of ``phase`` takes."""
+        """Return the training and validation inputs of ``phase``."""
         return Inputs(self.dataset.train.images, self.dataset.validation.images)
 
     def begin(self, phase: Phase, kept: Kept | None) -> keras.Model:
-        """The model that ``phase`` trains, not compiled.
+        """Return the model that ``phase`` trains, not compiled.
 
         Args:
-            phase: the one that starts.
-            kept: the best of the phases before; None in the first.
+            phase: the phase that starts.
+            kept: the best model of the phases before; None in the first phase.
         """
         if kept is not None:
             return kept.model
@@ -100,12 +101,12 @@ class Stages:
         return model
 
     def whole(self, kept: Kept) -> keras.Model:
-        """The whole model, uint8 (N, H, W, 3) → float32 (N, L), with the weights kept."""
+        """Return the full model, uint8 (N, H, W, 3) → float32 (N, L), with the kept weights."""
         return in_plain_layers(kept.model, self.recipe)
 
 
 class BackboneStages(Stages):
-    """A recipe on a pretrained backbone; building it loads the weights.
+    """Stages of a recipe with a pretrained backbone, whose weights are loaded on creation.
 
     Raises:
         RecipeError: the model does not have the parameters that the recipe expects.
@@ -149,18 +150,19 @@ class BackboneStages(Stages):
         return Inputs(features.train, features.validation)
 
     def begin(self, phase: Phase, kept: Kept | None) -> keras.Model:
-        """What comes after the frozen part; as a copy, in which stored statistics are used, unless
-        the recipe wants those of each batch."""
+        """Return the layers after the frozen part; see :meth:`Stages.begin`.
+
+        Unless the recipe uses batch statistics, it is a copy that uses the stored statistics."""
         if kept is not None:
             self._take(kept)
         part = self._trained_part(phase.name)
         return part if self._architecture.batch_statistics else with_stored_statistics(part)
 
     def whole(self, kept: Kept) -> keras.Model:
-        """The backbone and the head as they were trained, in one model.
+        """Return backbone and head, as trained, in one model.
 
         Raises:
-            RecipeError: it does not answer as the part that was trained on features.
+            RecipeError: its answers differ from those of the part that was trained on features.
         """
         self._take(kept)
         set_trained_layers(self._built, self._architecture.trained_layers[-1])
@@ -247,14 +249,14 @@ def make_stages(
     file: WeightsFile | None,
     observer: Observer,
 ) -> Stages:
-    """How ``recipe`` is trained.
+    """Return the stages of ``recipe``.
 
     Args:
-        recipe: what is trained.
-        dataset: on which images.
-        seed: of the weights that are drawn.
-        file: a backbone's pretrained weights; None takes random ones.
-        observer: told of features extracted.
+        recipe: the recipe to train.
+        dataset: the images to train on.
+        seed: seed of the initial weights.
+        file: a backbone's pretrained weights; None: random weights.
+        observer: receives the progress of feature extraction.
     """
     architecture = recipe.architecture
     if isinstance(architecture, Backbone):

@@ -1,4 +1,4 @@
-"""What the loss compares a network's answers with."""
+"""Targets of the loss."""
 
 from typing import Any
 
@@ -16,8 +16,10 @@ def make_targets(
     taught: NDArray[np.float32] | None = None,
     order: NDArray[np.int64] | slice = slice(None),
 ) -> NDArray[Any]:
-    """Return what the loss takes: class ids, or float32 (N, class_count) where it smooths them or
-    there is a teacher; of ``taught``, which is in the dataset's order, the rows ``order``."""
+    """Return class ids, or with smoothing or a teacher, float32 (N, class_count).
+
+    ``taught``, in the dataset's order, has the teacher's part; its rows ``order`` are used.
+    """
     distillation = recipe.distillation_in(phase)
     if not recipe.label_smoothing and distillation is None:
         return labels

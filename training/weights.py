@@ -168,7 +168,7 @@ def _cached_name(network: Pretrained, resolution: int) -> str:
 
 
 def _keras_cache() -> Path:
-    """Where Keras keeps downloaded weights, as its ``get_file`` finds it."""
+    """Return the folder of Keras' downloaded weights, as its ``get_file`` chooses it."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     if home.is_dir() and not os.access(home, os.W_OK):
         home = Path("/tmp/.keras")  # noqa: S108 - Keras' own choice

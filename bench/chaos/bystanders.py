@@ -67,8 +67,8 @@ class Bystanders:
             stream.attacked.append(times)
 
     async def untimed(self, seconds: float, seed: int) -> None:
-        """Send for ``seconds`` during a known slowdown, such as a worker's start; only failures
-        count."""
+        """Send for ``seconds`` during a known slowdown, such as a worker's start, and record only
+        failures."""
         await self._send(seconds, seed)
 
     async def _send(self, seconds: float, seed: int) -> list[NDArray[np.float64]]:

@@ -90,7 +90,7 @@ class Choices:
         return find
 
     def session(self, command: str, digest: str | None = None) -> Session:
-        """Return a new session, or the one to resume (with rows of the file ``digest``)."""
+        """Return a new session, or with --resume the newest one that has rows of ``digest``."""
         return session_for(
             command, self.results, quick=self.quick, resume=self.resume, digest=digest
         )
@@ -104,8 +104,8 @@ class Choices:
         device: Device | None = None,
         session_id: str | None = None,
     ) -> Iterator[Setup]:
-        """Yield what a measurement of ``models`` works with, under a progress bar. Its data set is
-        that of the first of them that has one."""
+        """Yield the setup for measuring ``models``, with a progress bar. Its data set is that of
+        the first model that has one."""
         store = ModelStore(models_dir())
         with progress_bar() as progress:
             find = self._finder(progress)

@@ -1,4 +1,4 @@
-"""What the measurements of one command share: models, images, recorder, opener and progress."""
+"""Setup shared by the measurements of one command: models, images, recorder, opener, progress."""
 
 import functools
 import inspect

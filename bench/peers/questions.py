@@ -138,7 +138,7 @@ class V2Pixels:
     )
 
     def body(self, jpeg: bytes) -> bytes:
-        """Return the request's JSON followed by 3,072 bytes."""
+        """Return the request's JSON followed by the pixels, 3,072 bytes."""
         pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
         return _V2_HEADER + pixels.tobytes()
 

@@ -53,14 +53,14 @@ _MADE_BY: Final = "<!-- Made by `cifar10 report` from results/: do not edit. -->
 def prepare(
     found: Sequence[MachineResults], results: Path, store: Mapping[str, str] | None = None
 ) -> list[Shown]:
-    """Select what is shown of each machine.
+    """Select what the report shows for each machine.
 
-    The machine on which most released files were measured comes first, of equals the newest.
+    The machine with rows of the most released files comes first; of several, the one measured last.
 
     Args:
-        found: every machine's rows.
-        results: the folder they are in.
-        store: name → digest of the released models; without any, every model counts as released.
+        found: rows of every machine.
+        results: folder of the rows.
+        store: name → digest of the released models; if empty, every model counts as released.
 
     Raises:
         BenchError: there is nothing to report.

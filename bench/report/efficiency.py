@@ -160,7 +160,7 @@ def efficiency_table(
 def tables_by_dataset(
     results: Sequence[ModelResult], every: Sequence[ModelResult] = (), top: int = 0
 ) -> dict[str, Table[Entry]]:
-    """Return a table for each data set: accuracies of different ones do not compare."""
+    """Return a table for each data set, because accuracies on different ones are not comparable."""
     groups = by_dataset(results)
     return {name: efficiency_table(found, every, top) for name, found in groups.items()}
 

@@ -1,4 +1,4 @@
-"""What the report shows of one machine, and what a section of the report is."""
+"""Contents of the report about one machine, and the sections that show them."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -29,19 +29,18 @@ class Shown:
 
     results: MachineResults
     models: tuple[ModelResult, ...]
-    """As :func:`bench.rows.selection.select` orders them."""
+    """Models in the order of :func:`bench.rows.selection.select`."""
     rendered: dict[str, list[Block]] = field(default_factory=dict, repr=False, compare=False)
     """Sections that have been rendered, by their title."""
 
     @cached_property
     def newest(self) -> list[Row]:
-        """The rows that count."""
+        """The newest full row for each identity; see :func:`bench.rows.selection.newest`."""
         return newest(self.results.rows)
 
     @cached_property
     def subjects(self) -> list[ModelResult]:
-        """The released models, one for each recipe: what all sections are about. Those of CIFAR-10
-        come first."""
+        """The released models, one for each recipe, which all sections show; CIFAR-10's first."""
         found = [one for one in one_of_each(self.models) if one.released and _is_measured(one)]
         return sorted(found, key=lambda one: dataset_name(one) != CIFAR10)
 

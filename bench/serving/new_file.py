@@ -10,12 +10,12 @@ from cifar10.store import CARD_FILE, ONNX_FILE
 
 
 def put_new_file(folder: Path, onnx: bytes, number: int) -> str:
-    """Write ``onnx`` with other bytes, and its card, into a model's folder.
+    """Write a model file with a new digest but the same answers, and its card.
 
     Args:
         folder: the model's folder in a store.
-        onnx: a model.
-        number: makes the bytes different for each number.
+        onnx: the model to write.
+        number: appended to the file; each number gives another digest.
 
     Returns:
         The SHA-256 of the new file.

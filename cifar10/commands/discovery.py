@@ -47,7 +47,7 @@ def top_level() -> dict[str, str]:
 
 
 def room(package: str) -> dict[str, str]:
-    """Return name → place of the commands in the folder of ``package``."""
+    """Return the commands in the folder of ``package``: name → ``package.module:command``."""
     folder = _source(package).parent
     return {
         path.stem: f"{package}.{path.stem}:command"

@@ -12,17 +12,18 @@ from typing import Any, Final
 from prometheus_client import Gauge, Histogram
 
 WRITE_SECONDS: Final = 0.05
-"""Longest time that numbers are held back from the metrics that other workers show. A worker that
-is killed loses them."""
+"""Longest time until other workers see a change. A worker that is killed loses pending changes."""
 
 
 class Tally:
-    """Changes of counters, gauges and histograms that are still to be written. Use it in the event
-    loop's thread only."""
+    """Changes of counters, gauges and histograms that are not yet written.
+
+    Not thread-safe: use it on the event loop only.
+    """
 
     def __init__(self) -> None:
         self._amounts: defaultdict[Any, float] = defaultdict(float)
-        """Counter or gauge → what to add to it."""
+        """Counter or gauge → amount to add."""
         self._observed: defaultdict[Histogram, list[float]] = defaultdict(list)
         self._values: dict[Gauge, float] = {}
         """Gauge → its new value."""
@@ -41,7 +42,7 @@ class Tally:
         self._values[gauge] = value
 
     def write_soon(self) -> None:
-        """Write all numbers within :data:`WRITE_SECONDS`, those of the meantime too."""
+        """Write all changes, including later ones, after :data:`WRITE_SECONDS`."""
         if not self._timer_is_set:
             self._timer_is_set = True
             asyncio.get_running_loop().call_later(WRITE_SECONDS, self._write_on_time)

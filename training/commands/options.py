@@ -77,9 +77,9 @@ def read_dataset(
 
     Args:
         console: shows the progress.
-        source: what ``--data`` names.
+        source: value of ``--data``.
         size: pixels per side to decode a user's own images to.
-        name: of a user's own data set.
+        name: name of a user's own data set.
         fit: how a user's own images are fitted to a square.
     """
 

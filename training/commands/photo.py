@@ -1,7 +1,7 @@
 """Make photo, the model for photographs, from ImageNet weights and CIFAR-10 images.
 
-The folder named holds photographs in a folder for each of the ten classes and one called none. They
-train nothing: they show how good the model is, and the export chooses the thresholds of its
+--data names a folder of photographs: one folder for each of the ten classes and one called none.
+They are not trained on: they measure the model, and the export chooses the thresholds of its
 verdicts on them. Writes model.keras and training.json into models/photo.
 """
 

@@ -47,8 +47,11 @@ antelopes stand for them; of horses it has only the sorrel."""
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedClassifier:
-    """How the outputs of the network are weighed. The numbers were chosen on 579 photographs of the
-    ten classes and of none, so accuracies on those flatter the model (docs/photographs.md)."""
+    """Weights by which the network's outputs are combined.
+
+    They were chosen on 579 photographs of the ten classes and of none, so accuracies on those are
+    slightly optimistic (docs/photographs.md).
+    """
 
     softening: float = 1.5
     """Temperature of ImageNet's probabilities before they are grouped."""

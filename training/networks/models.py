@@ -129,8 +129,8 @@ def count_parameters(model: keras.Model) -> Parameters:
 
 
 def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """The model to keep, from the one that was trained: Keras' own layers only, as whoever loads
-    its file expects, and ``mirrored`` where the recipe says so."""
+    """Return the model to keep: the trained one in Keras' own layers, ``mirrored`` if the recipe
+    says so."""
     if not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
         return model
     plain = build_model(recipe)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """Keras' batch normalization through TensorFlow's fused kernel while training.
 
-    Keras 3 computes mean, variance and the rest in operations of their own; on a CPU, where each
-    is a pass over memory, that was half of a training step: with this layer a step took 0.62 to
-    0.78 of its time where the channels are multiples of 16 (docs/experiments.md). Same weights,
-    same order, same result to rounding; the running variance is the unbiased one. On other
-    backends, and in inference, it is Keras' own layer.
+    Keras 3 computes mean, variance and the rest in separate operations. On a CPU, where each is a
+    pass over memory, that was half of a training step: with this layer a step took 0.62 to 0.78 of
+    the time if the channels are multiples of 16 (docs/experiments.md). Weights and their order are
+    the same, and so is the result, up to rounding; the running variance is the unbiased one. On
+    other backends, and in inference, it is Keras' own layer.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -33,7 +33,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return outputs
 
     def _offset(self) -> Any:
-        """What is added to the normalized values, (channels,)."""
+        """Return the offset that is added to the normalized values, (channels,)."""
         return self.beta
 
 
@@ -41,9 +41,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 class QuickShiftNormalization(FusedBatchNormalization):
     """Batch normalization without a scale, whose shift learns faster than the weights.
 
-    The shift that is added is the stored one times ``factor``: under gradient descent it so moves
-    by the square of that factor, and is decayed like any other weight (64 times as fast in Jordan,
-    arXiv 2404.00498).
+    The shift that is added is the stored one times ``factor``. Under gradient descent it therefore
+    moves ``factor`` squared times as fast (64 times in Jordan, arXiv 2404.00498), and is decayed
+    like any other weight.
     """
 
     def __init__(self, factor: float = 8.0, **arguments: Any) -> None:
@@ -51,7 +51,7 @@ class QuickShiftNormalization(FusedBatchNormalization):
         self.factor = factor
 
     def get_config(self) -> dict[str, Any]:
-        """What it is made from, for a ``.keras`` file."""
+        """Return the constructor's arguments, for a ``.keras`` file."""
         config: dict[str, Any] = super().get_config()
         return config | {"factor": self.factor}
 
@@ -72,7 +72,7 @@ class QuickShiftNormalization(FusedBatchNormalization):
         return self.factor * self.shift
 
     def plain_weights(self) -> list[NDArray[np.float32]]:
-        """Those of a Keras batch normalization without a scale that computes the same."""
+        """Return the weights of an equivalent Keras batch normalization without a scale."""
         shift, mean, variance = (
             np.asarray(keras.ops.convert_to_numpy(weight))
             for weight in (self.shift, self.moving_mean, self.moving_variance)
@@ -81,8 +81,8 @@ class QuickShiftNormalization(FusedBatchNormalization):
 
 
 def take_trained_weights(plain: keras.Model, trained: keras.Model) -> None:
-    """Give ``plain`` the weights of ``trained``: the same layers by name, some of them quicker to
-    train."""
+    """Copy the weights of ``trained`` to the layers of ``plain`` with the same names, which may
+    include plain forms of :class:`QuickShiftNormalization`."""
     for layer in plain.layers:
         if not layer.weights:
             continue

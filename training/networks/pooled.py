@@ -91,8 +91,11 @@ def pooled_network(
 
 
 def set_stem(model: keras.Model, images: NDArray[np.uint8]) -> None:
-    """Let the first convolution begin with the axes along which 3×3 patches of ``images``,
-    uint8 (N, H, W, 3), vary most, and with their negatives."""
+    """Initialise the first convolution with principal axes of image patches.
+
+    The filters are the axes along which 3×3 patches of ``images``, uint8 (N, H, W, 3), vary most,
+    and their negatives.
+    """
     stem = model.get_layer(f"{_STEM}_convolution")
     _, vectors = patch_axes(images, 3)
     count = int(stem.filters) // 2

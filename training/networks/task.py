@@ -1,4 +1,4 @@
-"""What a network is for: the size of its images and the number of its classes."""
+"""Task of a network: the size of its images and the number of its classes."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,7 @@
-"""What a recipe is: everything that decides what a training produces.
+"""Recipe and its parts: everything that determines the result of a training.
 
-A recipe states where it comes from, what accuracy it should reach and what it costs, next to its
-numbers. The table of them all is :mod:`training.recipes.catalogue`.
+A recipe states its source, expected accuracy and cost next to its numbers.
+:mod:`training.recipes.catalogue` has the table of all recipes.
 """
 
 import dataclasses
@@ -23,41 +23,39 @@ class SimpleCnn:
     """
 
     filters: tuple[int, ...]
-    """Of each block, from the input on."""
+    """Number of filters of each block, from the input on."""
     dense_units: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class WhitenedNetwork:
-    """The network of "airbench94" (Jordan, arXiv 2404.00498): made to be trained in few epochs.
+    """The network of "airbench94" (Jordan, arXiv 2404.00498), designed to train in few epochs.
 
     The first convolution, 2×2, is fixed and whitens the patches of the training images. Then blocks
     of two 3×3 convolutions, the first followed by a 2×2 max-pool; batch normalization without a
-    scale, whose shift learns 64 times as fast; GELU; convolutions begin as the identity. Global
-    maximum, a dense layer, softmax. Pixels are scaled to -1–1 inside the model.
+    scale, whose shift learns 64 times as fast; GELU; convolutions initialised as the identity.
+    Global maximum, a dense layer, softmax. Pixels are scaled to -1–1 inside the model.
     """
 
     widths: tuple[int, ...]
     """Channels of each block."""
     mirrored: bool = False
-    """The finished model sees the image and its mirror image, and answers for the mean of what it
-    pools of both: no more parameters, twice the work. It is trained without, on images mirrored at
-    random."""
+    """Whether the finished model averages the pooled features of the image and its mirror image: no
+    more parameters, twice the work. In training it sees one view, mirrored at random."""
     mirror_shift: int = 0
-    """The mirror image is first moved by so many pixels up and to the left, the other edges
-    reflected. One pixel is another phase of every halving of the resolution: strided convolutions
-    see what they step over in the image itself."""
+    """Number of pixels by which the mirror image is first shifted up and left; the opposite edges
+    are reflected. With a shift of one pixel, strided convolutions sample the positions that they
+    skip in the image itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PooledNetwork:
-    """A small residual network that integer kernels run fast.
+    """A small residual network that is fast in int8.
 
     One 3×3 convolution of the pixels at full resolution, max-pooled; blocks of two 3×3 convolutions
     at 16×16 (He et al., arXiv 1512.03385); a strided convolution to 8×8 and one more there; global
-    average pooling, softmax. Batch normalization has no scale, so that pooling and normalizing may
-    change places: it is trained with the pooling first, and kept with the pooling last. Pixels are
-    scaled to -1–1 inside the model.
+    average pooling, softmax. Batch normalization has no scale, so pooling and normalizing commute:
+    training pools first, the kept model pools last. Pixels are scaled to -1–1 inside the model.
     """
 
     widths: tuple[int, int]
@@ -74,8 +72,8 @@ class PooledNetwork:
 class OneCycle:
     """Stochastic gradient descent, Nesterov momentum, the learning rate set at every step.
 
-    It rises in a straight line from nothing to the phase's ``learning_rate`` and falls to nothing
-    on half a cosine (Smith and Topin, arXiv 1708.07120; Loshchilov and Hutter, arXiv 1608.03983).
+    The rate rises linearly from 0 to the phase's ``learning_rate`` and falls to 0 along half a
+    cosine (Smith and Topin, arXiv 1708.07120; Loshchilov and Hutter, arXiv 1608.03983).
     """
 
     rise: float
@@ -87,8 +85,8 @@ class OneCycle:
 
 @dataclass(frozen=True, kw_only=True)
 class AdamOneCycle:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101); the learning rate as :class:`OneCycle` has
-    it."""
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) with the learning rate of
+    :class:`OneCycle`."""
 
     rise: float
     """The share of the steps in which it rises, 0–1."""
@@ -98,53 +96,54 @@ class AdamOneCycle:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to training images, each drawn anew for every image and epoch.
+    """Random changes of training images, drawn for every image in every epoch.
 
-    The shares are probabilities, 0–1; see :mod:`training.augmentation`.
+    ``jpeg``, ``resize`` and ``light`` are probabilities, 0–1; see :mod:`training.augmentation`.
     """
 
     shift: int
-    """Pixels, in either direction, edges mirrored."""
+    """Largest shift in pixels, in either direction; edges are mirrored."""
     flip: bool
-    """Half of the images, left to right."""
+    """Whether half of the images are flipped left to right."""
     jpeg: float
-    """Re-encoded at a quality of 30 to 95."""
+    """Share of images re-encoded as JPEG at a quality of 30 to 95."""
     resize: float
-    """Shrunk to 16–28 pixels a side and back, or enlarged and back: what a photo's way to 32×32
-    can do to it."""
+    """Share of images shrunk to 16–28 pixels per side and back, or enlarged and back, as resizing a
+    photo to 32×32 can do."""
     light: float
-    """Brightness and contrast changed by up to a fifth."""
+    """Share of images whose brightness and contrast change by up to a fifth."""
     alternating: bool = False
-    """Which images are flipped is drawn once; from then on each is flipped in every other epoch
+    """Whether each image is flipped in every other epoch, with a random start, instead of at random
     (Jordan, arXiv 2404.00498). Only with ``flip``."""
     crop: int = 0
-    """Pixels a side of a square, anywhere in the image, that is all that is trained on: at 24 an
-    epoch takes about half as long. 0 takes the whole image; other sizes need a network that is
-    trained on any, :class:`WhitenedNetwork` or :class:`PooledNetwork`."""
+    """Side in pixels of a random square crop to train on; 0: the full image. At 24 an epoch takes
+    about half as long. Only for :class:`WhitenedNetwork` and :class:`PooledNetwork`, which train on
+    images of any size."""
     cutout: int = 0
-    """Pixels a side of a square, anywhere, that is made grey in every image (DeVries and Taylor,
-    arXiv 1708.04552); 0 does without."""
+    """Side in pixels of a square at a random place of every image that is made grey (DeVries and
+    Taylor, arXiv 1708.04552); 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """A larger model's answers as part of the target (Hinton et al., arXiv 1503.02531).
+    """Knowledge distillation: a larger model's answers as part of the target.
 
-    It is asked once about each training image and its mirror image; the mean of both is the answer.
+    The teacher classifies each training image and its mirror image once; the answer is the mean of
+    both (Hinton et al., arXiv 1503.02531).
     """
 
     teacher: str
-    """A model in the store, exported."""
+    """Name of an exported model in the store."""
     share: float
-    """Of the target, 0–1; the rest is the true class."""
+    """Share of the teacher's answer in the target, 0–1; the rest is the true class."""
     temperature: float
-    """Its probabilities are raised to one over this, and brought to a sum of 1 again: above 1, the
-    less likely classes count for more."""
+    """Temperature of the teacher's answers: probabilities are raised to 1 / temperature and
+    normalised. Above 1, less likely classes count for more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training with one optimizer: Adam at one learning rate, or a schedule.
+    """A part of the training with one optimizer: Adam at a fixed learning rate, or a schedule.
 
     A phase starts from the best weights so far and ends after ``epochs``, or earlier: once
     ``patience`` epochs in a row have not raised the best validation accuracy.
@@ -156,37 +155,37 @@ class Phase:
     patience: int
     schedule: OneCycle | AdamOneCycle | None = None
     augmentation: Augmentation | None = None
-    """In place of the recipe's. A phase with one of its own is trained on pixels, even where part
-    of the backbone is frozen: that part then runs in every epoch."""
+    """Replaces the recipe's augmentation. A phase that sets it trains on pixels, even if part of
+    the backbone is frozen: that part then runs in every epoch."""
     taught: bool = True
-    """By the recipe's teacher, where it has one."""
+    """Whether the recipe's teacher, if any, is used in this phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Smoke:
-    """How far a recipe is cut down to be walked in seconds."""
+    """Size of a recipe's smoke form, which trains in seconds."""
 
     epochs: int
     train_images: int
     evaluation_images: int
-    """Of validation, and of test."""
+    """Number of validation images, and of test images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One way to make one model. The loss is cross-entropy on the true class, smoothed if so said.
+    """Everything needed to train one model. The loss is cross-entropy on the true class.
 
     Raises:
-        RecipeError: numbers that cannot be trained with.
+        RecipeError: a number is out of range; the message names it.
     """
 
     name: str
     source: str
-    """Who published it, or what it is derived from."""
+    """Publication that the recipe follows, or what it is derived from."""
     expected_test_accuracy: tuple[float, float]
-    """Lowest and highest that is no surprise, as fractions, on the JPEG or the official images."""
+    """Lowest and highest plausible accuracy, 0–1, on the JPEG copy or the official images."""
     cost: str
-    """What a training takes, and where that was measured."""
+    """Time that a training takes, and the machine it was measured on."""
     architecture: SimpleCnn | WhitenedNetwork | PooledNetwork | Backbone
     expected_parameters: Parameters
     """Checked whenever the model is built."""
@@ -194,17 +193,17 @@ class Recipe:
     phases: tuple[Phase, ...]
     smoke: Smoke
     augmentation: Augmentation | None = None
-    """Of images, in every phase that is trained on pixels; one that trains on the features of a
-    frozen backbone goes without."""
+    """Augmentation in every phase that trains on pixels. Phases that train on the features of a
+    frozen backbone have none."""
     label_smoothing: float = 0.0
-    """The share of the target that is spread evenly over all classes, 0–1."""
+    """Share of the target that is spread evenly over all classes, 0–1."""
     distillation: Distillation | None = None
-    """In the phases that are ``taught``."""
+    """Teacher in the phases that are ``taught``."""
     task: Task = CIFAR10
-    """The images and classes; another than CIFAR-10's for a user's own
-    (:mod:`training.recipes.own_images`), to which expectations do not apply."""
+    """Image size and number of classes. It differs for a user's own images
+    (:mod:`training.recipes.own_images`), to which the expectations do not apply."""
     train_images: int | None = None
-    """Only the first so many training images, whose order is that of a hash; None takes all."""
+    """Number of training images to use, the first in the order of their hashes; None: all."""
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]

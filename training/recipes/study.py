@@ -12,10 +12,11 @@ from training.networks.backbones import BACKBONES, Backbone, Head, Preprocessing
 from training.recipes.schema import AdamOneCycle, Augmentation, Phase, Recipe, Smoke
 
 _LINEAR_PARAMETERS: Final = 1_280 * 10 + 10
-"""Of the one dense layer on MobileNetV2's flattened 1 × 1 × 1,280."""
+"""Number of parameters of one dense layer on MobileNetV2's flattened 1 × 1 × 1,280."""
 
 _LAST_TEN_PARAMETERS: Final = 732_480
-"""Trainable in the last ten layers of MobileNetV2, from block_16_expand_BN on."""
+"""Number of trainable parameters in the last ten layers of MobileNetV2 (from
+block_16_expand_BN)."""
 
 _FEATURES: Final = {
     "resnet50": 2_048,
@@ -49,7 +50,7 @@ _STUDY_HEAD: Final = Head(pooling="average", dense_units=(256,), dropout=(0.5,))
 
 
 def _twin(preprocessing: Preprocessing) -> tuple[str, str]:
-    """What is added to a name, and to a source."""
+    """Return suffixes for the recipe's name and source."""
     if preprocessing == "unit":
         return "", "fed x/255 as there"
     return "_native", "but fed what the backbone was trained on"
@@ -224,4 +225,4 @@ STUDY_RECIPES: Final[tuple[Recipe, ...]] = (
     *_comparisons("native"),
     MOBILENETV2_TUNED,
 )
-"""In the study's order; the twins of the nine backbones after all nine."""
+"""Recipes in the study's order; the native variants of the nine backbones follow all nine."""

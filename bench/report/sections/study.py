@@ -91,7 +91,7 @@ _FrontLine = tuple[Placed, Domination | None, bool]
 
 
 def study_front(shown: Shown) -> Iterator[Block]:
-    """The study's models among ours, and what dominates each."""
+    """Yield the table of the study's models and of our models that dominate them."""
     found = placed(shown.models)
     if not found:
         return

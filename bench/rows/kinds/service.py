@@ -228,7 +228,7 @@ class BulkMeasurement(Measurement):
 
     @property
     def key(self) -> str:
-        """Key: device and request size."""
+        """Device and request size, which identify the row."""
         return f"device={self.device} images={self.images}"
 
     @property
