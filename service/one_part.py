@@ -9,10 +9,9 @@ from typing import Final
 
 _FORM_TYPE: Final = re.compile(rb"multipart/form-data; ?boundary=([0-9A-Za-z'()+_.-]{1,200})")
 _HEAD: Final = re.compile(
-    rb'\r\nContent-Disposition: form-data; name="(?:image|file)"'
-    rb'(?:; filename="[^"\\\r\n]{0,255}")?\r\n'
-    rb"(?:Content-Type: [0-9A-Za-z/.+-]{1,100}\r\n)?\r\n",
-    re.IGNORECASE,
+    rb'\r\n(?i:Content-Disposition: form-data; name)="(?:image|file)"'
+    rb'(?:; (?i:filename)="[^"\\\r\n]{0,255}")?\r\n'
+    rb"(?:(?i:Content-Type): [0-9A-Za-z/.+-]{1,100}\r\n)?\r\n"
 )
 
 

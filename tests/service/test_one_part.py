@@ -40,6 +40,12 @@ def test_the_forms_of_usual_clients_need_no_parser(head, end):
     assert only_image(body, FORM_TYPE) == parsed(body, FORM_TYPE) == JPEG
 
 
+def test_the_name_of_a_part_is_taken_as_it_is_written():
+    body = form(JPEG, NAMED.replace(b"image", b"IMAGE"))
+    assert only_image(body, FORM_TYPE) is None
+    assert parsed(body, FORM_TYPE) is None
+
+
 FRAGMENTS = st.sampled_from(
     [
         b"\r", b"\n", b"\r\n", b"-", b"--", b"\r\n--", b"--" + BOUNDARY, b"\r\n--" + BOUNDARY,
@@ -48,6 +54,30 @@ FRAGMENTS = st.sampled_from(
     ]
 )  # fmt: skip
 HOSTILE = st.lists(FRAGMENTS | st.binary(max_size=4), max_size=8).map(b"".join)
+
+
+@st.composite
+def recased(draw: st.DrawFn, head: bytes) -> bytes:
+    """Draw ``head`` with some of its letters in the other case."""
+    flips = draw(st.lists(st.booleans(), min_size=len(head), max_size=len(head)))
+    text = zip(head.decode(), flips, strict=True)
+    return "".join(letter.swapcase() if flip else letter for letter, flip in text).encode()
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.text("0aZ'()+_.-", min_size=1, max_size=4).map(str.encode),
+    st.integers(1, 250),
+    st.sampled_from([NAMED, TYPED, NAMED + TYPED, TYPED + NAMED]).flatmap(recased),
+    HOSTILE,
+)
+def test_both_ways_agree_on_boundaries_and_letter_case(boundary, times, head, content):
+    boundary *= times
+    body = form(JPEG + content, head).replace(BOUNDARY, boundary)
+    content_type = FORM_TYPE.replace(BOUNDARY, boundary)
+    short = only_image(body, content_type)
+    if short is not None:
+        assert short == parsed(body, content_type)
 
 
 @settings(max_examples=1_000, deadline=None, derandomize=True)
