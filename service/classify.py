@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cifar10.contract import ImageShape
 from cifar10.released import AUTO
 from service.batcher import Probabilities, Run
-from service.exchange import Answer, End, Request, json_answer, query_parameters
+from service.exchange import Answer, End, Request, delivering, json_answer, query_parameters
 from service.explanation import PNG_SECONDS_PER_PIXEL, StageClock, explanation, tile_png
 from service.inference import INLINE_SECONDS, Inference, Outcome
 from service.models import AskedModel, AutoModel, LoadedModel, ModelSet
@@ -68,13 +68,10 @@ class Classifier:
         if wanted.explain:
             return False
 
-        def deliver(model: LoadedModel, outcome: Probabilities | Exception) -> None:
-            if isinstance(outcome, Exception):
-                end(outcome)
-            else:
-                end(_answer(model, outcome, wanted.top_k))
+        def write(model: LoadedModel, probabilities: Probabilities) -> Answer:
+            return _answer(model, probabilities, wanted.top_k)
 
-        return self._inference.begin(request, body, wanted.model, deliver)
+        return self._inference.begin(request, body, wanted.model, delivering(end, write))
 
     async def _explained(self, request: Request, wanted: Wanted) -> Answer:
         """Answer ``POST /classify?explain=true``: also time each stage. Other requests skip

@@ -2,12 +2,15 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
 
 from service.problems import Headers, malformed
+
+M = TypeVar("M")
+P = TypeVar("P")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -75,6 +78,29 @@ class Route:
     begin: Callable[[Request, bytes, End], bool] | None = None
     """Handler of a request that arrived with its whole body. It begins to answer the request
     without a task and returns True, or it returns False and ``answer`` answers the request."""
+
+
+def delivering(end: End, write: Callable[[M, P], Answer]) -> Callable[[M, P | Exception], None]:
+    """Return a function that receives a model and the outcome of its run, and ends the request.
+
+    Args:
+        end: ends the request.
+        write: returns the answer for a model and its probabilities. If it fails, the request is
+            ended with its exception: without a task, nobody else would tell the client.
+    """
+
+    def deliver(model: M, outcome: P | Exception) -> None:
+        if isinstance(outcome, Exception):
+            end(outcome)
+            return
+        try:
+            answer = write(model, outcome)
+        except Exception as error:
+            end(error)
+        else:
+            end(answer)
+
+    return deliver
 
 
 def json_answer(document: dict[str, Any]) -> Answer:

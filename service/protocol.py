@@ -21,7 +21,15 @@ from service.descriptions import (
     index,
     statistics,
 )
-from service.exchange import Answer, End, Request, Route, json_answer, query_parameters
+from service.exchange import (
+    Answer,
+    End,
+    Request,
+    Route,
+    delivering,
+    json_answer,
+    query_parameters,
+)
 from service.inference import INLINE_BYTES
 from service.models import LoadedModel
 from service.problems import Problem, malformed, no_such_model, too_large
@@ -211,12 +219,10 @@ class Protocol:
             body, json_length, model.card, self._settings.max_images, self._max_json
         )
 
-        def deliver(_: LoadedModel, outcome: Probabilities | Exception) -> None:
-            if isinstance(outcome, Exception):
-                end(outcome)
-            else:
-                end(write_inference(wanted, model.card, outcome))
+        def write(_: LoadedModel, probabilities: Probabilities) -> Answer:
+            return write_inference(wanted, model.card, probabilities)
 
+        deliver = delivering(end, write)
         return self._inference.begin_answer(model, wanted, request.deadline, deliver)
 
     def _model(self, request: Request) -> LoadedModel:

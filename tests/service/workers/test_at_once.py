@@ -6,6 +6,7 @@ import re
 from contextlib import asynccontextmanager
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
@@ -36,6 +37,7 @@ class Caller:
     """A connection to an edge, with or without its ``begin``."""
 
     def __init__(self, edge: Edge, at_once: bool) -> None:
+        self.edge = edge
         config = uvicorn.Config(edge, http=Connection, ws="none", log_config=None)
         config.load()
         Connection.place = Place.alone()
@@ -132,11 +134,62 @@ INFERENCES = {
 }
 
 
-def test_inference_requests_are_answered_alike_without_a_task(tiny_store):
+@pytest.mark.parametrize("token", [None, "secret"])
+def test_inference_requests_are_answered_alike_without_a_task(tiny_store, token):
     requests = [whole(**{"url": INFER} | arguments) for arguments in INFERENCES.values()]
-    answers = compare(tiny_store, *requests)
+    answers = compare(tiny_store, *requests, token=token)
     assert [took_task for _, took_task in answers] == [False] * len(answers)
-    assert [int(answer[9:12]) for answer, _ in answers] == [200] * 4 + [404, 400, 415, 400]
+    expected = [401] * len(answers) if token else [200] * 4 + [404, 400, 415, 400]
+    assert [int(answer[9:12]) for answer, _ in answers] == expected
+
+
+@pytest.mark.parametrize("count", [32, 33])
+def test_more_images_than_one_run_takes_get_a_task(tiny_store, count):
+    images = np.resize(PICTURES, (count, 32, 32, 3))
+    ((answer, took_task),) = compare(tiny_store, whole(url=INFER, **binary(images)), max_batch=32)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert took_task == (count > 32)
+
+
+def test_a_full_queue_is_refused_alike(tiny_store):
+    """Five clients ask at once for three images each; the queue takes seven images."""
+    request = whole(url=INFER, **binary())
+
+    async def main():
+        edge = make_edge(tiny_store, queue_bound=7)
+        async with running(edge):
+            answers = []
+            for at_once in (True, False):
+                callers = [Caller(edge, at_once) for _ in range(5)]
+                asked = [caller.answer(request) for caller in callers]
+                found = await asyncio.gather(*asked)
+                again, _ = await callers[-1].answer(request)
+                answers.append([answer for answer, _ in found] + [again])
+            return answers
+
+    quick, slow = asyncio.run(main())
+    assert quick == slow
+    assert [int(answer[9:12]) for answer in quick] == [200, 200, 503, 503, 503, 200]
+
+
+def test_a_request_under_way_outlives_its_model(tiny_store):
+    request = whole(url=INFER, **binary())
+
+    async def main():
+        async with both(tiny_store) as (quick, slow, _):
+            expected, _ = await slow.answer(request)
+            quick.connection.data_received(request)
+            quick.edge.backend.models.unload("tiny_b")
+            under_way = await quick.answer()
+            return expected, under_way, await quick.answer(request), await slow.answer(request)
+
+    expected, under_way, quick, slow = asyncio.run(main())
+    assert under_way == (expected, False)
+    assert quick[0] == slow[0]
+    assert quick[0].startswith(b"HTTP/1.1 404 ")
+
+
+ONE_OF_EACH = whole(content=JPEG), whole(url=INFER, **binary())
 
 
 def test_refusals_are_alike(tiny_store):
@@ -200,6 +253,8 @@ def test_the_metrics_count_alike(tiny_store):
             for caller in callers:
                 for content in (JPEG, PNG, b"a cat"):
                     await caller.answer(whole(content=content))
+                for arguments in INFERENCES.values():
+                    await caller.answer(whole(**{"url": INFER} | arguments))
                 texts.append((await client.get("/metrics")).text)
             return texts
 
@@ -214,10 +269,12 @@ def test_the_metrics_count_alike(tiny_store):
     assert quick == slow
     assert quick['cifar10_requests_total{code="200",route="/classify"}'] == 2
     assert quick['cifar10_queue_seconds_count{model="tiny_a"}'] == 2
+    assert quick['cifar10_model_requests_total{model="tiny_b"}'] == 4
     assert third["cifar10_requests_in_flight"] == 1  # the question itself
 
 
-def test_a_model_that_fails_is_a_500_for_its_request_only(tiny_store, monkeypatch):
+@pytest.mark.parametrize("request_bytes", ONE_OF_EACH, ids=["classify", "infer"])
+def test_a_model_that_fails_is_a_500_for_its_request_only(tiny_store, monkeypatch, request_bytes):
     predict, is_broken = Predictor.predict, False
 
     def maybe_fail(*arguments):
@@ -232,9 +289,9 @@ def test_a_model_that_fails_is_a_500_for_its_request_only(tiny_store, monkeypatc
         nonlocal is_broken
         async with both(tiny_store) as (quick, slow, _):
             is_broken = True
-            failed = [await caller.answer(whole(content=JPEG)) for caller in (quick, slow)]
+            failed = [await caller.answer(request_bytes) for caller in (quick, slow)]
             is_broken = False
-            return failed, await quick.answer(whole(content=JPEG))
+            return failed, await quick.answer(request_bytes)
 
     (quick, slow), (after, _) = asyncio.run(main())
     assert quick[0] == slow[0]
@@ -242,8 +299,24 @@ def test_a_model_that_fails_is_a_500_for_its_request_only(tiny_store, monkeypatc
     assert after.startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_missed_deadline_is_refused_alike(tiny_store):
-    ((late, _),) = compare(tiny_store, whole(content=JPEG), deadline_seconds=1e-9)
+@pytest.mark.parametrize(
+    ("written_by", "request_bytes"),
+    [
+        ("service.classify.prediction", ONE_OF_EACH[0]),
+        ("service.protocol.write_inference", ONE_OF_EACH[1]),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_a_500(
+    tiny_store, monkeypatch, written_by, request_bytes
+):
+    monkeypatch.setattr(written_by, lambda *_: 1 // 0)
+    ((answer, _),) = compare(tiny_store, request_bytes)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+
+
+@pytest.mark.parametrize("request_bytes", ONE_OF_EACH, ids=["classify", "infer"])
+def test_a_missed_deadline_is_refused_alike(tiny_store, request_bytes):
+    ((late, _),) = compare(tiny_store, request_bytes, deadline_seconds=1e-9)
     assert late.startswith(b"HTTP/1.1 504 ")
 
 

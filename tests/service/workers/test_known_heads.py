@@ -9,9 +9,16 @@ from service.workers.connection import Connection
 from service.workers.known_heads import MAX_HEADS, KnownHeads
 from tests.service.cases import JPEG, PNG
 from tests.service.conftest import make_edge, running
+from tests.service.test_protocol import INFER, PICTURES, ask, binary
 from tests.service.workers.test_at_once import Caller, whole
 
 REQUEST = whole(content=JPEG)
+INFERENCES = (
+    whole(url=INFER, **binary()),
+    whole(url=INFER, **binary(PICTURES[:1], id="x")),
+    whole(url=INFER, **ask(PICTURES[:1])),
+    whole(url="/v2/models/%74iny_a/infer", **binary()),
+)
 IN_CHUNKS = (
     b"POST /classify HTTP/1.1\r\nHost: edge\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"%x\r\n%b\r\n0\r\n\r\n" % (len(PNG), PNG)
@@ -65,7 +72,8 @@ async def outcome(caller: Caller, packets: list[tuple[bytes, bool]]) -> tuple[by
 
 def mutated(chance: random.Random) -> list[bytes]:
     """Return packets of a request, or two, with faults."""
-    data = bytearray(chance.choice([REQUEST, whole(content=PNG), whole(content=JPEG + b"\0")]))
+    usual = REQUEST, whole(content=PNG), whole(content=JPEG + b"\0"), *INFERENCES
+    data = bytearray(chance.choice(usual))
     head = data.index(b"\r\n\r\n") + 4
     for _ in range(chance.choice([0, 0, 1, 2])):
         place = chance.randrange(chance.choice([head, len(data)]))
@@ -81,6 +89,7 @@ def mutated(chance: random.Random) -> list[bytes]:
                 [
                     b"\r\nTransfer-Encoding: chunked",
                     b"\r\nContent-Length: 5",
+                    b"\r\nInference-Header-Content-Length: 5",
                     b"\r\nConnection: close",
                     b"\r\nExpect: 100-continue",
                     b"\r\nUpgrade: h2c\r\nConnection: upgrade",
@@ -102,7 +111,7 @@ def test_faulty_requests_are_answered_as_without_known_heads(tiny_store, heads):
                 packets = mutated(chance)
                 knows, parses = Caller(edge, at_once=True), Caller(edge, at_once=True)
                 parses.connection._known_heads = NothingKnown()
-                before = chance.choices([REQUEST, IN_CHUNKS], k=chance.randrange(3))
+                before = chance.choices([REQUEST, IN_CHUNKS, *INFERENCES], k=chance.randrange(3))
                 sent = [(one, chance.random() < 0.7) for one in (*before, *packets, REQUEST)]
                 got, expected = await outcome(knows, sent), await outcome(parses, sent)
                 assert got == expected, (number, sent)
