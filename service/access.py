@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from service.exchange import Answer, Route, Scope
+from service.page import asks_for_page
 from service.problems import Headers, Kind, Problem
 from service.rate_limit import RateLimit
 from service.settings import Settings
@@ -16,6 +17,12 @@ ALWAYS_OPEN: Final = frozenset(
     ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")
 )
 """Paths of health checks, exempt from token and rate limit."""
+
+PAGES: Final = frozenset(("/", "/docs", "/openapi.json"))
+STATIC_FILES: Final = "/static/"
+MODEL_PAGES: Final = frozenset(("/models", "/models/{name}"))
+"""Addresses of pages, exempt from the token: a page must be loaded before it can ask for one. They
+are the same on every server; what a page shows of this one, it requests with the token."""
 
 RELOAD: Final = "/models/{name}/reload"
 LOAD: Final = "/v2/repository/models/{name}/load"
@@ -62,7 +69,8 @@ class Access:
             answer = self._preflight(scope, route)
             if answer is not None:
                 return answer
-        if route is None or route.template not in ADMINISTRATION:
+        is_administration = route is not None and route.template in ADMINISTRATION
+        if not is_administration and not _is_page(scope, route):
             self.check_token(scope["headers"])
         return None
 
@@ -126,6 +134,12 @@ def check_token(headers: Any, accepted: tuple[SecretStr, ...]) -> None:
     raise Problem(
         Kind.UNAUTHORIZED, detail, headers=((b"www-authenticate", b'Bearer realm="cifar10"'),)
     )
+
+
+def _is_page(scope: Scope, route: Route | None) -> bool:
+    if route is not None and route.template in MODEL_PAGES:
+        return asks_for_page(dict(scope["headers"]))
+    return scope["path"] in PAGES or scope["path"].startswith(STATIC_FILES)
 
 
 def _header(headers: Any, name: bytes) -> bytes:

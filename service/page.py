@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -77,13 +77,18 @@ def or_page(answer: Handler, *, depth: int = 0) -> Handler:
     page = _html(text, vary)
 
     async def give(request: Request) -> Answer:
-        if b"text/html" in request.headers.get(b"accept", b""):
+        if asks_for_page(request.headers):
             return page
         document = await answer(request)
         # Without it, a cache may answer a browser with this document.
         return dataclasses.replace(document, headers=(*document.headers, vary))
 
     return give
+
+
+def asks_for_page(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a request for the models gets their page rather than JSON."""
+    return b"text/html" in headers.get(b"accept", b"")
 
 
 def _html(text: bytes, *headers: tuple[bytes, bytes]) -> Answer:

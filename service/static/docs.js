@@ -73,7 +73,7 @@ async function sendForm(form, method, path, output) {
     headers["content-type"] = "application/json";
   }
   const sent = body instanceof FormData ? " -F image=@picture.jpg" : file ? " --data-binary @picture.jpg" : text ? " -d @body.json" : "";
-  const command = `curl${method === "POST" ? " -X POST" : ""}${sent} '${new URL(address, document.baseURI)}'`;
+  const command = `curl${method === "POST" ? " -X POST" : ""}${headers.authorization ? ' -H "Authorization: Bearer $TOKEN"' : ""}${sent} '${new URL(address, document.baseURI)}'`;
   const started = performance.now();
   try {
     const response = await fetch(address, {method, headers: {accept: "application/json, */*", ...headers}, body});

@@ -229,7 +229,7 @@ async function showEfficiency() {
   const {models: served} = await modelsKnown;
   let machines = [];
   try {
-    ({machines} = await (await fetch("efficiency")).json());
+    ({machines} = await read("efficiency"));
   } catch {
     byId("all").hidden = true;
   }

@@ -9,6 +9,13 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+const ROOT = new URL("..", document.currentScript.src).href;
+const headers = {accept: "application/json"};
+try {
+  const token = sessionStorage.getItem("token");  // given on the page
+  if (token) headers.authorization = `Bearer ${token}`;
+} catch { /* the browser keeps nothing */ }
+
 const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
 const grouped = (number) => number.toLocaleString("en");
 const accuracyOf = (test, dataset = "") => test
@@ -39,7 +46,7 @@ function showList({name = null, default: chosen, auto, models}) {
 /** What was measured of this very file, from the efficiency table; {} where nothing was. */
 async function measuredOf(digest) {
   try {
-    const {machines} = await (await fetch("../efficiency")).json();
+    const {machines} = await (await fetch("../efficiency", {headers})).json();
     return machines.flatMap((machine) => machine.models).find((model) => model.digest === digest) ?? {};
   } catch {
     return {};
@@ -105,9 +112,11 @@ async function showModel(model) {
 }
 
 async function start() {
-  const response = await fetch(location.href, {headers: {accept: "application/json"}});
+  const response = await fetch(location.href, {headers});
   const found = await response.json();
-  if (!response.ok) byId("about").textContent = `${found.title}: ${found.detail}`;
+  if (response.status === 401) {
+    byId("about").replaceChildren("This server asks for a token. ", make("a", {href: ROOT, textContent: "Give it on the page"}), ", then reload this one.");
+  } else if (!response.ok) byId("about").textContent = `${found.title}: ${found.detail}`;
   else if (found.card) await showModel(found);
   else showList(found);
 }

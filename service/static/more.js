@@ -3,6 +3,8 @@
 
 const OCCLUSIONS = 7;        // places of the patch on each side
 const MOST_VISITED = 12;
+const IMAGE_NAME = /\.(jpe?g|jfif|png|webp|avif|gif|bmp|tiff?|hei[cf]|jxl)$/i;
+const MOST_TRIES = 5;        // to send one of several pictures, where the server says when to try again
 
 /** An .npy file of uint8 images (N, height, width, 3). */
 function toNpy(count, height, width, pixels) {
@@ -40,7 +42,7 @@ async function explainByOcclusion() {
   try {
     const query = new URLSearchParams({model: answer.model, top_k: answer.top_k.length});
     const response = await fetch(`classify/batch?${query}`, {method: "POST",
-      headers: {"content-type": "application/x-npy"}, body: toNpy(all, height, width, pixels)});
+      headers: withToken({"content-type": "application/x-npy"}), body: toNpy(all, height, width, pixels)});
     const {predictions} = await response.json();
     if (answer !== latest) return;
     const losses = predictions.map(({top_k: found}) =>
@@ -75,12 +77,11 @@ function paintHeat(losses, at, patch, width, height) {
 }
 
 async function compareModels() {
-  const compared = picture;
-  const [body] = await shrink(compared);
+  const compared = picture, body = sent ?? (await shrink(compared))[0];
   const lines = await Promise.all(models.map(async ({name}) => {
     const [answer, refusal] = await ask(body, {model: name, top_k: 2, explain: true});
     const cells = answer ? [answer.verdict ? inWords(answer) : answer.label, percent(answer.confidence), milliseconds(answer.explanation.timing_ms.inference)]
-      : [refusal[0], "–", "–"];
+      : [refusal.words, "–", "–"];
     return make("tr", {}, make("th", {scope: "row"}, ...breakable(name)),
       ...cells.map((text) => make("td", {textContent: text})));
   }));
@@ -90,6 +91,39 @@ async function compareModels() {
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", {scope: "col", textContent: text})))),
     make("tbody", {}, ...lines));
   byId("compared").replaceChildren(make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "All models on this picture"}, table));
+}
+
+/** The pictures in a folder that was dropped, and in folders inside it. */
+async function picturesIn(folder) {
+  const reader = folder.createReader(), found = [];
+  for (;;) {  // it gives up to 100 at a time
+    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!entries.length) return found;
+    for (const entry of entries) {
+      if (entry.isDirectory) found.push(...await picturesIn(entry));
+      else if (!entry.name.startsWith(".") && IMAGE_NAME.test(entry.name)) {
+        found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
+      }
+    }
+  }
+}
+
+/** The pictures in what was dropped or pasted; where there is none, says so. */
+async function takeFrom(transfer, verb) {
+  let files = [...transfer.files];
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  const folders = entries.filter((entry) => entry.isDirectory);
+  if (folders.length) {
+    files = files.filter(({name}) => !folders.some((folder) => folder.name === name));
+    try {
+      for (const folder of folders) files.push(...await picturesIn(folder));
+    } catch {
+      return complain("The folder cannot be read. Open it and choose the pictures in it.");
+    }
+  }
+  if (files.length) takeAll(files);
+  else if (folders.length) complain(`There is no picture in the folder ${folders[0].name}.`);
+  else complain(`What was ${verb} holds no picture file. Save the picture first, then choose it.`);
 }
 
 let lines = [];              // of the CSV
@@ -103,13 +137,18 @@ async function takeAll(files) {
   const mine = lines = [];
   for (const [index, file] of files.entries()) {
     byId("many-said").textContent = `${index + 1} of ${files.length}…`;
-    const [body] = await shrink(file);
-    const [answer, refusal] = await ask(body, {top_k: 2, ...(byId("model").value && {model: byId("model").value})});
-    if (mine !== lines) return;  // others have been chosen meanwhile
-    const button = thumbnail(file, answer ? inWords(answer) : refusal[0], () => { take(file); scrollTo(0, 0); });
+    let answer, refusal;
+    for (let left = MOST_TRIES; left > 0; left--) {
+      [answer, refusal] = await askShrunk(file, {top_k: 2, ...(byId("model").value && {model: byId("model").value})});
+      if (mine !== lines) return;  // others have been chosen meanwhile
+      if (!refusal?.wait) break;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(refusal.wait, 5)));
+    }
+    const button = thumbnail(file, answer ? inWords(answer) : refusal.words, () => { take(file); scrollTo(0, 0); });
+    button.title = file.name;  // it may be cut
     button.append(make("small", {textContent: file.name}));
     byId("grid").append(make("li", {}, button));
-    mine.push([file.name, answer?.label ?? "", answer?.verdict ?? "", answer?.confidence ?? "", answer?.model ?? "", refusal?.[0] ?? ""]);
+    mine.push([file.name, answer?.label ?? "", answer?.verdict ?? "", answer?.confidence ?? "", answer?.model ?? "", refusal?.words ?? ""]);
   }
   byId("many-said").textContent = `${files.length} pictures. A click shows one in full.`;
 }
@@ -123,10 +162,12 @@ function thumbnail(file, text, onClick) {
 }
 
 function saveCsv() {
-  const quoted = (value) => `"${String(value).replaceAll('"', '""')}"`;
+  // A spreadsheet takes a text that begins like this for a formula, and calculates it.
+  const safe = (value) => /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  const quoted = (value) => `"${safe(value).replaceAll('"', '""')}"`;
   const header = ["file", "label", "verdict", "confidence", "model", "error"];
   const text = [header, ...lines].map((line) => line.map(quoted).join(",")).join("\r\n");
-  const link = make("a", {href: URL.createObjectURL(new Blob([`${text}\r\n`], {type: "text/csv"})), download: "pictures.csv"});
+  const link = make("a", {href: URL.createObjectURL(new Blob([`\ufeff${text}\r\n`], {type: "text/csv"})), download: "pictures.csv"});
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
@@ -185,12 +226,12 @@ async function runLive() {
   const times = [];
   while (byId("live").ariaPressed === "true") {
     const blob = await frame(320, 0.85);
-    const [answer, refusal] = blob ? await ask(blob, {top_k: 2, ...(byId("model").value && {model: byId("model").value})}) : [null, ["Waiting for the camera…"]];
+    const [answer, refusal] = blob ? await ask(blob, {top_k: 2, ...(byId("model").value && {model: byId("model").value})}) : [null, {words: "Waiting for the camera…"}];
     if (byId("live").ariaPressed !== "true") return;
     times.push(performance.now());
     if (times.length > 10) times.shift();
     const rate = times.length > 1 ? 1000 * (times.length - 1) / (times.at(-1) - times[0]) : 0;
-    byId("live-said").textContent = answer ? `${inWords(answer)} ${rate.toFixed(1)} pictures a second` : refusal[0];
+    byId("live-said").textContent = answer ? `${inWords(answer)} ${rate.toFixed(1)} pictures a second` : refusal.words;
     await new Promise((resolve) => requestAnimationFrame(resolve));
   }
 }

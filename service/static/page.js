@@ -19,6 +19,11 @@ const SHRINK_TO = 1024;      // pixels of the longer side
 const COUNTS = ["", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 
 let picture = null;          // a Blob, as chosen
+let sent = null;             // the same, or a smaller copy
+let token = "";              // kept for this tab's pages, where the server asks for one
+try {
+  token = sessionStorage.getItem("token") ?? "";
+} catch { /* the browser keeps nothing */ }
 let previewAddress = null;
 let asked = new AbortController();
 let models = [];
@@ -26,20 +31,42 @@ let auto = null;             // the rule of the model "auto", where there is one
 let classes = [];            // labels of the chosen model
 let latest = null;           // the answer that is shown
 
+const withToken = (headers = {}) => token ? {...headers, authorization: `Bearer ${token}`} : headers;
+
+/** The JSON of an address of this server. */
+const read = async (address) => (await fetch(address, {headers: withToken({accept: "application/json"})})).json();
+
 // The models of the server, for the other scripts too.
 const modelsKnown = new Promise((resolve) => {
-  async function ask() {
+  async function askForModels() {
     try {
-      const listed = await (await fetch("models", {headers: {accept: "application/json"}})).json();
-      if (listed.models.length) return resolve(listed);
-      byId("model-facts").textContent = "The server is still loading its models…";
+      const listed = await read("models");
+      if (listed.models?.length) return resolve(listed);
+      if (listed.status === 401) return askForToken(askForModels);
+      byId("classes").textContent = listed.models ? "The server is still loading its models…"
+        : `The server says: ${listed.title}. Asking again…`;
     } catch {
-      byId("model-facts").textContent = "The server cannot be reached; asking again…";
+      byId("classes").textContent = "The server cannot be reached. Asking again…";
     }
-    setTimeout(ask, 1000);
+    setTimeout(askForModels, 1000);
   }
-  ask();
+  askForModels();
 });
+
+function askForToken(then) {
+  byId("classes").textContent = token ? "The server does not accept this token." : "This server asks for a token.";
+  byId("access").hidden = false;
+  byId("access").onsubmit = (event) => {
+    event.preventDefault();
+    token = byId("token").value;
+    try {
+      sessionStorage.setItem("token", token);
+    } catch { /* then it is asked for again on the next page */ }
+    byId("access").hidden = true;
+    byId("problem").replaceChildren();
+    then();
+  };
+}
 
 modelsKnown.then(({default: chosen, models: listed, auto: rule}) => {
   models = listed;
@@ -62,12 +89,12 @@ async function describeModel() {
   const chosen = byId("model").value, model = chosenModel();
   if (!model) return;
   byId("command").textContent =
-    `curl -F image=@photo.jpg '${new URL("classify", location.href)}?model=${chosen}'`;
+    `curl ${token && '-H "Authorization: Bearer $TOKEN" '}-F image=@photo.jpg '${new URL("classify", location.href)}?model=${chosen}'`;
   byId("model-facts").textContent = model.name === chosen ? `${factsOf(model).join(" · ")}.`
     : `Pictures of ${auto.large_side} pixels and more are answered by ${auto.large}, smaller ones by ${auto.small}.`;
   document.dispatchEvent(new CustomEvent("model"));
   try {
-    const told = await (await fetch(`models/${model.name}`, {headers: {accept: "application/json"}})).json();
+    const told = await read(`models/${model.name}`);
     if (byId("model").value === chosen) classes = told.card?.labels ?? [];
   } catch {
     classes = [];
@@ -96,6 +123,9 @@ const PLAIN_WORDS = {
   "too-many-pixels": "The picture has too many pixels. Send a smaller copy of it.",
   "too-large": "The file is too large. Send a smaller copy of it.",
   "queue-full": "The server is busy. Try again in a moment.",
+  "too-many-connections": "The server is busy. Try again in a moment.",
+  "rate-limited": "Too many pictures were sent from here in a short time. Try again in a moment.",
+  "unauthorized": "The server does not accept the token.",
   "not-ready": "The server is not ready yet. Try again in a moment.",
   "body-timeout": "The upload took too long. Try again, or send a smaller copy.",
   "deadline": "The server did not answer in time. Try again in a moment.",
@@ -145,11 +175,12 @@ function complain(words, detail = "") {
 }
 
 /** There is no answer for this picture. */
-function refuse([words, detail, passing]) {
+function refuse({words, detail, passing, kind}) {
   complain(words, detail);
   say("");
   byId("result").hidden = true;
   byId("again").hidden = !passing;
+  if (kind === "unauthorized") askForToken(() => { describeModel(); classify(); });
 }
 
 function bar({label, probability}) {
@@ -198,38 +229,51 @@ function send(address, body, signal, onProgress = () => {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", address);
+    for (const [name, value] of Object.entries(withToken())) request.setRequestHeader(name, value);
     request.upload.onprogress = ({loaded, total}) => onProgress(loaded / total);
-    request.onload = () => resolve({ok: request.status < 300, status: request.status, text: request.responseText});
+    request.onload = () => resolve({ok: request.status < 300, status: request.status, text: request.responseText,
+      wait: Number(request.getResponseHeader("retry-after"))});
     request.onerror = request.onabort = () => reject(new Error("no answer"));
     signal?.addEventListener("abort", () => request.abort());
     request.send(body);
   });
 }
 
-/** [answer, null], or [null, [words, detail, whether to try again]]. */
+/** [answer, null], or [null, the refusal: its words, whether it is `passing`, and the seconds to `wait`]. */
 async function ask(file, query, signal, onProgress) {
   let response;
   try {
     response = await send(`classify?${new URLSearchParams(query)}`, file, signal, onProgress);
   } catch {
-    return [null, ["The server cannot be reached.", "", true]];
+    return [null, {words: "The server cannot be reached.", passing: true}];
   }
-  const {ok, status, text} = response;
+  const {ok, status, text, wait} = response, passing = status >= 500 || status === 408 || status === 429;
   let answer = null;
   try {
     answer = JSON.parse(text);
   } catch { /* a page of something between the server and here */ }
   if (ok && answer) return [answer, null];
-  if (answer?.type) return [null, [wordsOf(answer, file), answer.detail, status >= 500 || status === 408]];
-  if (status === 413) {
-    return [null, ["A proxy in front of the server refuses so large a file. Send a smaller copy of it.", "", false]];
+  if (answer?.type) {
+    return [null, {words: wordsOf(answer, file), detail: answer.detail, kind: answer.type.split(":").pop(), passing, wait}];
   }
-  return [null, [`A proxy in front of the server answered with status ${status}. Try again in a moment.`, "", true]];
+  if (status === 413) return [null, {words: "A proxy in front of the server refuses so large a file. Send a smaller copy of it."}];
+  return [null, {words: `A proxy in front of the server answered with status ${status}. Try again in a moment.`, passing: true, wait}];
+}
+
+/** The answer as of `ask`, what was sent, and words about it: a smaller copy of a picture that is too large. */
+async function askShrunk(file, query, signal, onProgress) {
+  let [body, told] = await shrink(file);
+  let [answer, refusal] = await ask(body, query, signal, onProgress);
+  if (refusal?.kind === "too-many-pixels" && body === file) {
+    [body, told] = await shrink(file, 0);
+    if (body !== file) [answer, refusal] = await ask(body, query, signal, onProgress);
+  }
+  return [answer, refusal, body, told];
 }
 
 /** A smaller copy of a large picture, turned as its EXIF says; the file itself where it cannot be made. */
-async function shrink(file) {
-  if (file.size <= SHRINK_FROM) return [file, ""];
+async function shrink(file, from = SHRINK_FROM) {
+  if (file.size <= from) return [file, ""];
   try {
     const bitmap = await createImageBitmap(file, {imageOrientation: "from-image"});
     const scale = Math.min(1, SHRINK_TO / Math.max(bitmap.width, bitmap.height));
@@ -253,18 +297,18 @@ async function classify() {
   say("Looking at the picture…");
   byId("problem").replaceChildren();
   byId("again").hidden = true;
-  const [body, told] = await shrink(picture);
-  if (turn !== asked) return;
-  byId("sent").textContent = told;
+  byId("sent").textContent = "";
   const query = {top_k: Math.min(10, chosenModel()?.classes ?? 3), explain: true};
   if (byId("model").value) query.model = byId("model").value;
   const started = performance.now();
-  const [answer, refusal] = await ask(body, query, turn.signal, (share) => {
+  const [answer, refusal, body, told] = await askShrunk(picture, query, turn.signal, (share) => {
     byId("progress").hidden = share === 1 || turn !== asked;
     byId("progress").value = share;
   });
   if (turn !== asked) return;
   byId("progress").hidden = true;
+  byId("sent").textContent = told;
+  sent = body;
   if (answer) show(answer, performance.now() - started);
   else refuse(refusal);
   byId("answer").ariaBusy = "false";
@@ -272,17 +316,12 @@ async function classify() {
 
 function take(file) {
   picture = file;
+  sent = null;
   if (previewAddress) URL.revokeObjectURL(previewAddress);
   previewAddress = URL.createObjectURL(file);
   byId("preview").src = previewAddress;
   byId("preview").hidden = false;
   return classify();
-}
-
-/** The pictures in what was dropped or pasted; where there is none, says so. */
-function takeFrom(transfer, verb) {
-  if (transfer.files.length) takeAll([...transfer.files]);
-  else complain(`What was ${verb} holds no picture file. Save the picture first, then choose it.`);
 }
 
 async function pasteFromClipboard() {
@@ -322,7 +361,9 @@ byId("again").addEventListener("click", classify);
 byId("copy").addEventListener("click", copyCommand);
 byId("paste").hidden = !navigator.clipboard?.read;
 byId("paste").addEventListener("click", pasteFromClipboard);
-document.addEventListener("paste", (event) => takeFrom(event.clipboardData, "pasted"));
+document.addEventListener("paste", (event) => {
+  if (event.target !== byId("token")) takeFrom(event.clipboardData, "pasted");
+});
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();

@@ -74,7 +74,7 @@ def test_a_token_is_required_if_one_is_set(tiny_store, sent, status):
         assert "secret" not in response.text
 
 
-def test_every_address_except_health_checks_requires_the_token(tiny_store):
+def test_every_address_except_health_checks_and_pages_requires_the_token(tiny_store):
     async def all_of_them(client: httpx.AsyncClient) -> dict[str, int]:
         paths = (await client.get("/openapi.json", headers={"authorization": "Bearer t"})).json()
         found = {}
@@ -89,8 +89,25 @@ def test_every_address_except_health_checks_requires_the_token(tiny_store):
     found = ask(tiny_store, all_of_them, token="t")
     opened = {path for path, status in found.items() if status not in (401, 403)}
     health = {"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"}
-    assert opened == health
+    pages = {"/", "/docs", "/openapi.json"} | {path for path in found if "/static/" in path}
+    assert opened == health | pages
     assert found["/models/{name}/reload"] == 403
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        (["text/html"], 200),
+        (["application/json"], 401),
+        (["text/html", "application/json"], 401),  # the last of two headers counts
+    ],
+)
+@pytest.mark.parametrize("path", ["/models", "/models/tiny_a"])
+def test_only_the_page_of_the_models_needs_no_token(tiny_store, path, accept, status):
+    headers = [("accept", value) for value in accept]
+    response = ask(tiny_store, lambda client: client.get(path, headers=headers), token="t")
+    assert response.status_code == status
+    assert "tiny_a" not in response.text
 
 
 def test_settings_never_show_a_token(monkeypatch):
