@@ -59,8 +59,8 @@ class DatasetRecord:
     validation_count: int
     test_count: int
     name: str = DATASET_NAME
-    """Name of the data set: ``cifar10`` for every copy of CIFAR-10, which ``variant`` tells
-    apart; for a user's own images, their name."""
+    """Name of the data set: ``cifar10`` for every copy of CIFAR-10 (``variant`` says which copy);
+    for a user's own images, their name."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class TrainingCost:
     backend: str
     hardware: str
     precision: str = "fp32"
-    """What layers computed in: ``fp32``, or ``bf16`` with weights in float32."""
+    """Precision of layers in training: ``fp32``, or ``bf16`` with weights in float32."""
     devices: int = 1
     """Number of devices that shared each step; of a resumed training, in its last run."""
 
@@ -142,7 +142,7 @@ class TrainingRecord:
     labels: tuple[str, ...] = LABELS
     image_shape: ImageShape = IMAGE_SHAPE
     fit: Fit = "squash"
-    """How images of another aspect ratio are fitted to that shape."""
+    """Method of fitting images of another aspect ratio to that shape."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class ModelCard:
     """Temperature in the graph and thresholds of the verdicts; None in older cards, and for a model
     with random weights."""
     fit: Fit = "squash"
-    """How an image of another aspect ratio is fitted to the input before the graph sees it."""
+    """Method of fitting an image of another aspect ratio to the graph's input."""
 
     @property
     def height(self) -> int:

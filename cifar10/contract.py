@@ -1,6 +1,7 @@
 """The contract of a graph: one input of images, one output of probabilities, and their limits.
 
-Height, width and labels belong to the model and stand on its card. What all graphs share is here.
+Height, width and labels belong to the model and are on its card. This module has what all graphs
+share.
 """
 
 from collections.abc import Sequence

@@ -207,8 +207,8 @@ def _read_own(
     shape, fit = target
     if shape is None:
         message = (
-            f"{shown(path)} holds images of its own classes ({len(layout.labels)}), which "
-            "are read at a model's size, but none was named"
+            f"{shown(path)} has its own {len(layout.labels)} classes; such images are "
+            "decoded to a model's size, but no size was given"
         )
         raise DataError(message)
     if name == DATASET_NAME:

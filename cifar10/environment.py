@@ -36,7 +36,7 @@ EFFICIENCY_FILE: Final = "efficiency.json"
 
 
 Engine = Literal["onnxruntime", "openvino"]
-"""What runs a model."""
+"""Library that runs a model."""
 
 
 def engine() -> Engine:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cifar10.errors import InvalidGraphError, ProviderUnavailableError
 
 OPENVINO_PROVIDER: Final = "OpenVINO"
-"""What this engine is called where ONNX Runtime has the name of an execution provider."""
+"""Name of this engine, used in place of an ONNX Runtime execution provider."""
 
 OPENVINO_DISTRIBUTION: Final = "openvino"
 

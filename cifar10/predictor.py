@@ -74,7 +74,7 @@ class PredictorOptions:
     """Size limit of one session's memory arena on CUDA; each bucket has a session. It does not
     count the memory of cuDNN and CUDA themselves. None: no limit."""
     engine: Engine = "onnxruntime"
-    """What runs the model. OpenVINO runs it on the CPU."""
+    """Library that runs the model. OpenVINO runs it on the CPU."""
 
 
 def likely_device(device: Device, engine: Engine = "onnxruntime") -> Literal["cpu", "cuda"]:
@@ -268,7 +268,7 @@ def cuda_options(options: PredictorOptions) -> dict[str, str]:
     """Return the options of the CUDA provider (onnxruntime.ai, "CUDA Execution Provider")."""
     provider_options = {
         "device_id": str(options.cuda_device_id),
-        # Extend the arena by what is needed; doubling would hold up to twice that for ever.
+        # Extend the arena by what is needed; doubling could keep twice that allocated.
         "arena_extend_strategy": "kSameAsRequested",
         # Exhaustive search would be slow to start and choose differently from run to run.
         "cudnn_conv_algo_search": "HEURISTIC",

@@ -56,7 +56,7 @@ class AutoRule:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Both models."""
+        """Names of the small and the large model."""
         return self.small, self.large
 
     def choose(self, width: int, height: int) -> str:

@@ -34,11 +34,12 @@ its least confident answers."""
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's confidence, the probability of its answer, relates to being right."""
+    """Calibration of a model's confidence, the probability of its answer, and verdict
+    thresholds."""
 
     temperature: float
-    """What the graph divides its logits by before the softmax; 1 changes nothing. For a variant, of
-    its source and its own multiplied."""
+    """Divisor of the logits before the softmax; 1 changes nothing. For a variant, the product of
+    its source's temperature and its own."""
     error: float
     """Expected calibration error on the images below, 0–1."""
     images: str

@@ -149,7 +149,7 @@ def fold_temperature(model: onnx.ModelProto, temperature: float) -> onnx.ModelPr
     softmax = graph.producer(OUTPUT.name)
     if softmax is None or softmax.op_type != "Softmax":
         found = softmax.op_type if softmax is not None else "an input"
-        message = f"the graph ends in {found}, not in the softmax that a temperature belongs before"
+        message = f"the graph ends in {found}; a temperature needs a softmax at the end"
         raise ExportError(message)
     logits = str(softmax.input[0])
     dense = graph.producer(logits)

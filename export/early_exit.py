@@ -173,7 +173,7 @@ def _pooled(graph: GraphEditor, mean: onnx.NodeProto) -> str:
         value = str(node.input[0])
         if node.op_type == "Reshape":
             return value
-    message = f"what {mean.name!r} takes the mean of is not the two views, one after the other"
+    message = f"{mean.name!r} does not average the two views"
     raise ExportError(message)
 
 

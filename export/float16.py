@@ -41,7 +41,7 @@ def _sort(graph: onnx.GraphProto) -> None:
     while waiting:
         ready = [node for node in waiting if known.issuperset(node.input)]
         if not ready:
-            message = f"nothing makes what {waiting[0].name!r} reads"
+            message = f"no node produces the input of {waiting[0].name!r}"
             raise ExportError(message)
         ordered.append(ready[0])
         known.update(ready[0].output)

@@ -170,7 +170,7 @@ def _converter_versions() -> dict[str, str]:
 def _write(card: ModelCard, onnx_bytes: bytes, store: ModelStore) -> None:
     text = to_json(card)
     if read_card(text) != card:
-        message = f"the card of {card.name!r} does not come back from its JSON as it was"
+        message = f"the card of {card.name!r} changes when written to JSON and read back"
         raise ExportError(message)
     folder = store.folder(card.name)
     (folder / CARD_FILE).unlink(missing_ok=True)

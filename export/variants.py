@@ -217,7 +217,7 @@ def _with_early_exit(
     if early is None:
         return graph, None
     logger.info(
-        "an exit at a confidence of %g: %.1f %% of %d validation images are looked at again",
+        "early exit at confidence %g: %.1f %% of %d validation images need the second view",
         early.confidence, 100 * early.second_looks, early.images,
     )  # fmt: skip
     return exit_early(graph, early.confidence), early
@@ -315,7 +315,7 @@ def _card(
 def _write(card: ModelCard, onnx_bytes: bytes, store: ModelStore) -> None:
     text = to_json(card)
     if read_card(text) != card:
-        message = f"the card of {card.name!r} does not come back from its JSON as it was"
+        message = f"the card of {card.name!r} changes when written to JSON and read back"
         raise ExportError(message)
     folder = store.folder(card.name)
     (folder / CARD_FILE).unlink(missing_ok=True)
@@ -328,7 +328,7 @@ def _write(card: ModelCard, onnx_bytes: bytes, store: ModelStore) -> None:
 def _write_refused(refused: RefusedVariant, store: ModelStore) -> None:
     text = to_json(refused)
     if read_refused(text) != refused:
-        message = f"the refusal of {refused.card.name!r} does not come back from its JSON as it was"
+        message = f"the refusal of {refused.card.name!r} changes when written to JSON and read back"
         raise ExportError(message)
     folder = store.folder(refused.card.name)
     (folder / CARD_FILE).unlink(missing_ok=True)

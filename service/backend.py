@@ -1,4 +1,4 @@
-"""What one worker answers with, shared by its HTTP and gRPC edges."""
+"""State of one worker, shared by its HTTP and gRPC edges."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from service.workers.board import Board, Place
 
 @dataclass(frozen=True)
 class Backend:
-    """The models of one worker, with everything around them."""
+    """The models of one worker and the objects that serve them."""
 
     settings: Settings
     models: ModelSet

@@ -50,7 +50,7 @@ Outcome = Probabilities | Exception
 
 
 class _Callback:
-    """Stands in for a future that nobody awaits: passes the outcome on at once."""
+    """Replaces a future: passes the outcome to a callback at once."""
 
     __slots__ = ("_deliver", "_is_done")
 

@@ -31,7 +31,7 @@ is a Python literal; it is parsed and not executed."""
 
 
 class Wanted(NamedTuple):
-    """What a request's query asks for."""
+    """Parameters of a request's query."""
 
     model: AskedModel
     top_k: int = DEFAULT_TOP_K

@@ -50,7 +50,7 @@ class Request:
 
 
 class Caller(Protocol):
-    """What the threads and the batcher need to know of a request, over HTTP or gRPC."""
+    """A request, over HTTP or gRPC, as far as the threads and the batcher need it."""
 
     @property
     def deadline(self) -> float:

@@ -92,7 +92,7 @@ class Inference:
         self._batchers: WeakKeyDictionary[LoadedModel, Batcher] = WeakKeyDictionary()
 
     async def decode(self, request: Request, body: bytes, asked: AskedModel) -> Decoded:
-        """Decode the image in a request's body for the model that was asked.
+        """Decode the image in a request's body for the requested model.
 
         Raises:
             Problem: 400 for a bad form, 415 for content that is not an image, 422 for an image that
@@ -135,8 +135,8 @@ class Inference:
         Args:
             request: the request.
             body: its body.
-            asked: the model that was asked.
-            deliver: called later.
+            asked: the requested model.
+            deliver: called with the outcome later.
 
         Returns:
             False if decoding the image or running the model takes a thread.

@@ -55,7 +55,7 @@ class LoadedModel:
 
     @property
     def engine(self) -> Engine:
-        """What runs it."""
+        """Engine that runs the model."""
         return self.predictor.options.engine
 
     @property
@@ -106,7 +106,7 @@ class AutoModel:
 
 
 AskedModel = LoadedModel | AutoModel
-"""What a request may name."""
+"""Model that a request may name."""
 
 
 FULL_BATCH_PIXELS: Final = 112 * 112

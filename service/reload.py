@@ -85,7 +85,7 @@ class Reloader:
         return json_answer(await self.load(request.path.removesuffix(SUFFIX).rpartition("/")[2]))
 
     def check_allowed(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Check that models may be changed by whoever sent ``headers``.
+        """Check that the sender of ``headers`` may change models.
 
         Raises:
             Problem: 401 or 403 if not.

@@ -111,7 +111,7 @@ def small_file_system(megabytes: int) -> Iterator[Path]:
         TrialSkippedError: this account may not mount one.
     """
     if os.geteuid() != 0 or shutil.which("mount") is None:
-        message = "mounting a small file system takes root"
+        message = "mounting a small file system needs root"
         raise TrialSkippedError(message)
     with tempfile.TemporaryDirectory(prefix="bench-disk-") as folder:
         options = f"size={megabytes}m"

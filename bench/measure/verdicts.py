@@ -284,7 +284,7 @@ def measure_photographs(
         recorder: writes the rows.
         rule: which model of ``auto`` answers which image.
         device: the device to run on.
-        progress: told what is done.
+        progress: receives the progress.
 
     Raises:
         BenchError: a row could not be written.

@@ -325,4 +325,4 @@ COLUMNS: Final[tuple[Column[Entry], ...]] = (
     _extra("Pareto front", lambda e: ", ".join(e.on_fronts) or NOTHING, align="left"),
     _extra("Notes", lambda e: "; ".join(e.notes) or NOTHING, align="left"),
 )  # fmt: skip
-"""In the order shown."""
+"""Columns of the table, in order."""

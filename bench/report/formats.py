@@ -14,7 +14,8 @@ REQUESTS_PER_S_SHARED: Final = "Requests/s, shared cores"
 """Successful responses per second at full speed, the load generator on the server's cores."""
 
 REQUESTS_PER_S_OWN_CORE: Final = "Requests/s, one core"
-"""What one core serves: the server on one core, the load generator on another."""
+"""Successful responses per second at full speed, the server and the load generator each on a
+core."""
 
 
 def percent(share: float | None, digits: int = 2) -> str:

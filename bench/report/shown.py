@@ -132,9 +132,9 @@ class Section:
     """Sections are shown in this order; those of the same place by the names of their modules."""
     title: str
     shows: str
-    """What it answers, in a few words."""
+    """Summary of what the section shows, in a few words."""
     render: Callable[[Shown], Iterable[Block]]
-    """Yields nothing where there is nothing to show."""
+    """Function that yields the section's content; nothing if there is none."""
     page_only: bool = False
     """Whether ``REPORT.md`` leaves it out."""
 

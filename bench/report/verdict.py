@@ -3,11 +3,11 @@
 Within a budget the most accurate model is the reference. Every model that is not significantly less
 accurate (McNemar's test on the same images) counts as equally accurate, and the cheapest of those
 is recommended. Intervals of single accuracies are no such test: they ignore that the images are the
-same. Only files that the store holds are recommended, and accuracies on different data sets are
-never compared.
+same. Only files in the store are recommended, and accuracies on different data sets are never
+compared.
 
-Without a budget, the fastest model of tiles that reaches the lowest floor is recommended, and the
-most accurate one is named beside it.
+Without a budget, the fastest model of 32 × 32 pixels that reaches the lowest floor is recommended,
+together with the most accurate one.
 """
 
 import statistics
@@ -137,7 +137,7 @@ def _pick(budget: Budget, rivals: Sequence[ModelResult]) -> Pick:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to ship for one data set."""
+    """Recommended models for one data set."""
 
     dataset: str
     picks: Sequence[Pick]

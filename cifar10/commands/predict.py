@@ -95,7 +95,7 @@ Exit codes:
     "--out",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder of Parquet files that --ray writes; the same command continues one.",
+    help="Folder for the Parquet files of --ray; an interrupted run continues.",
 )
 def command(
     images: tuple[Path, ...],

@@ -30,7 +30,7 @@ _MOST_NAMED: Final = 10
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the classes of a data set are."""
+    """Location of the class folders of a data set."""
 
     depth: int
     """Number of leading folders that all images share."""
@@ -105,14 +105,14 @@ def find_layout(source: str, names: Sequence[PurePosixPath]) -> Layout:
     if not has_parts and (TRAIN in tops or {top.lower() for top in tops} <= _SPLIT_NAMES):
         message = (
             f"{source} has the folders {_listed(sorted(tops))}: expected a folder for each class, "
-            "or train/<class>/ and, if you like, test/<class>/. Rename or move the others."
+            "or train/<class>/ and optionally test/<class>/. Rename or move the others."
         )
         raise DataError(message)
     found = Layout(depth, has_parts, (), has_parts and TEST in tops, 0)
     places = [place for name in names if (place := found.place(name)) is not None]
     labels = {part: {label for where, label in places if where == part} for part in (TRAIN, TEST)}
     if found.has_test and labels[TRAIN] != labels[TEST]:
-        message = f"{source}: train/ and test/ have other classes. {_differences(**labels)}"
+        message = f"{source}: train/ and test/ have different classes. {_differences(**labels)}"
         raise DataError(message)
     if not labels[TRAIN]:
         raise _no_classes(source)

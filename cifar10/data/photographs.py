@@ -23,7 +23,7 @@ DATASET: Final = "photographs"
 """Name of the data set."""
 
 PHOTO_LABELS: Final = tuple(sorted((*LABELS, REJECTION)))
-"""In the order of the alphabet, as of any folder of images."""
+"""Labels in alphabetical order, as for any folder of images."""
 
 RESOLUTION: Final = 224
 """Height and width of its input, in pixels."""

@@ -26,7 +26,7 @@ COLUMNS: Final = ("image", "label", "confidence", "error", "model")
 _PLAN_FILE: Final = "_plan.json"  # readers of Parquet skip names that begin with an underscore
 
 Progress = Callable[[int, int], None]
-"""Function that is told how many files are done, of how many."""
+"""Callback with the number of finished files and the total."""
 
 
 class OtherResultsError(Cifar10Error):
@@ -95,7 +95,7 @@ def score(
         out: folder of Parquet files with the columns :data:`COLUMNS`; shared.
         address: address of the cluster, or ``local``.
         device: ``auto``, ``cpu`` or ``cuda``; with ``cuda`` each worker takes a GPU.
-        progress: is told the progress.
+        progress: receives the progress.
 
     Raises:
         RayUnavailableError: there is no cluster.
@@ -143,7 +143,7 @@ def score(
 
 
 def _where(device: Device) -> "Literal['cpu', 'cuda']":
-    """Return where the models run: on GPUs only where they are asked for, so that Ray can count
+    """Return the device of the models. GPUs are used only on request, so that Ray can count
     them."""
     return "cuda" if device == "cuda" else "cpu"
 

@@ -65,7 +65,7 @@ cifar10 export --all --int8                          of every exported model
 @click.option(
     "--thresholds",
     is_flag=True,
-    help="Only choose the thresholds of the verdicts anew, for exported models.",
+    help="Only choose the verdict thresholds again, for exported models.",
 )
 @options.store
 @options.data
@@ -82,7 +82,7 @@ def command(
 ) -> int:
     """Export the models named."""
     if bool(names) == everything:
-        message = "name what to export, or say --all"
+        message = "name the models to export, or say --all"
         raise click.UsageError(message)
     if thresholds and (int8 or fp16):
         message = "--thresholds takes the models' own names, without --int8 or --fp16"

@@ -33,7 +33,7 @@ _CLIENT_LEFT: Final = 499
 """Status in the metrics of a call that its client cancelled."""
 
 _WATCH_SECONDS: Final = 1.0
-"""Interval at which a watched state is looked at."""
+"""Interval at which a watched state is checked."""
 
 T = TypeVar("T")
 
@@ -204,7 +204,7 @@ class RpcEdge(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not type
             raise Problem(Kind.DEADLINE, detail) from None
 
     async def _wait(self, awaited: Awaitable[T]) -> T:
-        """Await something that may take for ever.
+        """Await something that may never end.
 
         Raises:
             Problem: 503 if the worker is ending.

@@ -86,8 +86,8 @@ class LineWriter:
                 self._is_blocked = not self._changed.wait(until - monotonic())
 
     def rest(self, seconds: float = REST_SECONDS) -> None:
-        """Write what there is and end the thread; the next line starts another. A thread that does
-        not get rid of its lines within ``seconds`` goes on."""
+        """Write what there is and end the thread; the next line starts another. If the thread
+        cannot write its lines within ``seconds``, it continues."""
         self.flush(seconds)
         with self._changed:
             thread = self._thread

@@ -1,9 +1,9 @@
 """One client's connection: reads requests one at a time, and limits the duration of every wait.
 
 uvicorn's protocol class parses everything a client sends at once, loses the body of a request with
-an Upgrade field, takes trailers for headers, and waits for ever for a client that does not read. It
-closes a connection with an unread body, which resets it, so that the client may lose its answer
-(:mod:`service.workers.ending`).
+an Upgrade field, treats trailers as headers, and waits without limit for a client that does not
+read. It closes a connection with an unread body, which resets it, so that the client may lose its
+answer (:mod:`service.workers.ending`).
 
 Here the parser receives bytes in pieces: a head, its body, or part of a chunked body. While a whole
 request waits for its answer, later bytes are held unparsed and nothing more is read. A request that
@@ -63,13 +63,13 @@ class Connection(EndingConnection):
     _is_whole = False
     """Whether the bytes being parsed are one request with all of its body."""
     _whole: Whole | None = None
-    """That request, until its end has been parsed."""
+    """The request for which :attr:`_is_whole` is set, until its end has been parsed."""
     _whole_body = b""
     _whole_data = b""
     """All bytes of that request, if they arrived together."""
     _answer_head = AnswerHead()
     _known_heads = KnownHeads()
-    """Both the same for all connections."""
+    """Shared by all connections, as :attr:`_answer_head` is."""
 
     # Called by the transport.
 
@@ -175,8 +175,8 @@ class Connection(EndingConnection):
         return cycle
 
     def _begin_known(self, data: bytes) -> bool:
-        """Let the edge answer a request with a known head. Return False for any other bytes; then
-        they are to be parsed."""
+        """Let the edge answer a request with a known head. Return False for any other bytes, which
+        must then be parsed."""
         cycle = self.cycle
         is_between = not self._in_message and not self._head_bytes
         if not is_between or self.begin is None or self.is_last or self.flow.write_paused:
@@ -197,8 +197,8 @@ class Connection(EndingConnection):
         return True
 
     def _begin(self, whole: Whole, body: bytes) -> bool:
-        """Let the edge answer a request that has arrived whole. Return False if it takes a task,
-        which is started."""
+        """Let the edge answer a request that has arrived in full. Return False if that needs a
+        task, which is then started."""
         self.cycle = self._answering = cast("Cycle", whole)
         self._answer_head.renew(self.server_state.default_headers)
         scope: Any = self.scope

@@ -68,8 +68,8 @@ _ALWAYS: Final = _lines(ALWAYS)
 
 
 def _pass() -> None:
-    """Do nothing. Replaces a callback, so that a connection and its last request do not refer to
-    each other for ever."""
+    """Do nothing. Replaces a callback, so that a connection and its last request do not keep
+    references to each other."""
 
 
 class Whole:

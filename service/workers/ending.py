@@ -1,4 +1,4 @@
-"""How a connection ends: after its answer, by a refusal, or because its client takes too long.
+"""Close connections: after the answer, after a refusal, or because the client takes too long.
 
 A connection that ends while its client may still be sending closes its own side first, then
 discards a limited number of bytes for a limited time (RFC 9112, section 9.6).

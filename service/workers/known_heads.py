@@ -19,7 +19,7 @@ _MAX_DIGITS: Final = 9
 
 
 class KnownHead(NamedTuple):
-    """What the parser found in a head."""
+    """A parsed head."""
 
     scope: Mapping[str, Any]
     """The ASGI scope of its request."""

@@ -1,10 +1,10 @@
 """Checks made once before any worker starts, so that a server that cannot work does not start.
 
-A failing worker is restarted for ever, at growing intervals. So everything that can be checked
-beforehand is: the settings, the choice of models, every card and digest, and, if CUDA or OpenVINO
-is required, that models actually execute on CUDA, or that OpenVINO is installed. A fault that only
-a worker can find, such as a wrong golden answer, leaves that worker running but not ready, with the
-reason at ``/readyz`` and in the log.
+A failing worker is restarted again and again, at growing intervals. So everything that can be
+checked beforehand is: the settings, the choice of models, every card and digest, and, if CUDA or
+OpenVINO is required, that models actually execute on CUDA, or that OpenVINO is installed. A fault
+that only a worker can find, such as a wrong golden answer, leaves that worker running but not
+ready, with the reason at ``/readyz`` and in the log.
 """
 
 import subprocess

@@ -34,7 +34,7 @@ weights_dir = click.option(
 random_weights = click.option(
     "--random-weights",
     is_flag=True,
-    help="No pretrained weights: to measure a backbone's cost. Trained on a few images only, and "
+    help="Use random weights, to measure a backbone's cost: trained on few images, "
     "without an accuracy.",
 )
 

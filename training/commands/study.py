@@ -65,7 +65,7 @@ cifar10 study --ray 10.0.0.1:6379 --models-dir /shared/models --ray-cpus 4
 @options.store
 @training_options.weights_dir
 @training_options.random_weights
-@click.option("--smoke", is_flag=True, help="The recipes' tiny forms, on few images.")
+@click.option("--smoke", is_flag=True, help="Train the recipes' smoke forms, on few images.")
 @options.as_json
 @click.option(
     "--ray",

@@ -81,20 +81,20 @@ cifar10 train compact --devices 4                  four GPUs share each step, on
 @click.option(
     "--smoke",
     is_flag=True,
-    help="The recipe's tiny form, on few images; its model is called RECIPE_smoke.",
+    help="Train the recipe's smoke form, on few images, as RECIPE_smoke.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="What layers compute in while training; bf16 is for a GPU. Weights stay float32.",
+    help="Precision of layers in training; bf16 is for a GPU. Weights stay float32.",
 )
 @click.option(
     "--devices",
     type=click.IntRange(min=1),
     metavar="N",
-    help="GPUs of this machine that share each step, on JAX (default: all that divide the batch).",
+    help="GPUs that share each step, on JAX (default: the most that divide the batch).",
 )
 @click.option(
     "--tensorboard",

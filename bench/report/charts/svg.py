@@ -161,7 +161,7 @@ def draw(panel: Panel, description: str, place: str = "") -> str:
 
     Args:
         panel: what to draw.
-        description: what a reader who cannot see it is told.
+        description: alternative text.
         place: attributes ``x`` and ``y`` inside another SVG.
     """
     left = max(46.0, 14 + _CHARACTER * max((len(t) for _, t in panel.y.ticks), default=0))

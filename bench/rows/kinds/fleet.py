@@ -15,7 +15,7 @@ class FleetMeasurement(Measurement):
 
     scenario: str
     title: str
-    """What was done, for a reader."""
+    """Description of the scenario for readers."""
     promise: str
     balancer: str
     """Name and version of the balancer."""
@@ -25,7 +25,7 @@ class FleetMeasurement(Measurement):
     rate_per_s: float
     """Offered rate: Poisson arrivals."""
     seconds: float
-    """From the first request's due time to the last response."""
+    """Time from the first request's due time to the last response."""
     status_counts: dict[str, int]
     """Number of requests by HTTP status or ``no answer``."""
     longest_gap_s: float
@@ -33,18 +33,18 @@ class FleetMeasurement(Measurement):
     quiet_p99_ms: float | None
     """99th percentile of the time from when a request was due, before the first fault."""
     p99_ms: float | None
-    """The same from the first fault on."""
+    """The same percentile after the first fault."""
     faults: int
-    """Number of times that it was done to a replica."""
+    """Number of faults, each on one replica."""
     out_of_rotation_s: tuple[float, ...]
-    """For each fault, the time until the balancer sent the replica nothing more."""
+    """Time of each fault until the balancer sent the replica no more requests."""
     in_flight: int
     """Number of requests on the replicas when the faults began."""
     sent_to_faulty: int
-    """Number of requests that the balancer sent to them until they were out of rotation."""
+    """Number of requests sent to faulty replicas until they were out of rotation."""
     back_s: tuple[float, ...]
-    """For each fault, the time until the replica got requests again: from the fault where the trial
-    restarts it, and from its end where it ends."""
+    """Time of each fault until the replica got requests again, measured from the fault if the trial
+    restarts the replica, otherwise from the fault's end."""
     broken: tuple[str, ...]
     """Parts of the promise that did not hold, each with its numbers."""
     load_average: float

@@ -14,14 +14,14 @@ COVERAGE_STEPS: Final = 20
 
 @dataclass(frozen=True, config=STRICT)
 class VerdictCounts:
-    """How often one verdict was given."""
+    """Number of images that were given one verdict."""
 
     of_classes: int
-    """Images of the model's classes."""
+    """Number of images of the model's classes."""
     right: int
-    """Of these, answered with the right class; never so with the verdict ``none``."""
+    """Number of these that were given the right class; 0 for the verdict ``none``."""
     of_others: int
-    """Pictures of none of the model's classes; ``none`` is right for these, all else wrong."""
+    """Number of pictures of none of the model's classes, for which only ``none`` is right."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,7 +32,7 @@ class VerdictMeasurement(Measurement):
 
     provider: str
     asked: str
-    """What was asked: the model of the row, or ``auto``, whose large model it is."""
+    """The requested model: the model of the row, or ``auto``, whose large model it is."""
     small: tuple[str, str] | None
     """Name and digest of the small model of ``auto``."""
     images: Literal["test", "all"]
@@ -52,7 +52,7 @@ class VerdictMeasurement(Measurement):
 
     @property
     def key(self) -> str:
-        """Key: execution provider, what was asked, data set and its part."""
+        """Key: execution provider, requested model, data set and its part."""
         return (
             f"provider={self.provider} asked={self.asked} dataset={self.dataset} "
             f"images={self.images}"
