@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from cifar10.predictor import Predictor
 
 _PIXELS: Final = 1 << 19
-"""Pixels that are run at once. A convolution's activations take some hundred bytes for each."""
+"""Maximum number of pixels in a batch. A convolution's activations take some hundred bytes a
+pixel."""
 
 _MOST: Final = 250
 
@@ -16,7 +17,7 @@ _MOST: Final = 250
 def batch_size(images: NDArray[Any], most: int = _MOST) -> int:
     """Return the batch size for ``images``, (N, H, W, 3): at most ``most``, at least 1.
 
-    Where fewer than ``most`` fit it is a power of two: TensorFlow 2.21 on an AMD EPYC computes
+    If fewer than ``most`` fit, it is a power of two: TensorFlow 2.21 on an AMD EPYC computes
     MobileNetV2 wrongly for batches of exactly 10 images of 224 × 224 pixels, and correctly for 5,
     8, 16, 20, 32 and 256.
     """

@@ -67,12 +67,12 @@ def correct_biases(
 
 
 def rounded(weight: NDArray[np.float32], axis: int, levels: int) -> NDArray[np.float32]:
-    """``weight`` as it is after quantisation and back, symmetric, one scale for each channel.
+    """Return ``weight`` quantised and dequantised, symmetrically, with one scale for each channel.
 
     Args:
-        weight: of any shape.
-        axis: that of the output channels.
-        levels: the greatest integer.
+        weight: weights of any shape.
+        axis: axis of the output channels.
+        levels: greatest integer of a quantised weight.
     """
     others = tuple(number for number in range(weight.ndim) if number != axis)
     scale = np.abs(weight).max(axis=others, keepdims=True) / np.float32(levels)
@@ -94,7 +94,7 @@ def _shifts(
     outputs = []
     for number, layer in enumerate(layers):
         weight = graph.constant(layer.input[1])
-        if weight is None:  # cannot be: such layers were left out
+        if weight is None:  # cannot happen: such layers were left out
             continue
         found = attributes(layer)
         axis = 1 if layer.op_type == "Gemm" and not found.get("transB", 0) else 0
@@ -120,7 +120,7 @@ def _shifts(
 def _run(
     model: onnx.ModelProto, outputs: list[str], images: NDArray[np.uint8]
 ) -> list[NDArray[np.float32]]:
-    """The mean of each output over all images; each is a mean over a batch."""
+    """Return the mean of each output over all images; each is a mean over a batch."""
     if not outputs:
         return []
     try:

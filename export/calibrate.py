@@ -1,9 +1,8 @@
 """Calibrate a graph: divide its logits by a temperature, and choose the thresholds of its verdicts.
 
-A network trained to the end is too sure of itself, one trained on softened targets not sure enough.
-One number mends most of it: the temperature, fitted on validation images so that the true classes
-are as probable as they can be, and folded into the graph in front of its softmax. It changes no
-answer, only the confidence.
+A network trained to convergence is overconfident, one trained on softened targets underconfident.
+One number corrects most of that: the temperature, which is fitted on validation images by maximum
+likelihood and folded into the graph before its softmax. It changes no answer, only the confidence.
 
 Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On Calibration of Modern Neural Networks",
 ICML 2017 (arXiv 1706.04599).
@@ -92,7 +91,7 @@ def check_dataset(card: ModelCard, dataset: Dataset) -> None:
     """Check that ``dataset`` is the one that the model of ``card`` was trained on.
 
     Raises:
-        ExportError: it is another one.
+        ExportError: it is another data set.
     """
     if card.dataset.fingerprint != dataset.record.fingerprint:
         message = (
@@ -105,7 +104,7 @@ def check_dataset(card: ModelCard, dataset: Dataset) -> None:
 
 
 def at_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return what the same logits give at another temperature, float32 (N, classes)."""
+    """Return the probabilities at another temperature, float32 (N, classes)."""
     exact = np.maximum(probabilities.astype(np.float64), _LEAST_PROBABILITY)
     raised = np.log(exact) / temperature
     raised = np.exp(raised - raised.max(axis=1, keepdims=True))
@@ -203,11 +202,11 @@ def describe_confidence(
     """Choose the thresholds of the verdicts on the answers of a finished graph.
 
     Args:
-        probabilities: float32 (N, classes), its answers for validation images.
-        labels: integer (N,), their true classes.
-        names: the classes' names.
-        images: what the images are, for the card.
-        temperature: what has been folded into the graph.
+        probabilities: the graph's answers for validation images, float32 (N, classes).
+        labels: their true classes, integer (N,).
+        names: names of the classes.
+        images: description of the images, for the card.
+        temperature: temperature that is folded into the graph.
     """
     answers = probabilities.argmax(axis=1)
     confidences = probabilities.max(axis=1)

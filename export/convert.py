@@ -119,7 +119,7 @@ def _keep_contract(
             message = f"{value.name!r} is {found}, expected {expected}"
             raise ExportError(message)
         value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, element, (_BATCH, *shape)))
-    del graph.value_info[:]  # inferred anew, with the batch's name in it
+    del graph.value_info[:]  # inferred again, with the batch's name
     try:
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
         onnx.checker.check_model(inferred, full_check=True)

@@ -1,4 +1,4 @@
-"""Find the layer that costs an int8 graph most: what a refusal names as its cause."""
+"""Find the layer that costs an int8 graph most, which a refusal names as its cause."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -25,7 +25,7 @@ class Culprit:
     """One layer of a graph, quantised alone."""
 
     layer: str
-    """The node's name."""
+    """Name of the node."""
     share: float
     """Change of the float graph's probabilities, as a share of that from quantising all layers."""
 
@@ -39,16 +39,16 @@ class Culprit:
 def find_culprit(
     prepared: onnx.ModelProto, quantized: onnx.ModelProto, images: NDArray[np.uint8]
 ) -> Culprit | None:
-    """The layer that, quantised alone, moves the answers farthest from those in float.
+    """Return the layer that changes the answers most when it is quantised alone.
 
     Args:
-        prepared: the float graph that was quantised, before its biases were corrected: with them,
-            and without the rounding that they allow for, it would be another function.
-        quantized: what was made of it; its nodes and values have the same names.
+        prepared: the float graph that was quantised, without corrected biases, which are wrong for
+            unrounded weights.
+        quantized: the quantised graph; its nodes and values have the same names.
         images: uint8 (N, H, W, 3); the first :data:`IMAGES` are used.
 
     Returns:
-        None where no layer was quantised, or nothing changes.
+        None if no layer was quantised or nothing changes.
     """
     images = images[:IMAGES]
     wanted = _answers(prepared, images)
@@ -67,8 +67,8 @@ def find_culprit(
 def _quantised_alone(
     prepared: onnx.ModelProto, quantized: onnx.ModelProto, layer: onnx.NodeProto
 ) -> onnx.ModelProto | None:
-    """``prepared`` with the weights and the bias that ``layer`` has in ``quantized``, and with what
-    it makes rounded as it is there; None where the layer is in float there."""
+    """Return ``prepared`` with the weights, bias and rounded output that ``layer`` has in
+    ``quantized``; None if the layer is in float there."""
     graph, integers = GraphEditor(prepared), GraphEditor(quantized)
     there = next((node for node in integers.nodes if node.name == layer.name), None)
     if layer.op_type not in ("Conv", "Gemm", "MatMul") or there is None:
@@ -104,7 +104,7 @@ def _quantised_alone(
 
 
 def _dequantised(integers: GraphEditor, name: str) -> NDArray[np.float32] | None:
-    """The value of a constant, quantised or not; None of what is no constant."""
+    """Return the value of a constant, quantised or not; None if it is not one."""
     node = integers.producer(name)
     if node is None:
         return integers.constant(name)
@@ -125,5 +125,5 @@ def _answers(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.fl
 def _difference(
     model: onnx.ModelProto, wanted: NDArray[np.float32], images: NDArray[np.uint8]
 ) -> float:
-    """The mean absolute difference of probabilities."""
+    """Return the mean absolute difference of probabilities."""
     return float(np.abs(_answers(model, images) - wanted).mean())

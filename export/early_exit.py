@@ -42,15 +42,15 @@ def exit_early(model: onnx.ModelProto, confidence: float) -> onnx.ModelProto:
     """Process the second view only if the first view's highest probability is below ``confidence``.
 
     Args:
-        model: one that :func:`looks_twice`, at any precision, its last dense layer and the softmax
-            in float32: uint8 ``image`` in, float32 ``probabilities`` out.
-        confidence: 0–1; 0 never looks again, above 1 always does.
+        model: a graph that :func:`looks_twice`, at any precision, with its last dense layer and the
+            softmax in float32: uint8 ``image`` in, float32 ``probabilities`` out.
+        confidence: threshold, 0–1; 0 never uses the second view, above 1 always.
 
     Returns:
         A graph with the same input and output.
 
     Raises:
-        ExportError: it does not look twice, or its parts are not found.
+        ExportError: the graph does not have two views, or its parts are not found.
     """
     graph = GraphEditor(model)
     parts = _Parts(graph)
@@ -129,8 +129,8 @@ class _Parts:
         mean = _mean_of_views(graph)
         if found is None or mean is None:
             message = (
-                "the graph does not make one batch of the image and another view of it, and "
-                "answer for the mean of both"
+                "the graph does not put an image and another view of it into one batch and "
+                "average both"
             )
             raise ExportError(message)
         self.views, self.mirrored = found

@@ -1,4 +1,4 @@
-"""Read and change an ONNX graph: who makes a value, who reads it, nodes in the place of others."""
+"""Read and change an ONNX graph: find producers and readers of values, replace nodes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from cifar10.errors import ExportError
 
 
 class GraphEditor:
-    """A copy of a model that can be changed; :meth:`finish` gives it back, checked.
+    """Editable copy of a model; :meth:`finish` returns the checked result.
 
-    Small graphs are meant: every look-up goes through all nodes.
+    It is meant for small graphs: every look-up visits all nodes.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -58,7 +58,8 @@ class GraphEditor:
         return unique
 
     def replace(self, old: Sequence[onnx.NodeProto], new: Iterable[onnx.NodeProto]) -> None:
-        """Put ``new`` where the last of ``old`` was, so that all that they read is made before."""
+        """Put ``new`` in the place of the last of ``old``, so that their inputs are computed
+        before."""
         names = [node.name for node in self._graph.node]
         places = sorted(names.index(node.name) for node in old)
         nodes = self.nodes
@@ -69,7 +70,7 @@ class GraphEditor:
         self._graph.node.extend(nodes)
 
     def shape(self, value: str) -> tuple[int | str | None, ...] | None:
-        """The size of each dimension, or its name; None where nothing is known of it."""
+        """Return the size or name of each dimension; None if the shape is unknown."""
         for known in (*self._graph.value_info, *self._graph.input, *self._graph.output):
             if known.name == value and known.type.tensor_type.HasField("shape"):
                 return tuple(
@@ -81,7 +82,7 @@ class GraphEditor:
         return None
 
     def extended(self, nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> onnx.ModelProto:
-        """A model that also computes ``nodes``, at its end, and gives ``outputs``, all float."""
+        """Return a model that also computes ``nodes`` and returns ``outputs``, all float."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         model.graph.node.extend(nodes)
@@ -112,7 +113,7 @@ class GraphEditor:
 
 
 def reads(node: onnx.NodeProto) -> set[str]:
-    """The values that a node reads, and the nodes of its subgraphs."""
+    """Return the values that a node reads, and the nodes of its subgraphs."""
     found = set(node.input)
     for attribute in node.attribute:
         for inner in attribute.g.node:
@@ -121,15 +122,15 @@ def reads(node: onnx.NodeProto) -> set[str]:
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes by name."""
+    """Return a node's attributes by name."""
     return {found.name: helper.get_attribute_value(found) for found in node.attribute}
 
 
 def checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with its shapes inferred, after ONNX's full check.
+    """Return ``model`` with inferred shapes, after ONNX's full check.
 
     Raises:
-        ExportError: it does not pass.
+        ExportError: the model does not pass.
     """
     try:
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)

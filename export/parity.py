@@ -35,9 +35,9 @@ def limits_for(record: TrainingRecord) -> ParityLimits:
 
     Measured on fitted networks: EfficientNets differ by up to 1.3e-3, all others by up to 5e-5. A
     network with random weights amplifies rounding and has low confidence (a ResNet50 differed by
-    1.7e-4, an EfficientNetB3 by 2.1e-2 with the same class for every one of 1,000 images on a Xeon,
-    and on an AMD EPYC, which adds up in another order, by 1 for one of them): it may differ by
-    1e-3, an EfficientNet by 5e-2, and by anything on one image in a hundred.
+    1.7e-4; an EfficientNetB3 by 2.1e-2 on a Xeon, with the same class for all of 1,000 images, and
+    on an AMD EPYC, which sums in another order, by 1 for one of them). It may differ by 1e-3, an
+    EfficientNet by 5e-2, and by any amount on one image in a hundred.
     """
     backbone = str(record.recipe_fields.get("architecture", {}).get("backbone", ""))
     deep = backbone.startswith("efficientnet")

@@ -66,7 +66,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # untyped
         )
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """The next batch as the session takes it; None at the end."""
+        """Return the next batch as the session's inputs; None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {INPUT.name: batch}
 
@@ -75,15 +75,15 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
     """Quantise a float graph. The same graph and images always give the same bytes.
 
     Args:
-        model: as the exporter writes it: uint8 ``image`` in, float32 ``probabilities`` out.
-        images: uint8 (N, 32, 32, 3), RGB: training images; the ranges of all activations, and what
-            rounding does to biases, are taken from the first :data:`CALIBRATION_IMAGES`.
+        model: exported model: uint8 ``image`` in, float32 ``probabilities`` out.
+        images: training images, uint8 (N, H, W, 3), RGB; the first :data:`CALIBRATION_IMAGES`
+            determine the ranges of activations and the corrections of biases.
 
     Returns:
         A graph with the same input and output.
 
     Raises:
-        ExportError: ONNX Runtime cannot quantise it, or what comes out does not pass ONNX's checks.
+        ExportError: ONNX Runtime cannot quantise it, or the result does not pass ONNX's checks.
     """
     images = images[:CALIBRATION_IMAGES]
     prepared, pixels = prepare(_folded(model))
@@ -120,7 +120,7 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
                 nodes_to_exclude=list(in_float),
                 extra_options={"TensorQuantOverrides": overrides},
             )
-        except Exception as error:  # it raises whatever its operators stumble over
+        except Exception as error:  # it raises exceptions of many types
             message = f"ONNX Runtime cannot quantise the graph: {error}"
             raise ExportError(message) from error
         quantized = GraphEditor(onnx.load(path))
@@ -132,19 +132,19 @@ def quantize_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.Mod
 def find_int8_culprit(
     model: onnx.ModelProto, quantized: onnx.ModelProto, images: NDArray[np.uint8]
 ) -> Culprit | None:
-    """The layer that costs most of what ``quantized``, made of ``model`` by :func:`quantize_int8`
-    with the same images, costs; None where no layer alone does."""
+    """Return the layer that causes most of the error of ``quantized``, which
+    :func:`quantize_int8` made of ``model`` with the same images; None if no layer does alone."""
     prepared, _ = prepare(_folded(model))
     return find_culprit(prepared, quantized, images)
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` itself, or what ONNX Runtime's basic optimisations make of it where a convolution
-    is followed by a batch normalisation, or by what tf2onnx makes of one, a multiplication and an
-    addition.
+    """Return ``model`` with batch normalisation folded into its convolutions.
 
-    Ranges are for a whole tensor. In between, the channels' differ by far: MobileNetV2, whose
-    depthwise convolutions tf2onnx leaves so, lost twice as much accuracy.
+    ONNX Runtime's basic optimisations do that, also for the multiplication and addition to which
+    tf2onnx converts batch normalisation. Between the two, the ranges of channels differ widely, but
+    a tensor has one range: MobileNetV2, whose depthwise convolutions tf2onnx does not fold, lost
+    twice as much accuracy. A model without such pairs is returned as it is.
     """
     made_by = {output: node.op_type for node in model.graph.node for output in node.output}
     if all(
@@ -169,7 +169,8 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _greatest_weights(model: onnx.ModelProto, in_float: tuple[str, ...]) -> dict[str, int]:
-    """The greatest integer of the weights of each layer that is quantised, by the node's name."""
+    """Return the greatest integer of the weights of each layer that is quantised, by the node's
+    name."""
     return {
         node.name: _GREATEST_DEPTHWISE if _is_depthwise(node) else _GREATEST
         for node in model.graph.node
@@ -183,10 +184,10 @@ def _is_depthwise(node: onnx.NodeProto) -> bool:
 
 
 def _last_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The names of the nodes that stay in float: the softmax, and the dense layer before it.
+    """Return the names of the nodes that stay in float: the softmax, and the dense layer before it.
 
-    Where more than a dense layer comes before it, as in a graph that groups a larger classifier's
-    classes, all nodes after the last pooling or large dense layer stay.
+    If other nodes come before it, as in a graph that groups the classes of a larger classifier, all
+    nodes after the last pooling or large dense layer stay in float.
     """
     graph = GraphEditor(model)
     softmax = graph.producer(OUTPUT.name)

@@ -11,8 +11,8 @@ Each rewrite was chosen by timing ONNX Runtime's CPU kernels on single images:
 - a dense layer, written as ``MatMul → Add``: ``Gemm``, which adds its bias in 32 bits;
 - flattening, with the batch size taken from the shape in seven nodes: ``Flatten``.
 
-Batch normalisation that is still there is folded into the convolutions by ONNX Runtime itself; the
-converter mostly has done so.
+Remaining batch normalisation is folded into the convolutions by ONNX Runtime; the converter has
+folded most of it.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ def prepare(model: onnx.ModelProto) -> tuple[onnx.ModelProto, IntegerInput | Non
     """Rewrite a copy of ``model``.
 
     Returns:
-        The copy, and its input's chain; None where the graph does not begin with a scale and an
-        offset that the integers of a quantised tensor can express.
+        The copy, and its input's chain, or None if the graph does not start with a scale and offset
+        that the integers of a quantised tensor can express.
 
     Raises:
         ExportError: the rewritten graph does not pass ONNX's own checks.

@@ -68,7 +68,7 @@ def export_model(
         ModelNotFoundError: there is no finished training with that name.
         InvalidCardError: ``training.json`` is not a training record, or another model's.
         DigestMismatchError: ``model.keras`` is not the file that was trained.
-        ExportError: the graph breaks the contract or parity. What was in the store stays as it was.
+        ExportError: the graph breaks the contract or parity. The store is unchanged.
     """
     record = training_record(name, store)
     limits = limits or limits_for(record)

@@ -1,4 +1,4 @@
-"""Record an exported model in MLflow: its card, its file and, if need be, how it was trained."""
+"""Record an exported model in MLflow: its card, its file and, if necessary, its training."""
 
 import csv
 import logging

@@ -104,12 +104,12 @@ _KINDS: Final[dict[VariantPrecision, _Kind]] = {
 
 
 def variant_name(source: str, precision: VariantPrecision) -> str:
-    """The variant's name and folder: ``simple_cnn_int8``."""
+    """Return the variant's name and folder: ``simple_cnn_int8``."""
     return f"{source}_{precision}"
 
 
 def sources(store: ModelStore) -> list[str]:
-    """The models that variants are made of: all that are none themselves."""
+    """Return the models of which variants can be made: all that are not variants."""
     return [name for name in store.names() if store.card(name).variant is None]
 
 
@@ -122,21 +122,20 @@ def make_variant(
 ) -> ModelCard | RefusedVariant:
     """Make ``NAME_int8`` or ``NAME_fp16`` of ``name``.
 
-    It leaves ``model.onnx`` and ``card.json`` in the variant's folder; or, when the variant loses
-    more than ``limits`` allow, ``refused.json`` alone, also where an earlier one was kept.
+    Write ``model.onnx`` and ``card.json`` into the variant's folder. If the variant loses more than
+    ``limits`` allow, write ``refused.json`` alone and remove an earlier variant.
 
     Args:
         name: a model in ``store``, at fp32.
-        precision: of the variant.
+        precision: precision of the variant.
         store: the model store.
-        dataset: the one that the model was trained on: training images calibrate, validation
-            images decide.
-        limits: what it may lose.
+        dataset: the model's data set: training images calibrate, validation images decide.
+        limits: maximum loss.
 
     Raises:
         StoreError: there is no such model, or its file is not the one its card describes.
         ExportError: it is a variant itself, was trained on other images, or cannot be converted.
-            What was in the store stays as it was.
+            The store is unchanged.
     """
     source = store.load(name)
     _check_source(source.card, dataset)
@@ -161,7 +160,7 @@ def make_variant(
     predictor = Predictor(onnx_bytes, _CPU)
     expected = predict(Predictor(source.onnx, _CPU), validation.images)
     found = predict(predictor, validation.images)
-    if early is not None and calibration is not None:  # the first look alone has other confidences
+    if early is not None and calibration is not None:  # the first view alone has other confidences
         calibration = describe_confidence(
             found, validation.labels, source.card.labels, images, calibration.temperature
         )
@@ -209,8 +208,8 @@ def _check_source(card: ModelCard, dataset: Dataset) -> None:
 def _with_early_exit(
     graph: onnx.ModelProto, images: NDArray[np.uint8]
 ) -> tuple[onnx.ModelProto, EarlyExit | None]:
-    """``graph`` with an exit where the first look is sure enough that on ``images`` no class
-    changes; itself where no threshold is."""
+    """Return ``graph`` with an early exit at the lowest threshold at which no class of ``images``
+    changes; ``graph`` itself if there is none."""
     never_again = Predictor(exit_early(graph, 0.0).SerializeToString(), _CPU)
     always = Predictor(graph.SerializeToString(), _CPU)
     early = choose_exit(predict(never_again, images), predict(always, images))
@@ -224,7 +223,7 @@ def _with_early_exit(
 
 
 def _reason(parity: Parity, paired: PairedTest | None, limits: VariantLimits) -> str:
-    """Why it is refused, to be read after "it"; empty when it is not."""
+    """Return the reason for a refusal, to follow "it"; empty if it is not refused."""
     if not np.isfinite(parity.max_absolute_difference):
         return "gives probabilities that are no numbers"
     if paired is None:
@@ -248,10 +247,10 @@ def _accuracy(
     """Measure the accuracy of the variant's own file.
 
     Args:
-        predictor: the variant.
+        predictor: predictor of the variant.
         dataset: the images.
-        validation: float32 (N, classes), its answers to the validation images.
-        with_train: whether the training images count, as those of its source do.
+        validation: its answers for the validation images, float32 (N, classes).
+        with_train: whether to measure training accuracy, as the source's card does.
     """
 
     def of(split: Split) -> NDArray[np.intp]:
@@ -281,7 +280,7 @@ def _card(
     predictor: Predictor,
     parity: Parity,
 ) -> ModelCard:
-    """The variant's card, without what only the labels tell."""
+    """Return the variant's card without the fields that need labels."""
     answers = predictor.predict(golden_images(predictor.image_shape))
     return replace(
         source,

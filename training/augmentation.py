@@ -40,13 +40,13 @@ def augment(
 
     Args:
         images: uint8 (N, S, S, 3), RGB.
-        augmentation: how.
-        random: decides everything that is drawn.
-        flipped: which images are flipped, bool (N,), where that is not drawn here; see
+        augmentation: what to change.
+        random: random number generator.
+        flipped: images to flip, bool (N,); None: drawn at random. See
             :func:`alternating_flips`.
 
     Returns:
-        uint8 (N, S, S, 3), RGB, in the same order; smaller where the augmentation crops.
+        uint8 (N, S, S, 3), RGB, in the same order; smaller if the augmentation crops.
     """
     count = len(images)
     changed = _shifted(images, augmentation.shift, random)
@@ -66,8 +66,11 @@ def augment(
 
 
 def alternating_flips(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
-    """Which of ``count`` images are flipped in ``epoch``: half of them, drawn from ``seed`` alone,
-    and in the next epoch the others. bool (count,), in the dataset's order."""
+    """Return which of ``count`` images are flipped in ``epoch``, bool (count,), in dataset order.
+
+    Half of the images, drawn from ``seed`` alone, are flipped in even epochs, the others in odd
+    ones.
+    """
     first = np.random.default_rng((seed, 0)).random(count) < 0.5
     return first ^ bool(epoch % 2)
 
@@ -75,7 +78,7 @@ def alternating_flips(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
 def _shifted(
     images: NDArray[np.uint8], shift: int, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Each image moved by up to ``shift`` pixels both ways; the edges are mirrored."""
+    """Return each image shifted by up to ``shift`` pixels both ways; the edges are mirrored."""
     if not shift:
         return images.copy()
     around = ((0, 0), (shift, shift), (shift, shift), (0, 0))
@@ -85,7 +88,7 @@ def _shifted(
 def _cropped(
     images: NDArray[np.uint8], side: int, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A square of ``side`` pixels of each image, (N, larger, larger, 3); anywhere in it."""
+    """Return a random square of ``side`` pixels of each image, (N, larger, larger, 3)."""
     places = images.shape[1] - side + 1
     offsets = random.integers(0, places, (len(images), 2))
     changed = np.empty((len(images), side, side, images.shape[3]), images.dtype)

@@ -41,6 +41,6 @@ class StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._observer = observer
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell of step ``batch``, 0-based."""
+        """Report step ``batch``, from 0."""
         logs = logs or {}
         self._observer.step_finished(batch + 1, float(logs["loss"]), float(logs["accuracy"]))

@@ -16,8 +16,8 @@ from training.history import EpochRow
 from training.recipes.schema import Recipe, recipe_fields
 
 Told = Callable[[EpochRow], None]
-"""Function that is called with each finished epoch; of a resumed training, with the earlier ones
-first."""
+"""Function that is called with each finished epoch; in a resumed training, first with the earlier
+ones."""
 
 _VALIDATION: Final = "validation_"
 

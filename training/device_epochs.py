@@ -120,7 +120,7 @@ class DeviceEpochs:
         batches = tuple(self._in_steps(array, steps) for array in (inputs, targets))
         whole, split = self._shardings()
         if self._program is None:
-            # As Keras' own fit does first: the optimizer's variables and the metrics come to be.
+            # As Keras' own fit does first: create the optimizer's variables and the metrics.
             model._symbolic_build(data_batch=tuple(array[0] for array in batches))
             self._program = _epoch_program(model, whole, split)
         model.reset_metrics()

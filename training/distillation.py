@@ -133,7 +133,8 @@ def find_teacher(recipe: Recipe, store: ModelStore) -> Teacher | None:
 
 
 def _only_trained(folder: Path) -> Teacher | None:
-    """A model that is trained, and whose weights are not random; None where there is none."""
+    """Return a model that is trained, and whose weights are not random; None where there is
+    none."""
     file = folder / KERAS_FILE
     try:
         record = read_training_record((folder / TRAINING_FILE).read_bytes())

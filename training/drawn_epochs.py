@@ -72,7 +72,7 @@ class AheadOfTime(Drawing):
         self._started: dict[Asked, Future[DrawnEpoch]] = {}
 
     def take(self, asked: Asked, following: tuple[Asked, ...] = ()) -> DrawnEpoch:
-        """The epoch asked for, and start on those that follow."""
+        """Return an epoch, and start drawing those that follow."""
         wanted = [asked, *following[: self._ahead]]
         for other in list(self._started):
             if other not in wanted:  # its phase ended early

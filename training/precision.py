@@ -34,8 +34,8 @@ def computing_in(precision: Precision) -> Iterator[None]:
 
 
 def in_float32(model: keras.Model, recipe: Recipe, precision: Precision) -> keras.Model:
-    """The whole ``model`` of ``recipe``, trained in ``precision``, as one that computes in float32
-    with the same weights."""
+    """Return the whole ``model`` of ``recipe``, trained in ``precision``, as one that computes in
+    float32 with the same weights."""
     if precision == "fp32":
         return model
     with computing_in("fp32"):

@@ -1,4 +1,4 @@
-"""Run a recipe: epochs, checkpoints, early stopping, and the records of what came out.
+"""Run a recipe: epochs, checkpoints, early stopping, and records of the result.
 
 **Interruptions.** A training can be killed at any moment and started again with the same command.
 It continues from the last complete epoch: weights and optimizer come from the checkpoint, and each
@@ -61,7 +61,7 @@ from training.targets import make_targets
 CHECKPOINT_FOLDER: Final = "checkpoint"
 
 _EVALUATION_BATCH: Final = 256
-"""Does not change any result; only speed and memory."""
+"""Batch size of evaluations; affects only speed and memory."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Outcome:
 
     record: TrainingRecord
     already_there: bool
-    """True: it had been finished before, and nothing was done."""
+    """Whether it was already finished, so that nothing was done."""
 
 
 def train(
@@ -125,10 +125,10 @@ def train(
             finished.training.precision,
         )
         check_identity(folder, found, identity)
-        checkpoint.remove()  # a kill between the record and this leaves it over
+        checkpoint.remove()  # a leftover, if the process was killed after writing the record
         return Outcome(finished, already_there=True)
     devices = devices_for(recipe.batch_size, devices)
-    commit = git_commit()  # before the hours in which someone may edit the code
+    commit = git_commit()  # now, because the code may be edited during the training
     file = weights_file(recipe, weights)
     if file is not None:
         identity["weights_sha256"] = file.sha256
@@ -157,7 +157,7 @@ def train(
             name, recipe, dataset, seed, folder, checkpoint, identity, commit, stages, observer,
             teacher.record if teacher is not None else None, taught, precision, drawing, devices,
         )  # fmt: skip
-        if restart:  # only now: what stops the new one before it starts must not cost the old one
+        if restart:  # only now: an error before the start must not lose the old training
             _forget(folder, checkpoint)
         if state is not None:
             state = checkpoint.mark_resumed(state)
@@ -179,7 +179,7 @@ class _Job:
     observer: Observer
     teacher: TeacherRecord | None
     taught: NDArray[np.float32] | None
-    """The teacher's part of the targets, in the order of the training images."""
+    """Teacher's part of the targets, in the order of the training images."""
     precision: Precision
     drawing: Drawing
     devices: int
@@ -213,7 +213,7 @@ def _finished(folder: Path) -> TrainingRecord | None:
 
 
 def _forget(folder: Path, checkpoint: Checkpoint) -> None:
-    # The record goes first: without it, the rest is no finished model, wherever a kill falls.
+    # Remove the record first: without it, the rest does not count as a finished model.
     for name in (TRAINING_FILE, HISTORY_FILE, KERAS_FILE):
         (folder / name).unlink(missing_ok=True)
     checkpoint.remove()
@@ -240,19 +240,19 @@ def _run_phases(job: _Job, state: State | None) -> State:
             history = (*history, row)
             state = checkpoint.save(model, job.identity, history, state)
             job.observer.epoch_finished(row, best=best_epoch(history) == row.epoch)
-    if state is None:  # cannot be: the recipe checked that it has phases, and they epochs
+    if state is None:  # cannot happen: the recipe has phases, and phases have epochs
         message = f"recipe {job.recipe.name!r} ran no epoch"
         raise RecipeError(message)
     return state
 
 
 def _first_epoch(history: tuple[EpochRow, ...], phase: Phase) -> int:
-    """The number of the phase's first epoch, the next one where it has none yet."""
+    """Return the number of the phase's first epoch; the next epoch's if the phase has none yet."""
     return next((row.epoch for row in history if row.phase == phase.name), len(history) + 1)
 
 
 def _kept(job: _Job, state: State) -> Kept:
-    """The best weights so far, and the phase that they are of."""
+    """Return the best weights so far and their phase."""
     phase = state.history[best_epoch(state.history) - 1].phase
     return Kept(job.checkpoint.load(state.best, compiled=False), phase)
 

@@ -136,7 +136,7 @@ class BackboneStages(Stages):
         self._cuts: dict[str, Cut | None] = {}
 
     def inputs(self, phase: Phase) -> Inputs:
-        """Features where something is frozen, from the cache or computed now; else pixels."""
+        """Return features, cached or computed now, if a part is frozen; otherwise pixels."""
         cut = self._cut(phase.name)
         if cut is None:
             return super().inputs(phase)
@@ -188,14 +188,14 @@ class BackboneStages(Stages):
     def _trained_part(self, phase: str) -> keras.Model:
         """Return the part that ``phase`` trains, after making its layers trainable.
 
-        It shares its layers with the whole model.
+        It shares its layers with the full model.
         """
         cut = self._cut(phase)
         set_trained_layers(self._built, self._trained_layers(phase))
         return self._built.model if cut is None else cut.trained
 
     def _cut(self, phase: str) -> Cut | None:
-        """Return None where the phase is trained on pixels."""
+        """Return where the model is cut, or None if the phase trains on pixels."""
         if phase not in self._cuts:
             on_pixels = self.recipe.phases[self._index(phase)].augmentation is not None
             count = self._trained_layers(phase)
@@ -226,16 +226,17 @@ class BackboneStages(Stages):
 
 
 def _arithmetic() -> str:
-    """Keras' backend, and the policy that layers compute by where it is not float32."""
+    """Return Keras' backend, with the precision of layers if it is not float32."""
     backend, policy = keras.backend.backend(), keras.config.dtype_policy().name
     return backend if policy == "float32" else f"{backend}, {policy}"
 
 
 def weights_file(recipe: Recipe, choice: WeightsChoice) -> WeightsFile | None:
-    """The file that ``recipe`` starts from; None where it needs none, or random ones are chosen.
+    """Return the file that ``recipe`` starts from; None where it needs none, or random ones are
+    chosen.
 
     Raises:
-        WeightsError: it cannot be had.
+        WeightsError: the weights are not available.
     """
     if choice.random or not isinstance(recipe.architecture, Backbone):
         return None

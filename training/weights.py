@@ -29,7 +29,7 @@ from training.networks.backbones import Backbone, Pretrained, WeightsChoice
 logger = logging.getLogger(__name__)
 
 RANDOM_SOURCE: Final = "random: for measuring cost only"
-"""The source in the record of weights that are not pretrained."""
+"""Source, in records, of weights that are not pretrained."""
 
 _DEFAULT_RESOLUTION: Final = 224
 """Training resolution of most backbones."""
@@ -94,12 +94,12 @@ def load_weights(built: BuiltBackbone, architecture: Backbone, file: WeightsFile
     """Load ``file`` into the backbone; the head keeps its weights.
 
     Raises:
-        WeightsError: not a file of weights, a truncated one, or another architecture's. The model
-            is then of no use.
+        WeightsError: the file is not of weights, is truncated, or is of another architecture. The
+            model must then be discarded.
     """
     name = architecture.backbone
     legacy = _check_file(file.path, architecture)
-    # Keras chooses the format by the name's end, which need not tell the truth.
+    # Keras chooses the format by the suffix, which may be wrong.
     with tempfile.TemporaryDirectory(prefix="cifar10-weights-") as scratch:
         link = Path(scratch) / ("backbone.h5" if legacy else "backbone.weights.h5")
         link.symlink_to(file.path.resolve())
@@ -153,7 +153,7 @@ def calibrate_random(
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """SHA-256 over all weights of ``model`` as they are in memory, in order."""
+    """Return the SHA-256 of all weights of ``model``, in order, as they are in memory."""
     total = hashlib.sha256()
     for weight in model.weights:
         array = np.ascontiguousarray(np.asarray(weight))
@@ -192,10 +192,11 @@ def _download(architecture: Backbone) -> None:
 
 
 def _check_file(path: Path, architecture: Backbone) -> bool:
-    """Whether ``path`` is in Keras' old format; refuses what is not a backbone's weights at all.
+    """Return whether ``path`` is in Keras' old format.
 
     Raises:
-        WeightsError: not HDF5, truncated, not Keras', or with another number of parameters.
+        WeightsError: the file is not HDF5, is truncated, is not from Keras, or has another number
+            of parameters.
     """
     name, expected = architecture.backbone, architecture.pretrained.parameters
     try:

@@ -126,7 +126,9 @@ def test_a_graph_with_one_view_is_refused(graphs: dict[str, onnx.ModelProto]) ->
     assert looks_twice(graphs["int8"])
     for model in (graphs["alone"], small_convolution(-1.0)):
         assert not looks_twice(model)
-        with pytest.raises(ExportError, match="does not make one batch of the image and another"):
+        with pytest.raises(
+            ExportError, match="does not put an image and another view of it into one"
+        ):
             exit_early(model, 0.5)
 
 

@@ -29,12 +29,12 @@ from training.recipes.schema import (
 
 
 def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
-    """The untrained model, its weights drawn from Keras' current random state.
+    """Return the untrained model, its weights drawn from Keras' current random state.
 
     Args:
-        recipe: what to build.
-        for_training: layers that compute the same faster may stand in for Keras' own; the weights
-            are the same ones, in the same order.
+        recipe: the recipe whose model to build.
+        for_training: use faster layers with the same results and the same weights, in the same
+            order, in place of Keras' own.
 
     Raises:
         RecipeError: it does not have the parameters that the recipe expects.
@@ -54,8 +54,10 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
 
 
 def begin_from_images(model: keras.Model, recipe: Recipe, images: NDArray[np.uint8]) -> None:
-    """Set what an untrained ``model`` takes from the training images themselves, which is its first
-    convolution where the architecture says so; uint8 (N, H, W, 3)."""
+    """Initialise the layers of ``model`` that depend on the training images, uint8 (N, H, W, 3).
+
+    In some architectures, that is the first convolution.
+    """
     match recipe.architecture:
         case WhitenedNetwork():
             set_whitening(model, images)
@@ -87,11 +89,9 @@ def compile_model(
 ) -> None:
     """Give ``model`` a fresh optimizer for ``phase``.
 
-    The sparse loss takes class ids; the study's one-hot encoding is inside it. Smoothed targets
-    and those with a teacher's part are no longer class ids, so those are given as (N, L) by the
-    caller. Whether to compile
-    with XLA is left to Keras: on TensorFlow's CPU backend it declines, and is right (forcing it
-    made an epoch of the simple CNN twice as long).
+    The sparse loss takes class ids. Smoothed targets, and those with a teacher's part, are not
+    class ids, so the caller passes them as (N, L). Keras decides whether to compile with XLA; on
+    TensorFlow's CPU backend it does not (forcing it made an epoch of the simple CNN twice as long).
     """
     model.compile(
         optimizer=_optimizer(phase),
@@ -139,7 +139,7 @@ def in_plain_layers(model: keras.Model, recipe: Recipe) -> keras.Model:
 
 
 def describe_preprocessing(recipe: Recipe) -> str:
-    """Return what the layers inside the model do to the pixels, in words for the card."""
+    """Describe in words, for the card, how the model's layers transform the pixels."""
     match recipe.architecture:
         case SimpleCnn():
             return "cast to float32 and divided by 255, giving 0–1"

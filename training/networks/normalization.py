@@ -1,4 +1,4 @@
-"""Batch normalization as it is trained here, and its weights as plain Keras layers take them."""
+"""Batch normalization for fast training, and conversion of its weights to Keras' own layers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The axes along which small patches of the training images vary, for first convolutions."""
+"""Principal axes of small patches of the training images, for first convolutions."""
 
 from typing import Final
 
@@ -12,12 +12,12 @@ _PIXELS: Final = 5_000 * 32 * 32
 def patch_axes(
     images: NDArray[np.uint8], side: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The eigenvalues and eigenvectors of the patches' second moments.
+    """Return the eigenvalues and eigenvectors of the patches' second moments.
 
     Args:
         images: uint8 (N, H, W, 3), RGB; the first 5,000 of 32 × 32 pixels, or as many pixels of
             other sizes, are used, scaled to -1–1.
-        side: of a patch, pixels.
+        side: side of a patch in pixels.
 
     Returns:
         The eigenvalues in rising order, (3 side²,), and the vectors in its columns,

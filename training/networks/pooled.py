@@ -21,14 +21,14 @@ _STEM: Final = "stem"
 def pooled_network(
     architecture: PooledNetwork, name: str, task: Task, *, for_training: bool = False
 ) -> keras.Model:
-    """The untrained model: uint8 (N, H, W, 3) in, float32 (N, L) probabilities out.
+    """Return the untrained model: uint8 (N, H, W, 3) in, float32 (N, L) probabilities out.
 
     Args:
-        architecture: what to build.
-        name: the model's.
-        task: the images and classes.
-        for_training: for images of any size, with :class:`QuickShiftNormalization`, the first
-            pooling before the normalization, and never ``mirrored``.
+        architecture: the network to build.
+        name: name of the model.
+        task: image size and number of classes.
+        for_training: build the form for training: images of any size,
+            :class:`QuickShiftNormalization`, pooling before the first normalization, one view.
     """
     mirrored = architecture.mirrored and not for_training
     width, last_width = architecture.widths

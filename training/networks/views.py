@@ -1,4 +1,4 @@
-"""Look at an image and at its mirror image within one graph: twice the work, no more parameters."""
+"""Classify an image and its mirror image in one graph: twice the work, no more parameters."""
 
 from typing import Any
 
@@ -6,17 +6,18 @@ import keras
 
 
 def both_views(image: Any, shift: int) -> Any:
-    """``image``, (N, H, W, 3), and after them all their mirror images: (2 N, H, W, 3).
+    """Return the images, (N, H, W, 3), followed by their mirror images: (2 N, H, W, 3).
 
     Args:
-        image: of the model's input.
-        shift: pixels that the mirror image is moved up and to the left, the other edges reflected.
+        image: the model's input.
+        shift: pixels by which the mirror image is shifted up and left; opposite edges are
+            reflected.
     """
     return keras.ops.concatenate([image, _mirror(image, shift)], axis=0)
 
 
 def mean_of_views(pooled: Any) -> Any:
-    """The mean of what was pooled of both views: (2 N, channels) → (N, channels)."""
+    """Return the mean of the pooled features of both views: (2 N, channels) → (N, channels)."""
     return keras.ops.mean(keras.ops.reshape(pooled, (2, -1, pooled.shape[-1])), axis=0)
 
 
@@ -30,6 +31,6 @@ def _mirror(image: Any, shift: int) -> Any:
 
 
 def _moved(length: int, shift: int) -> list[int]:
-    """Return the index that each place takes its pixel from."""
+    """Return the source index of each position."""
     last = length - 1
     return [last - abs(last - place - shift) for place in range(length)]

@@ -15,8 +15,8 @@ from training.recipes.schema import WhitenedNetwork
 _PATCH: Final = 2
 _WHITENING: Final = "whitening"
 _LEAST_VARIANCE: Final = 1.25e-4
-"""Added to every variance before it is divided by: 5e-4 of standardised pixels, in the paper's
-code, whose variance is about four times that of pixels scaled to -1–1."""
+"""Constant added to each variance before dividing by it. The paper's code has 5e-4 for standardised
+pixels, whose variance is about four times that of pixels scaled to -1–1."""
 
 _MOMENTUM: Final = 0.6
 _EPSILON: Final = 1e-5
@@ -34,7 +34,7 @@ class PartialIdentity(keras.initializers.Initializer):  # type: ignore[misc]
     """
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """The kernel, (height, width, inputs, outputs)."""
+        """Return the kernel, (height, width, inputs, outputs)."""
         height, width, inputs, outputs = shape
         limit = float(height * width * inputs) ** -0.5
         drawn = keras.random.uniform(shape, -limit, limit, dtype=dtype)
@@ -49,12 +49,12 @@ class PartialIdentity(keras.initializers.Initializer):  # type: ignore[misc]
 def whitened_network(
     architecture: WhitenedNetwork, name: str, task: Task, *, for_training: bool = False
 ) -> keras.Model:
-    """The untrained model: uint8 (N, H, W, 3) in, float32 (N, L) probabilities out.
+    """Return the untrained model: uint8 (N, H, W, 3) in, float32 (N, L) probabilities out.
 
     Args:
-        architecture: what to build.
-        name: the model's.
-        task: the images and classes.
+        architecture: the network to build.
+        name: name of the model.
+        task: image size and number of classes.
         for_training: with :class:`QuickShiftNormalization`, and never ``mirrored``; its weights go
             into the plain form by ``training.networks.normalization.plain_weights``.
     """
@@ -78,7 +78,7 @@ def whitened_network(
             3,
             padding="same",
             use_bias=False,
-            # The finished model has none of our own objects: the export loads it without them.
+            # The finished model must not contain our own objects: the export loads it without them.
             kernel_initializer=PartialIdentity() if for_training else "glorot_uniform",
             name=f"{label}_convolution",
         )(x)

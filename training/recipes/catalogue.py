@@ -24,7 +24,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe called ``name``.
+    """Return the recipe called ``name``.
 
     Raises:
         RecipeError: there is none; the message lists those there are.

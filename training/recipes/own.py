@@ -1,4 +1,4 @@
-"""The recipes that are neither the study's backbones nor steps on the way from them."""
+"""Our own recipes and the study's CNN: all that do not belong to the study's backbones."""
 
 from typing import Final
 
@@ -29,7 +29,7 @@ SIMPLE_CNN: Final = Recipe(
     smoke=Smoke(epochs=2, train_images=1_000, evaluation_images=500),
 )
 """The study one-hot encodes its labels and uses categorical cross-entropy. We keep class ids and
-use the sparse form of the same loss, in which the one-hot vector is implied: equal numbers."""
+use the sparse form of the same loss, which gives equal numbers."""
 
 _SAVED_AGAIN: Final = 0.1
 """Share of images that are recompressed, and of those that are resized or relit. Larger shares cost
@@ -120,8 +120,8 @@ MOBILENETV2_HEAD: Final = Recipe(
     smoke=Smoke(epochs=1, train_images=200, evaluation_images=100),
     label_smoothing=0.05,
 )
-"""Few images train a layer well, but not a network: the frozen features take minutes to make, are
-cached, and are good for things that look like photographs."""
+"""Few images are enough to train one layer, but not a network. The frozen features take minutes to
+compute, are cached, and suit images that look like photographs."""
 
 WHITENED_CNN: Final = Recipe(
     name="whitened_cnn",
@@ -148,5 +148,6 @@ WHITENED_CNN: Final = Recipe(
     ),
     label_smoothing=0.1,
 )
-"""The paper's rates for 1,024 images a step, halved for 512; its decay is of the gradient, this one
-of the weights, which with that momentum is 1 / (1 - 0.85) times as large."""
+"""The learning rate is the paper's for 1,024 images a step, halved for 512. The paper decays
+through the gradient, this recipe decays the weights: with this momentum, by 1 / (1 - 0.85) times as
+much."""

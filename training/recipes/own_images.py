@@ -14,10 +14,10 @@ from training.recipes.schema import Augmentation, OneCycle, Phase, Recipe
 
 _SMALL_SIZES: Final = (32, 64)
 _BACKBONE_SIZES: Final = (96, 128, 160, 192, 224)
-"""The sizes for which Keras publishes weights of MobileNetV2."""
+"""Sizes for which Keras publishes weights of MobileNetV2."""
 
 _STEPS: Final = 16
-"""Least number of steps in an epoch, as far as :data:`_SMALLEST_BATCH` allows."""
+"""Minimum number of steps in an epoch, unless :data:`_SMALLEST_BATCH` prevents it."""
 _SMALLEST_BATCH: Final = 16
 
 
@@ -38,8 +38,8 @@ def own_size(recipe: Recipe, wanted: int | None) -> int:
     """Return the size to decode a user's own images to.
 
     Args:
-        recipe: what is trained.
-        wanted: the size asked for; None takes a backbone's resolution, else the largest size.
+        recipe: the recipe to train.
+        wanted: the requested size; None: a backbone's resolution, else the largest size.
 
     Raises:
         RecipeError: the recipe does not accept the size.
@@ -61,9 +61,9 @@ def own_size(recipe: Recipe, wanted: int | None) -> int:
 def for_dataset(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Return the recipe for a user's own images, or as it is for CIFAR-10.
 
-    A backbone works at the images' size. The pixels of augmentations grow with the size. A batch
-    is smaller where there are few images, and the learning rate of gradient descent with it. There
-    is no teacher, because none knows the classes.
+    A backbone works at the images' size. Augmentations given in pixels grow with the size. With few
+    images, batches are smaller, and so is the learning rate of gradient descent. There is no
+    teacher, because none knows the classes.
     """
     if dataset.record.name == DATASET_NAME:
         return recipe
@@ -85,10 +85,10 @@ def for_dataset(recipe: Recipe, dataset: Dataset) -> Recipe:
 
 
 def check_size(dataset: Dataset, wanted: int | None) -> None:
-    """Check that a size was only asked for of a user's own images.
+    """Check that a size was requested for a user's own images only.
 
     Raises:
-        RecipeError: CIFAR-10's images have another one.
+        RecipeError: the images are CIFAR-10's, which have another size.
     """
     size = dataset.image_shape[0]
     if wanted is not None and wanted != size:
@@ -100,8 +100,8 @@ def check_size(dataset: Dataset, wanted: int | None) -> None:
 
 
 def model_name(recipe: Recipe, dataset: Dataset) -> str:
-    """Return the name of a model that is not given one: the recipe's, and the data set's before it
-    for a user's own images."""
+    """Return the default name of a model: the recipe's, for a user's own images preceded by the
+    data set's."""
     if dataset.record.name == DATASET_NAME:
         return recipe.name
     plain = unicodedata.normalize("NFKD", dataset.record.name).encode("ascii", "ignore").decode()

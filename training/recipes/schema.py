@@ -77,10 +77,10 @@ class OneCycle:
     """
 
     rise: float
-    """The share of the steps in which it rises, 0–1."""
+    """Share of the steps in which the rate rises, 0–1."""
     momentum: float
     weight_decay: float
-    """Decoupled: each step takes this times the learning rate off every weight."""
+    """Decoupled weight decay: each step reduces every weight by this times the learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +89,9 @@ class AdamOneCycle:
     :class:`OneCycle`."""
 
     rise: float
-    """The share of the steps in which it rises, 0–1."""
+    """Share of the steps in which the rate rises, 0–1."""
     weight_decay: float
-    """Decoupled: each step takes this times the learning rate off every weight."""
+    """Decoupled weight decay: each step reduces every weight by this times the learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,31 +257,31 @@ class Recipe:
             raise RecipeError(message)
 
     def augmentation_in(self, phase: Phase) -> Augmentation | None:
-        """What is done to images in ``phase``."""
+        """Return the augmentation in ``phase``, or None."""
         return phase.augmentation or self.augmentation
 
     def distillation_in(self, phase: Phase) -> Distillation | None:
-        """The teacher's part of the target in ``phase``."""
+        """Return the distillation in ``phase``, or None if it has no teacher."""
         return self.distillation if phase.taught else None
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """The same recipe with at most ``epochs`` in each phase."""
+    """Return the same recipe with at most ``epochs`` in each phase."""
     phases = tuple(dataclasses.replace(phase, epochs=epochs) for phase in recipe.phases)
     return dataclasses.replace(recipe, phases=phases)
 
 
 def smoke_form(recipe: Recipe) -> Recipe:
-    """The recipe with its smoke form's epochs, and without a teacher, which would have to be
+    """Return the recipe with its smoke form's epochs, and without a teacher, which would have to be
     trained first."""
     return dataclasses.replace(with_epochs(recipe, recipe.smoke.epochs), distillation=None)
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:
-    """All fields, as JSON would give them back; the architecture's type is added.
+    """Return all fields as JSON values; the architecture's type is added.
 
-    What a recipe does not use is left out, so that a new possibility does not make another training
-    of every recipe that does without it.
+    Unused fields are left out, so that adding a field does not change the identity of trainings
+    that do not use it.
     """
     fields = _as_json(dataclasses.asdict(recipe))
     for key in ("augmentation", "label_smoothing", "distillation", "train_images"):

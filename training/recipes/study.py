@@ -1,8 +1,8 @@
-"""The reference study's transfer-learning recipes, their corrected twins, and what it hoped for.
+"""The reference study's transfer-learning recipes, and the improved one that it aimed for.
 
-Each of the study's models comes twice: fed x/255 as the study fed it, and as ``_native``, fed what
-its backbone was trained on; nothing else differs. The study's figures are those of its own table,
-as fractions of the test images.
+Each of the study's models exists twice: with x/255 as input, as in the study, and as ``_native``,
+with the input range of its backbone's pretraining; nothing else differs. The study's figures are
+those of its own table, as fractions of the test images.
 """
 
 from typing import Final, Literal

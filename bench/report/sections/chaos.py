@@ -31,7 +31,7 @@ _SUFFIXES: Final = {
 
 
 def chaos(shown: Shown) -> Iterator[Block]:
-    """Each fault, the promise of the service, and whether it held."""
+    """Yield each fault, the promise of the service, and whether it held."""
     order = {trial: position for position, trial in enumerate(_TITLES)}
 
     def place(row: Row[ChaosMeasurement]) -> tuple[int, str, str]:

@@ -59,7 +59,7 @@ def peers(shown: Shown) -> Iterator[Block]:
 
 
 def readme_peers(shown: Shown) -> Iterator[Block]:
-    """The short table of ``docs/peers.md``; nothing where nothing was compared."""
+    """Yield the short table of ``docs/peers.md``; nothing where nothing was compared."""
     for comparison in comparisons(shown):
         yield f"Model: `{comparison.model}`."
         every = {column.title: column for column in _columns(comparison)}

@@ -11,7 +11,7 @@ from bench.rows.kinds.session import PlanMeasurement
 
 
 def what_was_measured(shown: Shown) -> Iterator[Block]:
-    """Each model's role in the newest session, and the rule that assigned it."""
+    """Yield each model's role in the newest session, and the rule that assigned it."""
     planned = {model.model: model.plan for model in shown.models if model.plan is not None}
     yield from dict.fromkeys(plan.rule for plan in planned.values())
     columns: list[Column[tuple[str, PlanMeasurement]]] = [

@@ -76,7 +76,7 @@ def throughput(shown: Shown) -> Iterator[Block]:
 
 
 def load(shown: Shown) -> Iterator[Block]:
-    """The load runs, and whether the generator limited them."""
+    """Yield the load runs, and whether the generator limited them."""
     runs = [
         (model, found)
         for model in shown.subjects

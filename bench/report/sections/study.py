@@ -41,7 +41,7 @@ _FRONT: Final = (
 
 
 def study(shown: Shown) -> Iterator[Block]:
-    """The reference study beside ours."""
+    """Yield the study's figures beside ours."""
     yield study_table(shown.models)
     found = beside(shown)
     if found is not None:
@@ -61,7 +61,7 @@ _Beside = tuple[StudyResult, ModelResult | None, SeedGroup | None]
 
 
 def study_table(results: Sequence[ModelResult]) -> Table[_Beside]:
-    """The study's models, each with ours that repeats it."""
+    """Return the study's models, each with ours that repeats it."""
     groups = seed_groups(results)
     lines: list[_Beside] = []
     for one in STUDY:
@@ -169,7 +169,7 @@ _STEP_COLUMNS: Final[tuple[Column[Step], ...]] = (
 
 
 def printed(one: StudyResult) -> str:
-    """The study's test accuracy as it printed it."""
+    """Return the study's test accuracy as it printed it."""
     if one.test_percent is None:
         return NOTHING
     return f"~ {one.test_percent:.0f}" if one.rounded else f"{one.test_percent:.2f}"
@@ -211,7 +211,7 @@ def _cheaper(name: str, line: _FrontLine) -> str:
 
 
 def beside(shown: Shown) -> Picture | None:
-    """The study's printed accuracy and ours, model by model."""
+    """Return the study's printed accuracy and ours, model by model."""
     marks, lines = [], []
     titles: list[str] = []
     for one, ours, group in study_table(shown.models).rows:
