@@ -207,7 +207,7 @@ def _read_own(
     shape, fit = target
     if shape is None:
         message = (
-            f"{shown(path)} has its own {len(layout.labels)} classes; such images are "
+            f"{shown(path)} has its own classes ({len(layout.labels)}); such images are "
             "decoded to a model's size, but no size was given"
         )
         raise DataError(message)
