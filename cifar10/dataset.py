@@ -100,8 +100,8 @@ def load_dataset(
     Args:
         source: a path (see :mod:`cifar10.sources` and :mod:`cifar10.data.layout`), or
             ``"synthetic"``. None means ``CIFAR10_DATA``, and without that the official archive.
-        shape: of the images of a user's own data set; CIFAR-10's have their own.
-        name: of a user's own data set; None takes its folder's. With a name, the data is the
+        shape: shape of a user's own images; CIFAR-10's have their own.
+        name: name of a user's own data set; None: its folder's. With a name, the data is the
             user's own even if the classes are CIFAR-10's.
         fit: how a user's own images of another aspect ratio are fitted to ``shape``.
         download: downloads the official archive if it is requested and not cached.
@@ -159,14 +159,14 @@ def dataset_of(
 
     Args:
         record: its description, from the model's card or training record.
-        shape: the model's images.
-        fit: how images are fitted to it.
-        source: a path that was named for it. A user's own data set is found in the cache without
-            one, and CIFAR-10 as :func:`load_dataset` finds it.
+        shape: shape of the model's images.
+        fit: method of fitting images to that shape.
+        source: path of the data set. Without one, a user's own data set is taken from the cache,
+            and CIFAR-10 is found as by :func:`load_dataset`.
         progress: called with the number of images decoded.
 
     Raises:
-        DatasetNotFoundError: it is neither there nor in the cache.
+        DatasetNotFoundError: it is neither at ``source`` nor in the cache.
         DataError: the data is damaged, or another data set than ``record`` names.
     """
     if record.name == DATASET_NAME:

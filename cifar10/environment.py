@@ -9,9 +9,10 @@
   folder.
 - ``CIFAR10_WEIGHTS``: a folder of ``<backbone>.weights.h5``. Default: Keras downloads them.
 - ``CIFAR10_CACHE``: decoded datasets and cached features. Default: ``~/.cache/cifar10``.
-- ``CIFAR10_ENGINE``: what runs the models, ``onnxruntime`` (the default) or ``openvino``. It counts
-  for ``predict``, ``bench`` and the server, never for training and export: golden answers are
-  ONNX Runtime's.
+- ``CIFAR10_ENGINE``: the engine that runs the models, ``onnxruntime`` (the default) or
+``openvino``.
+  It applies to ``predict``, ``bench`` and the server, not to training and export: golden answers
+  are ONNX Runtime's.
 - ``MLFLOW_TRACKING_URI``: where MLflow records trainings and exports. Default: nowhere.
 
 (The server's own settings are in ``service/settings.py``.)

@@ -193,7 +193,7 @@ def _entry(outcome: Outcome, top_k: int, is_mixed: bool) -> dict[str, Any]:
 
 
 def _answerers(asked: AskedModel) -> dict[str, Any]:
-    """Return who answered a batch. Of the virtual model both members are named, and each prediction
+    """Return who answered a batch. For the virtual model both are named, and each prediction
     says which one it is from."""
     if not isinstance(asked, AutoModel):
         return identity(asked)

@@ -76,9 +76,9 @@ def _field(description: str, shown: str | None = None, **options: Any) -> Any:
     """Return the field of one setting.
 
     Args:
-        description: what the documentation says that it is.
-        shown: what the documentation says of its default; None: the default itself.
-        options: pydantic's.
+        description: its description in the documentation.
+        shown: its default in the documentation; None: the default itself.
+        options: options of pydantic's field.
     """
     extra: dict[str, Any] = {} if shown is None else {SHOWN_DEFAULT: shown}
     return Field(description=description, json_schema_extra=extra, **options)

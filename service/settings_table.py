@@ -35,10 +35,10 @@ def settings_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return a document with the table of now between its markers.
+    """Return a document with the current table between its markers.
 
     Raises:
-        SettingsError: it has not each marker once, the one before the other.
+        SettingsError: it does not have each marker once, in order.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)

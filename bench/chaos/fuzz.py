@@ -1,4 +1,4 @@
-"""Trial ``fuzz``: hundreds of thousands of hostile inputs, most of them in process.
+"""Trial ``fuzz``: many hostile inputs, most of them in process.
 
 In process, a million inputs take minutes on one core (:mod:`bench.chaos.in_process`). A smaller
 number goes over sockets to a server with several workers, whose processes and memory are monitored.

@@ -71,16 +71,16 @@ def lay_out(
 ) -> Layout:
     """Return a table as lines of at most ``width`` characters.
 
-    Where it is too wide, the names of columns are wrapped; then the columns ``spare`` are left out,
-    the first first; then words are wrapped, the first column last. If even that is too wide, each
-    row becomes a block with a line for each cell. Numbers are never wrapped.
+    If the table is too wide, the names of columns are wrapped, then the columns ``spare`` are left
+    out in order, then words are wrapped, those of the first column last. If it is still too wide,
+    each row becomes a block with a line for each cell. Numbers are never wrapped.
 
     Args:
         header: names of the columns.
         rows: plain text, one string for each column.
         right: names of the columns aligned right, such as numbers.
         spare: names of the columns that may be left out.
-        width: most characters of a line; None: no limit, so that each row is one line.
+        width: maximum characters in a line; None: no limit, so that each row is one line.
     """
     columns = [
         _Column(name, [row[number] for row in rows], name in right)
@@ -114,7 +114,7 @@ def _total(columns: Sequence[_Column], wide: Callable[[_Column], int]) -> int:
 
 
 def _narrow(columns: Sequence[_Column], least: Callable[[_Column], int], width: int) -> None:
-    """Narrow the widest columns, as far as ``least`` allows, until all fit into ``width``."""
+    """Narrow the widest columns, down to ``least``, until all fit into ``width``."""
     while columns and _total(columns, lambda one: one.width) > width:
         widest = max(columns, key=lambda one: one.width if one.width > least(one) else 0)
         if widest.width <= least(widest):

@@ -3,8 +3,8 @@
 Accepts JPEG, PNG, WebP, AVIF, GIF and BMP files, HEIC files with the extra `heic`, and folders,
 which are searched for such files. An image that cannot be read is reported, the others are
 classified, and the exit code is then 3.
-Without --model, the server's default model is used: where there is a model of photographs that is
-"auto", which asks it about large images and another model about small ones.
+Without --model, the server's default model is used. If the store has a model of photographs, that
+is "auto": the model of photographs for large images, another model for small ones.
 """
 
 import csv
@@ -192,7 +192,7 @@ class Asked:
         name: the model that answers; None: ``rule`` decides.
         rule: which model answers which image; None: ``name`` answers all.
         device: the device to run on.
-        engine: what runs them.
+        engine: the engine that runs the models.
     """
 
     def __init__(

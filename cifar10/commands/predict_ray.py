@@ -13,7 +13,7 @@ from cifar10.store import ModelStore
 
 
 def listed(places: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the places, with the images that a .txt file lists, one a line, in its stead."""
+    """Return the places, with each .txt file replaced by the images that it lists, one per line."""
     found: list[Path] = []
     for place in places:
         if place.suffix.lower() == ".txt":

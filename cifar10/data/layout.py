@@ -25,7 +25,7 @@ _SPLIT_NAMES: Final = frozenset(
 """Folder names that mean a part of a data set rather than a class."""
 
 _MOST_NAMED: Final = 10
-"""Classes or files that a message names."""
+"""Maximum number of classes or files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def find_layout(source: str, names: Sequence[PurePosixPath]) -> Layout:
 
     Args:
         source: the folder or archive, for messages.
-        names: of the images, relative to it.
+        names: names of the images, relative to it.
 
     Raises:
         DataError: there are no class folders, or parts that are neither ``train`` nor ``test``.

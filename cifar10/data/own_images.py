@@ -1,7 +1,7 @@
 """Read a user's own images: decode each one once, to the size of a model's input, and split them.
 
 The split is stratified and follows from a hash of each file's content, so it depends neither on the
-files' names and order nor on the size that they are decoded to. Models of several sizes can so be
+files' names and order nor on the size that they are decoded to. So models of different sizes can be
 compared on the same test images.
 """
 
@@ -40,7 +40,7 @@ VALIDATION_SHARE: Final = 5
 _LIMITS: Final = DecodeLimits(
     max_bytes=64 << 20, max_pixels=250_000_000, max_pixels_whole=100_000_000
 )
-"""Larger than a server's: these are the user's own files."""
+"""Limits of decoding, larger than a server's because these are the user's own files."""
 
 _BATCH: Final = 32
 """Files in memory at once."""

@@ -1,7 +1,7 @@
 """The data set of ``photo``, the model for photographs: CIFAR-10's classes and ``none``.
 
-Photographs validate and report; no photograph trains. The data set's training part holds enlarged
-CIFAR-10 images instead, which also calibrate the activations of an int8 variant.
+Photographs are used for validation and testing, never for training. The training part of the data
+set is enlarged CIFAR-10 images, which also calibrate the activations of an int8 variant.
 """
 
 from dataclasses import replace

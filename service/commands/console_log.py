@@ -8,7 +8,7 @@ from service.telemetry.logs import READY
 
 _COLOURS: Final = {"warning": "33", "error": "31", "critical": "31"}
 _SUPERVISORS: Final = frozenset(("service.rpc.port",))
-"""Loggers of the process that starts the workers. What they log is logged once."""
+"""Loggers of the process that starts the workers; unlike the workers', their lines appear once."""
 _KNOWN: Final = {"time", "level", "logger", "message", "process", "exception"}
 
 

@@ -142,7 +142,7 @@ def test_a_graph_without_the_mean_of_both_views_is_refused(
     )
     model = changed.finish()
     assert not looks_twice(model)
-    with pytest.raises(ExportError, match="answer for the mean of both"):
+    with pytest.raises(ExportError, match="average both"):
         exit_early(model, 0.5)
 
 
