@@ -203,9 +203,12 @@ def is_hidden(name: PurePosixPath) -> bool:
     return any(part.startswith(".") for part in name.parts)
 
 
-def _is_wanted(name: PurePosixPath, wanted: Wanted) -> bool:
+def is_left_by_system(name: PurePosixPath) -> bool:
+    """Return whether an operating system or network drive left this file beside pictures."""
     if name.name.startswith(".") or name.name.lower() in _SYSTEM_FILES:
-        return False
-    if any(part.lower() in _SYSTEM_FOLDERS for part in name.parts[:-1]):
-        return False
-    return wanted(name)
+        return True
+    return any(part.lower() in _SYSTEM_FOLDERS for part in name.parts[:-1])
+
+
+def _is_wanted(name: PurePosixPath, wanted: Wanted) -> bool:
+    return not is_left_by_system(name) and wanted(name)

@@ -134,9 +134,9 @@ def training_record(name: str, store: ModelStore) -> TrainingRecord:
     try:
         record = read_training_record(path.read_bytes())
     except FileNotFoundError:
-        message = (
-            f"no finished training of {name!r}: {path} is missing. Train it: cifar10 train {name}"
-        )
+        own = sorted(file.parent.name for file in store.root.glob(f"*_{name}/{TRAINING_FILE}"))
+        remedy = f"Did you mean {' or '.join(own)}?" if own else f"Train it: cifar10 train {name}"
+        message = f"no finished training of {name!r}: {path} is missing. {remedy}"
         raise ModelNotFoundError(message) from None
     except InvalidCardError as error:
         message = f"{path}: {error}"

@@ -11,7 +11,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
@@ -23,6 +23,7 @@ from cifar10.commands.terminal import errors, print_json, print_table, say_error
 from cifar10.environment import engine as chosen_engine
 from cifar10.environment import models_dir as default_models_dir
 from cifar10.errors import ImageError, ModelNotFoundError
+from cifar10.members import is_left_by_system
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,7 +181,9 @@ def image_files(places: Sequence[Path]) -> Iterator[Path]:
             yield place
             continue
         for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                continue
+            if not is_left_by_system(PurePosixPath(path.relative_to(place).as_posix())):
                 yield path
 
 

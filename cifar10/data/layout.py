@@ -4,6 +4,7 @@
 archive may add, and with folders inside a class. Files outside of a class folder are ignored.
 """
 
+import logging
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ _SPLIT_NAMES: Final = frozenset(
 
 _MOST_NAMED: Final = 10
 """Maximum number of classes or files that a message names."""
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,20 @@ def find_own_layout(path: Path, *, named: bool) -> Layout | None:
     if not path.exists() or path.suffix.lower() == ".npz":
         return None
     with naming_faults(path):
-        names = member_names(path, lambda name: name.name in OFFICIAL_MD5 or is_image(name))
+        names = member_names(path, lambda name: not is_hidden(name))
     if any(name.name in OFFICIAL_MD5 for name in names):
         return None
-    layout = find_layout(shown(path), names)
+    layout = find_layout(shown(path), [name for name in names if is_image(name)])
     if layout.labels == LABELS and not named:
         return None
     check_labels(shown(path), layout)
+    places = [layout.place(name) for name in names if not is_image(name)]
+    lost = sorted({place[1] for place in places if place is not None} - {*layout.labels})
+    if lost:
+        logger.warning(
+            "%s: no classes, since their files' names do not end as images' do (.jpg, .png …): %s",
+            shown(path), _listed(lost),
+        )  # fmt: skip
     return layout
 
 

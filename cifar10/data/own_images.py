@@ -217,14 +217,19 @@ class _Reader:
             if few:
                 where = f" in {part}/" if self.layout.has_parts else ""
                 message = (
-                    f"{self.source}: too few images{where} of {len(few):,} classes, at least "
-                    f"{least} of each are needed:{_lines(few)}"
+                    f"{self.source}: too few images{where} of {_classes(len(few))}, at least "
+                    f"{least} of each are needed:{_lines(few)}\nAdd images, or remove the folder "
+                    "of the class."
                 )
                 raise DataError(message)
 
 
 def _images(count: int) -> str:
     return "one image is" if count == 1 else f"{count:,} images are"
+
+
+def _classes(count: int) -> str:
+    return "one class" if count == 1 else f"{count:,} classes"
 
 
 def _lines(items: Sequence[str]) -> str:

@@ -235,8 +235,8 @@ def _summary(console: Console, made: _Made, store: ModelStore) -> None:
     if card.variant is not None and card.variant.validation is not None:
         paired = card.variant.validation
         console.print(
-            f"accuracy against {card.variant.source}: {0.0 - paired.difference * 100:+.2f} points "
-            f"({-paired.high * 100:+.2f} to {-paired.low * 100:+.2f}), "
+            f"accuracy against {card.variant.source}: {_points(-paired.difference)} points "
+            f"({_points(-paired.high)} to {_points(-paired.low)}), "
             f"McNemar p = {paired.p_value:.2g}",
             highlight=False,
             soft_wrap=True,
@@ -256,3 +256,8 @@ def _summary(console: Console, made: _Made, store: ModelStore) -> None:
     else:
         written = f"wrote {folder}: model.onnx, card.json, README.md"
         console.print(written, highlight=False, soft_wrap=True)
+
+
+def _points(difference: float) -> str:
+    """Return a difference of accuracies in percentage points, zero without a minus."""
+    return f"{round(difference * 100, 2) + 0.0:+.2f}"

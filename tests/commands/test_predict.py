@@ -92,6 +92,10 @@ def test_a_folder_is_searched_and_a_model_can_be_named(store, tmp_path: Path, ca
     inner = picture(tmp_path / "folder" / "inner" / "a.JPG", 1)
     picture(tmp_path / "folder" / "b.png", 2)
     (tmp_path / "folder" / "notes.txt").write_text("no picture")
+    for left_by_system in ("._b.png", "__MACOSX/b.png"):
+        path = tmp_path / "folder" / left_by_system
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\0\5\x16\7")
     assert main(["predict", str(tmp_path / "folder"), "--csv", "--model", "compact"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [Path(row["image"]).name for row in rows] == ["b.png", "a.JPG"]

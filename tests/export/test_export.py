@@ -387,3 +387,9 @@ def test_a_graph_that_breaks_the_contract_leaves_nothing(
     with pytest.raises(InvalidGraphError, match="answer"):
         export_model("tiny", store, dataset)
     assert files(store) == before
+
+
+def test_a_recipe_s_name_leads_to_the_model_of_own_images(store: ModelStore) -> None:
+    store.folder("tiny").rename(store.root / "flowers_tiny")
+    with pytest.raises(ModelNotFoundError, match=r"Did you mean flowers_tiny\?$"):
+        export.run.training_record("tiny", store)

@@ -180,7 +180,10 @@ def not_utf8(root: Path) -> None:
         (one_class, "has one class only, 'Röschen': a classifier needs at least 2"),
         (no_classes, "has no class folders"),
         (no_classes_in_train, "has no class folders"),
-        (too_few, r"too few images of 1 classes, at least 10 of each are needed:\n  lily 9"),
+        (
+            too_few,
+            r"images of one class, at least 10 of each are needed:\n  lily 9\nAdd images, or",
+        ),
         (in_two_classes, r"in two classes:\n  Röschen/3.jpg = tulipán 🌷/rose.jpg"),
         (in_train_and_test, r"in train/ and in test/:\n  test/R.*same.jpg = train/Röschen/3.jpg"),
         (other_test_classes, "Only in train/: Röschen. Only in test/: Rosen."),
@@ -206,6 +209,15 @@ def test_an_image_outside_of_the_parts_is_ignored(flowers):
     (flowers / "preview.png").write_bytes(picture(0))
     found = load_dataset(str(flowers), shape=SHAPE)
     assert [len(part.labels) for part in parts_of(found)] == [24, 6, 30]
+
+
+def test_a_folder_whose_files_lack_a_suffix_is_named(flowers, caplog):
+    fill(flowers / "lily", 12, 500)
+    for file in (flowers / "lily").iterdir():
+        file.rename(file.with_suffix(""))
+    assert load_dataset(str(flowers), shape=SHAPE).labels == ("Röschen", "tulipán 🌷")
+    assert "no classes, since their files' names do not end as images' do" in caplog.text
+    assert caplog.text.strip().endswith(": lily")
 
 
 def test_the_same_image_twice_in_a_class_is_used_once(flowers, caplog):
