@@ -139,9 +139,17 @@ def configure_logging() -> None:
     uvicorn.propagate = False
     # It warns of every malformed form, which the answer and the metrics already report.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_of_a_client_that_left)
     for name in _BENTOML_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [_queueing(found) for found in logger.handlers]
+
+
+def _is_not_of_a_client_that_left(record: logging.LogRecord) -> bool:
+    """Keep gRPC's records except the traceback of an answer that could not be sent. gRPC logs one
+    when a client leaves at that moment, so clients could flood the log."""
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != "ExecuteBatchError"
 
 
 def _queueing(handler: logging.Handler) -> logging.Handler:

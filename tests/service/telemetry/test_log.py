@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from cifar10.environment import PROJECT_ROOT
 from service.telemetry.line_writer import LineWriter
 from service.telemetry.logs import JsonFormatter, QueueingHandler
 from service.telemetry.metrics import Metrics
@@ -110,6 +111,7 @@ def test_logging_resumes_when_a_full_disk_has_space_again(pipe):
 
 FORKING = """
 import os
+from cifar10.environment import PROJECT_ROOT
 from service.telemetry.line_writer import LineWriter
 
 lines = LineWriter(1, lambda count: b"")
@@ -148,6 +150,33 @@ def test_dropped_lines_are_in_the_metrics(monkeypatch):
     metrics = Metrics()
     logs._writer.on_dropped(3)
     assert b"cifar10_log_lines_dropped_total 3.0" in metrics.render()
+
+
+FAILING_CALLS = """
+import logging
+from grpc._cython.cygrpc import ExecuteBatchError
+from service.telemetry.logs import configure_logging
+
+configure_logging()
+logging.basicConfig()
+for error in (ExecuteBatchError("the client left"), ValueError("a defect")):
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("grpc._cython.cygrpc").exception("a call failed")
+"""
+
+
+def test_clients_that_leave_grpc_calls_cannot_flood_the_log():
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING_CALLS],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "a defect" in done.stderr
+    assert "the client left" not in done.stderr
 
 
 @pytest.fixture
