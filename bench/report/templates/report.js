@@ -67,9 +67,14 @@ tabs.forEach((tab, place) => {
   });
 });
 
-// A link into a folded section opens it.
+// A link into a folded section, or one of another machine, shows it.
 function unfold() {
   const target = document.getElementById(location.hash.slice(1));
+  const tab = tabs.find((one) => one.getAttribute("aria-controls") === target?.closest(".machine")?.id);
+  if (tab && tab.getAttribute("aria-selected") !== "true") {
+    choose(tab);
+    setTimeout(() => target.scrollIntoView());
+  }
   if (target?.tagName === "DETAILS") target.open = true;
 }
 addEventListener("hashchange", unfold);

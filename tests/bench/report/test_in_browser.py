@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,20 @@ def test_a_printed_table_has_its_headings_on_every_page(opened: Page) -> None:
     button = opened.driver.find_element(By.CSS_SELECTOR, "thead button")
     assert button.value_of_css_property("display") == "contents"
     opened.tell("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_link_to_a_section_of_another_machine_shows_it(
+    filled: list[Shown], opened: Page, tmp_path: Path
+) -> None:
+    file = tmp_path / "two.html"
+    other = replace(filled[0], models=filled[0].models[:1])
+    file.write_text(render_html([filled[0], other]), encoding="utf-8")
+    opened.driver.get(file.as_uri())
+    last = opened.run("return [...document.querySelectorAll('main > details')].at(-1).id")
+    assert last.startswith("machine-2-")
+    opened.driver.get("about:blank")
+    opened.driver.get(f"{file.as_uri()}#{last}")
+    section = opened.id(last)
+    opened.wait_for(section.is_displayed)
+    assert section.get_attribute("open")
+    assert opened.id("tab-machine-2").get_attribute("aria-selected") == "true"
