@@ -24,7 +24,7 @@ from service.rpc.calls import Call, read_call
 from service.rpc.health import HEALTH_SERVICE, Health
 from service.rpc.messages import POOL, SERVICE, message_class, parse
 from service.rpc.methods import STATUSES, Method, Methods
-from service.rpc.reader import MessageReader
+from service.rpc.reader import MessageReader, begin_to_read
 from service.telemetry.tracing import HEADER as TRACE_HEADER
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class RpcEdge(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not type
             raise try_later(Kind.QUEUE_FULL, detail)
         self._open_streams += 1
         try:
-            while (message := await self._wait(context.read())) is not grpc.aio.EOF:
+            while (message := await self._wait(begin_to_read(context))) is not grpc.aio.EOF:
                 one = read_call(context, self._seconds, self._trusted)
                 if self._access is not None:
                     self._access.check_rate(one.client)
@@ -245,7 +245,7 @@ class RpcEdge(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC is not type
 
     async def _reflect(self, _: Call, context: Any) -> None:
         async def requests() -> AsyncIterator[Any]:
-            while (message := await self._wait(context.read())) is not grpc.aio.EOF:
+            while (message := await self._wait(begin_to_read(context))) is not grpc.aio.EOF:
                 yield parse(reflection_pb2.ServerReflectionRequest, message)
 
         async for response in self._reflection.ServerReflectionInfo(requests(), context):

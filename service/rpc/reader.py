@@ -49,7 +49,7 @@ class MessageReader:
         late = loop.call_at(deadline, self._end, task, _not_in_time())
         slow = loop.call_later(PROMPT_SECONDS, self._mark_slow, task)
         try:
-            received = await context.read()
+            received = await begin_to_read(context)
         except asyncio.CancelledError:
             problem = self._refused.get(task)
             if problem is None:
@@ -81,3 +81,9 @@ class MessageReader:
 
 def _not_in_time() -> Problem:
     return Problem(Kind.BODY_TIMEOUT, "the message did not arrive before the call's deadline")
+
+
+def begin_to_read(context: Any) -> "asyncio.Future[Any]":
+    """Begin to read a message of an RPC. If its reader is cancelled, the reading itself goes on to
+    the end of the call: gRPC never frees what arrives for a reading that was cancelled."""
+    return asyncio.shield(context.read())

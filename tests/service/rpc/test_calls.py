@@ -9,8 +9,10 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from service.problems import Problem
 from service.rpc.calls import original_client, peer_address
 from service.rpc.messages import SERVICE, message_class
+from service.rpc.reader import MessageReader
 from service.upload import MAX_ARRIVING_BYTES
 from tests.service.rpc.conftest import Client, connected, infer, serving, status_of
 
@@ -285,3 +287,28 @@ def test_only_trusted_proxies_name_the_client():
     assert original_client("9.9.9.9", "1.2.3.4", trusted) == "9.9.9.9"
     assert original_client("10.0.0.1", "", trusted) == "10.0.0.1"
     assert original_client("10.0.0.1", "not an address", trusted) == "not an address"
+
+
+class SlowContext:
+    """Stands in for gRPC's context of a call whose message has not arrived."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.is_read = False
+
+    async def read(self) -> bytes:
+        await self.arrived.wait()
+        self.is_read = True
+        return b"a message"
+
+
+def test_a_message_that_arrives_after_its_deadline_is_read_and_so_freed():
+    async def main():
+        context = SlowContext()
+        with pytest.raises(Problem, match="before the call's deadline"):
+            await MessageReader(1_000).read(context, asyncio.get_running_loop().time())
+        context.arrived.set()
+        await asyncio.sleep(0)
+        return context.is_read
+
+    assert asyncio.run(main())
