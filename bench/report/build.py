@@ -265,16 +265,16 @@ def _in_between(model: ModelResult, others: Sequence[ModelResult]) -> str:
     if latency is None or right is None:
         return NOTHING
     timed = [
-        (one.typical_latency_ms, one.share_right or 0.0, one.model)
+        (one.typical_latency_ms, one.share_right or 0.0, one)
         for one in others
         if one.typical_latency_ms is not None and one is not model
     ]
-    faster = [one for one in timed if one[0] < latency and one[1] < right]
-    slower = [one for one in timed if one[0] > latency and one[1] > right]
-    is_dominated = any(one[0] <= latency and one[1] >= right for one in timed)
+    faster = [one for ms, share, one in timed if ms < latency and share < right]
+    slower = [(ms, one.model) for ms, share, one in timed if ms > latency and share > right]
+    is_dominated = any(ms <= latency and share >= right for ms, share, _ in timed)
     if is_dominated or not faster or not slower:
         return NOTHING
-    less, more = max(faster, key=lambda one: one[1])[2], min(slower)[2]
+    less, more = _most_accurate(faster).model, min(slower)[1]
     return f"`{less}` is not accurate enough and `{more}` too slow"
 
 

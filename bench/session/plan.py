@@ -16,6 +16,7 @@ from bench.rows.kinds.session import BASELINE, PlanMeasurement
 from bench.rows.selection import ModelResult, TradeOff, fronts
 from bench.scenarios.rules import ScenarioPlan
 from cifar10.card import ModelCard
+from cifar10.released import auto_rule, default_model
 
 Role = Literal["full", "in process", "other seed", "cost only"]
 """Role of a model in the plan.
@@ -43,7 +44,8 @@ RULE: Final = (
     "Every model: cost, accuracy, latency and throughput. Random weights have no accuracy and a "
     "shorter plan. Of several seeds of a recipe the lowest stands for all in everything but "
     "accuracy: their graphs are the same. The rest (scenarios, robustness, HTTP load, "
-    f"verification) is for at most {MOST_FULL} models: `{BASELINE}` as the baseline, then those on "
+    f"verification) is for at most {MOST_FULL} models: `{BASELINE}` as the baseline, those that "
+    "answer by default, then those on "
     "a Pareto front of accuracy against latency, size or multiply-accumulates, those on most "
     "fronts first, the more accurate of equals first; and for those named with `--full`. Where "
     f"there are no more than {MOST_FULL} candidates, all get everything. A batch size whose one "
@@ -156,6 +158,9 @@ def _full(
         for card in cards
         if card.recipe == BASELINE and card.precision == "fp32" and card.name in names
     }
+    auto, alone = auto_rule(names, "cpu"), default_model(names, "cpu")
+    by_default = auto.names if auto is not None else filter(None, [alone])
+    chosen |= dict.fromkeys(by_default, "answers by default")
     on = _on_fronts(candidates)
     ranked = sorted(
         (name for name in names if on[name]),

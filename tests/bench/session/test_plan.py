@@ -104,6 +104,26 @@ def test_baseline_front_and_named_models_are_measured_in_full(
     assert "300 ms" in rule()
 
 
+@pytest.mark.parametrize("others", [(), ("photo_int8",)])
+def test_models_that_answer_by_default_are_measured_in_full(
+    card: ModelCard, recorder: Recorder, others: tuple[str, ...]
+) -> None:
+    fill(recorder)
+    cards = family(card)
+    defaults = ("compact_int8", *others)
+    for name in defaults:
+        cards.append(replace(card, name=name, recipe=name, precision="int8"))
+        add_all(
+            recorder, name, name[2] * 64, cost(name, 1, 950, 950), accuracy(6_000), latency(950_000)
+        )
+    (results,) = read_results(recorder.folder.parent)
+    roles = decide(cards, select(results.rows))
+    full = [name for name, part in roles.items() if part.role == "full"]
+    assert set(defaults) < set(full)
+    assert len(full) == MOST_FULL
+    assert roles["compact_int8"].reason == "answers by default"
+
+
 def test_few_candidates_are_all_measured_in_full(card: ModelCard, recorder: Recorder) -> None:
     cards = [replace(card, name=name, recipe=name) for name in ("a", "b")]
     for one in cards:
