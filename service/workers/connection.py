@@ -240,7 +240,8 @@ class Connection(EndingConnection):
         whole = self._whole
         if whole is not None:
             body, self._whole, self._whole_body = self._whole_body, None, b""
-            if self._begin(whole, body) and self._whole_data:
+            # The last answer on a connection closes it, whatever the head says.
+            if self._begin(whole, body) and self._whole_data and not self.is_last:
                 scope: Any = self.scope
                 self._known_heads.remember(self._whole_data, scope, whole.keep_alive)
             return

@@ -173,6 +173,20 @@ def test_a_task_is_given_the_length_of_its_own_body(tiny_store, heads):
     assert lengths == [str(len(PNG)).encode()]
 
 
+def test_the_last_answer_on_one_connection_closes_no_other(tiny_store, heads):
+    async def main():
+        edge = make_edge(tiny_store)
+        async with running(edge):
+            last, other = Caller(edge, at_once=True), Caller(edge, at_once=True)
+            last.connection.is_last = True
+            answers = [(await caller.answer(REQUEST))[0] for caller in (last, other, other)]
+            return answers, last.transport.closed, other.transport.closed
+
+    answers, *are_closed = asyncio.run(main())
+    assert [b"\r\nconnection: close\r\n" in answer for answer in answers] == [True, False, False]
+    assert are_closed == [True, False]
+
+
 def test_a_limited_number_of_short_heads_is_remembered(heads):
     scope = {"headers": [(b"content-length", b"1")]}
 
