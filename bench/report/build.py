@@ -31,7 +31,6 @@ from bench.rows.files import MachineResults
 from bench.rows.selection import ModelResult, select
 from cifar10.environment import EFFICIENCY_FILE
 from cifar10.errors import BenchError
-from cifar10.openvino_session import OPENVINO_PROVIDER
 from cifar10.store import write_atomic
 
 REPORT_FILE: Final = "REPORT.md"
@@ -224,13 +223,11 @@ def _opening(shown: Shown, reports: Sequence[Shown]) -> list[Block]:
 
 
 def render_readme_table(reports: Sequence[Shown]) -> str:
-    """Return the README's table and chart: the released models on the first machine, in the
-    default engine."""
+    """Return the README's table and chart: the released models on the first machine."""
     shown = reports[0]
-    models = [model for model in shown.subjects if model.provider != OPENVINO_PROVIDER]
-    use: Column[Entry] = words("Use it when", lambda entry: _use(entry.result, models, shown))
+    use: Column[Entry] = words("Use it when", lambda entry: _use(entry.result, shown))
     blocks: list[Block] = []
-    for dataset, table in tables_by_dataset(models, shown.models).items():
+    for dataset, table in tables_by_dataset(shown.subjects, shown.models).items():
         short = table.short()
         kept = [one for one in short.columns[1:] if one.title not in ("MACs, M", "Parameters")]
         blocks += [_on(dataset)] if dataset != CIFAR10 else []
@@ -243,23 +240,23 @@ def _on(dataset: str) -> str:
     return f"On {dataset}:"
 
 
-def _use(model: ModelResult, models: Sequence[ModelResult], shown: Shown) -> str:
-    """Return when to use one of the released ``models``."""
+def _use(model: ModelResult, shown: Shown) -> str:
+    """Return when to use a released model."""
     dataset = dataset_name(model)
     if dataset != CIFAR10:
         return f"your images are {dataset}"
     if any(model is verdict.model for verdict in verdicts(shown)):
         return "you have no special need: fast, small, accurate enough"
-    if model is _most_accurate(by_dataset(models)[dataset]):
+    if model is _most_accurate(by_dataset(shown.subjects)[dataset]):
         return "accuracy matters most"
-    timed = [one for one in models if one.typical_latency_ms is not None]
+    timed = [one for one in shown.subjects if one.typical_latency_ms is not None]
     if timed and model is min(timed, key=lambda one: one.typical_latency_ms or 0.0):
         return "speed matters more than accuracy"
     if not reaches_a_floor(model):
         return "you need a baseline: the reference study's CNN"
     if model.precision == "fp32":
         return "you need float32, on a GPU for example"
-    return _in_between(model, by_dataset(models)[dataset])
+    return _in_between(model, by_dataset(shown.subjects)[dataset])
 
 
 def _in_between(model: ModelResult, others: Sequence[ModelResult]) -> str:

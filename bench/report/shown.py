@@ -13,6 +13,7 @@ from bench.rows.files import MachineResults
 from bench.rows.row import Measurement, Row
 from bench.rows.seeds import one_of_each
 from bench.rows.selection import ModelResult, newest, rows_of
+from cifar10.openvino_session import OPENVINO_PROVIDER
 
 M = TypeVar("M", bound=Measurement)
 
@@ -40,9 +41,19 @@ class Shown:
 
     @cached_property
     def subjects(self) -> list[ModelResult]:
-        """The released models, one for each recipe, which all sections show; CIFAR-10's first."""
+        """The released models, one for each recipe, which all sections show; CIFAR-10's first.
+
+        What was measured in OpenVINO is compared in a section of its own.
+        """
         found = [one for one in one_of_each(self.models) if one.released and _is_measured(one)]
+        found = [one for one in found if one.provider != OPENVINO_PROVIDER]
         return sorted(found, key=lambda one: dataset_name(one) != CIFAR10)
+
+    @cached_property
+    def in_openvino(self) -> list[ModelResult]:
+        """The released models as OpenVINO runs them."""
+        found = [one for one in self.models if one.released and _is_measured(one)]
+        return [one for one in found if one.provider == OPENVINO_PROVIDER]
 
     @cached_property
     def others(self) -> list[ModelResult]:
@@ -86,7 +97,8 @@ class Shown:
 
     def name(self, model: ModelResult) -> str:
         """Return the model's name; with its provider where the same model ran on several."""
-        if sum(other.model == model.model for other in self.models) > 1:
+        others = (one for one in self.models if one.provider != OPENVINO_PROVIDER)
+        if sum(other.model == model.model for other in others) > 1:
             return f"{model.model}, {short_provider(model.provider)}"
         return model.model
 

@@ -9,7 +9,6 @@ from bench.report.formats import NOTHING, count, significant
 from bench.report.shown import Section, Shown
 from bench.report.tables import Block, Column, Table, words
 from bench.rows.selection import ModelResult
-from cifar10.openvino_session import OPENVINO_PROVIDER
 from cifar10.predictor import CPU_PROVIDER
 
 _LISTED: Final = 20
@@ -28,11 +27,7 @@ _Line = tuple[ModelResult, ModelResult]
 def engines(shown: Shown) -> Iterator[Block]:
     """One line for each model that was measured in both engines."""
     ours = {one.model: one for one in shown.subjects if one.provider == CPU_PROVIDER}
-    lines = [
-        (one, ours[one.model])
-        for one in shown.subjects
-        if one.provider == OPENVINO_PROVIDER and one.model in ours
-    ]
+    lines = [(one, ours[one.model]) for one in shown.in_openvino if one.model in ours]
     if not lines:
         return
     columns: list[Column[_Line]] = [

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.report.build import prepare, render_readme_table
 from bench.report.efficiency import efficiency_table, entries
 from bench.report.sections.engines import engines
 from bench.report.verdict import comparable
@@ -58,6 +59,14 @@ def test_the_table_names_the_engine(recorder: Recorder) -> None:
     assert "| `compact` |" in table
     assert "| `compact` (OpenVINO) |" in table
     assert [one.provider for one in comparable(results(recorder))] == [CPU_PROVIDER]
+
+
+def test_only_the_section_of_engines_shows_openvino(recorder: Recorder) -> None:
+    fill(recorder)
+    (shown,) = prepare(read_results(recorder.folder.parent), recorder.folder.parent)
+    assert [one.provider for one in shown.subjects] == [CPU_PROVIDER]
+    assert [shown.name(one) for one in shown.subjects] == ["compact"]
+    assert "OpenVINO" not in render_readme_table([shown])
 
 
 def test_the_section_lists_the_images_with_another_class(recorder: Recorder) -> None:
