@@ -11,6 +11,8 @@ from html import escape
 from itertools import chain, pairwise
 from typing import Final
 
+from bench.report.charts.labels import CHARACTER, Frame, Labels
+
 GREY: Final = -1
 """Look of everything that has no colour of its own."""
 
@@ -34,8 +36,6 @@ _MARKERS: Final = (
     "M0-4.9 4.9 0 0 4.9-4.9 0Z", "M0 4.6 4.4-3.6h-8.8Z",
     "M-1.5-4.4h3v2.9h2.9v3h-2.9v2.9h-3v-2.9h-2.9v-3h2.9Z",
 )  # fmt: skip
-_CHARACTER: Final = 6.0
-"""Estimated width of a character of a label; fonts differ between machines."""
 
 _LOG_FROM: Final = 6
 """An axis is logarithmic when its largest value is at least this many times its smallest."""
@@ -164,7 +164,7 @@ def draw(panel: Panel, description: str, place: str = "") -> str:
         description: alternative text.
         place: attributes ``x`` and ``y`` inside another SVG.
     """
-    left = max(46.0, 14 + _CHARACTER * max((len(t) for _, t in panel.y.ticks), default=0))
+    left = max(46.0, 14 + CHARACTER * max((len(t) for _, t in panel.y.ticks), default=0))
     left += 0 if not panel.y.title else 8
     slanted = not panel.x.title
     top = 22.0 if panel.title else 10.0
@@ -174,7 +174,7 @@ def draw(panel: Panel, description: str, place: str = "") -> str:
         parts.append(_cell(cell, panel, frame))
     for line in panel.lines:
         parts.append(_line(line, panel, frame))
-    labels = _Labels(frame)
+    labels = Labels(frame)
     points = [(*_at(panel, frame, mark.x, mark.y), mark) for mark in panel.marks]
     for x, y, _ in points:
         labels.taken.append((x - 5, y - 5, x + 5, y + 5))
@@ -185,7 +185,7 @@ def draw(panel: Panel, description: str, place: str = "") -> str:
             parts.append(labels.above(ends[0], ends[-1], line.label))
     for x, y, mark in points:
         parts.append(_mark(x, y, mark, panel, frame))
-    parts += [labels.put(x, y, mark) for x, y, mark in points if mark.label]
+    parts += [labels.put(x, y, mark.label, mark.look) for x, y, mark in points if mark.label]
     return (
         f'<svg class="chart" {place}viewBox="0 0 {panel.width} {panel.height}" role="img" '
         f'aria-label="{escape(description)}">{"".join(parts)}</svg>'
@@ -222,7 +222,7 @@ def _legend(names: Sequence[tuple[int, str]], width: int) -> tuple[str, int]:
     """Return the markers and names, wrapped to ``width``, and the number of lines."""
     keys, place, line = "", 12.0, 0
     for look, name in names:
-        length = 30 + _CHARACTER * 1.1 * len(name)
+        length = 30 + CHARACTER * 1.1 * len(name)
         if place > 12 and place + length > width:
             place, line = 12.0, line + 1
         keys += f'\n<g class="chart" transform="translate({place:.1f} {14 + 24 * line})">'
@@ -236,11 +236,7 @@ def marker(look: int) -> str:
     return f'<path d="{_MARKERS[max(0, look)]}" style="fill:var(--c{look})"/>'
 
 
-_Frame = tuple[float, float, float, float]
-"""Left, top, right and bottom of the plotted area."""
-
-
-def _at(panel: Panel, frame: _Frame, x: float, y: float) -> tuple[float, float]:
+def _at(panel: Panel, frame: Frame, x: float, y: float) -> tuple[float, float]:
     left, top, right, bottom = frame
     return (
         left + panel.x.share(x) * (right - left),
@@ -248,7 +244,7 @@ def _at(panel: Panel, frame: _Frame, x: float, y: float) -> tuple[float, float]:
     )
 
 
-def _axes(panel: Panel, frame: _Frame, slanted: bool) -> list[str]:
+def _axes(panel: Panel, frame: Frame, slanted: bool) -> list[str]:
     left, top, right, bottom = frame
     parts = [f'<path class="frame" d="M{left:.1f} {top}V{bottom:.1f}H{right:.1f}"/>']
     grid, texts = [], []
@@ -262,7 +258,7 @@ def _axes(panel: Panel, frame: _Frame, slanted: bool) -> list[str]:
             )
             continue
         grid.append(f"M{x:.1f} {top}V{bottom:.1f}")
-        half = len(text) * _CHARACTER / 2
+        half = len(text) * CHARACTER / 2
         if x - half > last:
             last = x + half + 4
             anchor = "end" if x + half > panel.width else "middle"
@@ -294,7 +290,7 @@ def _axes(panel: Panel, frame: _Frame, slanted: bool) -> list[str]:
     return [*parts, *texts]
 
 
-def _line(line: Line, panel: Panel, frame: _Frame) -> str:
+def _line(line: Line, panel: Panel, frame: Frame) -> str:
     path = ""
     for number, (x, y) in enumerate(_at(panel, frame, *point) for point in line.points):
         if not number:
@@ -305,7 +301,7 @@ def _line(line: Line, panel: Panel, frame: _Frame) -> str:
     return f'<path class="line{dashed}" style="stroke:var(--c{line.look})" d="{path}"/>'
 
 
-def _boxes(points: Sequence[tuple[float, float]], step: bool) -> list[_Frame]:
+def _boxes(points: Sequence[tuple[float, float]], step: bool) -> list[Frame]:
     """Return what the level and upright parts of a line cover; slanted parts cover nothing."""
     if step:
         corners = [(after[0], before[1]) for before, after in pairwise(points)]
@@ -317,7 +313,7 @@ def _boxes(points: Sequence[tuple[float, float]], step: bool) -> list[_Frame]:
     ]
 
 
-def _cell(cell: Cell, panel: Panel, frame: _Frame) -> str:
+def _cell(cell: Cell, panel: Panel, frame: Frame) -> str:
     x0, y0 = _at(panel, frame, cell.x - 0.5, cell.y - 0.5)
     x1, y1 = _at(panel, frame, cell.x + 0.5, cell.y + 0.5)
     return (
@@ -328,7 +324,7 @@ def _cell(cell: Cell, panel: Panel, frame: _Frame) -> str:
     )
 
 
-def _mark(x: float, y: float, mark: Mark, panel: Panel, frame: _Frame) -> str:
+def _mark(x: float, y: float, mark: Mark, panel: Panel, frame: Frame) -> str:
     colour = f"var(--c{mark.look})"
     interval = ""
     if mark.low is not None and mark.high is not None:
@@ -347,49 +343,3 @@ def _mark(x: float, y: float, mark: Mark, panel: Panel, frame: _Frame) -> str:
         f'pointer-events="all" transform="translate({x:.1f} {y:.1f})" '
         f'd="{_MARKERS[max(0, mark.look)]}"/>'
     )
-
-
-class _Labels:
-    """Places labels beside their marks where they cover no mark, no label and, if possible, no
-    line."""
-
-    def __init__(self, frame: _Frame) -> None:
-        self._frame = frame
-        self.taken: list[_Frame] = []
-        self.lines: list[_Frame] = []
-
-    def above(self, first: tuple[float, float], last: tuple[float, float], text: str) -> str:
-        """Return the text element of a line's own label: at its last point, or at its first if it
-        would cover a mark there."""
-        (x, y), width = last, _CHARACTER * len(text)
-        box = (x - width, y - 14, x, y - 2)
-        if any(_overlap(box, one) for one in self.taken):
-            x, y = first[0] + width, first[1]
-            box = (x - width, y - 14, x, y - 2)
-        self.taken.append(box)
-        return f'<text class="soft" x="{box[0]:.1f}" y="{y - 4:.1f}">{escape(text)}</text>'
-
-    def put(self, x: float, y: float, mark: Mark) -> str:
-        """Return the label's text element; nothing if there is no room for it."""
-        return self._put(x, y, mark, [*self.taken, *self.lines]) or self._put(
-            x, y, mark, self.taken
-        )
-
-    def _put(self, x: float, y: float, mark: Mark, taken: Sequence[_Frame]) -> str:
-        width = _CHARACTER * len(mark.label)
-        left, top, right, bottom = self._frame
-        for dx, dy in ((-width / 2, -9), (7, -7), (-7 - width, -7), (8, 4), (-8 - width, 4),
-                       (-width / 2, 17), (8, 15), (-8 - width, 15)):  # fmt: skip
-            box = (x + dx, y + dy - 10, x + dx + width, y + dy + 2)
-            inside = box[0] >= left and box[2] <= right + 10 and box[1] >= top - 10
-            if inside and box[3] <= bottom and not any(_overlap(box, one) for one in taken):
-                self.taken.append(box)
-                return (
-                    f'<text x="{x + dx:.1f}" y="{y + dy:.1f}" style="fill:var(--c{mark.look})">'
-                    f"{escape(mark.label)}</text>"
-                )
-        return ""
-
-
-def _overlap(one: _Frame, other: _Frame) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

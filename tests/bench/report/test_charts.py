@@ -52,3 +52,15 @@ def test_a_line_s_label_covers_no_mark() -> None:
 
     at_its_end = left_of(Mark(10.0, 10.0))
     assert left_of(Mark(98.0, 52.0)) < at_its_end / 2
+
+
+def test_a_label_without_room_at_its_mark_stands_apart_with_a_line_to_it() -> None:
+    axis = numbers("", [0.0, 100.0], low=0.0, high=100.0)
+    crowd = [Mark(x, y) for x in range(20, 90, 4) for y in (48.0, 50.0, 52.0, 54.0)]
+
+    def paths(*others: Mark) -> int:
+        svg = draw(Panel("", axis, axis, [Mark(50.0, 51.0, label="crowded"), *others]), "")
+        assert ">crowded<" in svg
+        return svg.count("<path") - len(others)
+
+    assert paths(*crowd) == paths() + 1
